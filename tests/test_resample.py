@@ -1,0 +1,81 @@
+"""Resampling: exact lengths, no delay, blocks equal whole, no aliases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audioae.errors import SettingsError
+from audioae.resample import StreamResampler, resample
+
+RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000, 250000]
+
+
+def sine(hz: float, rate: int, seconds: float = 1.0) -> np.ndarray:
+    return np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate).astype(np.float32)
+
+
+def level_db(waveform: np.ndarray) -> float:
+    return float(10 * np.log10(np.mean(waveform.astype(np.float64) ** 2) + 1e-30))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    from_rate=st.sampled_from(RATES),
+    to_rate=st.sampled_from(RATES),
+    channels=st.integers(1, 3),
+    blocks=st.lists(st.integers(0, 3000), max_size=6),
+)
+def test_blocks_equal_whole(from_rate: int, to_rate: int, channels: int, blocks: list[int]) -> None:
+    whole = np.random.default_rng(7).standard_normal((channels, sum(blocks))).astype(np.float32)
+    stream, at, parts = StreamResampler(from_rate, to_rate, channels), 0, []
+    for length in blocks:
+        parts.append(stream.process(whole[:, at : at + length]))
+        at += length
+    parts.append(stream.process(whole[:, :0], last=True))
+    expected = resample(whole, from_rate, to_rate)
+    assert expected.shape == (channels, -(-whole.shape[1] * to_rate // from_rate))
+    assert expected.dtype == np.float32
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("from_rate", RATES)
+@pytest.mark.parametrize("to_rate", [16000, 48000])
+def test_a_tone_stays_where_it_was(from_rate: int, to_rate: int) -> None:
+    output = resample(sine(440, from_rate), from_rate, to_rate)
+    middle = slice(to_rate // 10, -to_rate // 10)
+    np.testing.assert_allclose(output[middle], sine(440, to_rate)[middle], atol=2e-5)
+
+
+def test_there_and_back_is_aligned_to_the_sample() -> None:
+    click = np.zeros((1, 4800), np.float32)
+    click[0, 2400] = 1
+    back = resample(resample(click, 48000, 96000), 96000, 48000)
+    assert back.shape == click.shape
+    assert int(np.argmax(back)) == 2400
+
+
+def test_what_does_not_fit_the_new_rate_is_gone() -> None:
+    assert level_db(resample(sine(9000, 48000), 48000, 16000)[1000:-1000]) < -120
+    assert level_db(resample(sine(7000, 48000), 48000, 16000)[1000:-1000]) == pytest.approx(-3.01, abs=0.1)
+
+
+def test_equal_rates_pass_through() -> None:
+    noise = np.random.default_rng(0).standard_normal((2, 1000)).astype(np.float32)
+    assert np.array_equal(resample(noise, 44100, 44100), noise)
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (2, 0), (3, 2, 100)])
+def test_leading_axes_are_kept(shape: tuple[int, ...]) -> None:
+    assert resample(np.ones(shape, np.float32), 48000, 16000).shape == (*shape[:-1], -(-shape[-1] // 3))
+
+
+def test_silence_stays_silent() -> None:
+    assert not resample(np.zeros((1, 1000), np.float32), 44100, 16000).any()
+
+
+def test_impossible_rates_are_named() -> None:
+    with pytest.raises(SettingsError, match="0 Hz to 16000 Hz"):
+        StreamResampler(0, 16000, 1)
