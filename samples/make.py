@@ -111,7 +111,7 @@ def make_noise(kind: str, samples: int, rate: int, rng: np.random.Generator) -> 
 
 
 def coloured(samples: int, rng: np.random.Generator, *, slope: float) -> np.ndarray:
-    """`[samples]` of noise of unit RMS whose power falls as 1 / f^slope above a 400th of the band, so that it is heard and not only felt."""
+    """`[samples]` of noise of unit RMS whose power falls as 1 / f^slope; flat below a 400th of the band, where it would not be heard."""
     bins = samples // 2 + 1
     return shaped_noise(rng, samples, magnitude=np.maximum(np.arange(bins), bins / 400) ** (-slope / 2))
 

@@ -1,0 +1,53 @@
+"""What tests of many rooms stand on: plain test signals, the samples of the project, and real recordings where there are any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of clips that the project made itself."""
+    return CHECKOUT / "samples"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real recordings: AUDIOAE_SHARED, or `shared/data` beside the checkout. Tests that need it skip where there is none."""
+    folder = Path(os.environ.get("AUDIOAE_SHARED", CHECKOUT.parent / "shared" / "data"))
+    if not (folder / "paired.csv").is_file():
+        pytest.skip(f"no recordings at {folder}; set AUDIOAE_SHARED to a folder with speech.csv, noise.csv and paired.csv")
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def tone() -> Callable[..., np.ndarray]:
+    """`tone(hz)` is a sine `[channels, samples]` of RMS 0.1."""
+
+    def make(hz: float = 440.0, *, seconds: float = 1.0, sample_rate: int = 16000, channels: int = 1) -> np.ndarray:
+        time = np.arange(round(seconds * sample_rate)) / sample_rate
+        return np.tile(0.1 * np.sqrt(2) * np.sin(2 * np.pi * hz * time), (channels, 1)).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def noise(rng: np.random.Generator) -> Callable[..., np.ndarray]:
+    """`noise()` is white Gaussian noise `[channels, samples]` of RMS 0.1."""
+
+    def make(*, seconds: float = 1.0, sample_rate: int = 16000, channels: int = 1) -> np.ndarray:
+        return 0.1 * rng.standard_normal((channels, round(seconds * sample_rate)), np.float32)
+
+    return make

@@ -1,0 +1,202 @@
+"""The chassis of the command line: its table of commands, its help, and the door that every error leaves by."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import audioae
+from audioae import __version__, errors
+from audioae.cli import COMMANDS, main
+
+
+def all_commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command, and those of groups, with the words that call it."""
+    context = click.Context(main)
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert command is not None
+        yield (name,), command
+        if isinstance(command, click.Group):
+            yield from (((name, part), inner) for part, inner in command.commands.items())
+
+
+def invoke(*arguments: str, **more: object) -> Result:
+    return CliRunner().invoke(main, list(arguments), prog_name="audioae", **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
+    """`fake(function)` makes `audioae fake --strength X` call `function(X)`."""
+
+    def install(function: Callable[..., None]) -> None:
+        command = click.Command("fake", callback=function, params=[click.Option(["--strength"], type=float, default=1.0)])
+        monkeypatch.setitem(sys.modules, "audioae.cli.fake", types.SimpleNamespace(command=command))  # type: ignore[arg-type]
+        monkeypatch.setitem(COMMANDS, "fake", "A command for tests.")
+
+    return install
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def function(strength: float) -> None:
+        raise error
+
+    return function
+
+
+# --- help -------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)])
+def test_help_names_every_command(arguments: tuple[str, ...]) -> None:
+    shown = invoke(*arguments).output
+    assert all(name in shown and text in shown for name, text in COMMANDS.items())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_says_what_the_command_says(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None and command.help is not None
+    assert " ".join(command.help.split("\n\n")[0].split()).startswith(COMMANDS[name])
+
+
+def test_every_command_answers_h_and_explains_every_option() -> None:
+    for path, command in all_commands():
+        short, long = invoke(*path, "-h"), invoke(*path, "--help")
+        assert (short.exit_code, short.output) == (0, long.output), path
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, f"{' '.join(path)} {option.opts} has no help"
+                assert all(name == name.lower() and "_" not in name for name in option.opts), f"{path} {option.opts} is not kebab-case"
+
+
+def test_version_is_the_newest_of_the_changelog(pytestconfig: pytest.Config) -> None:
+    assert invoke("--version").output == f"audioae {__version__}\n"
+    changelog = (pytestconfig.rootpath / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert changelog.split("## ")[1].split()[0] == __version__
+
+
+# --- usage ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_command_names_the_nearest() -> None:
+    result = invoke("denose")
+    assert result.exit_code == 2
+    assert "No such command 'denose'; did you mean 'denoise'?" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--colour",), ("denoise", "--strenth", "1", "in.wav", "out.wav"), ("qqqq",)])
+def test_wrong_usage_exits_with_2_and_says_so_on_stderr(arguments: tuple[str, ...]) -> None:
+    result = invoke(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: No such" in result.stderr
+
+
+def test_an_option_can_come_from_the_environment(fake: Callable[..., None]) -> None:
+    seen: list[float] = []
+    fake(lambda strength: seen.append(strength))
+    assert invoke("fake", env={"AUDIOAE_FAKE_STRENGTH": "0.25"}).exit_code == 0
+    assert seen == [0.25]
+
+
+# --- the door ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (errors.AudioFileError("in.wav is a folder; give a file"), 1),
+        (errors.OutputError("out.wav exists"), 1),
+        (errors.SettingsError("no setting 'x'"), 2),
+        (errors.ModelNotFoundError("no model 'x'"), 3),
+        (errors.DependencyError("torch is not installed"), 3),
+        (PermissionError(13, "Permission denied", "out.wav"), 1),
+    ],
+)
+def test_an_error_is_one_line_and_its_exit_code(fake: Callable[..., None], error: Exception, exit_code: int) -> None:
+    fake(raising(error))
+    result = invoke("fake")
+    assert (result.exit_code, result.stdout, result.stderr) == (exit_code, "", f"Error: {error}\n")
+
+
+def test_an_error_of_several_lines_becomes_one(fake: Callable[..., None]) -> None:
+    fake(raising(errors.DataError("first\nsecond")))
+    assert invoke("fake").stderr == "Error: first second\n"
+
+
+def test_a_bug_is_called_internal(fake: Callable[..., None]) -> None:
+    fake(raising(ZeroDivisionError("division by zero")))
+    result = invoke("fake")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "Error: internal: ZeroDivisionError: division by zero; run it again with --debug for the traceback"
+    ]
+
+
+@pytest.mark.parametrize("arguments", [("--debug", "fake"), ("fake", "--debug"), ("fake", "--strength", "1", "--debug")])
+def test_debug_shows_the_traceback_wherever_it_stands(fake: Callable[..., None], arguments: tuple[str, ...]) -> None:
+    fake(raising(errors.DataError("no rows")))
+    result = invoke(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Traceback") and result.stderr.endswith("\nError: no rows\n")
+
+
+def test_after_two_dashes_debug_is_a_file_name(fake: Callable[..., None]) -> None:
+    fake(raising(errors.DataError("no rows")))
+    result = invoke("fake", "--", "--debug")
+    assert result.exit_code == 2 and "unexpected extra argument" in result.stderr
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_an_interrupt_exits_with_130(fake: Callable[..., None], error: BaseException) -> None:
+    fake(raising(error))
+    result = invoke("fake")
+    assert (result.exit_code, result.stderr) == (130, "Error: interrupted\n")
+
+
+SLEEPER = """
+import sys, time, types, click
+from audioae import cli
+def sleep():
+    print("ready", flush=True)
+    time.sleep(30)
+sys.modules["audioae.cli.fake"] = types.SimpleNamespace(command=click.Command("fake", callback=sleep))
+cli.COMMANDS["fake"] = "Sleeps."
+cli.main(["fake"], prog_name="audioae")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process on Windows")
+def test_sigint_ends_the_process_with_130() -> None:
+    with subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20)[1] == "Error: interrupted\n"
+    assert process.returncode == 130
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb") as closed:
+        ended = subprocess.run([sys.executable, "-m", "audioae", "--help"], stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert ended.stderr == ""
+
+
+# --- the public names -------------------------------------------------------------------------------------------------------------------
+
+
+def test_public_names_resolve_and_others_do_not() -> None:
+    for name in audioae.__all__:
+        assert getattr(audioae, name) is not None
+        assert name in dir(audioae)
+    with pytest.raises(AttributeError, match="no attribute 'denoize'"):
+        audioae.denoize  # noqa: B018

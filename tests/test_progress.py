@@ -1,0 +1,47 @@
+"""Progress goes to stderr as asked, and never to stdout."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from audioae.cli import progress
+from audioae.cli.progress import show_progress
+
+
+def test_auto_shows_nothing_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress("auto", "in.wav", total=10, unit="s") as advance:
+        advance(10, loss=1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_bar_shows_label_amount_unit_and_notes_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress("bar", "[in].wav", total=10, unit="s") as advance:
+        advance(4, loss="0.5[dB]")
+        advance(6)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert all(text in shown.err for text in ("[in].wav", "10/10 s", "loss 0.5[dB]"))
+
+
+def test_a_bar_needs_no_total(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress("bar", "stdin", total=None, unit="s") as advance:
+        advance(3)
+    assert "3 s" in capsys.readouterr().err
+
+
+def test_json_lines_tell_start_progress_and_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "JSON_INTERVAL", 0)
+    with show_progress("json", "in.wav", total=10, unit="s") as advance:
+        advance(4, loss=0.5)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == ["start", "progress", "done"]
+    assert lines[1] == {"event": "progress", "label": "in.wav", "done": 4, "total": 10, "unit": "s", "loss": 0.5}
+
+
+def test_json_lines_tell_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError), show_progress("json", "in.wav", total=None, unit="files"):
+        raise ValueError("cut short")
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (last["event"], last["error"]) == ("error", "cut short")
