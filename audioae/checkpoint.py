@@ -1,0 +1,112 @@
+"""Checkpoints: safetensors with all settings inside, written whole or not at all.
+
+A run folder holds `last.safetensors` and `best.safetensors` (averaged weights, ready to denoise or export) and `resume.safetensors` (weights, averages, optimizer
+and step, everything that the next step depends on).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audioae import __version__
+from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError
+from audioae.models import Denoiser, build_autoencoder, settings_class
+from audioae.spectrogram import StftSettings
+
+METADATA_KEY = "audioae"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write named tensors and JSON metadata under a temporary name, then rename: an interruption leaves the earlier file."""
+    from safetensors.torch import save
+
+    data = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, {METADATA_KEY: json.dumps(metadata)})
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}; the earlier checkpoint is intact") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the metadata of a file written by `write_tensors`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is no checkpoint of audioae ({error})") from error
+
+
+def describe(denoiser: Denoiser) -> dict[str, Any]:
+    """The settings that a denoiser is built from, as JSON."""
+    return {
+        "version": __version__,
+        "name": denoiser.name,
+        "family": denoiser.autoencoder.family,
+        "stft": dataclasses.asdict(denoiser.settings),
+        "network": dataclasses.asdict(denoiser.autoencoder.settings),
+    }
+
+
+def build_denoiser(description: Mapping[str, Any]) -> Denoiser:
+    """A denoiser with random weights from what `describe` wrote."""
+    network = {key: tuple(value) if isinstance(value, list) else value for key, value in description["network"].items()}
+    settings = settings_class(description["family"])(**network)
+    return Denoiser(build_autoencoder(settings), StftSettings(**description["stft"]), name=description["name"])
+
+
+def save_denoiser(path: Path, denoiser: Denoiser, weights: Mapping[str, Tensor] | None = None, **about: Any) -> None:
+    """Write a denoiser's weights (or `weights` in their place) with its settings and whatever else is told about it."""
+    write_tensors(path, weights if weights is not None else denoiser.state_dict(), {**describe(denoiser), **about})
+
+
+def load_denoiser(path: str | os.PathLike[str]) -> Denoiser:
+    """The denoiser in a checkpoint or in a run folder (its best weights, else its last), in eval mode."""
+    file = checkpoint_file(Path(path))
+    tensors, metadata = read_tensors(file)
+    try:
+        denoiser = build_denoiser(metadata)
+    except (KeyError, TypeError, SettingsError) as error:
+        raise CheckpointError(f"{file} was written for other settings than this version has ({error})") from error
+    load_weights(denoiser, tensors, file)
+    return denoiser.eval()
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The weights that a path stands for."""
+    if not path.is_dir():
+        if not path.exists():
+            raise ModelNotFoundError(f"no checkpoint at {path}")
+        return path
+    for name in ("best.safetensors", "last.safetensors"):
+        if (path / name).exists():
+            return path / name
+    raise ModelNotFoundError(f"{path} holds no best.safetensors and no last.safetensors; has its training reported yet?")
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Load all weights of a module, or none: names and shapes must be the module's own."""
+    own = module.state_dict()
+    wrong = [name for name in own if name not in tensors or tensors[name].shape != own[name].shape]
+    extra = [name for name in tensors if name not in own]
+    if wrong or extra:
+        raise CheckpointError(f"{source} fits {len(own) - len(wrong)} of {len(own)} tensors ({', '.join((wrong + extra)[:3])} ...); it is of another network")
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(tensors[name])

@@ -1,0 +1,101 @@
+"""A denoiser: STFT, autoencoder, gain on the noisy spectrum, inverse STFT."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from audioae import __version__
+from audioae.features import apply_gain, compress, istft, stft
+from audioae.models.base import Autoencoder, Estimate, State
+from audioae.pretrained import ModelInfo
+from audioae.spectrogram import StftSettings
+
+
+class Denoiser(nn.Module):
+    """An autoencoder between a waveform and its cleaned version.
+
+    Args:
+        autoencoder: the network; its `num_bins` must be `settings.num_bins`.
+        settings: the STFT.
+        name: what the model calls itself.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, settings: StftSettings, *, name: str = "") -> None:
+        super().__init__()
+        self.autoencoder, self.settings, self.name = autoencoder, settings, name or autoencoder.family
+
+    @property
+    def info(self) -> ModelInfo:
+        """What an engine has to know to run this model."""
+        network = self.autoencoder
+        return ModelInfo(
+            name=self.name,
+            family=network.family,
+            stft=self.settings,
+            gain=network.settings.gain,
+            lookahead=network.lookahead,
+            context=network.context,
+            stride=network.stride,
+            parameters=sum(p.numel() for p in self.parameters()),
+            macs_per_second=count_macs(self),
+            version=__version__,
+        )
+
+    def initial_state(self, batch: int) -> State:
+        """An empty past; the empty tuple for a network without state."""
+        return self.autoencoder.initial_state(batch)
+
+    def estimate(self, spectrum: Tensor, state: State | None = None) -> tuple[Estimate, State]:
+        """The network's answer to a spectrum `[batch, 2, freq, frames]`."""
+        magnitude, bins = compress(spectrum, self.autoencoder.settings.compression)
+        features = magnitude if self.autoencoder.settings.num_features == 1 else torch.cat([magnitude, bins], 1)
+        estimate, state = self.autoencoder(features, state)
+        return estimate, state
+
+    def gain(self, spectrum: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The gain `[batch, 1 or 2, freq, frames]` for a spectrum `[batch, 2, freq, frames]`, and the next state."""
+        estimate, state = self.estimate(spectrum, state)
+        return estimate.gain, state
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Estimate]:
+        """Clean whole waveforms `[batch, samples]`; also the network's estimate, whose gain has a frame per STFT column."""
+        spectrum = stft(waveform, self.settings)
+        before, after = self.autoencoder.context, self.autoencoder.lookahead
+        if self.training:  # crops have no true surroundings; the network's own zero padding is cheaper
+            before = after = 0
+        frames = spectrum.shape[-1]
+        estimate, _ = self.estimate(F.pad(spectrum, (before, after)))
+        gain = estimate.gain[..., before : before + frames]
+        enhanced = istft(apply_gain(spectrum, gain), self.settings, samples=waveform.shape[-1])
+        return enhanced, estimate._replace(gain=gain)
+
+
+def count_macs(denoiser: Denoiser) -> int:
+    """Multiply-accumulates a second of audio: convolutions, linear maps and recurrences, the network only."""
+    macs = 0
+
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        nonlocal macs
+        if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d)):
+            macs += inputs[0].numel() * module.weight[0].numel()
+        elif isinstance(module, (nn.Conv1d, nn.Conv2d)) and isinstance(output, Tensor):
+            macs += output.numel() * module.weight[0].numel()
+        elif isinstance(module, nn.Linear):
+            macs += inputs[0].numel() * module.out_features
+        elif isinstance(module, nn.GRU):
+            macs += inputs[0].shape[:-1].numel() * sum(weight.numel() for name, weight in module.named_parameters() if "weight" in name)
+
+    hooks = [module.register_forward_hook(add) for module in denoiser.modules()]
+    was_training = denoiser.training
+    frames = round(denoiser.settings.sample_rate / denoiser.settings.hop_length)
+    frames = -(-frames // denoiser.autoencoder.stride) * denoiser.autoencoder.stride
+    try:
+        with torch.no_grad():
+            denoiser.eval().gain(next(denoiser.parameters()).new_zeros(1, 2, denoiser.settings.num_bins, frames))
+    finally:
+        denoiser.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return round(macs * denoiser.settings.sample_rate / denoiser.settings.hop_length / frames)

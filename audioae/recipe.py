@@ -1,0 +1,114 @@
+"""Recipes: a TOML file becomes the settings of the rooms, and a key that no room knows is an error that names the nearest."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from audioae.dataset import DataSettings
+from audioae.errors import SettingsError, nearest
+from audioae.models import Denoiser, NetworkSettings, build_autoencoder, settings_class
+from audioae.spectrogram import StftSettings
+from audioae.training import TrainSettings
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a training depends on but the audio: tables [stft], [network], [data] and [training] of a TOML file, and a name and a family at its top."""
+
+    name: str
+    family: str
+    network: NetworkSettings
+    stft: StftSettings = field(default_factory=StftSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    training: TrainSettings = field(default_factory=TrainSettings)
+
+    def build(self) -> Denoiser:
+        """The denoiser that the recipe describes, with weights drawn from its seed."""
+        import torch
+
+        torch.manual_seed(self.training.seed)
+        return Denoiser(build_autoencoder(self.network), self.stft, name=self.name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON."""
+        return dataclasses.asdict(self)
+
+
+def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe in a TOML file, after overrides such as `training.steps=100` (their values are TOML; bare words are strings)."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is no TOML: {error}") from error
+    for override in overrides:
+        apply_override(table, override)
+    return parse_recipe(table)
+
+
+def apply_override(table: dict[str, Any], override: str) -> None:
+    """Set one `dotted.key=value` in a table of tables."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise SettingsError(f"--set {override!r} is no key=value, such as training.steps=100")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"--set {override!r}: {parent} is a value, no table")
+    table[last] = value
+
+
+def parse_recipe(table: Mapping[str, Any]) -> Recipe:
+    """The recipe in a table of tables."""
+    check_keys(table, Recipe, "the recipe")
+    for name in ("name", "family"):
+        if not isinstance(table.get(name), str):
+            raise SettingsError(f"the recipe needs a {name} at its top, a text")
+    stft = parse(table.get("stft", {}), StftSettings)
+    network = {"num_bins": stft.num_bins, **table.get("network", {})}
+    return Recipe(
+        name=table["name"],
+        family=table["family"],
+        stft=stft,
+        network=parse(network, settings_class(table["family"])),
+        data=parse(table.get("data", {}), DataSettings),
+        training=parse(table.get("training", {}), TrainSettings),
+    )
+
+
+def parse(table: Mapping[str, Any], settings: type[Settings]) -> Settings:
+    """A settings class from a table; types are checked, numbers are not taken from texts."""
+    from pydantic import TypeAdapter, ValidationError
+
+    check_keys(table, settings, settings.__name__)
+    try:
+        return TypeAdapter(settings).validate_python(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{settings.__name__}.{where}: {first['msg']}; got {first['input']!r}") from error
+
+
+def check_keys(table: Any, settings: type, where: str) -> None:
+    """Raise `SettingsError` for the first key that a settings class, or one inside it, does not have."""
+    if not isinstance(table, Mapping):
+        raise SettingsError(f"{where} should be a table; got {table!r}")
+    hints = get_type_hints(settings)
+    for key, value in table.items():
+        if key not in hints:
+            raise SettingsError(f"{where} has no setting {key!r}{nearest(key, hints)}")
+        if dataclasses.is_dataclass(hints[key]) and key != "network":
+            check_keys(value, hints[key], hints[key].__name__)  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+"""A fixed set of mixtures that a network in training is judged on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from audioae.augment import AugmentSettings
+from audioae.dataset import Corpus, DataSettings, Mixer, MixtureDataset
+from audioae.losses import levelled_loss, negative_si_sdr
+from audioae.metrics import score
+from audioae.models import Denoiser
+
+PERCEPTUAL = {"pesq": "pesq_wb", "stoi": "stoi"}
+SEED = 20_000_003  # the set is the same for every run, whatever its seed, so that runs can be compared
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """Args:
+    pairs: how many mixtures of the validation split. seconds: length of each.
+    snr_db: their range of signal-to-noise ratios.
+    """
+
+    pairs: int = 64
+    seconds: float = 4.0
+    snr_db: tuple[float, float] = (-5.0, 15.0)
+
+
+class Validation:
+    """The mixtures, rendered once, and the scores of a model on them."""
+
+    def __init__(self, folder: Path, data: DataSettings, settings: ValidationSettings, weights: Mapping[str, float]) -> None:
+        plain = AugmentSettings(snr_db=settings.snr_db, easy=0, speech_free=0, synthetic_noise=0, babble=0, reverb=0, eq=0, clipping=0)
+        fixed = dataclasses.replace(data, segment_seconds=settings.seconds, augment=plain)
+        corpus = Corpus(folder, "valid", fixed)
+        mixtures = MixtureDataset(Mixer(corpus, fixed), seed=SEED, pairs=settings.pairs)
+        self.pairs = [mixtures[index] for index in range(settings.pairs)]
+        self.sample_rate, self.weights = corpus.sample_rate, weights
+
+    @torch.no_grad()
+    def score(self, denoiser: Denoiser) -> dict[str, float | None]:
+        """Means of loss, SI-SDR in dB, PESQ-WB and STOI; the last two are None without the `metrics` extra."""
+        device = next(denoiser.parameters()).device
+        rows: list[dict[str, float | None]] = []
+        for noisy, clean in self.pairs:
+            enhanced = denoiser(noisy[None].to(device))[0].cpu()
+            loss = levelled_loss(enhanced, clean[None], noisy[None], denoiser.settings, self.weights)
+            scores = score(enhanced[0].numpy(), clean.numpy(), self.sample_rate, names=list(PERCEPTUAL.values()))
+            perceptual = {name: scores[metric].value for name, metric in PERCEPTUAL.items()}
+            rows.append({"loss": loss.item(), "si_sdr": -negative_si_sdr(enhanced, clean[None]).item(), **perceptual})
+        return {name: mean_of([row[name] for row in rows]) for name in rows[0]}
+
+
+def mean_of(values: list[float | None]) -> float | None:
+    """The mean of those that could be computed."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
