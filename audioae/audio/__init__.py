@@ -2,5 +2,6 @@
 
 from audioae.audio.info import AudioInfo, info
 from audioae.audio.reader import AudioReader, read
+from audioae.audio.writer import AudioWriter, check_output, write
 
-__all__ = ["AudioInfo", "AudioReader", "info", "read"]
+__all__ = ["AudioInfo", "AudioReader", "AudioWriter", "check_output", "info", "read", "write"]

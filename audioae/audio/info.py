@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import soundfile
@@ -55,7 +55,9 @@ def info(path: AnyPath) -> AudioInfo:
 def describe(sound: soundfile.SoundFile, path: Path) -> AudioInfo:
     """The form of an open file."""
     tags = {name: text for name, text in sound.copy_metadata().items() if text}
-    return AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.format, sound.subtype, sound.endian, tags, path)
+    form = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.format, sound.subtype, sound.endian, tags, path)
+    lossy = form.container in ("OGG", "MP3") and form.frames
+    return replace(form, bit_rate=path.stat().st_size * 8 / form.seconds) if lossy else form
 
 
 @contextmanager

@@ -54,5 +54,6 @@ def read(path: AnyPath, *, start: int = 0, frames: int = -1) -> tuple[Array, int
         total = reader.info.frames
         if not 0 <= start <= total:
             raise AudioFileError(f"{path} has {total} samples; a read cannot start at sample {start}")
-        reader.seek(start)
+        if start:
+            reader.seek(start)
         return reader.read(total - start if frames < 0 else frames), reader.info.sample_rate

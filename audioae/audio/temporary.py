@@ -1,0 +1,76 @@
+"""The file that an output is while it is not complete: OUT.part beside it, locked, then renamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+from audioae.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where an open file cannot be renamed or removed by another process anyway
+    fcntl = None  # type: ignore[assignment]
+
+
+class Temporary:
+    """Creates `PATH.part` (or takes over what a killed process left) and keeps other processes from writing it too.
+
+    `publish` gives it its final name at once and whole; leaving the `with` block removes what was not published.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.final = Path(os.path.realpath(path))  # a link stays a link
+        self.path = self.final.with_name(self.final.name + ".part")
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written ({error.strerror}); choose a folder that can") from error
+        self._lock: int | None = handle
+        self._pending = True
+        if fcntl is None:
+            self._unlock()
+        elif not _claim(handle, self.path):
+            self._unlock()
+            raise OutputError(f"{self.path} is being written by another process; two outputs cannot have one name")
+
+    def publish(self) -> None:
+        """Give the file its final name, once its bytes are on the disk."""
+        try:
+            if self._lock is not None:
+                os.fsync(self._lock)
+            os.replace(self.path, self.final)
+        except OSError as error:
+            raise OutputError(f"{self.final} cannot be written ({error.strerror}); is its disk full?") from error
+        self._pending = False
+        self._unlock()
+
+    def remove(self) -> None:
+        """Remove the file unless it was published or removed before."""
+        if self._pending:
+            self._pending = False
+            self.path.unlink(missing_ok=True)
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Temporary:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.remove()
+
+
+def _claim(handle: int, path: Path) -> bool:
+    """Lock an open file for this process; False if another one has it, or has just given it its final name."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError:  # a file system without locks
+        return True

@@ -1,0 +1,161 @@
+"""Waveforms to audio files: checked before, written under a temporary name, renamed when complete."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from audioae.audio import containers
+from audioae.audio.info import AnyPath, AudioInfo, native
+from audioae.audio.quality import encoder_settings
+from audioae.audio.quantise import quantise
+from audioae.audio.temporary import Temporary
+from audioae.errors import OutputError
+
+MAX_CALL = 65536  # samples per channel and call: libsndfile crashes on longer Ogg writes
+
+
+def check_output(
+    path: AnyPath, *, overwrite: bool = False, like: AudioInfo, container: str | None = None, subtype: str | None = None
+) -> AudioInfo:
+    """The form that a file at `path` will have, or an `OutputError`, before anything is computed.
+
+    Args:
+        like: the input's form; it is kept wherever the container (from the suffix) allows.
+        container, subtype: what the user asks for instead, libsndfile's names.
+
+    Raises:
+        OutputError: the file exists and may not be overwritten, its folder is missing, read-only or full, or the format is impossible.
+    """
+    target = Path(path)
+    check_target(target, overwrite=overwrite)
+    chosen = containers.choose(target, like, container, subtype)
+    needed = containers.estimated_bytes(chosen)
+    with Temporary(target) as temporary:
+        free = shutil.disk_usage(temporary.path.parent).free
+        if needed > free:
+            raise OutputError(f"{path} needs {needed / 2**20:.0f} MiB, its disk has {free / 2**20:.0f} MiB free; make space")
+    return chosen
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Raise `OutputError` where no file may be written."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; expected the name of an audio file")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent} is no folder; create it first")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name or allow overwriting")
+
+
+class AudioWriter:
+    """Writes an audio file block by block; the file appears under its name only when the `with` block ends well.
+
+    Args:
+        info: the form to write, as `check_output` gives it.
+
+    Attributes:
+        clipped: per channel, samples that were beyond full scale and were clamped (integer subtypes only).
+        lost: after the end, one phrase for everything of the source that the output could not keep.
+    """
+
+    def __init__(self, path: AnyPath, info: AudioInfo, *, overwrite: bool = False) -> None:
+        self.path, self.info = Path(path), info
+        check_target(self.path, overwrite=overwrite)
+        containers.check_limits(self.path, info)
+        self.clipped: npt.NDArray[np.int64] = np.zeros(info.channels, np.int64)
+        self.lost: list[str] = []
+        self.frames = 0
+
+    @property
+    def num_clipped(self) -> int:
+        """Samples of all channels that were clamped."""
+        return int(self.clipped.sum())
+
+    def __enter__(self) -> AudioWriter:
+        self._temporary = Temporary(self.path)
+        try:
+            self._sound = self._open()
+        except BaseException:
+            self._temporary.remove()
+            raise
+        return self
+
+    def _open(self) -> soundfile.SoundFile:
+        info = self.info
+        try:
+            sound = soundfile.SoundFile(
+                native(self._temporary.path),
+                "w",
+                info.sample_rate,
+                info.channels,
+                info.subtype,
+                info.endian,
+                info.container,
+                **encoder_settings(info),
+            )
+        except (soundfile.LibsndfileError, ValueError, TypeError) as error:
+            raise OutputError(f"{self.path}: {info.container} {info.subtype} cannot be written ({error}); choose another format") from error
+        for name, text in info.tags.items():
+            try:
+                setattr(sound, name, text)
+            except soundfile.LibsndfileError:
+                self.lost.append(f"tag {name}")
+        return sound
+
+    def write(self, block: npt.NDArray[np.floating[Any]]) -> None:
+        """Append `[channels, n]` samples. Values that are not finite become 0 or full scale: they are nobody's wish."""
+        if block.ndim != 2 or len(block) != self.info.channels:
+            raise OutputError(f"{self.path} takes blocks [{self.info.channels} channels, samples], got the shape {list(block.shape)}")
+        block = np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0)
+        for start in range(0, block.shape[1], MAX_CALL):
+            codes, clipped = quantise(block[:, start : start + MAX_CALL], self.info.subtype)
+            self.clipped += clipped
+            self._append(codes)
+
+    def _append(self, codes: npt.NDArray[Any]) -> None:
+        try:
+            self._sound.write(codes)
+        except (soundfile.LibsndfileError, AssertionError, OSError) as error:  # AssertionError: soundfile's word for a short write
+            raise self._failure(error) from error
+        self.frames += len(codes)
+
+    def _failure(self, error: BaseException) -> OutputError:
+        free = shutil.disk_usage(self._temporary.path.parent).free
+        return OutputError(f"{self.path} could not be written ({str(error).rstrip('.') or 'short write'}); its disk has {free} bytes free")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self._close(complete=kind is None)
+        finally:
+            self._temporary.remove()  # nothing left to remove after the rename
+
+    def _close(self, *, complete: bool) -> None:
+        try:
+            self._sound.close()
+        except soundfile.LibsndfileError as error:
+            if complete:
+                raise self._failure(error) from error
+        if complete:
+            self._temporary.publish()
+
+
+def write(path: AnyPath, waveform: npt.NDArray[Any], sample_rate: int, *, subtype: str | None = None, overwrite: bool = False) -> None:
+    """Write a whole waveform, `[channels, samples]` or `[samples]`; the suffix of `path` is the container.
+
+    Args:
+        sample_rate: Hz.
+        subtype: libsndfile's name; None is 16 bits, or what is usual in the container.
+    """
+    rows = np.atleast_2d(waveform)
+    if rows.ndim != 2 or (len(rows) > 64 and len(rows) > rows.shape[1]):
+        raise OutputError(f"{path}: expected a waveform [channels, samples], got the shape {list(waveform.shape)}; transpose it")
+    form = AudioInfo(sample_rate, len(rows), rows.shape[1], "WAV", "PCM_16")
+    with AudioWriter(path, check_output(path, overwrite=overwrite, like=form, subtype=subtype), overwrite=overwrite) as writer:
+        writer.write(rows)
