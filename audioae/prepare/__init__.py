@@ -19,7 +19,7 @@ from typing import Any
 
 from audioae.errors import DataError, OutputError, SettingsError
 from audioae.manifest import Row, Split, assign_splits, hours, replace_text, write_manifest
-from audioae.prepare.decode import Decoded, decode
+from audioae.prepare.decoding import Decoded, decode
 from audioae.prepare.settings import PrepareSettings, Progress, Summary
 from audioae.prepare.shards import JOURNAL, SHARDS, Page, ShardWriter, output_error, trusted_pages
 from audioae.prepare.sources import ROLES, Dropped, Entry, Role, find_entries

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from audioae.errors import SettingsError
 from audioae.manifest import assign_splits
-from audioae.prepare.decode import Checks
+from audioae.prepare.decoding import Checks
 from audioae.prepare.sources import Role
 
 

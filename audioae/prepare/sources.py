@@ -78,19 +78,22 @@ def _of_place(role: Role, place: Path) -> Iterator[Entry]:
 
 
 def _of_folder(role: Role, folder: Path) -> Iterator[Entry]:
-    """The source of a file is the first folder below the folder that all have in common: a speaker's chapters stay together.
-
-    A file that lies in the common folder itself is a source of its own.
-    """
     files = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names if _is_audio(name))
     if not files:
         raise DataError(f"{role}: no audio file in {folder}; expected names that end in {' '.join(AUDIO_EXTENSIONS)}")
-    common = Path(os.path.commonpath([file.parent for file in files]))
     corpus = Path(os.path.abspath(folder)).name
-    for file in files:
-        inside = file.relative_to(common)
-        name = inside.parts[0] if len(inside.parts) > 1 else inside.stem
+    for file, name in zip(files, _by_folder(files), strict=True):
         yield Entry(role, os.path.abspath(file), _source_of_file(role, corpus, name), corpus=corpus)
+
+
+def _by_folder(files: list[Path]) -> list[str]:
+    """The first folder below the one that all files have in common, so that a speaker's chapters stay together.
+
+    A file that lies in the common folder itself is a source of its own.
+    """
+    common = Path(os.path.commonpath([file.parent for file in files])) if files else Path()
+    inside = [file.relative_to(common) for file in files]
+    return [path.parts[0] if len(path.parts) > 1 else path.stem for path in inside]
 
 
 def _of_table(role: Role, table: Path) -> Iterator[Entry]:
@@ -105,39 +108,41 @@ def _of_table(role: Role, table: Path) -> Iterator[Entry]:
         raise DataError(f"{table} has no column 'path' (its columns: {', '.join(columns) or 'none'}); name each file relative to the table")
     if not rows:
         raise DataError(f"{table} names no file; a row for each file was expected below the header")
-    for number, row in enumerate(rows, start=2):
-        yield _of_row(role, table, {name: (row.get(name) or "").strip() for name in columns}, f"{table} line {number}")
+    cells = [{name: (row.get(name) or "").strip() for name in columns} for row in rows]
+    for number, row in enumerate(cells, start=2):
+        if not row["path"]:
+            raise DataError(f"{table} line {number} has an empty path")
+    unnamed = [Path(os.path.abspath(table.parent / row["path"])) for row in cells if not _name_of_source(role, row)]
+    by_folder = dict(zip(unnamed, _by_folder(unnamed), strict=True))
+    for number, row in enumerate(cells, start=2):
+        yield _of_row(role, table, row, by_folder, f"{table} line {number}")
 
 
-def _of_row(role: Role, table: Path, row: Mapping[str, str], where: str) -> Entry:
-    if not row["path"]:
-        raise DataError(f"{where} has an empty path")
+def _of_row(role: Role, table: Path, row: Mapping[str, str], by_folder: Mapping[Path, str], where: str) -> Entry:
+    path, corpus = Path(os.path.abspath(table.parent / row["path"])), row.get("corpus", "")
     split = row.get("split", "").lower()
     if split not in _SPLIT_NAMES:
         raise DataError(f"{where} has split {split!r}, expected one of {', '.join(SPLITS)} or nothing")
     return Entry(
         role,
-        os.path.abspath(table.parent / row["path"]),
-        _source_of_row(role, row),
+        str(path),
+        _source_of_file(role, corpus, _name_of_source(role, row) or by_folder[path]),
         split=_SPLIT_NAMES[split],
         licence=row.get("licence") or row.get("license", ""),
-        corpus=row.get("corpus", ""),
+        corpus=corpus,
         language=row.get("language", ""),
         kind=row.get("class", ""),
         quiet_to_loud_db=_number(row.get("quiet_to_loud_db", ""), where),
     )
 
 
-def _source_of_row(role: Role, row: Mapping[str, str]) -> str:
-    path = Path(row["path"])
-    corpus = row.get("corpus") or path.parent.as_posix()
+def _name_of_source(role: Role, row: Mapping[str, str]) -> str:
+    """What a table says about who or what is heard; empty where it says nothing. A response without a room is a room of its own."""
     if role == "speech":
-        return _within(corpus, row["speaker"]) if row.get("speaker") else path.parent.as_posix()
+        return row.get("speaker", "")
     if role == "rir":
-        return _source_of_file(role, corpus, row.get("room") or path.stem)
-    if row.get("source_file"):
-        return _source_of_file(role, corpus, Path(row["source_file"]).stem)
-    return _within(corpus, row.get("class", "")) if row.get("class") else path.parent.as_posix()
+        return row.get("room") or Path(row["path"]).with_suffix("").as_posix()
+    return Path(row.get("source_file", "")).stem or row.get("class", "")
 
 
 def _source_of_file(role: Role, corpus: str, name: str) -> str:
