@@ -16,11 +16,11 @@ from audioae.errors import AudioaeError, nearest
 
 # A command `name` is `command` in `audioae/cli/name.py`; what stands here is its first sentence, so that --help imports none of them.
 COMMANDS = {
-    "prepare": "Turn folders of speech and noise into data to train on.",
+    "prepare": "Turn recordings of speech and noise into the folder DATA to train on.",
     "train": "Train a denoiser from a recipe.",
     "export": "Turn a checkpoint into an ONNX model that needs no torch.",
-    "denoise": "Clean recordings.",
-    "evaluate": "Score a model on pairs of noisy and clean files.",
+    "denoise": "Clean the recording IN into OUT.",
+    "evaluate": "Score a model on pairs of noisy and clean recordings.",
     "models": "List, describe and verify the models in the package.",
 }
 
