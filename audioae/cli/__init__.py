@@ -18,7 +18,7 @@ from audioae.errors import AudioaeError, nearest
 COMMANDS = {
     "prepare": "Turn recordings of speech and noise into the folder DATA to train on.",
     "train": "Train a denoiser from a recipe.",
-    "export": "Turn a checkpoint into an ONNX model that needs no torch.",
+    "export": "Turn CHECKPOINT, a .safetensors file or a run folder, into an ONNX model that needs no torch.",
     "denoise": "Clean the recording IN into OUT.",
     "evaluate": "Score a model on pairs of noisy and clean recordings.",
     "models": "List, describe and verify the models in the package.",
