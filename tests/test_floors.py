@@ -1,4 +1,4 @@
-"""The floors as docs/architecture.md draws them: a room imports only from rooms that stand before it in the table, so there are no circles."""
+"""The floors as docs/architecture.md draws them: a room imports only from rooms before it in the table, so there are no circles."""
 
 from __future__ import annotations
 

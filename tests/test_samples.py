@@ -28,7 +28,8 @@ def test_every_row_is_a_clip_of_that_length_and_every_clip_has_a_row(samples: Pa
 def test_noisy_and_clean_of_a_pair_have_one_form(samples: Path) -> None:
     for row in rows(samples / "paired.csv"):
         noisy, clean = (soundfile.info(samples / row[side]) for side in ("noisy", "clean"))
-        assert (noisy.samplerate, noisy.frames, noisy.channels, noisy.subtype) == (clean.samplerate, clean.frames, clean.channels, clean.subtype)
+        for what in ("samplerate", "frames", "channels", "subtype"):
+            assert getattr(noisy, what) == getattr(clean, what)
         assert 4 <= noisy.duration <= 8
 
 
