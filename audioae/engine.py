@@ -1,0 +1,207 @@
+"""A model that is ready to run: ONNX Runtime by default, torch for checkpoints that are not exported.
+
+A network answers gains for every frame that it is given, but only those with `context` frames before and `lookahead` frames after them are
+right. `advance` keeps the frames that later gains still need, so that any cutting into blocks gives the gains of the whole; both engines
+run their network through it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from audioae.errors import CheckpointError, DependencyError, SettingsError, nearest, require
+from audioae.pretrained import ModelInfo, find_model
+from audioae.spectrogram import ComplexArray
+
+if TYPE_CHECKING:
+    from audioae.models import Denoiser
+
+FloatArray = npt.NDArray[np.float32]
+Gain = npt.NDArray[np.float32] | npt.NDArray[np.complex64]
+Tensors = tuple[Any, ...]
+# From a spectrum `[batch, 2 (re, im), freq, frames]` and the network's own state, None for an empty past,
+# to the gain `[batch, 1|2, freq, frames]` and the next state.
+Network = Callable[[FloatArray, Tensors | None], tuple[FloatArray, Tensors]]
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class State:
+    """The past of a stream. Steps answer a new one and change none, so many streams share an engine.
+
+    frames: `[batch, freq, kept]`, the spectrum that gains to come still need; it starts at a multiple of the model's stride.
+    tensors: the network's own state, None before its first run.
+    """
+
+    frames: ComplexArray
+    tensors: Tensors | None = None
+
+
+class Engine(Protocol):
+    """A model that is ready to run."""
+
+    info: ModelInfo
+
+    def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
+        """The next gains of a stream.
+
+        After n frames went in, the gains of the first `n - info.lookahead` frames, rounded down to a multiple of `info.stride`, have come
+        out. At the end of a signal, feed `info.lookahead + info.stride - 1` zero frames and drop the gains beyond the signal's frames.
+
+        Args:
+            spectrum: `[batch, freq, frames]` complex64, the frames after those that `state` has seen; any number of them.
+            state: of the step before; None is an empty past.
+
+        Returns:
+            The gain `[batch, freq, frames']`, float32 or for a complex gain complex64, and the next state.
+        """
+        ...
+
+
+def advance(network: Network, info: ModelInfo, spectrum: ComplexArray, state: State | None) -> tuple[Gain, State]:
+    """Run a network on the frames whose gains are due, and keep those that are needed again; see `Engine.step`."""
+    if spectrum.ndim != 3 or spectrum.shape[1] != info.stft.num_bins:
+        raise SettingsError(f"a spectrum has the shape {list(spectrum.shape)}; {info.name} takes [batch, {info.stft.num_bins}, frames]")
+    stride, context = info.stride, _round_up(info.context, info.stride)
+    if state is None:
+        state = State(np.zeros((*spectrum.shape[:2], context), np.complex64))
+    frames = np.concatenate([state.frames, spectrum.astype(np.complex64, copy=False)], -1)
+    due = (frames.shape[-1] - context - info.lookahead) // stride * stride
+    if due <= 0:
+        empty = np.zeros((spectrum.shape[0], 1 if info.gain == "real" else 2, info.stft.num_bins, 0), np.float32)
+        return _to_gain(empty), State(frames, state.tensors)
+    chunk = frames[..., : context + due + info.lookahead]
+    # A network takes whole strides; what fills the last one lies beyond the look-ahead, so it changes no gain that is due.
+    gain, tensors = network(_to_features(chunk, _round_up(chunk.shape[-1], stride)), state.tensors)
+    return _to_gain(gain[..., context : context + due]), State(frames[..., due:].copy(), tensors)
+
+
+class OnnxEngine:
+    """A model in ONNX Runtime, on one thread: parallel files are parallel processes."""
+
+    def __init__(self, path: str | Path, *, device: str = "cpu") -> None:
+        onnxruntime = require("onnxruntime", extra="train")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only: warnings about a graph are not for whoever cleans a file
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=[_onnx_provider(onnxruntime, device)])
+        except DependencyError:
+            raise
+        except Exception as error:  # ONNX Runtime's errors share no base of their own
+            raise CheckpointError(f"{path} is no model that ONNX Runtime can load ({_first_line(error)})") from error
+        self.info = _read_info(self._session, path)
+        self._states = self._session.get_inputs()[1:]
+
+    def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
+        """See `Engine.step`."""
+        return advance(self._run, self.info, spectrum, state)
+
+    def _run(self, spectrum: FloatArray, tensors: Tensors | None) -> tuple[FloatArray, Tensors]:
+        if tensors is None:
+            tensors = tuple(self._empty(each.shape, spectrum.shape[0]) for each in self._states)
+        inputs = {each.name: tensor for each, tensor in zip(self._states, tensors, strict=True)}
+        gain, *following = self._session.run(None, {"spectrum": spectrum, **inputs})
+        return gain, tuple(following)
+
+    @staticmethod
+    def _empty(shape: list[int | str], batch: int) -> FloatArray:
+        """Zeros of a state's shape, whose only named dimension is the batch."""
+        return np.zeros([size if isinstance(size, int) else batch for size in shape], np.float32)
+
+
+class TorchEngine:
+    """A torch denoiser, for checkpoints that are not exported and for GPUs."""
+
+    def __init__(self, denoiser: Denoiser, *, device: str = "auto") -> None:
+        import torch
+
+        self._torch = torch
+        self._device = _torch_device(torch, device)
+        self._denoiser = denoiser.to(self._device).eval()
+        self.info: ModelInfo = denoiser.info
+
+    def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
+        """See `Engine.step`."""
+        return advance(self._run, self.info, spectrum, state)
+
+    def _run(self, spectrum: FloatArray, tensors: Tensors | None) -> tuple[FloatArray, Tensors]:
+        with self._torch.inference_mode():
+            gain, following = self._denoiser.gain(self._torch.from_numpy(spectrum).to(self._device), tensors)
+        return gain.float().cpu().numpy(), following
+
+
+def load_engine(name_or_path: str | Path, *, device: str = "auto") -> Engine:
+    """A model by its name in the package, or by the path of an .onnx file, a .safetensors checkpoint or a run folder.
+
+    Args:
+        device: "cpu", "cuda", or "auto": the CPU in ONNX Runtime; for checkpoints a GPU where torch finds one.
+    """
+    if device not in DEVICES:
+        raise SettingsError(f"unknown device {device!r}{nearest(device, DEVICES)}; known: {', '.join(DEVICES)}")
+    path = find_model(name_or_path)
+    if path.suffix == ".onnx":
+        return OnnxEngine(path, device=device)
+    require("torch", extra="train")
+    from audioae.checkpoint import load_denoiser
+
+    return TorchEngine(load_denoiser(path), device=device)
+
+
+def _to_features(spectrum: ComplexArray, frames: int) -> FloatArray:
+    """`[batch, freq, frames]` complex to `[batch, 2 (re, im), freq, frames]`, filled up with zero frames."""
+    features = np.zeros((spectrum.shape[0], 2, spectrum.shape[1], frames), np.float32)
+    features[:, 0, :, : spectrum.shape[-1]] = spectrum.real
+    features[:, 1, :, : spectrum.shape[-1]] = spectrum.imag
+    return features
+
+
+def _to_gain(gain: FloatArray) -> Gain:
+    """`[batch, 1|2, freq, frames]` to `[batch, freq, frames]`, real or complex."""
+    if gain.shape[1] == 1:
+        return gain[:, 0]
+    joined = np.empty((gain.shape[0], *gain.shape[2:]), np.complex64)
+    joined.real, joined.imag = gain[:, 0], gain[:, 1]
+    return joined
+
+
+def _round_up(frames: int, stride: int) -> int:
+    return -(-frames // stride) * stride
+
+
+def _onnx_provider(onnxruntime: Any, device: str) -> str:
+    if device != "cuda":
+        return "CPUExecutionProvider"
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise DependencyError("this onnxruntime has no CUDA; use the device 'cpu', or get it with: pip install onnxruntime-gpu")
+    return "CUDAExecutionProvider"
+
+
+def _torch_device(torch: Any, device: str) -> str:
+    found = torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise DependencyError("torch finds no CUDA device here; use the device 'cpu'")
+    return "cuda" if found and device != "cpu" else "cpu"
+
+
+def _read_info(session: Any, path: str | Path) -> ModelInfo:
+    """The settings that `audioae.export` wrote into the file's metadata."""
+    metadata = session.get_modelmeta().custom_metadata_map.get("audioae")
+    if metadata is None:
+        raise CheckpointError(f"{path} carries no audioae settings; make it with: audioae export CHECKPOINT {path}")
+    try:
+        return ModelInfo.from_dict(json.loads(metadata))
+    except ValueError as error:
+        raise CheckpointError(f"{path} carries damaged audioae settings ({error}); export it again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,111 @@
+"""A model's card: what it learnt from, how, and what it scores, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from audioae.errors import DataError
+from audioae.pretrained.info import ModelInfo, known_values
+
+# How the metrics of a card are written in its table; others keep their own name.
+_METRICS = {"pesq_wb": "PESQ-WB", "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR, dB", "segmental_snr": "segmental SNR, dB"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean scores over a set of noisy/clean pairs, by metric, of the model's output and of the noisy input; None where there is none."""
+
+    pairs: str
+    count: int
+    enhanced: dict[str, float | None]
+    noisy: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a model comes from and what it does.
+
+    Args:
+        info: as in the model's own file.
+        data: what it learnt from, "corpus (licence)" each.
+        licence: of the weights.
+        seconds_seen: seconds of mixtures that training showed it.
+        recipe: all settings that trained it; commit: of the code that did.
+        scores: on pairs that training did not see.
+    """
+
+    info: ModelInfo
+    data: tuple[str, ...]
+    licence: str
+    seconds_seen: float
+    recipe: dict[str, Any]
+    commit: str
+    scores: tuple[Scores, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.info.name
+
+    @property
+    def recipe_hash(self) -> str:
+        """First 12 digits of the sha256 of the recipe's JSON, keys sorted."""
+        return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON takes them."""
+        return {**asdict(self), "recipe_hash": self.recipe_hash}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The opposite of `to_dict`."""
+        known = known_values(cls, values)
+        scores = tuple(Scores(**known_values(Scores, row)) for row in known["scores"])
+        return cls(**{**known, "info": ModelInfo.from_dict(known["info"]), "data": tuple(known["data"]), "scores": scores})
+
+
+def card_markdown(card: Card) -> str:
+    """The card as a section of Markdown."""
+    info, stft = card.info, card.info.stft
+    wait = "causal" if info.causal else f"{info.lookahead} frames of look-ahead"
+    lines = [
+        f"## {card.name}",
+        "",
+        f"- network: {info.family}, {info.parameters:,} parameters, {info.macs_per_second / 1e6:.1f} MMAC/s, {info.gain} gain, {wait}",
+        f"- audio: {stft.sample_rate} Hz, STFT {stft.n_fft}/{stft.hop_length}",
+        *(f"- data: {corpus}" for corpus in card.data),
+        f"- licence: {card.licence}",
+        f"- trained on {card.seconds_seen / 3600:.1f} h of mixtures, recipe {card.recipe_hash}, commit {card.commit}",
+    ]
+    for scores in card.scores:
+        lines += ["", f"Mean over {scores.count} {scores.pairs}:", "", *_score_table(scores)]
+    return "\n".join(lines) + "\n"
+
+
+def read_scores(path: Path, *, pairs: str = "") -> Scores:
+    """The means in a file that `audioae evaluate --json` printed; `pairs` names the pairs in words, else their file does."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        sides = {side: {name: means[side]["value"] for name, means in told["means"].items()} for side in ("enhanced", "noisy")}
+        return Scores(pairs or Path(told["pairs"]).name, told["count"], sides["enhanced"], sides["noisy"])
+    except OSError as error:
+        raise DataError(f"cannot read the scores {path} ({error.strerror}); write them with: audioae evaluate --json") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} holds no scores ({error!r}); write them with: audioae evaluate --json") from error
+
+
+def _score_table(scores: Scores) -> list[str]:
+    rows = [
+        f"| {_METRICS.get(metric, metric)} | {_number(scores.noisy.get(metric))} | {_number(value)} |"
+        for metric, value in scores.enhanced.items()
+    ]
+    return ["| metric | noisy | enhanced |", "|---|---|---|", *rows]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"

@@ -1,0 +1,183 @@
+"""Models in the package: found by name, checked, described; the network is never asked."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import audioae.pretrained
+from audioae.errors import CheckpointError, DataError, ModelNotFoundError
+from audioae.pretrained import (
+    Card,
+    ModelInfo,
+    Scores,
+    add_model,
+    card_markdown,
+    default_model,
+    find_model,
+    get_entry,
+    list_models,
+    load_card,
+    read_scores,
+    registry,
+    verify_model,
+)
+from audioae.spectrogram import StftSettings
+
+INFO = ModelInfo("first-16k", "conv1d", StftSettings(), "real", 12, 12, 1, 432865, 27_000_000, "0.1.0")
+SCORES = Scores("public pairs", 44, {"pesq_wb": 2.3, "stoi": 0.92, "si_sdr": None}, {"pesq_wb": 1.81, "stoi": 0.914, "si_sdr": 6.3})
+CARD = Card(INFO, ("Some Speech (CC BY 4.0)", "Some Noise (CC0)"), "MIT", 7200.0, {"training": {"steps": 1}}, "abc1234", (SCORES,))
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A weights folder with two models, of which the first one added is the default."""
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
+    (tmp_path / "models.json").write_text('{"models": {}}')
+    for name in ("first-16k", "another-16k"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_bytes(name.encode())
+        add_model(replace(CARD, info=replace(INFO, name=name)))
+    return tmp_path
+
+
+def test_model_info_and_card_survive_json() -> None:
+    assert ModelInfo.from_dict(json.loads(json.dumps(INFO.to_dict()))) == INFO
+    assert Card.from_dict(json.loads(json.dumps(CARD.to_dict()))) == CARD
+    assert not INFO.causal and replace(INFO, lookahead=0, context=0).causal
+
+
+def test_model_info_of_a_newer_version_is_read_and_of_an_incomplete_one_is_not() -> None:
+    assert ModelInfo.from_dict({**INFO.to_dict(), "colour": "blue"}) == INFO
+    values = INFO.to_dict()
+    del values["stride"]
+    with pytest.raises(CheckpointError, match="ModelInfo lacks stride"):
+        ModelInfo.from_dict(values)
+
+
+@pytest.mark.parametrize("wrong", [{"gain": "imaginary"}, {"stride": 0}, {"lookahead": -1}])
+def test_impossible_model_info_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(CheckpointError, match="expected"):
+        ModelInfo.from_dict({**INFO.to_dict(), **wrong})
+
+
+def test_registry_lists_the_default_first(weights: Path) -> None:
+    assert [(entry.name, entry.default) for entry in list_models()] == [("first-16k", True), ("another-16k", False)]
+    assert default_model() == "first-16k"
+    add_model(replace(CARD, info=replace(INFO, name="another-16k")), default=True)
+    assert [(entry.name, entry.default) for entry in list_models()] == [("another-16k", True), ("first-16k", False)]
+    add_model(replace(CARD, info=replace(INFO, name="another-16k")))
+    assert default_model() == "another-16k", "adding a model again does not take its flag away"
+
+
+def test_models_are_found_by_name_and_by_path(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    assert find_model("first-16k") == weights / "first-16k" / "model.onnx"
+    assert load_card("another-16k").info.name == "another-16k"
+    own = elsewhere / "own.onnx"
+    own.write_bytes(b"x")
+    assert find_model(own) == own
+    run = elsewhere / "run"
+    run.mkdir()
+    with pytest.raises(ModelNotFoundError, match=r"no model at .*best\.safetensors"):
+        find_model(run)
+    for name in ("last.safetensors", "best.safetensors"):
+        (run / name).write_bytes(b"x")
+        assert find_model(run) == run / name
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("frist-16k", "did you mean 'first-16k'.*known: first-16k, another-16k"),
+        ("", "no model ''"),
+        ("gone.onnx", r"there is no model at gone\.onnx"),
+        (__file__, "is no model; expected"),
+    ],
+)
+def test_unknown_models_say_what_is_known(weights: Path, name: str, message: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=message) as caught:
+        find_model(name)
+    assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
+
+
+def test_an_empty_package_says_so(weights: Path) -> None:
+    (weights / "models.json").write_text('{"models": {}}')
+    with pytest.raises(ModelNotFoundError, match="holds no models"):
+        default_model()
+    with pytest.raises(ModelNotFoundError, match="holds none"):
+        get_entry("first-16k")
+
+
+def test_a_damaged_model_is_never_handed_out(weights: Path) -> None:
+    assert verify_model("first-16k").ok
+    (weights / "first-16k" / "model.onnx").write_bytes(b"first-16x")
+    with pytest.raises(CheckpointError, match="'first-16k' is damaged"):
+        find_model("first-16k")
+    verdict = verify_model("first-16k")
+    assert not verdict.ok and "expected" in verdict.problems[0]
+    assert verify_model("another-16k").ok
+
+
+def test_verify_tells_of_a_missing_file_and_of_a_wrong_card(weights: Path) -> None:
+    (weights / "first-16k" / "model.onnx").unlink()
+    assert "cannot read" in verify_model("first-16k").problems[0]
+    (weights / "another-16k" / "card.json").write_text(json.dumps(CARD.to_dict()))
+    assert verify_model("another-16k").problems == ("its card is of 'first-16k'",)
+    (weights / "another-16k" / "card.json").write_text("{")
+    assert "damaged" in verify_model("another-16k").problems[0]
+
+
+def test_card_is_told_in_markdown() -> None:
+    text = card_markdown(CARD)
+    assert text.startswith("## first-16k\n")
+    for said in (
+        "432,865 parameters",
+        "27.0 MMAC/s",
+        "12 frames of look-ahead",
+        "Some Noise (CC0)",
+        "licence: MIT",
+        "2.0 h",
+        CARD.recipe_hash,
+        "abc1234",
+    ):
+        assert said in text
+    assert "Mean over 44 public pairs" in text
+    assert "| PESQ-WB | 1.81 | 2.30 |" in text and "| STOI | 0.914 | 0.920 |" in text and "| SI-SDR, dB | 6.30 | - |" in text
+
+
+def test_scores_are_read_from_what_evaluate_prints(tmp_path: Path) -> None:
+    means = {"stoi": {"unit": "0..1", "noisy": {"value": 0.9, "count": 2}, "enhanced": {"value": None, "count": 0}}}
+    file = tmp_path / "scores.json"
+    file.write_text(json.dumps({"model": "m", "pairs": "/some/where/pairs.csv", "count": 2, "means": means, "rows": []}))
+    assert read_scores(file) == Scores("pairs.csv", 2, {"stoi": None}, {"stoi": 0.9})
+    assert read_scores(file, pairs="unseen voices").pairs == "unseen voices"
+    for text in ("[]", "{}", "no JSON", '{"means": {"stoi": 1}}'):
+        file.write_text(text)
+        with pytest.raises(DataError, match="holds no scores"):
+            read_scores(file)
+
+
+def test_shipped_models_are_whole() -> None:
+    for entry in list_models():
+        assert verify_model(entry.name).ok
+        assert load_card(entry.name).scores, "a card without scores says nothing"
+    assert sum(entry.default for entry in list_models()) == min(len(list_models()), 1)
+
+
+def test_nothing_here_can_reach_a_network_or_needs_a_runtime() -> None:
+    allowed = {"__future__", "audioae", "collections", "dataclasses", "hashlib", "json", "os", "pathlib", "typing"}
+    for file in Path(audioae.pretrained.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = (
+                [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+            )
+            assert {str(name).partition(".")[0] for name in names} <= allowed, file
+    code = "import sys, audioae.pretrained; print(sorted({'torch', 'onnxruntime', 'socket', 'urllib.request'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
