@@ -45,7 +45,8 @@ def power_spectrum(spectrum: Tensor, floor: float = POWER_FLOOR) -> Tensor:
 def compress(spectrum: Tensor, power: float, floor: float = POWER_FLOOR) -> tuple[Tensor, Tensor]:
     """Magnitude `|X|^power` and complex `X |X|^(power - 1)` of a spectrum, `[batch, 1 and 2, freq, frames]`."""
     squared = power_spectrum(spectrum, floor)
-    return squared.pow(power / 2), spectrum * squared.pow((power - 1) / 2)
+    magnitude = squared.pow(power / 2)
+    return magnitude, spectrum * (magnitude * squared.rsqrt())  # one power, not two: they are the costly part
 
 
 def apply_gain(spectrum: Tensor, gain: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ What the listener gets is what is judged: spectral losses read the spectrum of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -19,80 +20,97 @@ POWER = 0.3
 FLOOR = 1e-8  # -80 dB below a bin of magnitude 1: quieter bins have no gradient to speak of
 LEVEL = 0.06  # RMS; power-law losses grow with the level, and quiet recordings should count as much as loud ones
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def magnitude(spectrum: Tensor) -> Tensor:
-    """`[batch, 1, freq, frames]` of a spectrum `[batch, 2, freq, frames]`, uncompressed."""
-    return power_spectrum(spectrum, FLOOR).sqrt()
+class Signal:
+    """Waveforms `[batch, samples]` and the views of them that losses read, each computed once."""
+
+    def __init__(self, waveform: Tensor, settings: StftSettings) -> None:
+        self.waveform, self.settings = waveform, settings
+
+    @cached_property
+    def spectrum(self) -> Tensor:
+        """`[batch, 2, freq, frames]`."""
+        return stft(self.waveform, self.settings)
+
+    @cached_property
+    def magnitude(self) -> Tensor:
+        """|X|, `[batch, 1, freq, frames]`."""
+        return power_spectrum(self.spectrum, FLOOR).sqrt()
+
+    @cached_property
+    def compressed(self) -> tuple[Tensor, Tensor]:
+        """|X|^0.3 and X |X|^-0.7, `[batch, 1 and 2, freq, frames]`."""
+        return compress(self.spectrum, POWER, FLOOR)
 
 
-def compressed_magnitude(estimate: Tensor, reference: Tensor) -> Tensor:
-    """MSE of |X|^0.3 of two spectra."""
-    return F.mse_loss(compress(estimate, POWER, FLOOR)[0], compress(reference, POWER, FLOOR)[0])
+Loss = Callable[[Signal, Signal], Tensor]
 
 
-def compressed_complex(estimate: Tensor, reference: Tensor) -> Tensor:
-    """MSE of the real and imaginary parts of X |X|^-0.7 of two spectra, summed over the two parts (Braun & Tashev 2021)."""
-    return 2 * F.mse_loss(compress(estimate, POWER, FLOOR)[1], compress(reference, POWER, FLOOR)[1])
+def compressed_magnitude(estimate: Signal, reference: Signal) -> Tensor:
+    """MSE of |X|^0.3."""
+    return F.mse_loss(estimate.compressed[0], reference.compressed[0])
 
 
-def magnitude_mse(estimate: Tensor, reference: Tensor) -> Tensor:
-    """MSE of |X| of two spectra."""
-    return F.mse_loss(magnitude(estimate), magnitude(reference))
+def compressed_complex(estimate: Signal, reference: Signal) -> Tensor:
+    """MSE of the real and imaginary parts of X |X|^-0.7, summed over the two parts (Braun & Tashev 2021)."""
+    return 2 * F.mse_loss(estimate.compressed[1], reference.compressed[1])
 
 
-def magnitude_mae(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Mean absolute error of |X| of two spectra."""
-    return F.l1_loss(magnitude(estimate), magnitude(reference))
+def magnitude_mse(estimate: Signal, reference: Signal) -> Tensor:
+    """MSE of |X|."""
+    return F.mse_loss(estimate.magnitude, reference.magnitude)
 
 
-def magnitude_bce(estimate: Tensor, reference: Tensor) -> Tensor:
+def magnitude_mae(estimate: Signal, reference: Signal) -> Tensor:
+    """Mean absolute error of |X|."""
+    return F.l1_loss(estimate.magnitude, reference.magnitude)
+
+
+def magnitude_bce(estimate: Signal, reference: Signal) -> Tensor:
     """Binary cross-entropy of |X| scaled to 0..1 by each reference's maximum, as for images; less the reference's entropy, so that equality is 0."""
-    target = magnitude(reference)
-    peak = target.amax((1, 2, 3), keepdim=True)
-    target = (target / peak).clamp(1e-6, 1 - 1e-6)
-    guess = (magnitude(estimate) / peak).clamp(1e-6, 1 - 1e-6)
+    peak = reference.magnitude.amax((1, 2, 3), keepdim=True)
+    target, guess = ((signal.magnitude / peak).clamp(1e-6, 1 - 1e-6) for signal in (reference, estimate))
     return F.binary_cross_entropy(guess, target) - F.binary_cross_entropy(target, target)
 
 
-def negative_si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """-SI-SDR in dB (Le Roux et al. 2019) of waveforms `[batch, samples]`, zero-mean, limited to -30..50 dB; silent references count nothing."""
-    estimate, reference = (x - x.mean(-1, keepdim=True) for x in (estimate, reference))
-    energy = reference.square().sum(-1, keepdim=True)
-    target = (estimate * reference).sum(-1, keepdim=True) / (energy + FLOOR) * reference
-    ratio = (target.square().sum(-1) + FLOOR) / ((estimate - target).square().sum(-1) + FLOOR)
+def negative_si_sdr(estimate: Signal, reference: Signal) -> Tensor:
+    """-SI-SDR in dB (Le Roux et al. 2019), zero-mean, limited to -30..50 dB; silent references count nothing."""
+    guess, truth = (signal.waveform - signal.waveform.mean(-1, keepdim=True) for signal in (estimate, reference))
+    energy = truth.square().sum(-1, keepdim=True)
+    target = (guess * truth).sum(-1, keepdim=True) / (energy + FLOOR) * truth
+    ratio = (target.square().sum(-1) + FLOOR) / ((guess - target).square().sum(-1) + FLOOR)
     decibels = (10 * torch.log10(ratio)).clamp(-30, 50)
     return -torch.where(energy[..., 0] > 1e-6, decibels, torch.zeros_like(decibels)).mean()
 
 
-def multi_resolution_stft(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Spectral convergence plus log-magnitude L1 of waveforms at windows of 512, 1024 and 256 samples (Yamamoto et al. 2020)."""
-    total = estimate.new_zeros(())
-    for n_fft in (512, 1024, 256):
-        settings = StftSettings(n_fft=n_fft, hop_length=n_fft // 4, win_length=n_fft)
-        guess, target = magnitude(stft(estimate, settings)), magnitude(stft(reference, settings))
+def multi_resolution_stft(estimate: Signal, reference: Signal) -> Tensor:
+    """Spectral convergence plus log-magnitude L1 at windows of n_fft, its double and its half (Yamamoto et al. 2020)."""
+    total, n_fft = estimate.waveform.new_zeros(()), estimate.settings.n_fft
+    for length in (n_fft, 2 * n_fft, n_fft // 2):
+        settings = StftSettings(estimate.settings.sample_rate, length, length // 4, length)
+        guess, target = (Signal(signal.waveform, settings).magnitude for signal in (estimate, reference))
         convergence = torch.linalg.vector_norm(guess - target) / (torch.linalg.vector_norm(target) + FLOOR)
         total = total + convergence + F.l1_loss(guess.log(), target.log())
     return total / 3
 
 
-WAVEFORM_LOSSES: dict[str, Loss] = {"negative_si_sdr": negative_si_sdr, "multi_resolution_stft": multi_resolution_stft}
-SPECTRUM_LOSSES: dict[str, Loss] = {
+LOSSES: dict[str, Loss] = {
     "compressed_magnitude": compressed_magnitude,
     "compressed_complex": compressed_complex,
     "magnitude_mse": magnitude_mse,
     "magnitude_mae": magnitude_mae,
     "magnitude_bce": magnitude_bce,
+    "negative_si_sdr": negative_si_sdr,
+    "multi_resolution_stft": multi_resolution_stft,
 }
 
 
 def check_weights(weights: Mapping[str, float]) -> None:
     """Raise `SettingsError` for a loss that does not exist, naming the nearest, and for no loss at all."""
-    known = [*SPECTRUM_LOSSES, *WAVEFORM_LOSSES]
     for name in weights:
-        if name not in known:
-            raise SettingsError(f"no loss {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        if name not in LOSSES:
+            raise SettingsError(f"no loss {name!r}{nearest(name, LOSSES)}; known: {', '.join(LOSSES)}")
     if not any(weights.values()):
         raise SettingsError("all losses have weight 0; give one at least a weight")
 
@@ -104,14 +122,6 @@ def levelled_loss(estimate: Tensor, reference: Tensor, noisy: Tensor, settings: 
 
 
 def weighted_loss(estimate: Tensor, reference: Tensor, settings: StftSettings, weights: Mapping[str, float]) -> Tensor:
-    """The sum of `weights[name] * loss` over waveforms `[batch, samples]`; each spectrum is computed once."""
-    total = estimate.new_zeros(())
-    if any(weights.get(name) for name in SPECTRUM_LOSSES):
-        guess, target = stft(estimate, settings), stft(reference, settings)
-        for name, loss in SPECTRUM_LOSSES.items():
-            if weights.get(name):
-                total = total + weights[name] * loss(guess, target)
-    for name, loss in WAVEFORM_LOSSES.items():
-        if weights.get(name):
-            total = total + weights[name] * loss(estimate, reference)
-    return total
+    """The sum of `weights[name] * LOSSES[name]` over waveforms `[batch, samples]`."""
+    guess, target = Signal(estimate, settings), Signal(reference, settings)
+    return torch.stack([weight * LOSSES[name](guess, target) for name, weight in weights.items() if weight]).sum()

@@ -144,7 +144,7 @@ class Trainer:
     def __init__(self, denoiser: Denoiser, settings: TrainSettings, *, rank: int = 0, processes: int = 1) -> None:
         self.denoiser, self.settings, self.rank, self.processes = denoiser, settings, rank, processes
         self.device = torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
-        denoiser.to(self.device)
+        denoiser.to(self.device, memory_format=torch.channels_last)  # what 2D convolutions are fastest in, here and on a GPU
         self.average = copy.deepcopy(denoiser).eval()
         self.model: nn.Module = nn.parallel.DistributedDataParallel(denoiser) if processes > 1 else denoiser
         self.optimizer = torch.optim.AdamW(

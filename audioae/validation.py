@@ -11,11 +11,11 @@ import torch
 
 from audioae.augment import AugmentSettings
 from audioae.dataset import Corpus, DataSettings, Mixer, MixtureDataset
-from audioae.losses import levelled_loss, negative_si_sdr
+from audioae.losses import levelled_loss
 from audioae.metrics import score
 from audioae.models import Denoiser
 
-PERCEPTUAL = {"pesq": "pesq_wb", "stoi": "stoi"}
+METRICS = {"si_sdr": "si_sdr", "pesq": "pesq_wb", "stoi": "stoi"}
 SEED = 20_000_003  # the set is the same for every run, whatever its seed, so that runs can be compared
 
 
@@ -44,15 +44,14 @@ class Validation:
 
     @torch.no_grad()
     def score(self, denoiser: Denoiser) -> dict[str, float | None]:
-        """Means of loss, SI-SDR in dB, PESQ-WB and STOI; the last two are None without the `metrics` extra."""
+        """Means of loss, SI-SDR in dB, PESQ-WB and STOI; None where a metric could not be computed, as the last two without the `metrics` extra."""
         device = next(denoiser.parameters()).device
         rows: list[dict[str, float | None]] = []
         for noisy, clean in self.pairs:
             enhanced = denoiser(noisy[None].to(device))[0].cpu()
             loss = levelled_loss(enhanced, clean[None], noisy[None], denoiser.settings, self.weights)
-            scores = score(enhanced[0].numpy(), clean.numpy(), self.sample_rate, names=list(PERCEPTUAL.values()))
-            perceptual = {name: scores[metric].value for name, metric in PERCEPTUAL.items()}
-            rows.append({"loss": loss.item(), "si_sdr": -negative_si_sdr(enhanced, clean[None]).item(), **perceptual})
+            scores = score(enhanced[0].numpy(), clean.numpy(), self.sample_rate, names=list(METRICS.values()))
+            rows.append({"loss": loss.item()} | {name: scores[metric].value for name, metric in METRICS.items()})
         return {name: mean_of([row[name] for row in rows]) for name in rows[0]}
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
 
-import torch
 from torch import Tensor, nn
 
 from audioae.errors import SettingsError
@@ -22,7 +21,7 @@ class Conv2dSettings(NetworkSettings):
     channels: of each encoder layer; the decoder mirrors them.
     kernel: (freq, time), both odd unless causal.
     time_strides: of each encoder layer, 1 or 2; every layer halves the bins.
-    skip: give each decoder layer the output of its mirror image beside its input.
+    skip: add each encoder layer's output to the input of its mirror image.
     causal: read no frame after the one that is answered; time strides must be 1.
     decoder: "transpose" convolution, or "nearest" upsampling followed by a convolution.
     """
@@ -70,19 +69,10 @@ class Conv2dAutoencoder(Autoencoder):
         outs = [*widths[:-1], widths[-1] * self.bottleneck.width]
         ins = [settings.num_features, *widths[:-1]]
         self.encoder = nn.ModuleList(Layer2d(i, o, s, settings, decoder=False) for i, o, s in zip(ins, outs, strides, strict=True))
-        double = 2 if settings.skip else 1
-        mirrored = list(pairwise(reversed(widths)))
-        self.decoder = nn.ModuleList(
-            Layer2d(i if depth == 0 else double * i, o, s, settings, decoder=True)
-            for depth, ((i, o), s) in enumerate(zip(mirrored, reversed(strides[1:]), strict=True))
-        )
+        mirrored = zip(pairwise(reversed(widths)), reversed(strides[1:]), strict=True)
+        self.decoder = nn.ModuleList(Layer2d(i, o, s, settings, decoder=True) for (i, o), s in mirrored)
         self.head = TimeFrequencyConv(
-            (double if mirrored else 1) * widths[0],
-            settings.num_outputs,
-            settings.kernel,
-            (2, strides[0]),
-            causal=settings.causal,
-            upsample=settings.decoder,
+            widths[0], settings.num_outputs, settings.kernel, (2, strides[0]), causal=settings.causal, upsample=settings.decoder
         )
         self.skip = settings.skip
         self.stride = prod(strides)
@@ -112,8 +102,8 @@ class Conv2dAutoencoder(Autoencoder):
     def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
         x, pasts, following = latent, list(state or ()), []
         for depth, layer in enumerate([*self.decoder, self.head]):
-            if self.skip and depth:
-                x = torch.cat([x, skips[-depth] if skips else torch.zeros_like(x)], 1)
+            if self.skip and skips and depth:
+                x = x + skips[-depth]
             x, past = layer(x, pasts.pop(0) if pasts else None)
             following.append(past)
         return x, tuple(past for past in following if past is not None)
