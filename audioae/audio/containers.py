@@ -94,6 +94,12 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
         return "OPUS"
     if like.subtype in possible:
         return like.subtype
+    if like.subtype not in soundfile.available_subtypes():
+        raise OutputError(f"{path}: no subtype is called {like.subtype}{nearest(like.subtype, soundfile.available_subtypes())}")
+    if container == like.container and like.subtype not in soundfile.available_subtypes(
+        container
+    ):  # no file can have had it: it was asked for
+        raise OutputError(f"{path}: {container} cannot hold {like.subtype}; it can hold {', '.join(possible)}")
     if container == "OGG":
         return "VORBIS"
     at = LADDER.index(_rung(like.subtype))
@@ -109,7 +115,13 @@ def _rung(subtype: str) -> str:
 
 
 def _fits(container: str, subtype: str, channels: int) -> bool:
-    """Whether libsndfile writes the pair: ADPCM takes two channels, GSM and G.72x one; MP3 writes layer III only, and not inside WAV."""
+    """Whether libsndfile writes the pair, and writes it well.
+
+    ADPCM takes two channels, GSM and G.72x one; MP3 writes layer III only, and not inside WAV. ALAC above 16 bits loses bits of loud noise,
+    DWVW files cannot be opened again.
+    """
+    if subtype in ("ALAC_20", "ALAC_24", "ALAC_32") or subtype.startswith("DWVW"):
+        return False
     if subtype.startswith("MPEG"):
         return container == "MP3" and subtype == "MPEG_LAYER_III"
     if subtype in ("IMA_ADPCM", "MS_ADPCM"):

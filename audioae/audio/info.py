@@ -1,18 +1,14 @@
-"""What an audio file is: sample rate, channels, length, container, subtype, tags; read without decoding the samples."""
+"""What an audio file is: sample rate, channels, length, container, subtype, tags; read without keeping the samples."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import soundfile
+from audioae.audio.opening import AnyPath, Sound, open_sound
 
-from audioae.errors import AudioFileError
-
-AnyPath = str | os.PathLike[str]
+UNKNOWN_LENGTH = 2**62  # libsndfile's count for a FLAC that was written to a pipe is beyond this
+SKIP_BLOCK = 2**16  # samples per channel that are decoded at a time only to be counted
 
 
 @dataclass(frozen=True)
@@ -49,44 +45,21 @@ class AudioInfo:
 def info(path: AnyPath) -> AudioInfo:
     """The form of the file at `path`. Raises `AudioFileError` for anything that is not a readable audio file."""
     with open_sound(path) as sound:
-        return describe(sound, Path(path))
+        form = describe(sound, Path(path))
+        return replace(form, frames=count(sound)) if form.frames > UNKNOWN_LENGTH else form
 
 
-def describe(sound: soundfile.SoundFile, path: Path) -> AudioInfo:
-    """The form of an open file."""
+def describe(sound: Sound, path: Path) -> AudioInfo:
+    """The form of an open file, with the length that its header tells."""
     tags = {name: text for name, text in sound.copy_metadata().items() if text}
     form = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.format, sound.subtype, sound.endian, tags, path)
     lossy = form.container in ("OGG", "MP3") and form.frames
     return replace(form, bit_rate=path.stat().st_size * 8 / form.seconds) if lossy else form
 
 
-@contextmanager
-def open_sound(path: AnyPath) -> Iterator[soundfile.SoundFile]:
-    """Open `path` for reading; whatever is wrong with it becomes an `AudioFileError` that names it."""
-    check_file(Path(path))
-    try:
-        sound = soundfile.SoundFile(native(path))
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file
-        reason = getattr(error, "error_string", "a raw file has no header").rstrip(".")
-        raise AudioFileError(f"{path} cannot be read as audio ({reason}); expected wav, flac, aiff, ogg, mp3, ...") from error
-    with sound:
-        yield sound
-
-
-def check_file(path: Path) -> None:
-    """Raise `AudioFileError` unless `path` is a file with something in it that may be read."""
-    if path.is_dir():
-        raise AudioFileError(f"{path} is a folder; expected an audio file")
-    try:
-        size = path.stat().st_size
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise AudioFileError(f"{path} cannot be opened ({error.strerror}); check the path") from error
-    if size == 0:
-        raise AudioFileError(f"{path} is empty (0 bytes); expected an audio file")
-
-
-def native(path: AnyPath) -> str | bytes:
-    """The path as libsndfile wants it: bytes where file names are bytes (they need not be valid text), else text."""
-    return os.fsencode(path) if os.name == "posix" else os.fspath(path)
+def count(sound: Sound) -> int:
+    """Samples per channel of a file that does not tell: it is decoded to its end."""
+    total = 0
+    while read := len(sound.read(SKIP_BLOCK, dtype="float32", always_2d=True)):
+        total += read
+    return total

@@ -44,7 +44,7 @@ Samples: TypeAlias = npt.NDArray[np.floating[Any]]
 def quantise(block: Samples, subtype: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """Make a block ready to be written.
 
-    libsndfile's own conversion rounds down and has no guard for µ-law, so the codes are made here and handed over in the high bits of int32.
+    libsndfile's own conversion rounds down and has no guard for µ-law, so the codes are made here and handed over as int32 (top bits).
 
     Args:
         block: `[channels, samples]`, finite.

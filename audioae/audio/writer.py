@@ -12,7 +12,8 @@ import numpy.typing as npt
 import soundfile
 
 from audioae.audio import containers
-from audioae.audio.info import AnyPath, AudioInfo, native
+from audioae.audio.info import AudioInfo
+from audioae.audio.opening import AnyPath, native
 from audioae.audio.quality import encoder_settings
 from audioae.audio.quantise import quantise
 from audioae.audio.temporary import Temporary
