@@ -1,0 +1,113 @@
+"""The core at the model's own sample rate: waveform to spectrum, the model's gain on it, and back, block by block."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from audioae.engine import Engine, State
+from audioae.errors import CheckpointError
+from audioae.inference.gain import Gain, shape_gain
+from audioae.inference.settings import DenoiseSettings
+from audioae.spectrogram import Array, ComplexArray, analyse, synthesise
+
+Powers = npt.NDArray[np.float64]
+
+LARGEST_DB = 120.0  # what a frame that was silenced altogether counts as
+
+
+@dataclass
+class Attenuation:
+    """How much was taken away so far: the powers before and after, and the most that any frame lost."""
+
+    power_in: float = 0.0
+    power_out: float = 0.0
+    max_db: float = 0.0
+
+    @property
+    def mean_db(self) -> float:
+        """Level before over level after, of everything so far, dB; 0 when there was only silence."""
+        return float(drop_db(np.array(self.power_in), np.array(self.power_out)))
+
+    def add(self, noisy: ComplexArray, enhanced: ComplexArray) -> None:
+        """Count some frames, `[channels, freq, frames]`."""
+        before, after = frame_powers(noisy), frame_powers(enhanced)
+        self.power_in += float(before.sum())
+        self.power_out += float(after.sum())
+        self.max_db = max(self.max_db, float(drop_db(before, after).max(initial=0.0)))
+
+
+def frame_powers(spectrum: ComplexArray) -> Powers:
+    """The power of each frame over all channels and bins."""
+    powers: Powers = (spectrum.real**2 + spectrum.imag**2).sum(axis=(0, 1), dtype=np.float64)
+    return powers
+
+
+def drop_db(before: Powers, after: Powers) -> Powers:
+    """How far a power fell, dB, at most `LARGEST_DB`; 0 where there was none."""
+    sounding = before > 0
+    kept = np.maximum(after, before * 10 ** (-LARGEST_DB / 10))
+    return 10 * np.log10(np.where(sounding, before, 1) / np.where(sounding, kept, 1))
+
+
+class SpectralStream:
+    """Cleans `[channels, samples]` at the engine's sample rate; what comes out is as long as what went in, and aligned to it."""
+
+    def __init__(self, engine: Engine, channels: int, settings: DenoiseSettings) -> None:
+        self.engine, self.settings, self.stft = engine, settings, engine.info.stft
+        self.attenuation = Attenuation()
+        self._waiting: Array = np.zeros((channels, 0), np.float32)  # samples that do not fill a hop yet
+        self._past: Array | None = None
+        self._spectrum: ComplexArray = np.zeros((channels, self.stft.num_bins, 0), np.complex64)  # frames that wait for their gains
+        self._state: State | None = None
+        self._overlap: Array | None = None
+        self._samples = self._frames = 0  # taken so far
+        self._given = -self.stft.past  # synthesis answers `past` samples late, so that many are dropped
+
+    def process(self, waveform: Array, *, last: bool = False) -> tuple[Array, Gain]:
+        """Take `[channels, n]`; with `last` give everything that is left.
+
+        Returns:
+            The enhanced samples `[channels, m]` that are ready, and the gain `[channels or 1, freq, frames]` of the frames used for them.
+        """
+        noisy, gain = self._gain_for(self._analyse(waveform, last=last), last=last)
+        gain = shape_gain(gain, noisy, self.settings)
+        enhanced = noisy * gain
+        self.attenuation.add(noisy, enhanced)
+        if not math.isfinite(self.attenuation.power_out):
+            raise CheckpointError(f"model {self.engine.info.name!r} answers gains that are no numbers; train or install it again")
+        output, self._overlap = synthesise(enhanced, self.stft, self._overlap)
+        start, self._given = min(max(-self._given, 0), output.shape[-1]), self._given + output.shape[-1]
+        surplus = max(self._given - self._samples, 0) if last else 0
+        return output[:, start : output.shape[-1] - surplus], gain
+
+    def _analyse(self, waveform: Array, *, last: bool) -> ComplexArray:
+        """The frames that `waveform` completes; the last ones are completed with silence."""
+        hop = self.stft.hop_length
+        self._samples += waveform.shape[-1]
+        signal = np.concatenate([self._waiting, waveform], axis=-1)
+        if last:
+            missing = (self.stft.num_frames(self._samples) - self._frames) * hop - signal.shape[-1]
+            signal = np.pad(signal, ((0, 0), (0, missing)))
+        whole = signal.shape[-1] // hop * hop
+        self._waiting = signal[:, whole:]
+        spectrum, self._past = analyse(signal[:, :whole], self.stft, self._past)
+        self._frames += spectrum.shape[-1]
+        return spectrum
+
+    def _gain_for(self, spectrum: ComplexArray, *, last: bool) -> tuple[ComplexArray, Gain]:
+        """Hand frames to the engine; give back those, new or waiting, whose gains are known, with these gains."""
+        self._spectrum = np.concatenate([self._spectrum, spectrum], axis=-1)
+        if last and self._frames:  # the model wants whole strides and its lookahead: a future of silence
+            info = self.engine.info
+            wanted = math.ceil(self._frames / info.stride) * info.stride + info.lookahead
+            spectrum = np.pad(spectrum, ((0, 0), (0, 0), (0, wanted - self._frames)))
+        if not spectrum.shape[-1]:
+            return spectrum, np.ones(spectrum.shape, np.float32)
+        gain, self._state = self.engine.step(spectrum, self._state)
+        ready = min(gain.shape[-1], self._spectrum.shape[-1])
+        noisy, self._spectrum = self._spectrum[..., :ready], self._spectrum[..., ready:]
+        return noisy, gain[..., :ready]

@@ -1,0 +1,144 @@
+"""The one core that cleans sound at any sample rate, whole or block by block: as many samples out as in, aligned to the sample."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from audioae.engine import Engine
+from audioae.errors import SettingsError
+from audioae.inference.highband import HighBandGain
+from audioae.inference.settings import DenoiseSettings
+from audioae.inference.spectral import Attenuation, SpectralStream
+from audioae.resample import StreamResampler
+from audioae.spectrogram import Array
+
+PIECE_SECONDS = 4
+PIECE_SAMPLES = 2**20  # over all channels; both together keep memory flat whatever is pushed at once
+SILENCE = 2.0**-24  # half a 24-bit step
+LOUDEST = 1e12  # of full scale; what is louder is no sound, and its power would not fit a float32
+
+
+def piece_length(sample_rate: int, channels: int) -> int:
+    """Samples per channel that are worked on at once."""
+    return max(min(PIECE_SECONDS * sample_rate, PIECE_SAMPLES // max(channels, 1)), 1)
+
+
+class Stream:
+    """Cleans a stream of `[channels, samples]` at its own sample rate.
+
+    Each `push` gives what is ready by then, `flush` the rest. Joined, that is as long as what was pushed and aligned to it: the delays of
+    the resamplers, the STFT and the model's lookahead are taken out. What a model at a lower rate cannot hear is not thrown away: it is
+    lowered by the smoothed gain at the top of the model's band. Digital silence stays digital silence.
+
+    Args:
+        engine: a model that is ready to run, from `load_model`.
+        sample_rate: of the stream, Hz.
+        channels: of the stream.
+    """
+
+    def __init__(self, engine: Engine, sample_rate: int, channels: int = 1, settings: DenoiseSettings | None = None) -> None:
+        if sample_rate < 1 or channels < 1:
+            raise SettingsError(f"cannot clean {channels} channels at {sample_rate} Hz; expected at least one channel and 1 Hz")
+        model_rate = engine.info.stft.sample_rate
+        self.sample_rate, self.channels = sample_rate, channels
+        self._core = SpectralStream(engine, channels, settings or DenoiseSettings())
+        self._noisy: Array = np.zeros((channels, 0), np.float32)  # taken, not yet given
+        self._taken = self._given = 0
+        self._flushed = False
+        self._bands = None if sample_rate == model_rate else _Bands(engine, sample_rate, channels)
+
+    @property
+    def pending(self) -> int:
+        """Samples that were pushed and not given back yet: the delay of the stream at this moment."""
+        return self._taken - self._given
+
+    @property
+    def attenuation(self) -> Attenuation:
+        """How much was taken away so far, in the model's band."""
+        return self._core.attenuation
+
+    def push(self, block: Array) -> Array:
+        """Take `[channels, n]`, give the enhanced samples `[channels, m]` that are ready (m may be 0)."""
+        return self.process(block)[0]
+
+    def flush(self) -> Array:
+        """End the stream: give the rest, `[channels, m]`."""
+        return self.process(np.zeros((self.channels, 0), np.float32), last=True)[0]
+
+    def process(self, block: Array, *, last: bool = False) -> tuple[Array, Array]:
+        """Take `[channels, n]`, give the enhanced samples that are ready and the noisy ones that they were, both `[channels, m]`."""
+        block = self._checked(block)
+        length = piece_length(self.sample_rate, self.channels)
+        starts = range(0, max(block.shape[-1], 1), length)
+        pieces = [self._piece(block[:, start : start + length], last=last and start == starts[-1]) for start in starts]
+        self._flushed = last
+        enhanced, noisy = zip(*pieces, strict=True)
+        return np.concatenate(enhanced, axis=-1), np.concatenate(noisy, axis=-1)
+
+    def _checked(self, block: Array) -> Array:
+        """`block` as float32, or an error that says what is wrong with it."""
+        if self._flushed:
+            raise SettingsError("this stream was flushed and is at its end; start a new Stream")
+        if block.ndim != 2 or len(block) != self.channels or not np.issubdtype(block.dtype, np.floating):
+            raise SettingsError(f"got {block.dtype} samples of shape {block.shape}; expected floats [{self.channels}, samples]")
+        if (place := find_bad(block)) is not None:
+            what = f"sample {self._taken + place[1]} of channel {place[0]} is {block[place]:g}"
+            raise SettingsError(f"{what}; expected finite numbers around -1..1")
+        return block.astype(np.float32, copy=False)
+
+    def _piece(self, block: Array, *, last: bool) -> tuple[Array, Array]:
+        self._taken += block.shape[-1]
+        self._noisy = np.concatenate([self._noisy, block], axis=-1)
+        if self._bands is None:
+            enhanced, _ = self._core.process(block, last=last)
+        else:
+            enhanced = self._bands.process(block, self._noisy, self._core, last=last)
+        ready = enhanced.shape[-1]
+        noisy, self._noisy = self._noisy[:, :ready], self._noisy[:, ready:]
+        self._given += ready
+        # Resamplers work in blocks and spread the rounding noise of loud places over silent ones.
+        return np.where((noisy == 0) & (np.abs(enhanced) < SILENCE), np.float32(0), enhanced), noisy
+
+
+class _Bands:
+    """Takes a stream to the model's rate and back; what does not survive that journey is the high band, which has a gain of its own.
+
+    With r the journey there and back: output = r(enhanced) + gain x (noisy - r(noisy)), so a gain of 1 gives the input again, whatever the
+    filters do. Both returns share one resampler, so that they stay aligned.
+    """
+
+    def __init__(self, engine: Engine, sample_rate: int, channels: int) -> None:
+        stft = engine.info.stft
+        self._there = StreamResampler(sample_rate, stft.sample_rate, channels)
+        self._back = StreamResampler(stft.sample_rate, sample_rate, 2 * channels)
+        self._high_gain = HighBandGain(stft, sample_rate)
+        self._waiting: Array = np.zeros((channels, 0), np.float32)  # at the model's rate, not yet enhanced
+        self._given = 0
+
+    def process(self, block: Array, noisy: Array, core: SpectralStream, *, last: bool) -> Array:
+        """Take `block`; give the enhanced samples that are ready, the first of which belong to the first of `noisy`."""
+        low = self._there.process(block, last=last)
+        enhanced, gain = core.process(low, last=last)
+        self._high_gain.add(gain)
+        self._waiting = np.concatenate([self._waiting, low], axis=-1)
+        ready = enhanced.shape[-1]
+        pair = np.concatenate([enhanced, self._waiting[:, :ready]])
+        self._waiting = self._waiting[:, ready:]
+        # There and back rounds the length up twice, so the end may have a few samples too many.
+        enhanced, heard = np.split(self._back.process(pair, last=last)[:, : noisy.shape[-1] if last else None], 2)
+        samples = enhanced.shape[-1]
+        if not samples:
+            return enhanced
+        high = noisy[:, :samples] - heard
+        high *= self._high_gain.take(self._given, samples)
+        self._given += samples
+        return enhanced + high
+
+
+def find_bad(block: Array) -> tuple[int, int] | None:
+    """The channel and sample of the first NaN, infinity or absurdly loud value in `[channels, samples]`, in the order of time."""
+    bad = ~(np.abs(block) <= LOUDEST)  # a NaN compares false
+    if not bad.any():
+        return None
+    sample = int(bad.any(axis=0).argmax())
+    return int(bad[:, sample].argmax()), sample

@@ -1,0 +1,210 @@
+"""`audioae denoise`: what it prints where, and that bad input is one line, the right exit code, nothing written and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+from fake_engines import constant
+
+from audioae.cli import main
+
+MODEL = "half"  # lowers everything by 6 dB
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to be in, with a second of noise in it, and `half` for a default model."""
+    soundfile.write(tmp_path / "in.wav", np.random.default_rng(0).normal(0, 0.1, (48000, 2)), 48000, subtype="PCM_16")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("audioae.inference.arrays.default_model", lambda: MODEL)
+    import audioae.inference.arrays as arrays
+
+    real = arrays.load_engine
+    monkeypatch.setattr(arrays, "load_engine", lambda name, device: constant(0.5) if name == MODEL else real(name, device=device))
+    yield tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["denoise", *arguments], prog_name="audioae")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(folder: Path, *arguments: str, exit_code: int, told: str) -> None:
+    """The command ends with `exit_code` and one line that holds `told`; the folder is as it was."""
+    before = contents(folder)
+    result = run(*arguments)
+    assert result.exit_code == exit_code, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("Error: ")
+    assert told in result.stderr
+    assert contents(folder) == before
+
+
+def test_a_file_is_cleaned(folder: Path) -> None:
+    result = run("in.wav", "out.wav")
+    assert (result.exit_code, result.stdout) == (0, ""), result.output
+    assert "out.wav: 1.00 s cleaned" in result.stderr
+    assert "6.0 dB lower" in result.stderr
+    before, after = soundfile.read("in.wav")[0], soundfile.read("out.wav")[0]
+    assert np.abs(after - 0.5 * before).max() < 1e-4
+
+
+def test_quiet_says_nothing(folder: Path) -> None:
+    result = run("in.wav", "out.wav", "-q")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_verbose_names_the_model_the_forms_and_the_high_band(folder: Path) -> None:
+    result = run("in.wav", "out.wav", "-v")
+    assert "model: fake, 16000 Hz" in result.stderr
+    assert "WAV PCM_16, 48000 Hz, 2 channels" in result.stderr
+    assert "above 8 kHz, beyond the model's band" in result.stderr
+
+
+def test_quiet_and_verbose_exclude_each_other(folder: Path) -> None:
+    assert run("in.wav", "out.wav", "-q", "-v").exit_code == 2
+
+
+def test_json_is_alone_on_stdout(folder: Path) -> None:
+    result = run("in.wav", "out.wav", "--json", "--progress", "bar")
+    told = json.loads(result.stdout)
+    assert (told["src"], told["dst"], told["frames"], told["num_clipped"]) == ("in.wav", "out.wav", 48000, 0)
+    assert "in.wav" in result.stderr
+
+
+def test_a_dry_run_writes_nothing(folder: Path) -> None:
+    before = contents(folder)
+    result = run("in.wav", "out.flac", "--dry-run", "--json")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert (told["container"], told["frames"], told["dry_run"]) == ("FLAC", 48000, True)
+    assert "nothing is written" in result.stderr
+    assert contents(folder) == before
+
+
+def test_options_reach_the_core(folder: Path) -> None:
+    assert (
+        run("in.wav", "out.wav", "--strength", "0", "--residual", "rest.wav", "--subtype", "FLOAT", "--channels", "independent").exit_code
+        == 0
+    )
+    before = soundfile.read("in.wav")[0]
+    assert soundfile.info("out.wav").subtype == "FLOAT"
+    assert np.abs(soundfile.read("out.wav")[0] - before).max() < 1e-5
+    assert np.abs(soundfile.read("rest.wav")[0]).max() < 1e-5
+    assert run("in.wav", "out.wav", "--max-attenuation", "3", "--overwrite").exit_code == 0
+    assert np.abs(soundfile.read("out.wav")[0] - 10 ** (-3 / 20) * before).max() < 1e-4
+
+
+def test_the_environment_mirrors_the_options(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIOAE_DENOISE_MODEL", "no-such-model")
+    refused(folder, "in.wav", "out.wav", exit_code=3, told="no-such-model")
+
+
+def test_missing_file(folder: Path) -> None:
+    refused(folder, "nothing.wav", "out.wav", exit_code=1, told="nothing.wav")
+
+
+def test_folder_as_input(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    refused(folder, "sub", "out.wav", exit_code=1, told="sub is a folder")
+
+
+def test_empty_file(folder: Path) -> None:
+    (folder / "empty.wav").touch()
+    refused(folder, "empty.wav", "out.wav", exit_code=1, told="empty.wav is empty")
+
+
+@pytest.mark.parametrize("kept", [0.0001, 0.5, 0.999])
+def test_truncated_wav(folder: Path, kept: float) -> None:
+    whole = (folder / "in.wav").read_bytes()
+    (folder / "cut.wav").write_bytes(whole[: max(round(len(whole) * kept), 20)])
+    refused(folder, "cut.wav", "out.wav", exit_code=1, told="cut.wav")
+
+
+def test_text_renamed_wav(folder: Path) -> None:
+    (folder / "text.wav").write_text("This is no sound.\n" * 100)
+    refused(folder, "text.wav", "out.wav", exit_code=1, told="text.wav")
+
+
+def test_nan_samples(folder: Path) -> None:
+    soundfile.write("nan.wav", np.array([0.0] * 3000 + [np.nan]), 16000, subtype="FLOAT")
+    refused(folder, "nan.wav", "out.wav", exit_code=1, told="sample 3000 of channel 0 is nan")
+
+
+def test_existing_output(folder: Path) -> None:
+    (folder / "out.wav").write_bytes(b"precious")
+    refused(folder, "in.wav", "out.wav", exit_code=1, told="out.wav")
+
+
+def test_existing_residual(folder: Path) -> None:
+    (folder / "rest.wav").write_bytes(b"precious")
+    refused(folder, "in.wav", "out.wav", "--residual", "rest.wav", exit_code=1, told="rest.wav")
+
+
+def test_output_that_is_the_input(folder: Path) -> None:
+    refused(folder, "in.wav", "in.wav", "--overwrite", exit_code=1, told="in.wav")
+
+
+def test_folder_that_is_not_there(folder: Path) -> None:
+    refused(folder, "in.wav", "nowhere/out.wav", exit_code=1, told="nowhere")
+
+
+def test_output_that_is_a_folder(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    refused(folder, "in.wav", "sub", exit_code=1, told="sub")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="everything is writable for root")
+def test_unwritable_folder(folder: Path) -> None:
+    (folder / "sealed").mkdir(mode=0o500)
+    refused(folder, "in.wav", "sealed/out.wav", exit_code=1, told="sealed")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody may write to")
+def test_folder_that_nobody_may_write_to(folder: Path) -> None:
+    refused(folder, "in.wav", "/proc/out.wav", exit_code=1, told="/proc")
+
+
+@pytest.mark.parametrize("name", ["out.xyz", "out", "out.txt"])
+def test_unknown_format(folder: Path, name: str) -> None:
+    refused(folder, "in.wav", name, exit_code=1, told=name)
+
+
+def test_impossible_subtype(folder: Path) -> None:
+    refused(folder, "in.wav", "out.flac", "--subtype", "FLOAT", exit_code=1, told="FLOAT")
+
+
+def test_unknown_model(folder: Path) -> None:
+    refused(folder, "in.wav", "out.wav", "-m", "no-such-model", exit_code=3, told="no-such-model")
+
+
+def test_impossible_strength(folder: Path) -> None:
+    refused(folder, "in.wav", "out.wav", "--strength", "2", exit_code=2, told="strength is 2")
+
+
+def test_file_of_no_samples_and_of_one(folder: Path) -> None:
+    for samples in (0, 1):
+        soundfile.write("short.wav", np.zeros(samples), 48000)
+        assert run("short.wav", "out.wav", "--overwrite").exit_code == 0
+        assert soundfile.info("out.wav").frames == samples
+
+
+def test_it_is_light() -> None:
+    """What the command imports is what cleaning needs."""
+    heavy = ["torch", "torchaudio", "librosa", "scipy", "matplotlib", "rich", "pydantic"]
+    code = f"import sys, audioae.cli.denoise, audioae.inference; print([name for name in {heavy} if name in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert output.stdout.strip() == "[]"

@@ -1,0 +1,185 @@
+"""Files through the core: form, length and alignment are kept, memory is not filled, nothing half written is left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from fake_engines import constant, smoothing
+
+from audioae.audio import info, read
+from audioae.errors import AudioFileError, ModelNotFoundError, OutputError
+from audioae.inference import DenoiseSettings, denoise, denoise_file, plan_file
+from audioae.inference.stream import piece_length
+
+
+def make(
+    path: Path, *, sample_rate: int = 16000, channels: int = 1, samples: int = 8000, subtype: str = "PCM_16", level: float = 0.2
+) -> Path:
+    """Noise in a file with a title."""
+    waveform = np.random.default_rng(0).normal(0, level, (samples, channels)).astype(np.float32)
+    with soundfile.SoundFile(path, "w", sample_rate, channels, subtype) as sound:
+        sound.title = "a title"
+        sound.write(waveform)
+    return path
+
+
+@pytest.mark.parametrize("name", ["in.wav", "in.flac", "in.aiff", "in.caf"])
+@pytest.mark.parametrize("sample_rate", [8000, 22050, 48000])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_the_form_is_kept(tmp_path: Path, name: str, sample_rate: int, channels: int) -> None:
+    src = make(tmp_path / name, sample_rate=sample_rate, channels=channels, subtype="PCM_24")
+    dst = tmp_path / f"out{src.suffix}"
+    result = denoise_file(src, dst, model=constant(0.5))
+    before, after = info(src), info(dst)
+    for kept in ("sample_rate", "channels", "frames", "container", "subtype", "endian", "tags"):
+        assert getattr(before, kept) == getattr(after, kept), kept
+    assert np.abs(read(dst)[0] - 0.5 * read(src)[0]).max() < 1e-5
+    assert (result.sample_rate, result.channels, result.frames) == (sample_rate, channels, 8000)
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 44100])
+@pytest.mark.parametrize("extra", [None, -1, 0, 1])
+def test_a_file_is_cleaned_as_an_array_is(tmp_path: Path, sample_rate: int, extra: int | None) -> None:
+    samples = 1000 if extra is None else piece_length(sample_rate, 1) + extra
+    src, dst = make(tmp_path / "in.wav", sample_rate=sample_rate, samples=samples, subtype="FLOAT"), tmp_path / "out.wav"
+    denoise_file(src, dst, model=smoothing())
+    assert np.abs(read(dst)[0] - denoise(read(src)[0], sample_rate, model=smoothing())).max() < 1e-5
+
+
+@pytest.mark.parametrize("samples", [0, 1])
+@pytest.mark.parametrize("sample_rate", [16000, 48000])
+def test_a_file_of_hardly_any_samples_is_not_bad(tmp_path: Path, samples: int, sample_rate: int) -> None:
+    src, dst = make(tmp_path / "in.wav", samples=samples, sample_rate=sample_rate), tmp_path / "out.wav"
+    result = denoise_file(src, dst, model=smoothing())
+    assert info(dst).frames == result.frames == samples
+    assert info(dst).subtype == "PCM_16"
+
+
+def test_output_and_residual_make_the_input(tmp_path: Path) -> None:
+    src = make(tmp_path / "in.wav", sample_rate=44100, channels=2, subtype="FLOAT")
+    denoise_file(src, tmp_path / "out.wav", model=smoothing(), residual=tmp_path / "rest.wav")
+    enhanced, residual = read(tmp_path / "out.wav")[0], read(tmp_path / "rest.wav")[0]
+    assert np.abs(residual).max() > 0.01
+    assert np.abs(enhanced + residual - read(src)[0]).max() < 1e-6
+
+
+def test_settings_and_subtype_are_used(tmp_path: Path) -> None:
+    src, dst = make(tmp_path / "in.wav", subtype="PCM_24"), tmp_path / "out.wav"
+    denoise_file(src, dst, model=constant(0.01), settings=DenoiseSettings(max_attenuation_db=6), subtype="PCM_16")
+    assert info(dst).subtype == "PCM_16"
+    assert np.abs(read(dst)[0] - 10 ** (-6 / 20) * read(src)[0]).max() < 1e-4
+
+
+def test_the_result_tells_what_was_done(tmp_path: Path) -> None:
+    src, dst = make(tmp_path / "in.wav", sample_rate=48000, samples=48000), tmp_path / "out.wav"
+    result = denoise_file(src, dst, model=constant(0.1))
+    assert result.mean_attenuation_db == pytest.approx(20, abs=0.01)
+    assert result.seconds == 1.0
+    assert result.real_time_factor > 0
+    assert (result.num_clipped, result.warnings) == (0, ())
+    told = json.loads(json.dumps(result.to_dict()))
+    assert (told["src"], told["dst"], told["residual"], told["model"]) == (str(src), str(dst), None, "fake")
+
+
+def test_what_would_clip_is_clamped_and_counted(tmp_path: Path) -> None:
+    src, dst = make(tmp_path / "in.wav", level=0.3), tmp_path / "out.wav"
+    result = denoise_file(src, dst, model=constant(2.0))
+    over = int((np.abs(2 * read(src)[0]) >= 1).sum())
+    assert result.num_clipped == pytest.approx(over, abs=2)
+    assert np.abs(read(dst)[0]).max() <= 1
+    assert "beyond full scale" in result.warnings[0]
+
+
+def test_progress_counts_seconds(tmp_path: Path) -> None:
+    src, told = make(tmp_path / "in.wav", samples=16000 * 10), []
+    denoise_file(src, tmp_path / "out.wav", model=constant(1.0), progress=told.append)
+    assert told == sorted(told)
+    assert len(told) >= 3
+    assert told[-1] == 10.0
+
+
+def test_what_is_read_at_once_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    src, engine = make(tmp_path / "in.wav", samples=16000 * 30), constant(1.0)
+    denoise_file(src, tmp_path / "out.wav", model=engine)
+    assert engine.most_frames <= piece_length(16000, 1) / 256 + 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_named(tmp_path: Path, value: float) -> None:
+    waveform = np.zeros((16000 * 6, 2), np.float32)
+    waveform[80000:, 1] = value
+    soundfile.write(tmp_path / "in.wav", waveform, 16000, subtype="FLOAT")
+    with pytest.raises(AudioFileError, match=r"in\.wav.*sample 80000 of channel 1"):
+        denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(1.0), residual=tmp_path / "rest.wav")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+def test_an_interruption_leaves_what_was_there(tmp_path: Path) -> None:
+    src, dst = make(tmp_path / "in.wav", samples=16000 * 10), make(tmp_path / "out.wav", samples=7)
+    kept = dst.read_bytes()
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        denoise_file(src, dst, model=constant(1.0), overwrite=True, progress=interrupt)
+    assert dst.read_bytes() == kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.wav", "out.wav"]
+
+
+def test_an_output_that_exists_is_replaced_only_when_told(tmp_path: Path) -> None:
+    src, dst = make(tmp_path / "in.wav"), make(tmp_path / "out.wav", samples=7)
+    with pytest.raises(OutputError, match=r"out\.wav"):
+        denoise_file(src, dst, model=constant(1.0))
+    assert info(dst).frames == 7
+    denoise_file(src, dst, model=constant(1.0), overwrite=True)
+    assert info(dst).frames == 8000
+
+
+@pytest.mark.parametrize("same", ["in.wav", "sub/../in.wav", "link.wav", "hard.wav"])
+def test_the_input_is_never_an_output(tmp_path: Path, same: str) -> None:
+    src = make(tmp_path / "in.wav")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.wav").symlink_to(src)
+    (tmp_path / "hard.wav").hardlink_to(src)
+    kept = src.read_bytes()
+    with pytest.raises(OutputError, match="input as well as the output"):
+        denoise_file(src, tmp_path / same, model=constant(1.0), overwrite=True)
+    with pytest.raises(OutputError, match="input as well as the residual"):
+        denoise_file(src, tmp_path / "out.wav", residual=tmp_path / same, model=constant(1.0), overwrite=True)
+    assert src.read_bytes() == kept
+
+
+def test_the_input_is_not_taken_for_the_rest_of_a_killed_run(tmp_path: Path) -> None:
+    src = make(tmp_path / "in.wav").rename(tmp_path / "out.wav.part")
+    kept = src.read_bytes()
+    with pytest.raises(OutputError, match="called while it is written"):
+        denoise_file(src, tmp_path / "out.wav", model=constant(1.0))
+    assert src.read_bytes() == kept
+
+
+def test_the_residual_is_not_the_output(tmp_path: Path) -> None:
+    src = make(tmp_path / "in.wav")
+    with pytest.raises(OutputError, match="output as well as the residual"):
+        denoise_file(src, tmp_path / "out.wav", residual=tmp_path / "sub" / ".." / "out.wav", model=constant(1.0))
+
+
+def test_everything_is_checked_before_the_model_is_asked(tmp_path: Path) -> None:
+    src = make(tmp_path / "in.wav")
+    with pytest.raises(OutputError):
+        denoise_file(src, tmp_path / "nowhere" / "out.wav", model="no-such-model")
+    with pytest.raises(ModelNotFoundError, match="no-such-model"):
+        denoise_file(src, tmp_path / "out.wav", model="no-such-model")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+def test_a_plan_writes_nothing(tmp_path: Path) -> None:
+    src = make(tmp_path / "in.wav", subtype="PCM_24")
+    plan = plan_file(src, tmp_path / "out.flac", residual=tmp_path / "rest.wav")
+    assert (plan.output.container, plan.output.subtype, plan.source.frames) == ("FLAC", "PCM_24", 8000)
+    assert json.loads(json.dumps(plan.to_dict()))["container"] == "FLAC"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]

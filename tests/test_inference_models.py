@@ -1,0 +1,55 @@
+"""Every shipped model: blocks equal whole, silence stays silent, and nothing is heard before its time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from audioae.engine import Engine, load_engine
+from audioae.inference import Stream, denoise
+from audioae.pretrained import list_models
+
+
+@pytest.fixture(scope="module", params=[entry.name for entry in list_models()])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return load_engine(request.param)
+
+
+def noise(samples: int, *, seed: int = 0) -> np.ndarray:
+    """Noise in bursts, so that gains move."""
+    rng = np.random.default_rng(seed)
+    return (rng.normal(0, 0.1, (1, samples)) * (1 + np.sin(np.arange(samples) / 3000))).astype(np.float32)
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 44100])
+def test_blocks_equal_whole(engine: Engine, sample_rate: int) -> None:
+    waveform, stream, cuts = noise(4 * sample_rate), Stream(engine, sample_rate), np.random.default_rng(1)
+    parts, start = [], 0
+    while start < waveform.shape[-1]:
+        end = start + int(cuts.integers(1, sample_rate // 2))
+        parts.append(stream.push(waveform[:, start:end]))
+        start = end
+    joined = np.concatenate([*parts, stream.flush()], axis=-1)
+    assert np.abs(joined - denoise(waveform, sample_rate, model=engine)).max() < 1e-4
+
+
+def test_silence_stays_silent(engine: Engine) -> None:
+    for sample_rate in (16000, 48000):
+        assert not denoise(np.zeros((2, sample_rate), np.float32), sample_rate, model=engine).any()
+
+
+@pytest.mark.parametrize("samples", [0, 1, 255, 256, 257, 5000])
+def test_the_length_is_kept(engine: Engine, samples: int) -> None:
+    assert denoise(noise(samples), 16000, model=engine).shape == (1, samples)
+
+
+def test_the_past_never_sees_what_lies_beyond_the_lookahead(engine: Engine) -> None:
+    stft, change = engine.info.stft, 30000
+    waveform = noise(48000)
+    changed = waveform.copy()
+    changed[:, change:] = noise(18000, seed=1)
+    before, after = (denoise(each, stft.sample_rate, model=engine) for each in (waveform, changed))
+    strides = engine.info.lookahead + engine.info.stride - 1
+    reach = change - stft.win_length - strides * stft.hop_length
+    assert np.abs(before - after)[:, :reach].max() < 1e-5
+    assert np.abs(before - after)[:, change:].max() > 1e-3
