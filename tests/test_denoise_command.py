@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
-from fake_engines import constant
+from fake_engines import FakeEngine, constant
 
 from audioae.cli import main
 
@@ -189,6 +189,15 @@ def test_impossible_subtype(folder: Path) -> None:
 
 def test_unknown_model(folder: Path) -> None:
     refused(folder, "in.wav", "out.wav", "-m", "no-such-model", exit_code=3, told="no-such-model")
+
+
+def test_interruption(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(spectrum: np.ndarray) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("audioae.inference.arrays.load_engine", lambda name, device: FakeEngine(interrupt))
+    (folder / "out.wav").write_bytes(b"precious")
+    refused(folder, "in.wav", "out.wav", "--overwrite", exit_code=130, told="interrupted")
 
 
 def test_impossible_strength(folder: Path) -> None:
