@@ -1,0 +1,29 @@
+"""How good an estimate is: waveform, perceptual and intelligibility metrics, each a float or a reason why there is none."""
+
+from audioae.metrics.hu_loizou import Composite, composite, log_likelihood_ratio, segmental_snr, weighted_spectral_slope
+from audioae.metrics.perceptual import Dnsmos, dnsmos, estoi, pesq_nb, pesq_wb, stoi
+from audioae.metrics.score import DEFAULT_METRICS, METRICS, Score, check_metrics, require_packages, score
+from audioae.metrics.waveform import log_spectral_distance, si_sdr, snr
+
+__all__ = [
+    "DEFAULT_METRICS",
+    "METRICS",
+    "Composite",
+    "Dnsmos",
+    "Score",
+    "check_metrics",
+    "composite",
+    "dnsmos",
+    "estoi",
+    "log_likelihood_ratio",
+    "log_spectral_distance",
+    "pesq_nb",
+    "pesq_wb",
+    "require_packages",
+    "score",
+    "segmental_snr",
+    "si_sdr",
+    "snr",
+    "stoi",
+    "weighted_spectral_slope",
+]
