@@ -9,6 +9,7 @@ import soundfile
 
 from audioae.audio.info import AudioInfo
 from audioae.audio.quantise import BITS
+from audioae.audio.riff import extra_bytes
 from audioae.errors import OutputError, nearest
 
 # The first container of a suffix is its usual one; the others are kept when the input has them.
@@ -96,9 +97,7 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
         return like.subtype
     if like.subtype not in soundfile.available_subtypes():
         raise OutputError(f"{path}: no subtype is called {like.subtype}{nearest(like.subtype, soundfile.available_subtypes())}")
-    if container == like.container and like.subtype not in soundfile.available_subtypes(
-        container
-    ):  # no file can have had it: it was asked for
+    if container == like.container and like.subtype not in soundfile.available_subtypes(container):  # no file has it: somebody asked
         raise OutputError(f"{path}: {container} cannot hold {like.subtype}; it can hold {', '.join(possible)}")
     if container == "OGG":
         return "VORBIS"
@@ -132,7 +131,8 @@ def _fits(container: str, subtype: str, channels: int) -> bool:
 
 def _large(path: Path, info: AudioInfo) -> AudioInfo:
     """RF64 for a WAV that 32-bit sizes cannot count; an error for an AIFF."""
-    size = estimated_bytes(info) + HEADROOM
+    extra = extra_bytes(info.source) if info.source and info.source.is_file() else 0
+    size = estimated_bytes(info) + extra + HEADROOM
     if size <= RIFF_LIMIT or info.container not in ("WAV", "WAVEX", "AIFF"):
         return info
     if info.container == "AIFF":

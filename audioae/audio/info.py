@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from audioae.audio import riff
 from audioae.audio.opening import AnyPath, Sound, open_sound
 
 UNKNOWN_LENGTH = 2**62  # libsndfile's count for a FLAC that was written to a pipe is beyond this
+IN_BLOCKS = ("IMA_ADPCM", "MS_ADPCM", "GSM610")  # subtypes whose last block is filled up with silence
 SKIP_BLOCK = 2**16  # samples per channel that are decoded at a time only to be counted
 
 
@@ -53,6 +55,10 @@ def describe(sound: Sound, path: Path) -> AudioInfo:
     """The form of an open file, with the length that its header tells."""
     tags = {name: text for name, text in sound.copy_metadata().items() if text}
     form = AudioInfo(sound.samplerate, sound.channels, sound.frames, sound.format, sound.subtype, sound.endian, tags, path)
+    if form.subtype in IN_BLOCKS and form.container in ("WAV", "WAVEX"):
+        form = replace(form, frames=riff.told_frames(path, form.frames))
+    elif form.container == "W64":
+        form = replace(form, frames=riff.data_frames(path, form.frames))
     lossy = form.container in ("OGG", "MP3") and form.frames
     return replace(form, bit_rate=path.stat().st_size * 8 / form.seconds) if lossy else form
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.audio import containers
-from audioae.audio.info import AudioInfo
+from audioae.audio import containers, keep
+from audioae.audio.info import AudioInfo, info
 from audioae.audio.opening import AnyPath, native
 from audioae.audio.quality import encoder_settings
 from audioae.audio.quantise import quantise
 from audioae.audio.temporary import Temporary
-from audioae.errors import OutputError
+from audioae.errors import AudioFileError, OutputError
 
 MAX_CALL = 65536  # samples per channel and call: libsndfile crashes on longer Ogg writes
 
@@ -59,20 +60,21 @@ class AudioWriter:
     """Writes an audio file block by block; the file appears under its name only when the `with` block ends well.
 
     Args:
-        info: the form to write, as `check_output` gives it.
+        form: the form to write, as `check_output` gives it; texts and notes are copied from its `source`.
 
     Attributes:
         clipped: per channel, samples that were beyond full scale and were clamped (integer subtypes only).
         lost: after the end, one phrase for everything of the source that the output could not keep.
     """
 
-    def __init__(self, path: AnyPath, info: AudioInfo, *, overwrite: bool = False) -> None:
-        self.path, self.info = Path(path), info
+    def __init__(self, path: AnyPath, form: AudioInfo, *, overwrite: bool = False) -> None:
+        self.path, self.info = Path(path), form
         check_target(self.path, overwrite=overwrite)
-        containers.check_limits(self.path, info)
-        self.clipped: npt.NDArray[np.int64] = np.zeros(info.channels, np.int64)
+        containers.check_limits(self.path, form)
+        self.clipped: npt.NDArray[np.int64] = np.zeros(form.channels, np.int64)
         self.lost: list[str] = []
         self.frames = 0
+        self._source = _source(form)
 
     @property
     def num_clipped(self) -> int:
@@ -89,25 +91,16 @@ class AudioWriter:
         return self
 
     def _open(self) -> soundfile.SoundFile:
-        info = self.info
+        form, name = self.info, native(self._temporary.path)
+        shape = (form.sample_rate, form.channels, form.subtype, form.endian, form.container)
         try:
-            sound = soundfile.SoundFile(
-                native(self._temporary.path),
-                "w",
-                info.sample_rate,
-                info.channels,
-                info.subtype,
-                info.endian,
-                info.container,
-                **encoder_settings(info),
-            )
+            sound = soundfile.SoundFile(name, "w", *shape, **encoder_settings(form))
         except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-            raise OutputError(f"{self.path}: {info.container} {info.subtype} cannot be written ({error}); choose another format") from error
-        for name, text in info.tags.items():
-            try:
-                setattr(sound, name, text)
-            except soundfile.LibsndfileError:
-                self.lost.append(f"tag {name}")
+            raise OutputError(f"{self.path}: {form.container} {form.subtype} cannot be written ({error}); choose another format") from error
+        if form.container != "MP3" and not keep.by_bytes(self._source, form):
+            for tag, text in form.tags.items():
+                with suppress(soundfile.LibsndfileError):  # a container without texts; `lost` will tell
+                    setattr(sound, tag, text)
         return sound
 
     def write(self, block: npt.NDArray[np.floating[Any]]) -> None:
@@ -144,7 +137,34 @@ class AudioWriter:
             if complete:
                 raise self._failure(error) from error
         if complete:
+            self._complete()
             self._temporary.publish()
+
+    def _complete(self) -> None:
+        """Add what the source has besides samples, and read the file once more as others will."""
+        temporary = self._temporary.path
+        try:
+            self.lost += keep.finish(temporary, self.info, self._source, self.frames)
+            written = info(temporary)
+        except (AudioFileError, OSError) as error:
+            if not self.frames:
+                raise OutputError(f"{self.path}: {self.info.subtype} cannot hold a recording of no samples; write wav or flac") from error
+            raise self._failure(error) from error
+        if written.frames < self.frames:
+            raise self._failure(AudioFileError(f"{written.frames} of {self.frames} samples arrived"))
+        if written.frames > self.frames:
+            self.lost.append(f"length: {self.info.subtype} is written in blocks, {written.frames} samples for {self.frames}")
+        self.lost += keep.lost_tags(self.info, written)
+
+
+def _source(form: AudioInfo) -> AudioInfo | None:
+    """The form of the file that an output is made from, if there is one."""
+    if form.source is None:
+        return None
+    try:
+        return info(form.source)
+    except AudioFileError:
+        return None
 
 
 def write(path: AnyPath, waveform: npt.NDArray[Any], sample_rate: int, *, subtype: str | None = None, overwrite: bool = False) -> None:

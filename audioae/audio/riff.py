@@ -1,0 +1,166 @@
+"""What a WAV, RF64, AIFF or CAF file holds besides its samples, copied to another file of the same family, byte by byte.
+
+Broadcast notes (bext), iXML, XMP, cue points, loops, markers, text: libsndfile knows few of them. They follow the samples in the copy.
+W64 files are left out: libsndfile would take for samples whatever follows the samples.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from audioae.audio.chunks import Chunk, Family, chunks, family
+from audioae.audio.splice import PIECE
+
+# What describes the samples (the writer has made its own) or fills space.
+OWN = {
+    "WAV": {b"fmt ", b"data", b"fact", b"PEAK", b"ds64", b"JUNK", b"junk", b"PAD ", b"FLLR", b"fllr", b"levl"},
+    "AIFF": {b"COMM", b"SSND", b"FVER", b"PEAK"},
+    "CAF": {b"desc", b"data", b"pakt", b"kuki", b"free", b"peak", b"ovvw"},
+    "W64": {b"fmt ", b"data", b"fact", b"junk", b"levl"},
+}
+EXTENSIBLE = 0xFFFE  # the format tag of a WAV that tells which loudspeaker each channel is for
+MASK_AT = 20  # where it does, in the fmt chunk
+
+
+def extras(path: Path) -> list[str]:
+    """Names of what a file holds besides its samples and the texts that every container has."""
+    with path.open("rb") as file:
+        kind = family(file)
+        return [_label(file, chunk) for chunk in _extras(file, kind) if not _is_text(file, chunk)] if kind else []
+
+
+def extra_bytes(path: Path) -> int:
+    """How many bytes `copy` would add."""
+    with path.open("rb") as file:
+        kind = family(file)
+        return sum(chunk.held + 32 for chunk in _extras(file, kind)) if kind else 0
+
+
+def copy(source: Path, target: Path) -> list[str]:
+    """Append to `target` whatever `source` has besides samples; names of what could not be kept (cut short, or another byte order)."""
+    lost = []
+    with source.open("rb") as old, target.open("r+b") as new:
+        kind, into = family(old), family(new)
+        if kind is None or into is None or kind.order != into.order or _group(kind) != _group(into) or kind.name == "W64":
+            return extras(source)
+        present = {chunk.name for chunk in chunks(new, into)}
+        # Texts first: libsndfile gives up on an RF64 at the first chunk of odd length.
+        for chunk in sorted(_extras(old, kind), key=lambda chunk: not _is_text(old, chunk)):
+            if chunk.held < chunk.size:
+                lost.append(_label(old, chunk))
+            elif chunk.name not in present:
+                _append(old, new, chunk, into)
+        _copy_mask(old, new, kind, into)
+        _close(new, into)
+    return lost
+
+
+def settle(path: Path, frames: int) -> None:
+    """Make a new file say the same whenever it is written: its number of samples, and no time of day in its PEAK chunk."""
+    with path.open("r+b") as file:
+        kind = family(file)
+        for chunk in chunks(file, kind) if kind else ():
+            if chunk.name == b"PEAK" and kind and kind.name in ("WAV", "AIFF"):
+                file.seek(chunk.offset + 4)
+                file.write(bytes(4))
+            if chunk.name == b"fact" and kind and kind.name == "WAV":
+                file.seek(chunk.offset)
+                file.write(struct.pack(kind.order + "I", min(frames, 2**32 - 1)))
+
+
+def data_frames(path: Path, frames: int) -> int:
+    """Samples per channel of an uncompressed W64, `frames` as libsndfile counts them: up to the end of the file, other chunks included."""
+    block = size = 0
+    with path.open("rb") as file:
+        kind = family(file)
+        for chunk in chunks(file, kind) if kind else ():
+            if chunk.name == b"fmt " and chunk.held >= 14:
+                file.seek(chunk.offset)
+                block = struct.unpack("<12xH", file.read(14))[0]
+            if chunk.name == b"data":
+                size = chunk.size
+    return min(frames, size // block) if block else frames
+
+
+def told_frames(path: Path, frames: int) -> int:
+    """Samples per channel of a WAV whose codec fills up its last block, `frames` with that filling; the fact chunk tells how many are real.
+
+    What it tells is believed as far as it lies in the last block: some writers count otherwise.
+    """
+    block, told = 0, frames
+    with path.open("rb") as file:
+        kind = family(file)
+        for chunk in chunks(file, kind) if kind else ():
+            file.seek(chunk.offset)
+            if chunk.name == b"fmt " and chunk.held >= 20 and kind:
+                block = struct.unpack(kind.order + "18xH", file.read(20))[0]
+            if chunk.name == b"fact" and chunk.held >= 4 and kind:
+                told = struct.unpack(kind.order + "I", file.read(4))[0]
+    return told if 0 <= frames - told < block else frames
+
+
+def _extras(file: BinaryIO, kind: Family) -> list[Chunk]:
+    return [chunk for chunk in chunks(file, kind) if chunk.name not in OWN[_group(kind)]]
+
+
+def _group(kind: Family) -> str:
+    return "WAV" if kind.name == "RF64" else kind.name
+
+
+def _is_text(file: BinaryIO, chunk: Chunk) -> bool:
+    """Whether libsndfile reads the chunk as title, artist and so on."""
+    return chunk.name in (b"NAME", b"AUTH", b"(c) ", b"ANNO", b"info") or _label(file, chunk) == "LIST INFO"
+
+
+def _label(file: BinaryIO, chunk: Chunk) -> str:
+    name = chunk.name.decode("latin-1").strip() if len(chunk.name) == 4 else chunk.name.hex()
+    if chunk.name != b"LIST":
+        return name
+    file.seek(chunk.offset)
+    return f"{name} {file.read(4).decode('latin-1')}"
+
+
+def _append(old: BinaryIO, new: BinaryIO, chunk: Chunk, kind: Family) -> None:
+    """Copy a chunk with its header to the end of `new`."""
+    end = new.seek(0, 2)
+    new.write(bytes(-end % kind.alignment))
+    old.seek(chunk.offset - kind.head_bytes)
+    left = kind.head_bytes + chunk.size
+    while left:
+        piece = old.read(min(left, PIECE))
+        new.write(piece)
+        left -= len(piece)
+
+
+def _copy_mask(old: BinaryIO, new: BinaryIO, kind: Family, into: Family) -> None:
+    """Keep which loudspeakers the channels are for; libsndfile writes what is usual for their number."""
+    places = [_mask_at(old, kind), _mask_at(new, into)]
+    if places[0] is None or places[1] is None:
+        return
+    old.seek(places[0])
+    new.seek(places[1])
+    new.write(old.read(4))
+
+
+def _mask_at(file: BinaryIO, kind: Family) -> int | None:
+    for chunk in chunks(file, kind) if _group(kind) == "WAV" else ():
+        if chunk.name == b"fmt " and chunk.held >= 24:
+            file.seek(chunk.offset)
+            tag = struct.unpack(kind.order + "H", file.read(2))[0]
+            return chunk.offset + MASK_AT if tag == EXTENSIBLE else None
+    return None
+
+
+def _close(file: BinaryIO, kind: Family) -> None:
+    """Pad the file and write its new length into its first header."""
+    size = file.seek(0, 2)
+    file.write(bytes(-size % kind.alignment))
+    size += -size % kind.alignment
+    if kind.name in ("WAV", "AIFF"):
+        file.seek(4)
+        file.write(struct.pack(kind.order + "I", size - 8))
+    elif kind.name == "RF64":
+        file.seek(20)  # RF64, size, WAVE, ds64, its size
+        file.write(struct.pack("<Q", size - 8))
