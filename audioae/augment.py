@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import fft
 
 from audioae.errors import SettingsError
@@ -12,6 +14,7 @@ from audioae.spectrogram import Array
 
 EARLY_SECONDS = 0.05  # reflections up to here help intelligibility, so they stay in the target (Bradley et al. 2003)
 Range = tuple[float, float]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -58,19 +61,20 @@ class AugmentSettings:
 class Equaliser:
     """Up to three peaks or dips and two shelves, as a magnitude response without phase.
 
-    Each band is a Gaussian bump over log-frequency, each shelf a logistic step: (centre_hz, gain_db, width_octaves), width 0 for a shelf upwards of the centre.
+    Each band is a Gaussian bump over log-frequency, each shelf a logistic step: (centre_hz, gain_db, width_octaves), width 0 for a shelf
+    upwards of the centre.
     """
 
     bands: tuple[tuple[float, float, float], ...]
 
-    def response(self, frequency_hz: np.ndarray) -> np.ndarray:
+    def response(self, frequency_hz: npt.NDArray[np.floating[Any]]) -> FloatArray:
         """Linear gain at each frequency."""
         octaves = np.log2(np.maximum(frequency_hz, 20.0))
-        decibels = np.zeros_like(octaves)
+        decibels: FloatArray = np.zeros_like(octaves)
         for centre_hz, gain_db, width in self.bands:
             distance = octaves - np.log2(centre_hz)
             decibels += gain_db * (np.exp(-np.square(distance / width) / 2) if width else 1 / (1 + np.exp(-4 * distance)))
-        return 10 ** (decibels / 20)
+        return np.power(10.0, decibels / 20)
 
 
 def draw_equaliser(rng: np.random.Generator, max_db: float, sample_rate: int) -> Equaliser:
@@ -85,7 +89,7 @@ def draw_equaliser(rng: np.random.Generator, max_db: float, sample_rate: int) ->
 
 
 def synthetic_room(rng: np.random.Generator, sample_rate: int) -> Array:
-    """A room response `[samples]`: a direct sound, then noise that decays by 60 dB in 0.15..0.8 s (Lehmann & Johansson 2008 for the idea)."""
+    """A room response `[samples]`: a direct sound, then noise that decays by 60 dB in 0.15..0.8 s (the idea: Lehmann & Johansson 2008)."""
     t60, distance_db = rng.uniform(0.15, 0.8), rng.uniform(-3.0, 12.0)
     samples = int(t60 * sample_rate)
     delay = np.arange(samples) / sample_rate

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audioae.augment import AugmentSettings, clip, draw_equaliser, filter_noise, filter_speech, synthetic_room
-from audioae.errors import DataError
+from audioae.augment import AugmentSettings, Equaliser, clip, draw_equaliser, filter_noise, filter_speech, synthetic_room
+from audioae.errors import DataError, SettingsError
 from audioae.manifest import Row, ShardReader, read_manifest
 from audioae.mixing import active_rms, babble, coloured_noise, noise_scale, rms, shaped_noise
 from audioae.spectrogram import Array
@@ -35,6 +35,10 @@ class DataSettings:
     max_noise_weight_seconds: float = 30.0
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
+    def __post_init__(self) -> None:
+        if not self.segment_seconds > 0:
+            raise SettingsError(f"DataSettings.segment_seconds is {self.segment_seconds}; expected more than 0")
+
 
 class Pool:
     """Recordings of one kind and split, drawn in proportion to their weight."""
@@ -51,19 +55,24 @@ class Pool:
         return self.rows[int(np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right"))]
 
     def draw_crop(self, rng: np.random.Generator, samples: int) -> Array:
-        """`[samples]` of a recording that is not silent there; short ones are followed by others after up to half a second."""
+        """`[samples]` of a recording, perhaps silent; a short one is followed by others, after a pause of up to half its length."""
+        crop = np.zeros(samples, np.float32)
+        filled = 0
+        while filled < samples:
+            row = self.draw(rng)
+            start = int(rng.integers(0, max(1, row.samples - samples + 1)))
+            piece = self.shards.read(row, start, min(row.samples, samples - filled))
+            level = rms(piece)
+            if level:
+                crop[filled : filled + len(piece)] = piece * np.float32(0.05 / level)
+            filled += len(piece) + int(rng.uniform(0, 0.5) * min(samples, row.samples))
+        return crop
+
+    def draw_sound(self, rng: np.random.Generator, samples: int, sample_rate: int) -> Array:
+        """A crop that is not silent: silent ones have no level that a ratio could refer to, and are drawn again."""
         for _ in range(TRIES):
-            crop = np.zeros(samples, np.float32)
-            filled = 0
-            while filled < samples:
-                row = self.draw(rng)
-                start = int(rng.integers(0, max(1, row.samples - samples + 1)))
-                piece = self.shards.read(row, start, min(row.samples, samples - filled))
-                level = rms(piece)
-                if level:
-                    crop[filled : filled + len(piece)] = piece * np.float32(0.05 / level)
-                filled += len(piece) + int(rng.uniform(0, 0.5) * min(samples, row.samples))
-            if rms(crop):
+            crop = self.draw_crop(rng, samples)
+            if active_rms(crop, sample_rate):
                 return crop
         raise DataError(f"{TRIES} crops in a row were digital silence; the prepared recordings hold almost no sound")
 
@@ -74,7 +83,7 @@ class Corpus:
     def __init__(self, folder: Path, split: str, settings: DataSettings) -> None:
         self.sample_rate = read_sample_rate(folder)
         self.shards = ShardReader(folder)
-        speech = [row for row in rows_of(folder, "speech", split) if (row.quiet_to_loud_db or np.inf) >= settings.min_quiet_to_loud_db]
+        speech = [row for row in rows_of(folder, "speech", split) if is_clean(row, settings.min_quiet_to_loud_db)]
         noise = rows_of(folder, "noise", split)
         rooms = rows_of(folder, "rir", split) or rows_of(folder, "rir", "train")
         if not speech or not noise:
@@ -98,6 +107,11 @@ def read_sample_rate(folder: Path) -> int:
         return int(json.loads((folder / "data.json").read_text())["sample_rate"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder} is no prepared data ({error}); make it with: audioae prepare ... --out {folder}") from error
+
+
+def is_clean(row: Row, min_quiet_to_loud_db: float) -> bool:
+    """Whether a recording is not known to carry more room noise than this."""
+    return row.quiet_to_loud_db is None or row.quiet_to_loud_db >= min_quiet_to_loud_db
 
 
 def rows_of(folder: Path, kind: str, split: str) -> list[Row]:
@@ -134,14 +148,18 @@ class Mixer:
 
     def scale(self, speech: Array, noise: Array, snr_db: float) -> np.float32:
         """The factor on the noise; 0 where a silent crop of it counts as no noise."""
-        return noise_scale(speech, noise, snr_db=snr_db, sample_rate=self.sample_rate) if rms(noise) else np.float32(0)
+        return noise_scale(speech, noise, snr_db=snr_db, sample_rate=self.sample_rate) if self.sounds(noise) else np.float32(0)
+
+    def sounds(self, waveform: Array) -> bool:
+        """False for digital silence."""
+        return active_rms(waveform, self.sample_rate) > 0
 
     def speech(self, rng: np.random.Generator) -> tuple[Array, Array]:
         """Speech as it is heard in a room, and the part of it that a denoiser should keep."""
-        dry = self.corpus.speech.draw_crop(rng, self.samples)
+        dry = self.corpus.speech.draw_sound(rng, self.samples, self.sample_rate)
         room = self.room(rng) if rng.random() < self.augment.reverb else None
         heard, target = filter_speech(dry, room, self.equaliser(rng), self.sample_rate)
-        return (heard, target) if active_rms(heard, self.sample_rate) else (dry, dry)
+        return (heard, target) if self.sounds(heard) else (dry, dry)
 
     def room(self, rng: np.random.Generator) -> Array:
         """A room response, measured or synthetic."""
@@ -150,7 +168,7 @@ class Mixer:
             return self.corpus.shards.read(row, 0, row.samples)
         return synthetic_room(rng, self.sample_rate)
 
-    def equaliser(self, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+    def equaliser(self, rng: np.random.Generator) -> Equaliser | None:
         """A random equaliser, or none."""
         return draw_equaliser(rng, self.augment.eq_db, self.sample_rate) if rng.random() < self.augment.eq else None
 
@@ -160,13 +178,15 @@ class Mixer:
         if kind < self.augment.synthetic_noise:
             noise = self.synthetic_noise(rng)
         elif kind < self.augment.synthetic_noise + self.augment.babble:
-            noise = babble([self.corpus.speech.draw_crop(rng, self.samples) for _ in range(rng.integers(3, 9))], self.sample_rate)
+            speakers = [self.corpus.speech.draw_sound(rng, self.samples, self.sample_rate) for _ in range(rng.integers(3, 9))]
+            noise = babble(speakers, self.sample_rate)
         else:
             noise = self.corpus.noise.draw_crop(rng, self.samples)
         noise = filter_noise(noise, self.equaliser(rng), self.sample_rate)
         if rng.random() < self.augment.second_noise:
             second = self.corpus.noise.draw_crop(rng, self.samples)
-            noise = noise + second * self.scale(noise, second, rng.uniform(0, 10))
+            below_db = rng.uniform(0, 10)
+            noise = noise + second * self.scale(noise, second, below_db) if self.sounds(noise) else second
         return noise
 
     def synthetic_noise(self, rng: np.random.Generator) -> Array:
@@ -179,11 +199,7 @@ class Mixer:
 
 
 class MixtureDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Pairs `(noisy, clean)`, each `[samples]`; pair `index` depends on the seed and the index alone.
-
-    Args:
-        first: index of the first pair, so that an interrupted run goes on with the pairs that it has not seen.
-    """
+    """`pairs` of `(noisy, clean)`, each `[samples]`; pair `index` depends on the seed and the index alone."""
 
     def __init__(self, mixer: Mixer, *, seed: int, pairs: int) -> None:
         self.mixer, self.seed, self.pairs = mixer, seed, pairs

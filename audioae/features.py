@@ -33,7 +33,8 @@ def istft(spectrum: Tensor, settings: StftSettings, *, samples: int) -> Tensor:
     parts, hop = settings.win_length // settings.hop_length, settings.hop_length
     bins = torch.complex(spectrum[:, 0].float(), spectrum[:, 1].float()).transpose(1, 2)  # B, T, F
     columns = torch.fft.irfft(bins, settings.n_fft)[..., : settings.win_length] * window(settings, spectrum)
-    shifted = [F.pad(columns[..., part * hop : (part + 1) * hop].flatten(1), (part * hop, (parts - 1 - part) * hop)) for part in range(parts)]
+    hops = [columns[..., part * hop : (part + 1) * hop].flatten(1) for part in range(parts)]
+    shifted = [F.pad(piece, (part * hop, (parts - 1 - part) * hop)) for part, piece in enumerate(hops)]
     return torch.stack(shifted).sum(0)[:, settings.past : settings.past + samples]
 
 

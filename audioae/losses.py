@@ -21,7 +21,6 @@ FLOOR = 1e-8  # -80 dB below a bin of magnitude 1: quieter bins have no gradient
 LEVEL = 0.06  # RMS; power-law losses grow with the level, and quiet recordings should count as much as loud ones
 
 
-
 class Signal:
     """Waveforms `[batch, samples]` and the views of them that losses read, each computed once."""
 
@@ -68,7 +67,8 @@ def magnitude_mae(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def magnitude_bce(estimate: Signal, reference: Signal) -> Tensor:
-    """Binary cross-entropy of |X| scaled to 0..1 by each reference's maximum, as for images; less the reference's entropy, so that equality is 0."""
+    """Binary cross-entropy of |X| scaled to 0..1 by each reference's maximum, as for images; less the reference's entropy, so that it
+    is 0 at equality."""
     peak = reference.magnitude.amax((1, 2, 3), keepdim=True)
     target, guess = ((signal.magnitude / peak).clamp(1e-6, 1 - 1e-6) for signal in (reference, estimate))
     return F.binary_cross_entropy(guess, target) - F.binary_cross_entropy(target, target)

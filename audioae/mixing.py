@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from audioae.errors import DataError
 from audioae.spectrogram import Array
@@ -20,7 +22,8 @@ def rms(waveform: Array) -> float:
 def active_rms(waveform: Array, sample_rate: int) -> float:
     """Root mean square over the active part of `waveform` `[samples]`; 0 for digital silence.
 
-    Active are the 20 ms frames within 40 dB of the loudest one: pauses do not lower the level of speech, nor silence between barks that of a dog.
+    Active are the 20 ms frames within 40 dB of the loudest one: pauses do not lower the level of speech, nor silence between barks that of
+    a dog. Samples after the last whole frame do not count.
     """
     frame = min(max(1, sample_rate // 50), max(1, waveform.shape[-1]))
     frames = waveform[: waveform.shape[-1] // frame * frame].reshape(-1, frame)
@@ -48,7 +51,8 @@ def noise_scale(clean: Array, noise: Array, *, snr_db: float, sample_rate: int) 
     """The factor on `noise` that gives `snr_db` against `clean`; see `mix_at_snr`."""
     speech_level, noise_level = active_rms(clean, sample_rate), active_rms(noise, sample_rate)
     if not speech_level or not noise_level:
-        raise DataError(f"a signal-to-noise ratio needs sound on both sides; {'speech' if not speech_level else 'noise'} is digital silence")
+        silent = "noise" if speech_level else "speech"
+        raise DataError(f"a signal-to-noise ratio needs sound on both sides; the {silent} is digital silence")
     return np.float32(speech_level / noise_level * 10 ** (-snr_db / 20))
 
 
@@ -59,12 +63,12 @@ def coloured_noise(rng: np.random.Generator, samples: int, *, exponent: float) -
     return shaped_noise(rng, samples, magnitude=frequency ** (-exponent / 2))
 
 
-def shaped_noise(rng: np.random.Generator, samples: int, *, magnitude: np.ndarray) -> Array:
+def shaped_noise(rng: np.random.Generator, samples: int, *, magnitude: npt.NDArray[Any]) -> Array:
     """Gaussian noise `[samples]` of unit RMS with the spectral magnitude `[samples // 2 + 1]`."""
     spectrum = np.fft.rfft(rng.standard_normal(samples, np.float32)) * magnitude
     spectrum[0] = 0
-    noise = np.fft.irfft(spectrum, samples)
-    return (noise / max(rms(noise), 1e-12)).astype(np.float32)
+    noise = np.fft.irfft(spectrum, samples).astype(np.float32)
+    return noise / np.float32(max(rms(noise), 1e-12))
 
 
 def babble(speakers: Sequence[Array], sample_rate: int) -> Array:

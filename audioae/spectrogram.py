@@ -1,8 +1,8 @@
 """Waveforms to spectra and back, whole or block by block, in NumPy.
 
-A frame is an STFT column. Frame `t` covers the samples `[t * hop - past, (t + 1) * hop)` with `past = win_length - hop_length`: its last sample is the newest
-one, so a stream can answer each hop as soon as it is complete. Whole signals are the same computation with an empty (zero) past: `stft` is one call of
-`analyse`, `istft` one call of `synthesise`.
+A frame is an STFT column. Frame `t` covers the samples `[t * hop - past, (t + 1) * hop)` with `past = win_length - hop_length`: its last
+sample is the newest one, so a stream can answer each hop as soon as it is complete. Whole signals are the same computation with an empty
+(zero) past: `stft` is one call of `analyse`, `istft` one call of `synthesise`.
 """
 
 from __future__ import annotations

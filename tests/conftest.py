@@ -51,3 +51,11 @@ def noise(rng: np.random.Generator) -> Callable[..., np.ndarray]:
         return 0.1 * rng.standard_normal((channels, round(seconds * sample_rate)), np.float32)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that `audioae prepare` wrote: a minute of synthetic speech, some noises and a room at 8 kHz; see `tiny`."""
+    from tiny import prepare_tiny
+
+    return prepare_tiny(tmp_path_factory.mktemp("prepared"))

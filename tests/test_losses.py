@@ -1,0 +1,155 @@
+"""Losses are zero where the estimate is the reference, have known values elsewhere, and gradients everywhere, silence included."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor  # noqa: E402
+
+from audioae.errors import SettingsError  # noqa: E402
+from audioae.features import stft  # noqa: E402
+from audioae.losses import LEVEL, LOSSES, Signal, check_weights, levelled_loss, weighted_loss  # noqa: E402
+from audioae.metrics import si_sdr  # noqa: E402
+from audioae.spectrogram import StftSettings  # noqa: E402
+
+STFT = StftSettings(8000, 128, 64, 128)
+AT_EQUALITY = dict.fromkeys(LOSSES, 0.0) | {"negative_si_sdr": -50.0}  # where SI-SDR is cut off
+each_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+def white(batch: int = 2, samples: int = 2000, *, seed: int = 0, level: float = 0.1) -> Tensor:
+    return torch.from_numpy((level * np.random.default_rng(seed).standard_normal((batch, samples))).astype(np.float32))
+
+
+def loss(name: str, estimate: Tensor, reference: Tensor) -> Tensor:
+    return LOSSES[name](Signal(estimate, STFT), Signal(reference, STFT))
+
+
+@each_loss
+def test_equality_is_best(name: str) -> None:
+    reference = white()
+    assert loss(name, reference, reference).item() == pytest.approx(AT_EQUALITY[name], abs=1e-6)
+    for other in (white(seed=1), reference + 0.1 * white(seed=1), torch.zeros_like(reference)):
+        assert loss(name, other, reference).item() > AT_EQUALITY[name] + 1e-4
+
+
+@each_loss
+def test_nearer_is_better(name: str) -> None:
+    reference, noise = white(), white(seed=1)
+    values = [loss(name, reference + amount * noise, reference).item() for amount in (0.03, 0.1, 0.3, 1.0)]
+    assert values == sorted(values) and values[0] < values[-1]
+
+
+@each_loss
+@pytest.mark.parametrize("silent", ["estimate", "reference", "both", "neither", "equal"])
+def test_gradients_are_finite_at_silence_and_at_equality(name: str, silent: str) -> None:
+    reference = torch.zeros(2, 2000) if silent in ("reference", "both") else white()
+    estimate = torch.zeros(2, 2000) if silent in ("estimate", "both") else white(seed=0 if silent == "equal" else 1)
+    estimate.requires_grad_()
+    value = loss(name, estimate, reference)
+    value.backward()
+    assert value.ndim == 0 and torch.isfinite(value) and torch.isfinite(estimate.grad).all()
+
+
+@each_loss
+def test_the_mean_over_a_batch_does_not_depend_on_its_order(name: str) -> None:
+    estimate, reference = white(3, seed=1), white(3)
+    assert loss(name, estimate.flip(0), reference.flip(0)).item() == pytest.approx(loss(name, estimate, reference).item(), rel=1e-5)
+
+
+def test_magnitude_losses_are_what_numpy_says() -> None:
+    estimate, reference = white(seed=1), white()
+    guess, target = (np.abs(stft(signal, STFT)[:, 0].numpy() + 1j * stft(signal, STFT)[:, 1].numpy()) for signal in (estimate, reference))
+    assert loss("magnitude_mse", estimate, reference).item() == pytest.approx(np.square(guess - target).mean(), rel=1e-3)
+    assert loss("magnitude_mae", estimate, reference).item() == pytest.approx(np.abs(guess - target).mean(), rel=1e-3)
+    assert loss("compressed_magnitude", estimate, reference).item() == pytest.approx(np.square(guess**0.3 - target**0.3).mean(), rel=1e-3)
+
+
+def test_compressed_complex_is_the_squared_distance_of_compressed_bins() -> None:
+    estimate, reference = white(seed=1), white()
+    bins = [torch.complex(*stft(signal, STFT).unbind(1)) for signal in (estimate, reference)]
+    guess, target = (torch.polar(each.abs() ** 0.3, each.angle()) for each in bins)
+    assert loss("compressed_complex", estimate, reference).item() == pytest.approx((guess - target).abs().square().mean().item(), rel=1e-3)
+
+
+def test_a_louder_estimate_has_known_losses() -> None:
+    """Twice the amplitude: (2^0.3 - 1)^2 of the compressed power, and no change of SI-SDR."""
+    reference = white()
+    power = stft(reference, STFT).square().sum(1).pow(0.3).mean().item()
+    for name in ("compressed_magnitude", "compressed_complex"):
+        assert loss(name, 2 * reference, reference).item() == pytest.approx((2**0.3 - 1) ** 2 * power, rel=1e-3)
+    noisy = reference + 0.3 * white(seed=1)
+    assert loss("negative_si_sdr", 2 * noisy, reference).item() == pytest.approx(loss("negative_si_sdr", noisy, reference).item(), abs=1e-3)
+
+
+def test_negative_si_sdr_is_the_metric() -> None:
+    estimate, reference = white() + 0.2 * white(seed=1), white()
+    expected = np.mean([si_sdr(guess, truth) for guess, truth in zip(estimate.numpy(), reference.numpy(), strict=True)])
+    assert loss("negative_si_sdr", estimate, reference).item() == pytest.approx(-expected, abs=0.01)
+
+
+def test_silent_references_count_nothing_in_si_sdr() -> None:
+    estimate, reference = white(seed=1) + white(), white()
+    half = torch.cat([reference, torch.zeros_like(reference)]), torch.cat([estimate, estimate])
+    assert loss("negative_si_sdr", half[1], half[0]).item() == pytest.approx(
+        loss("negative_si_sdr", estimate, reference).item() / 2, rel=1e-5
+    )
+
+
+def test_bce_of_a_known_pair() -> None:
+    """Reference magnitudes of half the peak everywhere else, guessed at a quarter: -(ln 1/4 + ln 3/4) / 2 less ln 2."""
+
+    def of(magnitude: Tensor) -> Signal:
+        signal = Signal(torch.zeros(1, 1), STFT)
+        signal.magnitude = magnitude  # type: ignore[misc]
+        return signal
+
+    reference, estimate = torch.full((1, 1, 100, 100), 0.5), torch.full((1, 1, 100, 100), 0.25)
+    reference[0, 0, 0, 0] = estimate[0, 0, 0, 0] = 1
+    expected = -(math.log(1 / 4) + math.log(3 / 4)) / 2 - math.log(2)
+    assert LOSSES["magnitude_bce"](of(estimate), of(reference)).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_weights_add_up() -> None:
+    estimate, reference = white(seed=1), white()
+    weights = {"magnitude_mae": 2.0, "compressed_complex": 0.5, "magnitude_mse": 0.0}
+    expected = 2 * loss("magnitude_mae", estimate, reference) + 0.5 * loss("compressed_complex", estimate, reference)
+    torch.testing.assert_close(weighted_loss(estimate, reference, STFT, weights), expected)
+
+
+def test_quiet_and_loud_recordings_count_alike() -> None:
+    estimate, reference, noisy = white(seed=1), white(), white(seed=2)
+    weights = {"compressed_magnitude": 9.0, "compressed_complex": 4.0}
+    values = [levelled_loss(level * estimate, level * reference, level * noisy, STFT, weights).item() for level in (0.01, 1.0, 30.0)]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-4)
+    at_level = LEVEL / noisy.square().mean(-1, keepdim=True).sqrt()
+    torch.testing.assert_close(
+        levelled_loss(estimate, reference, noisy, STFT, weights), weighted_loss(estimate * at_level, reference * at_level, STFT, weights)
+    )
+
+
+def test_a_silent_item_is_finite() -> None:
+    silence = torch.zeros(2, 2000)
+    estimate = silence.clone().requires_grad_()
+    value = levelled_loss(estimate, silence, silence, STFT, {"compressed_magnitude": 9.0, "negative_si_sdr": 0.003})
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(estimate.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"compresed_magnitude": 1.0}, "did you mean 'compressed_magnitude'"),
+        ({"magnitude_mse": 1.0, "si_sdr": 1.0}, "no loss 'si_sdr'"),
+        ({"magnitude_mse": 0.0}, "weight 0"),
+        ({}, "weight 0"),
+    ],
+)
+def test_wrong_weights_are_named(weights: dict[str, float], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        check_weights(weights)
