@@ -7,7 +7,8 @@ from pathlib import Path
 
 import soundfile
 
-from audioae.audio.info import AudioInfo
+from audioae.audio import media, mux
+from audioae.audio.form import AudioInfo
 from audioae.audio.quantise import BITS
 from audioae.audio.riff import extra_bytes
 from audioae.errors import OutputError, nearest
@@ -41,6 +42,8 @@ def choose(path: Path, like: AudioInfo, container: str | None = None, subtype: s
     Raises:
         OutputError: the suffix is unknown, or container, subtype, rate and channels do not go together.
     """
+    if container is None and path.suffix.lower() in media.SUFFIXES:
+        return mux.choose(path, like, subtype and subtype.upper())
     chosen = (container or _container(path, like)).upper()
     if chosen not in soundfile.available_formats() or chosen == "RAW":
         raise OutputError(f"{path}: no container is called {chosen}{nearest(chosen, soundfile.available_formats())}")
@@ -77,7 +80,7 @@ def estimated_bytes(info: AudioInfo) -> int:
 
 def _container(path: Path, like: AudioInfo) -> str:
     suffix = path.suffix.lower()
-    if like.source and like.source.suffix.lower() == suffix:
+    if like.source and like.source.suffix.lower() == suffix and like.container in soundfile.available_formats():
         return like.container
     if suffix not in SUFFIXES:
         known = " ".join(SUFFIXES)
@@ -95,7 +98,7 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
         return "OPUS"
     if like.subtype in possible:
         return like.subtype
-    if like.subtype not in soundfile.available_subtypes():
+    if like.subtype not in soundfile.available_subtypes() and like.container in soundfile.available_formats():
         raise OutputError(f"{path}: no subtype is called {like.subtype}{nearest(like.subtype, soundfile.available_subtypes())}")
     if container == like.container and like.subtype not in soundfile.available_subtypes(container):  # no file has it: somebody asked
         raise OutputError(f"{path}: {container} cannot hold {like.subtype}; it can hold {', '.join(possible)}")
@@ -110,7 +113,7 @@ def _rung(subtype: str) -> str:
     """The place on the ladder of a subtype that is not on it: lossy and companded codes are worth 16 bits."""
     if subtype in LADDER:
         return subtype
-    return {"ALAC_20": "PCM_24", "ALAC_24": "PCM_24", "ALAC_32": "PCM_32", "DWVW_24": "PCM_24"}.get(subtype, "PCM_16")
+    return {"FLAC_24": "PCM_24", "ALAC_20": "PCM_24", "ALAC_24": "PCM_24", "ALAC_32": "PCM_32", "DWVW_24": "PCM_24"}.get(subtype, "PCM_16")
 
 
 def _fits(container: str, subtype: str, channels: int) -> bool:

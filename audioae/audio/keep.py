@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from audioae.audio import flac, id3, ogg, riff
-from audioae.audio.info import AudioInfo
+from audioae.audio import flac, id3, media, mux, ogg, riff
+from audioae.audio.form import AudioInfo
 
 FAMILIES = {"WAV": "WAV", "WAVEX": "WAV", "RF64": "WAV", "AIFF": "AIFF", "CAF": "CAF", "FLAC": "FLAC", "MP3": "MP3"}
 
@@ -48,6 +48,8 @@ def _copy(container: str, source: Path, target: Path) -> list[str]:
 
 def _extras(source: AudioInfo) -> list[str]:
     assert source.source is not None
+    if source.source.suffix.lower() in media.SUFFIXES:
+        return mux.extras(source.source)
     extras = {"FLAC": flac.extras, "MP3": id3.frames, "OGG": ogg.extras}.get(source.container, riff.extras)
     return extras(source.source)
 

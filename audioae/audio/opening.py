@@ -5,14 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import soundfile
 
-from audioae.audio import chunks, mp3
+from audioae.audio import chunks, media, mp3, riff
+from audioae.audio.form import AnyPath, AudioInfo
 from audioae.errors import AudioFileError
 
-AnyPath = str | os.PathLike[str]
+IN_BLOCKS = ("IMA_ADPCM", "MS_ADPCM", "GSM610")  # subtypes whose last block is filled up with silence
+
+
+class Source(Protocol):
+    """An open file, whichever library reads it."""
+
+    exact: bool  # whether `seek` arrives where it says
+
+    def read(self, frames: int, *, dtype: str, always_2d: bool) -> npt.NDArray[np.floating[Any]]:
+        """The next `[n, channels]` samples."""
+
+    def seek(self, frames: int) -> int:
+        """Move to a sample; which one it is."""
+
+    def form(self, path: Path) -> AudioInfo:
+        """The form of the file, with the length that its header tells."""
 
 
 class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
@@ -26,23 +46,43 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
         """False, whatever the file is."""
         return False
 
+    @property
+    def exact(self) -> bool:
+        """Whether `seek` arrives where it says."""
+        return self.format not in ("OGG", "MP3")
+
+    def form(self, path: Path) -> AudioInfo:
+        """The form of the file, with the length that its header tells."""
+        tags = {name: text for name, text in self.copy_metadata().items() if text}
+        form = AudioInfo(self.samplerate, self.channels, self.frames, self.format, self.subtype, self.endian, tags, path)
+        if form.subtype in IN_BLOCKS and form.container in ("WAV", "WAVEX"):
+            form = replace(form, frames=riff.told_frames(path, form.frames))
+        elif form.container == "W64":
+            form = replace(form, frames=riff.data_frames(path, form.frames))
+        lossy = form.container in ("OGG", "MP3") and form.frames
+        return replace(form, bit_rate=path.stat().st_size * 8 / form.seconds) if lossy else form
+
 
 @contextmanager
-def open_sound(path: AnyPath) -> Iterator[Sound]:
+def open_sound(path: Path, suffix: str) -> Iterator[Source]:
     """Open `path` for reading; raises `AudioFileError` if there is no audio in it or less than its header promises."""
-    check_file(Path(path))
+    check_file(path)
+    if suffix.lower() in media.SUFFIXES:
+        with media.MediaSound(path) as decoded:
+            yield decoded
+        return
     with _readable(path) as sound:
-        if sound.format == "MP3" and (stream := _untold(Path(path))):
-            with mp3.Counted(Path(path), stream) as file, _readable(path, file) as counted:
+        if sound.format == "MP3" and (stream := _untold(path)):
+            with mp3.Counted(path, stream) as file, _readable(path, file) as counted:
                 yield counted
             return
-        if wrong := chunks.flaw(Path(path)):
+        if wrong := chunks.flaw(path):
             raise AudioFileError(f"{path}: {wrong}")
         yield sound
 
 
 @contextmanager
-def _readable(path: AnyPath, file: mp3.Counted | None = None) -> Iterator[Sound]:
+def _readable(path: Path, file: mp3.Counted | None = None) -> Iterator[Sound]:
     try:
         sound = Sound(file or native(path))
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audioae.audio.info import AudioInfo
+from audioae.audio.form import AudioInfo
 
 # MPEG layer III bit rates in kbit/s, by version, from the fastest to the slowest: libsndfile maps its level linearly onto the range.
 MP3_KBPS = {

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.audio.info import SKIP_BLOCK, UNKNOWN_LENGTH, AudioInfo, describe, info
-from audioae.audio.opening import AnyPath, open_sound
+from audioae.audio.form import AnyPath, AudioInfo
+from audioae.audio.info import SKIP_BLOCK, UNKNOWN_LENGTH, info
+from audioae.audio.opening import open_sound
 from audioae.errors import AudioFileError
 
 Array = npt.NDArray[np.float32]
 Precision = Literal["float32", "float64"]
-INEXACT = ("OGG", "MP3")  # containers where libsndfile's seek does not arrive where it says
 
 
 class AudioReader:
@@ -33,12 +33,12 @@ class AudioReader:
     def __init__(self, path: AnyPath, *, dtype: Precision = "float32") -> None:
         self.path, self.dtype = Path(path), dtype
         self._open()
-        form = describe(self._sound, self.path)
+        form = self._sound.form(self.path)
         self.info: AudioInfo = info(path) if form.frames > UNKNOWN_LENGTH else form
 
     def _open(self) -> None:
         self._stack = ExitStack()
-        self._sound = self._stack.enter_context(open_sound(self.path))
+        self._sound = self._stack.enter_context(open_sound(self.path, self.path.suffix))
         self._at = 0
 
     def __enter__(self) -> AudioReader:
@@ -51,7 +51,7 @@ class AudioReader:
         """Let the next block start at `frame` (0 is the first), exactly: where libsndfile cannot, samples are decoded and dropped."""
         if not 0 <= frame <= self.info.frames:
             raise AudioFileError(f"{self.path} has {self.info.frames} samples; it cannot be read from sample {frame} on")
-        if self.info.container not in INEXACT and self._seek(frame):
+        if self._sound.exact and self._seek(frame):
             self._at = frame
             return
         if frame < self._at:

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.audio import containers, keep
-from audioae.audio.info import AudioInfo, info
-from audioae.audio.opening import AnyPath, native
+from audioae.audio import containers, keep, mux
+from audioae.audio.form import AnyPath, AudioInfo
+from audioae.audio.info import info, inspect
+from audioae.audio.opening import native
 from audioae.audio.quality import encoder_settings
 from audioae.audio.quantise import quantise
 from audioae.audio.temporary import Temporary
@@ -74,6 +75,7 @@ class AudioWriter:
         self.clipped: npt.NDArray[np.int64] = np.zeros(form.channels, np.int64)
         self.lost: list[str] = []
         self.frames = 0
+        self._is_media = form.container not in soundfile.available_formats()
         self._source = _source(form)
 
     @property
@@ -90,8 +92,10 @@ class AudioWriter:
             raise
         return self
 
-    def _open(self) -> soundfile.SoundFile:
+    def _open(self) -> soundfile.SoundFile | mux.MediaSink:
         form, name = self.info, native(self._temporary.path)
+        if self._is_media:
+            return mux.MediaSink(self._temporary.path, form)
         shape = (form.sample_rate, form.channels, form.subtype, form.endian, form.container)
         try:
             sound = soundfile.SoundFile(name, "w", *shape, **encoder_settings(form))
@@ -116,7 +120,7 @@ class AudioWriter:
     def _append(self, codes: npt.NDArray[Any]) -> None:
         try:
             self._sound.write(codes)
-        except (soundfile.LibsndfileError, AssertionError, OSError) as error:  # AssertionError: soundfile's word for a short write
+        except (soundfile.LibsndfileError, AssertionError, OSError, ValueError) as error:  # AssertionError: soundfile wrote too little
             raise self._failure(error) from error
         self.frames += len(codes)
 
@@ -131,9 +135,12 @@ class AudioWriter:
             self._temporary.remove()  # nothing left to remove after the rename
 
     def _close(self, *, complete: bool) -> None:
+        if isinstance(self._sound, mux.MediaSink) and not complete:
+            self._sound.abandon()
+            return
         try:
             self._sound.close()
-        except soundfile.LibsndfileError as error:
+        except (soundfile.LibsndfileError, OSError, ValueError) as error:
             if complete:
                 raise self._failure(error) from error
         if complete:
@@ -144,8 +151,11 @@ class AudioWriter:
         """Add what the source has besides samples, and read the file once more as others will."""
         temporary = self._temporary.path
         try:
-            self.lost += keep.finish(temporary, self.info, self._source, self.frames)
-            written = info(temporary)
+            if isinstance(self._sound, mux.MediaSink):
+                self.lost += self._sound.lost
+            else:
+                self.lost += keep.finish(temporary, self.info, self._source, self.frames)
+            written = inspect(temporary, "." + self.info.container if self._is_media else "")
         except (AudioFileError, OSError) as error:
             if not self.frames:
                 raise OutputError(f"{self.path}: {self.info.subtype} cannot hold a recording of no samples; write wav or flac") from error
