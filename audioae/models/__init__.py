@@ -6,13 +6,15 @@ from audioae.errors import SettingsError, nearest
 from audioae.models.base import Autoencoder, Estimate, NetworkSettings, State
 from audioae.models.conv1d import Conv1dAutoencoder, Conv1dSettings
 from audioae.models.conv2d import Conv2dAutoencoder, Conv2dSettings
-from audioae.models.dense import DenseAutoencoder, DenseSettings
 from audioae.models.denoiser import Denoiser
+from audioae.models.dense import DenseAutoencoder, DenseSettings
+from audioae.models.dualpath import DualpathAutoencoder, DualpathSettings
 
 FAMILIES: dict[str, tuple[type[NetworkSettings], type[Autoencoder]]] = {
     "dense": (DenseSettings, DenseAutoencoder),
     "conv1d": (Conv1dSettings, Conv1dAutoencoder),
     "conv2d": (Conv2dSettings, Conv2dAutoencoder),
+    "dualpath": (DualpathSettings, DualpathAutoencoder),
 }
 
 

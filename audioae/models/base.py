@@ -63,8 +63,8 @@ class NetworkSettings:
 class Autoencoder(nn.Module):
     """Encoder, bottleneck, decoder.
 
-    A causal network has `lookahead == context == 0` and carries its past in the state; the others are stateless and need `context` frames before
-    and `lookahead` frames after the frames that are asked for. Chunks of a network with time strides start at multiples of `stride`.
+    A causal network has `lookahead == context == 0` and carries its past in the state; the others are stateless and need `context` frames
+    before and `lookahead` frames after the frames that are asked for. Chunks of a network with time strides start at multiples of `stride`.
     """
 
     family = ""
@@ -86,7 +86,7 @@ class Autoencoder(nn.Module):
         raise TypeError(f"{type(self).__name__} has no encoder")
 
     def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
-        """A latent to the decoder's output `[batch, num_outputs, freq, frames]`, before the mask; without `skips`, from the latent alone."""
+        """A latent to the decoder's output `[batch, num_outputs, freq, frames]`, before the mask; without `skips` from the latent alone."""
         raise TypeError(f"{type(self).__name__} has no decoder")
 
     def forward(self, features: Tensor, state: State | None = None) -> tuple[Estimate, State]:
@@ -103,8 +103,8 @@ class Autoencoder(nn.Module):
     def mask(self, decoded: Tensor) -> Tensor:
         """Gain per bin of a mask M on the compressed spectrum.
 
-        With Xc = X |X|^(c-1), the enhanced spectrum Y has Yc = M Xc, so Y = X M |M|^(1/c - 1): a gain on X. A real mask is a sigmoid; a complex one
-        is free and 1 where the decoder answers zero.
+        With Xc = X |X|^(c-1), the enhanced spectrum Y has Yc = M Xc, so Y = X M |M|^(1/c - 1): a gain on X. A real mask is a sigmoid;
+        a complex one is free and 1 where the decoder answers zero.
         """
         power = 1 / self.settings.compression
         if self.settings.gain == "real":

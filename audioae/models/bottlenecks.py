@@ -1,6 +1,6 @@
 """What sits between encoder and decoder: nothing, a price on activity, or a Gaussian code.
 
-Every bottleneck maps an encoder's output to `(latent, penalty)`; the training loop adds `penalty` to the loss and never asks which kind it is.
+Every bottleneck maps an encoder's output to `(latent, penalty)`; the training loop adds `penalty` to the loss and never asks which it is.
 """
 
 from __future__ import annotations

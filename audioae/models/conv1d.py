@@ -8,8 +8,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from audioae.models.base import Autoencoder, NetworkSettings, State
-from audioae.models.layers import TimeConv
+from audioae.models.base import NetworkSettings, State
+from audioae.models.convolutional import ConvolutionalAutoencoder
+from audioae.models.layers import ConvLayer, TimeConv
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,7 @@ class Conv1dSettings(NetworkSettings):
     skip: bool = False
 
 
-class Layer1d(nn.Module):
-    """Convolution over frames, BatchNorm, LeakyReLU."""
-
-    def __init__(self, inputs: int, outputs: int, settings: Conv1dSettings, *, transpose: bool) -> None:
-        super().__init__()
-        self.conv = TimeConv(inputs, outputs, settings.kernel, causal=settings.causal, transpose=transpose)
-        self.norm = nn.BatchNorm1d(outputs)
-        self.activation = nn.LeakyReLU(0.2)
-
-    def forward(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        y, past = self.conv(x, past)
-        return self.activation(self.norm(y)), past
-
-
-class Conv1dAutoencoder(Autoencoder):
+class Conv1dAutoencoder(ConvolutionalAutoencoder):
     """Encoder of Conv1d, decoder of ConvTranspose1d, all of stride 1: `[batch, channels, frames]` throughout."""
 
     family = "conv1d"
@@ -52,9 +39,13 @@ class Conv1dAutoencoder(Autoencoder):
         bins, widths = settings.num_bins, list(settings.channels)
         ins = [settings.num_features * bins, *widths[:-1]]
         outs = [*widths[:-1], widths[-1] * self.bottleneck.width]
-        self.encoder = nn.ModuleList(Layer1d(i, o, settings, transpose=False) for i, o in zip(ins, outs, strict=True))
-        self.decoder = nn.ModuleList(Layer1d(i, o, settings, transpose=True) for i, o in pairwise(reversed(widths)))
-        self.head = TimeConv(widths[0], settings.num_outputs * bins, settings.kernel, causal=settings.causal, transpose=True)
+
+        def conv(inputs: int, outputs: int, *, transpose: bool) -> TimeConv:
+            return TimeConv(inputs, outputs, settings.kernel, causal=settings.causal, transpose=transpose)
+
+        self.encoder = nn.ModuleList(ConvLayer(conv(i, o, transpose=False), o) for i, o in zip(ins, outs, strict=True))
+        self.decoder = nn.ModuleList(ConvLayer(conv(i, o, transpose=True), o) for i, o in pairwise(reversed(widths)))
+        self.head = conv(widths[0], settings.num_outputs * bins, transpose=True)
         self.num_outputs, self.skip = settings.num_outputs, settings.skip
         if not settings.causal:
             self.context = self.lookahead = 2 * len(widths) * (settings.kernel // 2)
@@ -67,19 +58,8 @@ class Conv1dAutoencoder(Autoencoder):
         return tuple(layer.empty_past(batch) for layer in self.time_convs() if layer.num_past)
 
     def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
-        x, pasts, skips, following = features.flatten(1, 2), list(state or ()), [], []  # B, C * F, T
-        for layer in self.encoder:
-            skips.append(x)
-            x, past = layer(x, pasts.pop(0) if pasts else None)
-            following.append(past)
-        return x, skips, tuple(past for past in following if past is not None)
+        return super().encode(features.flatten(1, 2), state)  # B, C * F, T
 
     def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
-        x, pasts, following = latent, list(state or ()), []
-        for depth, layer in enumerate([*self.decoder, self.head]):
-            if self.skip and skips and depth:
-                x = x + skips[-depth]
-            x, past = layer(x, pasts.pop(0) if pasts else None)
-            following.append(past)
-        decoded = x.unflatten(1, (self.num_outputs, -1))  # B, G, F, T
-        return decoded, tuple(past for past in following if past is not None)
+        decoded, state = super().decode(latent, skips, state)
+        return decoded.unflatten(1, (self.num_outputs, -1)), state  # B, G, F, T

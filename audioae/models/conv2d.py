@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
 
-from torch import Tensor, nn
+from torch import nn
 
 from audioae.errors import SettingsError
-from audioae.models.base import Autoencoder, NetworkSettings, State
-from audioae.models.layers import TimeFrequencyConv, Upsampling
+from audioae.models.base import NetworkSettings, State
+from audioae.models.convolutional import ConvolutionalAutoencoder
+from audioae.models.layers import ConvLayer, TimeFrequencyConv, Upsampling
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,7 @@ class Conv2dSettings(NetworkSettings):
             raise SettingsError(f"{self.num_bins} bins do not halve {len(self.channels)} times")
 
 
-class Layer2d(nn.Module):
-    """Convolution over frequency and time, BatchNorm, LeakyReLU."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, settings: Conv2dSettings, *, decoder: bool) -> None:
-        super().__init__()
-        upsample = settings.decoder if decoder else None
-        self.conv = TimeFrequencyConv(inputs, outputs, settings.kernel, (2, stride), causal=settings.causal, upsample=upsample)
-        self.norm = nn.BatchNorm2d(outputs)
-        self.activation = nn.LeakyReLU(0.2)
-
-    def forward(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        y, past = self.conv(x, past)
-        return self.activation(self.norm(y)), past
-
-
-class Conv2dAutoencoder(Autoencoder):
+class Conv2dAutoencoder(ConvolutionalAutoencoder):
     """Encoder of strided Conv2d, mirrored decoder: `[batch, channels, freq, frames]` throughout."""
 
     family = "conv2d"
@@ -68,18 +53,22 @@ class Conv2dAutoencoder(Autoencoder):
         widths, strides = list(settings.channels), settings.time_strides
         outs = [*widths[:-1], widths[-1] * self.bottleneck.width]
         ins = [settings.num_features, *widths[:-1]]
-        self.encoder = nn.ModuleList(Layer2d(i, o, s, settings, decoder=False) for i, o, s in zip(ins, outs, strides, strict=True))
+
+        def conv(inputs: int, outputs: int, time_stride: int, upsample: Upsampling | None) -> TimeFrequencyConv:
+            return TimeFrequencyConv(inputs, outputs, settings.kernel, (2, time_stride), causal=settings.causal, upsample=upsample)
+
+        self.encoder = nn.ModuleList(ConvLayer(conv(i, o, s, None), o) for i, o, s in zip(ins, outs, strides, strict=True))
         mirrored = zip(pairwise(reversed(widths)), reversed(strides[1:]), strict=True)
-        self.decoder = nn.ModuleList(Layer2d(i, o, s, settings, decoder=True) for (i, o), s in mirrored)
-        self.head = TimeFrequencyConv(
-            widths[0], settings.num_outputs, settings.kernel, (2, strides[0]), causal=settings.causal, upsample=settings.decoder
-        )
+        self.decoder = nn.ModuleList(ConvLayer(conv(i, o, s, settings.decoder), o) for (i, o), s in mirrored)
+        self.head = conv(widths[0], settings.num_outputs, strides[0], settings.decoder)
         self.skip = settings.skip
         self.stride = prod(strides)
         if not settings.causal:
-            # Encoder layer n reads kernel // 2 of its own frames on each side, each worth the strides before it; a decoder layer as much at its input.
-            before = list(accumulate([1, *strides], lambda a, b: a * b))
-            reach = settings.kernel[1] // 2 * (sum(before[:-1]) + sum(before[1:]))
+            # A layer and its mirror image read kernel // 2 frames on each side, each worth the strides before it; repeating a frame by its
+            # stride shifts it by less than that.
+            before = list(accumulate(strides[:-1], lambda a, b: a * b, initial=1))
+            reach = 2 * (settings.kernel[1] // 2) * sum(before)
+            reach += sum(unit * (s - 1) for unit, s in zip(before, strides, strict=True)) if settings.decoder == "nearest" else 0
             self.context = self.lookahead = -(-reach // self.stride) * self.stride
 
     def input_bins(self) -> list[int]:
@@ -90,20 +79,3 @@ class Conv2dAutoencoder(Autoencoder):
     def initial_state(self, batch: int) -> State:
         convs = [layer for layer in self.modules() if isinstance(layer, TimeFrequencyConv)]
         return tuple(conv.empty_past(batch, bins) for conv, bins in zip(convs, self.input_bins(), strict=True) if conv.num_past)
-
-    def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
-        x, pasts, skips, following = features, list(state or ()), [], []
-        for layer in self.encoder:
-            skips.append(x)
-            x, past = layer(x, pasts.pop(0) if pasts else None)
-            following.append(past)
-        return x, skips, tuple(past for past in following if past is not None)
-
-    def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
-        x, pasts, following = latent, list(state or ()), []
-        for depth, layer in enumerate([*self.decoder, self.head]):
-            if self.skip and skips and depth:
-                x = x + skips[-depth]
-            x, past = layer(x, pasts.pop(0) if pasts else None)
-            following.append(past)
-        return x, tuple(past for past in following if past is not None)

@@ -1,18 +1,47 @@
 """Convolutions over frames with an explicit past, in one and two dimensions, forward and transposed.
 
-A causal layer reads the last `kernel - 1` frames of its input from `past` (None is silence) and hands on those of its own input: one definition for whole
-files and for live blocks. A layer that is not causal pads both sides and has an empty past.
+A layer is `(x, past) -> (y, next past)`. A causal one reads `num_past` frames before its input from `past` (None is silence) and hands on
+the last ones of its own input: one definition for whole files and for live blocks. One that is not causal pads both sides; its past is None.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Upsampling = Literal["transpose", "nearest"]
+
+
+class Pasts:
+    """The pasts of a row of layers, taken in order, and those that follow them."""
+
+    def __init__(self, state: tuple[Tensor, ...] | None) -> None:
+        self.waiting = list(state or ())
+        self.following: list[Tensor] = []
+
+    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Run a layer with its own past, if it has one (`num_past` above 0)."""
+        y: Tensor
+        y, past = layer(x, self.waiting.pop(0) if layer.num_past and self.waiting else None)
+        if past is not None:
+            self.following.append(past)
+        return y
+
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        """What the next block begins with."""
+        return tuple(self.following)
+
+
+def with_past(x: Tensor, past: Tensor | None, frames: int) -> tuple[Tensor, Tensor | None]:
+    """Put the last `frames` frames before `x`, silence where `past` is None; also the past of what comes after `x`."""
+    if not frames:
+        return x, None
+    x = F.pad(x, (frames, 0)) if past is None else torch.cat([past, x], -1)
+    return x, x[..., x.shape[-1] - frames :]
 
 
 class TimeConv(nn.Module):
@@ -29,11 +58,8 @@ class TimeConv(nn.Module):
         self.conv = layer(inputs, outputs, kernel, padding=padding, dilation=dilation)
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        if not self.num_past:
-            return self.conv(x), None
-        x = F.pad(x, (self.num_past, 0)) if past is None else torch.cat([past, x], -1)
-        y = self.conv(x)
-        return y, x[..., x.shape[-1] - self.num_past :]
+        x, past = with_past(x, past, self.num_past)
+        return self.conv(x), past
 
     def empty_past(self, batch: int) -> Tensor:
         """Silence before the first frame."""
@@ -43,8 +69,9 @@ class TimeConv(nn.Module):
 class TimeFrequencyConv(nn.Module):
     """Conv2d over `[batch, channels, freq, frames]`, kernel and stride as (freq, time).
 
-    Odd numbers of bins halve and double back exactly (257, 129, 65, ...). A causal layer has time stride 1. `upsample` makes it a decoder layer: a transposed
-    convolution, or nearest-neighbour upsampling followed by a convolution (Odena et al. 2016: no checkerboard).
+    Odd numbers of bins halve and double back exactly (257, 129, 65, ...). A causal layer has time stride 1; `dilation` is in frames.
+    `upsample` makes it a decoder layer: a transposed convolution, or nearest-neighbour upsampling followed by a convolution (Odena et al.
+    2016: no checkerboard).
     """
 
     def __init__(
@@ -56,25 +83,31 @@ class TimeFrequencyConv(nn.Module):
         *,
         causal: bool = False,
         upsample: Upsampling | None = None,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         self.inputs, self.stride, self.upsample = inputs, stride, upsample
-        self.num_past = kernel[1] - 1 if causal else 0
-        pad_freq, pad_time = kernel[0] // 2, 0 if causal else kernel[1] // 2
+        reach = (kernel[1] - 1) * dilation
+        self.num_past = reach if causal else 0
+        pad_freq, pad_time = kernel[0] // 2, 0 if causal else reach // 2
         if upsample == "transpose":
-            padding = (pad_freq, self.num_past if causal else pad_time)
+            # A transposed convolution of a padded input answers `reach` frames too many on each side; its own padding cuts them.
+            padding = (pad_freq, reach if causal else pad_time)
             extra = (0, stride[1] - 1)
-            self.conv: nn.Module = nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding=padding, output_padding=extra)
+            self.conv: nn.Module = nn.ConvTranspose2d(
+                inputs, outputs, kernel, stride, padding=padding, output_padding=extra, dilation=(1, dilation)
+            )
         else:
             own_stride = stride if upsample is None else (1, 1)
-            self.conv = nn.Conv2d(inputs, outputs, kernel, own_stride, padding=(pad_freq, pad_time))
+            self.conv = nn.Conv2d(inputs, outputs, kernel, own_stride, padding=(pad_freq, pad_time), dilation=(1, dilation))
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        if self.num_past:
-            x = F.pad(x, (self.num_past, 0)) if past is None else torch.cat([past, x], -1)
-            past = x[..., x.shape[-1] - self.num_past :]
+        x, past = with_past(x, past, self.num_past)
         if self.upsample == "nearest":
             x = self.stretch(x)
+        if self.upsample == "transpose" and x.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):  # in bf16 a CPU takes a path that is several times slower than fp32
+                return self.conv(x.float()), past
         return self.conv(x), past
 
     def stretch(self, x: Tensor) -> Tensor:
@@ -87,3 +120,23 @@ class TimeFrequencyConv(nn.Module):
     def empty_past(self, batch: int, bins: int) -> Tensor:
         """Silence before the first frame of an input of `bins` bins."""
         return next(self.parameters()).new_zeros(batch, self.inputs, bins, self.num_past)
+
+
+Conv = TypeVar("Conv", TimeConv, TimeFrequencyConv)
+
+
+class ConvLayer(nn.Module, Generic[Conv]):
+    """A convolution, BatchNorm over its outputs, LeakyReLU(0.2)."""
+
+    conv: Conv
+
+    def __init__(self, conv: Conv, outputs: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm: nn.Module = nn.BatchNorm1d(outputs) if isinstance(conv, TimeConv) else nn.BatchNorm2d(outputs)
+        self.activation = nn.LeakyReLU(0.2)
+        self.num_past = conv.num_past
+
+    def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        y, past = self.conv(x, past)
+        return self.activation(self.norm(y)), past

@@ -1,0 +1,174 @@
+"""The flagship: a convolutional autoencoder over bands whose middle mixes frequencies and times in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from audioae.errors import SettingsError
+from audioae.models.bands import Bands
+from audioae.models.base import Autoencoder, NetworkSettings, State
+from audioae.models.layers import ConvLayer, Pasts, TimeFrequencyConv, Upsampling
+
+TimeMixer = Literal["conv", "lstm", "gru"]
+
+
+@dataclass(frozen=True)
+class DualpathSettings(NetworkSettings):
+    """Args beyond `NetworkSettings`:
+
+    low_bins, num_bands: bins kept and ERB bands that the others are merged into; their sum less one must divide by four.
+    nyquist_hz: frequency of the last bin.
+    outer, inner: channels after the first and the second encoder layer.
+    time_mixers: of each block in the middle, "conv" (3 bands x 3 frames), "lstm" or "gru" over time.
+    dilations: frames between the taps of each block's convolution; recurrent blocks ignore theirs.
+    squeeze: channels in which frequencies are mixed.
+    causal: read no frame after the one that is answered; otherwise convolutions are symmetric and recurrences run both ways.
+    """
+
+    num_features: int = 3
+    gain: Literal["real", "complex"] = "complex"
+    low_bins: int = 65
+    num_bands: int = 64
+    nyquist_hz: float = 8000.0
+    outer: int = 32
+    inner: int = 64
+    time_mixers: tuple[TimeMixer, ...] = ("conv", "lstm", "conv", "lstm")
+    dilations: tuple[int, ...] = (1, 1, 3, 1)
+    squeeze: int = 8
+    causal: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.low_bins + self.num_bands - 1) % 4:
+            raise SettingsError(f"low_bins {self.low_bins} + num_bands {self.num_bands} - 1 does not divide by 4")
+        if len(self.dilations) != len(self.time_mixers):
+            raise SettingsError(f"time_mixers {self.time_mixers} and dilations {self.dilations} differ in length")
+        if not self.causal and set(self.time_mixers) != {"conv"}:
+            raise SettingsError(f"a network that is not causal mixes times by 'conv' alone; got {self.time_mixers}")
+
+
+class FrequencyMixer(nn.Module):
+    """Every band hears every band: squeeze the channels, a linear map over frequency for each, back, added to the input."""
+
+    def __init__(self, channels: int, bands: int, squeeze: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Sequential(nn.Conv2d(channels, squeeze, 1, bias=False), nn.BatchNorm2d(squeeze), nn.LeakyReLU(0.2))
+        self.weight = nn.Parameter(torch.randn(squeeze, bands, bands) / bands**0.5)
+        self.expand = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(squeeze, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.expand(self.weight @ self.squeeze(x))  # B, C, F, T
+        return x + mixed
+
+
+class ConvTimeMixer(nn.Module):
+    """A residual convolution over neighbouring bands and past frames."""
+
+    def __init__(self, channels: int, dilation: int, *, causal: bool) -> None:
+        super().__init__()
+        self.layer = ConvLayer(TimeFrequencyConv(channels, channels, (3, 3), (1, 1), causal=causal, dilation=dilation), channels)
+        self.num_past = self.layer.num_past
+
+    def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        y, past = self.layer(x, past)
+        return x + y, past
+
+    def empty_past(self, batch: int, bands: int) -> Tensor:
+        """Silence before the first frame."""
+        return self.layer.conv.empty_past(batch, bands)
+
+
+class RecurrentTimeMixer(nn.Module):
+    """A residual recurrence over time that all bands share; its past is `[batch, bands, hidden (and cell)]`."""
+
+    num_past = 1
+
+    def __init__(self, channels: int, kind: TimeMixer) -> None:
+        super().__init__()
+        self.kind, self.channels = kind, channels
+        self.recurrence = nn.LSTM(channels, channels, batch_first=True) if kind == "lstm" else nn.GRU(channels, channels, batch_first=True)
+        self.project = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        batch, _, bands, frames = x.shape
+        if past is None:
+            past = self.empty_past(batch, bands)
+        rows = x.permute(0, 2, 3, 1).reshape(batch * bands, frames, self.channels)
+        memory = past.reshape(1, batch * bands, -1).to(rows.dtype)
+        if self.kind == "lstm":
+            y, (hidden, cell) = self.recurrence(rows, tuple(part.contiguous() for part in memory.chunk(2, -1)))
+            following = torch.cat([hidden, cell], -1)
+        else:
+            y, following = self.recurrence(rows, memory)
+        y = self.project(y).reshape(batch, bands, frames, self.channels).permute(0, 3, 1, 2)  # B, C, F, T
+        return x + y, following.reshape(batch, bands, -1)
+
+    def empty_past(self, batch: int, bands: int) -> Tensor:
+        """Zeros before the first frame."""
+        return self.project.weight.new_zeros(batch, bands, self.channels * (2 if self.kind == "lstm" else 1))
+
+
+AnyTimeMixer = ConvTimeMixer | RecurrentTimeMixer
+
+
+def build_time_mixer(kind: TimeMixer, channels: int, dilation: int, *, causal: bool) -> AnyTimeMixer:
+    """The time mixer of a block."""
+    return ConvTimeMixer(channels, dilation, causal=causal) if kind == "conv" else RecurrentTimeMixer(channels, kind)
+
+
+class DualpathAutoencoder(Autoencoder):
+    """Bands, two strided layers, blocks of a frequency and a time mixer, two transposed layers with skips, and back to bins.
+
+    All on `[batch, channels, freq, frames]`.
+    """
+
+    family = "dualpath"
+
+    def __init__(self, settings: DualpathSettings) -> None:
+        super().__init__(settings)
+        outer, inner, causal = settings.outer, settings.inner, settings.causal
+        width = settings.low_bins + settings.num_bands
+        self.num_bands = [width, (width - 1) // 2 + 1, (width - 1) // 4 + 1]
+        self.bands = Bands(settings.num_bins, settings.low_bins, settings.num_bands, settings.nyquist_hz)
+
+        def layer(inputs: int, outputs: int, kernel: tuple[int, int], upsample: Upsampling | None) -> ConvLayer[TimeFrequencyConv]:
+            return ConvLayer(TimeFrequencyConv(inputs, outputs, kernel, (2, 1), causal=causal, upsample=upsample), outputs)
+
+        kernel = (3, 2 if causal else 3)
+        self.outer_encoder = layer(settings.num_features, outer, (5, 1), None)
+        self.inner_encoder = layer(outer, inner * self.bottleneck.width, kernel, None)
+        blocks = zip(settings.time_mixers, settings.dilations, strict=True)
+        self.frequency_mixers = nn.ModuleList(FrequencyMixer(inner, self.num_bands[2], settings.squeeze) for _ in settings.time_mixers)
+        self.time_mixers = nn.ModuleList(build_time_mixer(kind, inner, dilation, causal=causal) for kind, dilation in blocks)
+        self.inner_decoder = layer(inner, outer, kernel, "transpose")
+        self.head = TimeFrequencyConv(outer, settings.num_outputs, (5, 1), (2, 1), causal=causal, upsample="transpose")
+        if not causal:
+            self.context = self.lookahead = 2 + sum(settings.dilations)
+
+    def initial_state(self, batch: int) -> State:
+        if self.lookahead:
+            return ()
+        middle = [cast(AnyTimeMixer, mixer).empty_past(batch, self.num_bands[2]) for mixer in self.time_mixers]
+        ends = (self.inner_encoder, self.num_bands[1]), (self.inner_decoder, self.num_bands[2])
+        first, last = (layer.conv.empty_past(batch, bands) for layer, bands in ends)
+        return (first, *middle, last)
+
+    def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
+        pasts = Pasts(state)
+        outer = pasts.run(self.outer_encoder, self.bands.merge(features))
+        inner = pasts.run(self.inner_encoder, outer)
+        return inner, [outer, inner], pasts.state
+
+    def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
+        pasts, x = Pasts(state), latent
+        for frequency, time in zip(self.frequency_mixers, self.time_mixers, strict=True):
+            x = pasts.run(time, frequency(x))
+        outer, inner = skips or (0, 0)
+        x = pasts.run(self.inner_decoder, x + inner)
+        x = pasts.run(self.head, x + outer)
+        return self.bands.spread(x.float()), pasts.state
