@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import struct
 
-# Names that libsndfile carries to and from every container that has texts.
-USUAL = {"TITLE", "COPYRIGHT", "ENCODER", "ARTIST", "COMMENT", "DATE", "ALBUM", "LICENSE", "TRACKNUMBER", "GENRE"}
+# What libsndfile carries to and from every container that has texts, and its name here.
+NAMES = {
+    **{name: name.upper() for name in ("title", "copyright", "artist", "comment", "date", "album", "license", "tracknumber", "genre")},
+    "software": "ENCODER",
+}
 
 
 def unusual(content: bytes) -> list[str]:
     """Names of the comments that only this kind of file can hold."""
     names = (line.partition(b"=")[0].decode("utf-8", "replace").upper() for line in split(content)[1])
-    return [name for name in names if name not in USUAL]
+    return [name for name in names if name not in NAMES.values()]
 
 
 def split(content: bytes) -> tuple[bytes, list[bytes]]:

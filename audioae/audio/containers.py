@@ -50,6 +50,8 @@ def choose(path: Path, like: AudioInfo, container: str | None = None, subtype: s
     info = replace(like, container=chosen, subtype=_subtype(path, like, chosen, subtype and subtype.upper()))
     info = replace(info, endian=like.endian if soundfile.check_format(chosen, info.subtype, like.endian) else "FILE")
     check_limits(path, info)
+    if info.frames == 0 and info.subtype in NOT_EMPTY:
+        raise OutputError(f"{path}: {info.subtype} cannot hold a recording of no samples; write wav or flac")
     return _large(path, info)
 
 
@@ -71,8 +73,8 @@ def check_limits(path: Path, info: AudioInfo) -> None:
 
 
 def estimated_bytes(info: AudioInfo) -> int:
-    """Bytes of the samples of an uncompressed file; 0 where the codec decides."""
-    if not info.subtype.startswith(("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")) or info.container == "FLAC":
+    """Bytes of the samples of an uncompressed file; 0 where the codec decides, but for ALAC: libsndfile crashes when its disk is full."""
+    if not info.subtype.startswith(("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC")) or info.container == "FLAC":
         return 0
     bits = {"FLOAT": 32, "DOUBLE": 64, "ULAW": 8, "ALAW": 8}.get(info.subtype) or BITS[info.subtype]
     return info.frames * info.channels * bits // 8

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import BinaryIO
 
 from audioae.audio import comments
+from audioae.audio.form import AudioInfo
 from audioae.audio.splice import splice
 
 STREAMINFO, PADDING, APPLICATION, SEEKTABLE, VORBIS_COMMENT, CUESHEET, PICTURE = range(7)
@@ -34,6 +36,15 @@ def copy(source: Path, target: Path) -> list[str]:
         stream = [block for block in mine if block[0] == STREAMINFO]
         splice(new, 4, end - 4, _join(stream + kept))
     return []
+
+
+def write_empty(target: Path, form: AudioInfo) -> None:
+    """A FLAC file of no samples, which libsndfile does not write: STREAMINFO (RFC 9639, 8.2) and the texts."""
+    bits = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}[form.subtype]
+    numbers = form.sample_rate << 44 | (form.channels - 1) << 41 | (bits - 1) << 36  # the last 36 bits are the number of samples
+    stream = (b"\x10\x00" * 2).ljust(10, b"\0") + numbers.to_bytes(8, "big") + hashlib.md5(usedforsecurity=False).digest()
+    lines = [f"{comments.NAMES[name]}={text}".encode() for name, text in form.tags.items()]
+    target.write_bytes(b"fLaC" + _join([(STREAMINFO, stream), (VORBIS_COMMENT, comments.join(b"", lines))]))
 
 
 def _blocks(file: BinaryIO) -> tuple[list[Block], int]:

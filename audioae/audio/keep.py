@@ -26,6 +26,8 @@ def finish(path: Path, target: AudioInfo, source: AudioInfo | None, frames: int)
     same = by_bytes(source, target)
     lost = [] if same or source is None else _extras(source)
     origin = source.source if same and source else None
+    if target.container == "FLAC" and frames == 0:
+        flac.write_empty(path, target)
     if target.container == "OGG":
         lost += ogg.settle(path, origin)
     elif target.container == "MP3" and origin is None:

@@ -59,6 +59,8 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
             form = replace(form, frames=riff.told_frames(path, form.frames))
         elif form.container == "W64":
             form = replace(form, frames=riff.data_frames(path, form.frames))
+        elif form.container == "AIFF" and form.subtype.startswith(("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")):
+            form = replace(form, frames=riff.common_frames(path, form.frames))
         lossy = form.container in ("OGG", "MP3") and form.frames
         return replace(form, bit_rate=path.stat().st_size * 8 / form.seconds) if lossy else form
 
@@ -109,7 +111,7 @@ def _untold(path: Path) -> mp3.Stream | None:
 
 def check_file(path: Path) -> None:
     """Raise `AudioFileError` unless `path` is a file with something in it that may be read."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir it has no errors of its own
         raise AudioFileError(f"{path} is a folder; expected an audio file")
     try:
         size = path.stat().st_size

@@ -1,4 +1,7 @@
-"""How hard a lossy encoder may compress, so that the output is not worse than the lossy input it was made from."""
+"""How hard a lossy encoder may compress, so that the output is not worse than the lossy input it was made from.
+
+The output gets one step more than the input had, which makes up for encoding twice.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ MP3_KBPS = {
     16000: (160, 144, 128, 112, 96, 80, 64, 56, 48, 40, 32, 24, 16, 8),
     0: (64, 56, 48, 40, 32, 24, 16, 8),
 }
+STEP = 1.1  # for encoders without steps
 OPUS_KBPS = (256.0, 6.0)  # per channel, at levels 0 and 1
 DEFAULT_OPUS_KBPS = 96.0  # per channel: transparent for what comes from a lossless file
 DEFAULT_MP3_KBPS = 192.0
@@ -35,7 +39,7 @@ def encoder_settings(info: AudioInfo) -> dict[str, float | str]:
 
 
 def _mp3_level(info: AudioInfo) -> float:
-    """The next bit rate above the input's mean: one step makes up for encoding twice."""
+    """The next bit rate above the input's mean."""
     table = next(rates for lowest, rates in MP3_KBPS.items() if info.sample_rate >= lowest)
     wanted = (info.bit_rate or DEFAULT_MP3_KBPS * 1000) / 1000
     kbps = min((rate for rate in table if rate > wanted), default=table[0])
@@ -44,12 +48,12 @@ def _mp3_level(info: AudioInfo) -> float:
 
 def _opus_level(info: AudioInfo) -> float:
     high, low = OPUS_KBPS
-    wanted = info.bit_rate / 1000 / info.channels if info.bit_rate else DEFAULT_OPUS_KBPS
+    wanted = info.bit_rate * STEP / 1000 / info.channels if info.bit_rate else DEFAULT_OPUS_KBPS
     return (high - min(max(wanted, low), high)) / (high - low)
 
 
 def _vorbis_quality(info: AudioInfo) -> float:
-    """The lowest quality, in steps of 0.1, whose nominal bit rate is at least the input's.
+    """The lowest quality, in steps of 0.1, whose nominal bit rate is above the input's.
 
     The nominal rate stands in the header of a Vorbis file; what a quality amounts to at this sample rate is asked of the encoder.
     """
@@ -61,7 +65,7 @@ def _vorbis_quality(info: AudioInfo) -> float:
         nominal = _nominal_at(info, quality / 10)
         if nominal is None:
             return 0.8  # above 50 kHz the encoder does not know its bit rate
-        if nominal >= wanted:
+        if nominal > wanted * 1.01:
             return quality / 10
     return 1.0
 

@@ -61,13 +61,37 @@ def settle(path: Path, frames: int) -> None:
     """Make a new file say the same whenever it is written: its number of samples, and no time of day in its PEAK chunk."""
     with path.open("r+b") as file:
         kind = family(file)
-        for chunk in chunks(file, kind) if kind else ():
-            if chunk.name == b"PEAK" and kind and kind.name in ("WAV", "AIFF"):
-                file.seek(chunk.offset + 4)
-                file.write(bytes(4))
-            if chunk.name == b"fact" and kind and kind.name == "WAV":
-                file.seek(chunk.offset)
-                file.write(struct.pack(kind.order + "I", min(frames, 2**32 - 1)))
+        if kind is None or kind.name not in ("WAV", "AIFF"):
+            return
+        found = {chunk.name: chunk for chunk in chunks(file, kind)}
+        if b"PEAK" in found:
+            _put(file, found[b"PEAK"].offset + 4, bytes(4))
+        if b"fact" in found:
+            _put(file, found[b"fact"].offset, struct.pack(kind.order + "I", frames))
+        if kind.name == "AIFF" and _number(file, found[b"COMM"].offset + 2) == frames + 1:  # libsndfile has counted the padding as a sample
+            _put(file, found[b"COMM"].offset + 2, struct.pack(">I", frames))
+            _put(file, found[b"SSND"].offset - 4, struct.pack(">I", 8 + frames))
+
+
+def _number(file: BinaryIO, at: int) -> int:
+    """The 32-bit number at a byte of a file with the big end first."""
+    file.seek(at)
+    return int.from_bytes(file.read(4), "big")
+
+
+def _put(file: BinaryIO, at: int, data: bytes) -> None:
+    file.seek(at)
+    file.write(data)
+
+
+def common_frames(path: Path, frames: int) -> int:
+    """Samples per channel of an uncompressed AIFF, `frames` as libsndfile counts them: it takes the padding for a sample."""
+    with path.open("rb") as file:
+        kind = family(file)
+        for chunk in chunks(file, kind) if kind and kind.name == "AIFF" else ():
+            if chunk.name == b"COMM" and chunk.held >= 6:
+                return min(frames, _number(file, chunk.offset + 2))
+    return frames
 
 
 def data_frames(path: Path, frames: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -49,11 +50,11 @@ def check_output(
 
 def check_target(path: Path, *, overwrite: bool) -> None:
     """Raise `OutputError` where no file may be written."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, these have no errors of their own
         raise OutputError(f"{path} is a folder; expected the name of an audio file")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError(f"{path.parent} is no folder; create it first")
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise OutputError(f"{path} exists; choose another name or allow overwriting")
 
 

@@ -1,0 +1,271 @@
+"""Damaged files are named before they do harm, and outputs that cannot be finished leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output, info, mp3, read, write
+from audioae.audio.temporary import Temporary
+from audioae.errors import AudioaeError, AudioFileError, OutputError
+
+NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 20_000)).astype(np.float32)
+
+
+def cut(path: Path, share: float) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.w64", "a.rf64", "a.caf"])
+@pytest.mark.parametrize("share", [0.5, 0.999])
+def test_a_recording_that_was_cut_short_is_named_with_both_numbers(tmp_path: Path, name: str, share: float) -> None:
+    path = tmp_path / name
+    write(path, NOISE, 16000)
+    held = int(path.stat().st_size * share)
+    cut(path, share)
+    with pytest.raises(AudioFileError, match=rf"{name}.* (promises \d+ bytes of samples, the file holds (\d+)|malformed)") as caught:
+        info(path)
+    if "holds" in str(caught.value):
+        promised, there = (int(word.strip(",:")) for word in str(caught.value).split() if word.strip(",:").isdigit())
+        assert 80_000 <= promised <= 80_008
+        assert there < held
+
+
+def test_a_damaged_flac_is_found_while_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    write(path, NOISE, 16000)
+    cut(path, 0.5)
+    assert info(path).frames == 20_000
+    with pytest.raises(AudioFileError, match=r"a\.flac promises 20000 samples, \d+ can be read"), AudioReader(path) as reader:
+        while reader.read(1000).shape[1]:
+            pass
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
+def test_a_wav_from_a_pipe_is_read_to_its_end(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.wav"
+    write(path, NOISE, 16000)
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + struct.pack("<I", size) + data[8:40] + struct.pack("<I", size) + data[44:])
+    assert read(path)[0].shape == (2, 20_000)
+
+
+def test_a_wav_that_was_not_closed_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    write(path, NOISE, 16000)
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + bytes(4) + data[8:40] + bytes(4) + data[44:])
+    with pytest.raises(AudioFileError, match=r"counts 0 bytes of samples, 80000 more follow"):
+        info(path)
+
+
+def test_a_flac_from_a_pipe_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    write(path, NOISE, 16000)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)  # the 36 bits that count the samples
+    path.write_bytes(data)
+    assert info(path).frames == 20_000
+    assert np.array_equal(read(path)[0], read(path, start=0, frames=30_000)[0])
+    assert read(path)[0].shape == (2, 20_000)
+
+
+@pytest.fixture
+def loud_then_silent(tmp_path: Path) -> Path:
+    """An MP3 of variable bit rate: what its first frames tell is wrong for the rest."""
+    sound = np.zeros((2, 300_000), np.float32)
+    sound[:, :30_000] = np.random.default_rng(0).standard_normal((2, 30_000)) * 0.3
+    path = tmp_path / "a.mp3"
+    with soundfile.SoundFile(path, "w", 44100, 2, compression_level=0.0, bitrate_mode="VARIABLE") as file:
+        file.write(sound.T)
+    return path
+
+
+def without_xing(path: Path) -> mp3.Stream:
+    stream = mp3.scan(path)
+    assert stream is not None and stream.promised is not None
+    path.write_bytes(path.read_bytes()[stream.start : stream.end])
+    return stream
+
+
+def test_an_mp3_without_a_header_is_counted(loud_then_silent: Path) -> None:
+    whole, _ = read(loud_then_silent)
+    stream = without_xing(loud_then_silent)
+    assert stream.frames == stream.promised
+    assert abs(soundfile.info(loud_then_silent).frames - 300_000) > 50_000  # what libsndfile would do
+    bare, _ = read(loud_then_silent)
+    assert info(loud_then_silent).frames == bare.shape[1]
+    assert 0 <= bare.shape[1] - 300_000 <= 3 * 1152
+    late = 1105 - 529  # the encoder's delay without the decoder's
+    assert np.abs(bare[:, late + 2000 : late + 290_000] - whole[:, 2000:290_000]).max() < 1e-4
+
+
+def test_blocks_of_an_mp3_equal_the_whole(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp3", NOISE, 16000)
+    whole, _ = read(tmp_path / "a.mp3")
+    with AudioReader(tmp_path / "a.mp3") as reader:
+        blocks = [reader.read(700) for _ in range(30)]
+    assert np.abs(np.concatenate(blocks, axis=1) - whole).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.mp3", "a.flac", "a.wav"])
+def test_a_start_is_exact(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, NOISE, 16000)
+    whole, _ = read(tmp_path / name)
+    with AudioReader(tmp_path / name) as reader:
+        for start in (12_345, 777, 20_000, 0):
+            reader.seek(start)
+            assert np.abs(reader.read(500) - whole[:, start : start + 500]).max(initial=0) < 1e-6
+        with pytest.raises(AudioFileError, match=r"20000 samples.*20001"):
+            reader.seek(20_001)
+
+
+def test_an_mp3_that_was_cut_short_is_named_with_both_numbers(loud_then_silent: Path) -> None:
+    cut(loud_then_silent, 0.5)
+    with pytest.raises(AudioFileError, match=r"promises \d+ samples, the file holds \d+"):
+        info(loud_then_silent)
+
+
+def test_two_mp3_in_one_file_are_both_read(loud_then_silent: Path) -> None:
+    data = loud_then_silent.read_bytes()
+    loud_then_silent.write_bytes(data + data)
+    assert info(loud_then_silent).frames >= 600_000
+    assert read(loud_then_silent)[0].shape[1] == info(loud_then_silent).frames
+
+
+def test_any_name_can_be_read_and_written(tmp_path: Path) -> None:
+    for name in ["with space.wav", "ümläut 夢.wav", "-.wav", os.fsdecode(b"\xff\xfe.wav")]:
+        write(tmp_path / name, NOISE, 16000)
+        assert read(tmp_path / name)[0].shape == NOISE.shape
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 40 kB: writes fail as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.w64", "a.rf64", "a.ogg", "a.mp3", "a.opus"])
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, name: str, full_disk: None) -> None:
+    with pytest.raises(OutputError, match=rf"{name} could not be written .* bytes free"):
+        write(tmp_path / name, np.tile(NOISE, (1, 20)), 48000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_larger_than_its_disk_is_found_before(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"needs \d+ MiB, its disk has \d+ MiB free"):
+        check_output(tmp_path / "a.w64", like=AudioInfo(48000, 64, 2**45, "WAV", "PCM_16"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_write_back_loses_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(path: Path, *_: object) -> list[str]:
+        cut(path, 0.5)
+        return []
+
+    monkeypatch.setattr("audioae.audio.keep.finish", half)
+    with pytest.raises(OutputError, match="could not be written"):
+        write(tmp_path / "a.wav", NOISE, 16000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_targets_that_cannot_be_written_are_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    like = AudioInfo(16000, 1, 10, "WAV", "PCM_16")
+    (tmp_path / "there.wav").write_bytes(b"something")
+    (tmp_path / "folder.wav").mkdir()
+    for target, overwrite, message in [
+        (tmp_path / "there.wav", False, "exists"),
+        (tmp_path / "folder.wav", True, "is a folder"),
+        (tmp_path / "none" / "a.wav", False, "is no folder"),
+        (Path("/proc/a.wav"), False, "cannot be written"),
+        (tmp_path / ("x" * 300 + ".wav"), False, "cannot be written|too long"),
+    ]:
+        with pytest.raises(OutputError, match=message):
+            check_output(target, overwrite=overwrite, like=like)
+    real = os.open
+
+    def denied(path: object, *rest: int) -> int:
+        if str(path).endswith(".part"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("os.open", denied)
+    with pytest.raises(OutputError, match=r"a\.wav cannot be written \(Permission denied\)"):
+        check_output(tmp_path / "a.wav", like=like)
+    assert (tmp_path / "there.wav").read_bytes() == b"something"
+
+
+def test_a_name_is_written_by_one_process_only(tmp_path: Path) -> None:
+    with Temporary(tmp_path / "a.wav"), pytest.raises(OutputError, match="another process"):
+        write(tmp_path / "a.wav", NOISE, 16000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "a.wav.part").write_bytes(b"half a file" * 100_000)
+    write(tmp_path / "a.wav", NOISE, 16000)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+    assert read(tmp_path / "a.wav")[0].shape == NOISE.shape
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.wav").symlink_to(tmp_path / "real.wav")
+    write(tmp_path / "real.wav", NOISE, 16000)
+    write(tmp_path / "link.wav", NOISE[:1], 8000, overwrite=True)
+    assert (tmp_path / "link.wav").is_symlink()
+    assert info(tmp_path / "real.wav").sample_rate == 8000
+
+
+def test_turned_arrays_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"\[channels, samples\], got the shape \[20000, 2\]; transpose"):
+        write(tmp_path / "a.wav", NOISE.T, 16000)
+    with AudioWriter(tmp_path / "b.wav", AudioInfo(16000, 2, 0, "WAV", "PCM_16")) as writer:
+        with pytest.raises(OutputError, match="2 channels"):
+            writer.write(NOISE[:1])
+        writer.write(NOISE)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.ogg", "a.mp3", "a.caf", "a.w64", "a.rf64", "a.opus"])
+def test_mutated_files_are_read_or_named(tmp_path: Path, name: str) -> None:
+    """Every file that is bent in its header or body gives samples or an `AudioaeError`, and what it gives is as long as it says."""
+    write(tmp_path / name, NOISE[:, :3000], 16000)
+    data = (tmp_path / name).read_bytes()
+    for seed in range(40):
+        draw = np.random.default_rng([seed, 7])
+        bent = bytearray(data)
+        for _ in range(int(draw.integers(1, 6))):
+            at = int(draw.integers(0, min(len(bent), 200 if draw.random() < 0.7 else len(bent))))
+            bent[at] = int(draw.choice([0, 0xFF, 0x7F, int(draw.integers(256))]))
+        if draw.random() < 0.3:
+            bent = bent[: int(draw.integers(0, len(bent)))]
+        (tmp_path / name).write_bytes(bent)
+        try:
+            with AudioReader(tmp_path / name) as reader:
+                total = 0
+                while (block := reader.read(4096)).shape[1] and total < 100_000:
+                    total += block.shape[1]
+                assert total in (reader.info.frames, 100_000) or total > 100_000
+        except AudioaeError as error:
+            assert name in str(error)
+            assert "\n" not in str(error)
+
+
+def test_import_is_light() -> None:
+    code = "import sys, audioae.audio; print([name for name in ('av', 'scipy', 'torch', 'librosa', 'soxr') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    assert done.stdout.strip() == "[]"
