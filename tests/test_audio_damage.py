@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output, inf
 from audioae.audio.temporary import Temporary
 from audioae.errors import AudioaeError, AudioFileError, OutputError
 
+resource = pytest.importorskip("resource", reason="needs the limits of a POSIX system")
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 20_000)).astype(np.float32)
 
 
@@ -192,7 +192,7 @@ def test_targets_that_cannot_be_written_are_found_before(tmp_path: Path, monkeyp
         (tmp_path / "there.wav", False, "exists"),
         (tmp_path / "folder.wav", True, "is a folder"),
         (tmp_path / "none" / "a.wav", False, "is no folder"),
-        (Path("/proc/a.wav"), False, "cannot be written"),
+        (Path("/proc/a.wav"), False, "cannot be written|is no folder"),
         (tmp_path / ("x" * 300 + ".wav"), False, "cannot be written|too long"),
     ]:
         with pytest.raises(OutputError, match=message):

@@ -191,6 +191,15 @@ def test_another_container_loses_as_little_as_it_can(tmp_path: Path, like: tuple
     assert check_output(tmp_path / name, like=AudioInfo(48000, 2, 10, *like)).subtype == expected
 
 
+@pytest.mark.parametrize(("before", "after", "lost"), [("FLOAT", "PCM_24", True), ("PCM_16", "PCM_24", False), ("PCM_24", "PCM_16", True)])
+def test_lost_precision_is_told(tmp_path: Path, before: str, after: str, lost: bool) -> None:
+    make(tmp_path / "a.wav", ("WAV", before), 48000, 1, 100)
+    form = check_output(tmp_path / "b.flac", like=info(tmp_path / "a.wav"), subtype=after)
+    with AudioWriter(tmp_path / "b.flac", form) as writer:
+        writer.write(read(tmp_path / "a.wav")[0])
+    assert writer.lost == ([f"precision: {before} became {after}"] if lost else [])
+
+
 @pytest.mark.parametrize(
     ("name", "like", "asked", "message"),
     [

@@ -80,6 +80,11 @@ def estimated_bytes(info: AudioInfo) -> int:
     return info.frames * info.channels * bits // 8
 
 
+def loses_precision(source: str, target: str) -> bool:
+    """Whether whole-number or float samples of subtype `source` have more bits than uncompressed samples of subtype `target`."""
+    return source in LADDER and target in LADDER[:6] and max(LADDER.index(source), 1) > max(LADDER.index(target), 1)
+
+
 def _container(path: Path, like: AudioInfo) -> str:
     suffix = path.suffix.lower()
     if like.source and like.source.suffix.lower() == suffix and like.container in soundfile.available_formats():

@@ -166,6 +166,8 @@ class AudioWriter:
         if written.frames > self.frames:
             self.lost.append(f"length: {self.info.subtype} is written in blocks, {written.frames} samples for {self.frames}")
         self.lost += keep.lost_tags(self.info, written)
+        if self._source and containers.loses_precision(self._source.subtype, self.info.subtype):
+            self.lost.append(f"precision: {self._source.subtype} became {self.info.subtype}")
 
 
 def _source(form: AudioInfo) -> AudioInfo | None:
