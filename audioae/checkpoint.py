@@ -1,7 +1,7 @@
 """Checkpoints: safetensors with all settings inside, written whole or not at all.
 
-A run folder holds `last.safetensors` and `best.safetensors` (averaged weights, ready to denoise or export) and `resume.safetensors` (weights, averages, optimizer
-and step, everything that the next step depends on).
+A run folder holds `last.safetensors` and `best.safetensors` (averaged weights, ready to denoise or export) and `resume.safetensors`
+(weights, averages, optimizer and step, everything that the next step depends on).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def describe(denoiser: Denoiser) -> dict[str, Any]:
 
 def build_denoiser(description: Mapping[str, Any]) -> Denoiser:
     """A denoiser with random weights from what `describe` wrote."""
-    network = {key: tuple(value) if isinstance(value, list) else value for key, value in description["network"].items()}
+    network: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in description["network"].items()}
     settings = settings_class(description["family"])(**network)
     return Denoiser(build_autoencoder(settings), StftSettings(**description["stft"]), name=description["name"])
 
@@ -106,7 +106,8 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path)
     wrong = [name for name in own if name not in tensors or tensors[name].shape != own[name].shape]
     extra = [name for name in tensors if name not in own]
     if wrong or extra:
-        raise CheckpointError(f"{source} fits {len(own) - len(wrong)} of {len(own)} tensors ({', '.join((wrong + extra)[:3])} ...); it is of another network")
+        fitting, examples = len(own) - len(wrong), ", ".join((wrong + extra)[:3])
+        raise CheckpointError(f"{source} fits {fitting} of {len(own)} tensors (not: {examples} ...); it is of another network")
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(tensors[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from audioae.dataset import DataSettings
-from audioae.errors import SettingsError, nearest
+from audioae.errors import SettingsError, nearest, require
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder, settings_class
 from audioae.spectrogram import StftSettings
 from audioae.training import TrainSettings
@@ -20,7 +21,8 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a training depends on but the audio: tables [stft], [network], [data] and [training] of a TOML file, and a name and a family at its top."""
+    """All that a training depends on but the audio: a name and a family at the top of a TOML file, and its tables [stft], [network], [data]
+    and [training]."""
 
     name: str
     family: str
@@ -62,7 +64,7 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
+        value = text.strip()
     *parents, last = key.strip().split(".")
     for parent in parents:
         table = table.setdefault(parent, {})
@@ -91,12 +93,13 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
 
 def parse(table: Mapping[str, Any], settings: type[Settings]) -> Settings:
     """A settings class from a table; types are checked, numbers are not taken from texts."""
-    from pydantic import TypeAdapter, ValidationError
-
+    pydantic = require("pydantic", extra="train")
     check_keys(table, settings, settings.__name__)
     try:
-        return TypeAdapter(settings).validate_python(table)
-    except ValidationError as error:
+        # By way of JSON, because strictly checked Python values would have to be tuples where TOML has only lists.
+        found: Settings = pydantic.TypeAdapter(settings).validate_json(json.dumps(table, default=str), strict=True)
+        return found
+    except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SettingsError(f"{settings.__name__}.{where}: {first['msg']}; got {first['input']!r}") from error
@@ -111,4 +114,4 @@ def check_keys(table: Any, settings: type, where: str) -> None:
         if key not in hints:
             raise SettingsError(f"{where} has no setting {key!r}{nearest(key, hints)}")
         if dataclasses.is_dataclass(hints[key]) and key != "network":
-            check_keys(value, hints[key], hints[key].__name__)  # type: ignore[arg-type]
+            check_keys(value, hints[key], hints[key].__name__)

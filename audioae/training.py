@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from audioae.checkpoint import describe, load_weights, read_tensors, save_denoiser, write_tensors
-from audioae.dataset import Corpus, DataSettings, MixtureDataset, Mixer
-from audioae.errors import CheckpointError, SettingsError
+from audioae.dataset import Corpus, DataSettings, Mixer, MixtureDataset
+from audioae.errors import CheckpointError, DependencyError, SettingsError
 from audioae.losses import check_weights, levelled_loss
+from audioae.manifest import replace_text
 from audioae.models import Denoiser
 from audioae.validation import Validation, ValidationSettings
 
@@ -74,6 +76,9 @@ class TrainSettings:
         for name in ("steps", "batch_size", "report_steps"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"TrainSettings.{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("learning_rate", "weight_decay", "clip_norm", "workers"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"TrainSettings.{name} is {getattr(self, name)}; expected no less than 0")
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,8 @@ class Report:
     audio_hours: float
     learning_rate: float
     loss: float
-    valid_loss: float
-    valid_si_sdr: float
+    valid_loss: float | None
+    valid_si_sdr: float | None
     valid_pesq: float | None
     valid_stoi: float | None
     skipped_steps: int
@@ -126,14 +131,16 @@ def learning_rate_at(step: int, settings: TrainSettings) -> float:
 
 @contextmanager
 def process_group() -> Iterator[tuple[int, int]]:
-    """Rank and number of processes: those of torchrun when it started us, else one alone."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes == 1:
+    """Rank and number of processes: of the group that the caller has opened, else of torchrun's when it started us, else one alone."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        yield torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0, 1
         return
     torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield torch.distributed.get_rank(), processes
+        yield torch.distributed.get_rank(), torch.distributed.get_world_size()
     finally:
         torch.distributed.destroy_process_group()
 
@@ -144,7 +151,7 @@ class Trainer:
     def __init__(self, denoiser: Denoiser, settings: TrainSettings, *, rank: int = 0, processes: int = 1) -> None:
         self.denoiser, self.settings, self.rank, self.processes = denoiser, settings, rank, processes
         self.device = torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
-        denoiser.to(self.device, memory_format=torch.channels_last)  # what 2D convolutions are fastest in, here and on a GPU
+        denoiser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # what Conv2d is fastest in, here and on a GPU
         self.average = copy.deepcopy(denoiser).eval()
         self.model: nn.Module = nn.parallel.DistributedDataParallel(denoiser) if processes > 1 else denoiser
         self.optimizer = torch.optim.AdamW(
@@ -154,9 +161,10 @@ class Trainer:
         self.skipped = 0
         self.seconds = 0.0
         self.best = -math.inf
+        self.losses: list[float] = []  # of the steps since the last report
 
     def train_step(self, noisy: Tensor, clean: Tensor) -> float:
-        """One optimizer step on `[batch, samples]`; returns the loss. A step whose gradients are not finite changes nothing but the counters."""
+        """One optimizer step on `[batch, samples]`; returns the loss. One that is not finite everywhere changes only the counters."""
         self.denoiser.train()
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)  # so that a resumed run draws what an undisturbed one does
         rate = learning_rate_at(self.step, self.settings)
@@ -165,10 +173,10 @@ class Trainer:
         statistics = [buffer.clone() for buffer in self.denoiser.buffers()]
         loss = self.loss(noisy.to(self.device), clean.to(self.device))
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.settings.clip_norm)
         self.step += 1
-        if not (torch.isfinite(norm) and torch.isfinite(loss)):
+        if everywhere(not bool(torch.isfinite(norm) and torch.isfinite(loss)), self):
             self.skipped += 1
             with torch.no_grad():
                 for buffer, before in zip(self.denoiser.buffers(), statistics, strict=True):
@@ -182,7 +190,8 @@ class Trainer:
         """The weighted loss of a batch, plus the bottleneck's penalty."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             enhanced, estimate = self.model(noisy)
-        return levelled_loss(enhanced, clean, noisy, self.denoiser.settings, self.settings.loss) + estimate.penalty
+        loss: Tensor = levelled_loss(enhanced, clean, noisy, self.denoiser.settings, self.settings.loss) + estimate.penalty
+        return loss
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -200,18 +209,21 @@ class Trainer:
         tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        counters = {"step": self.step, "skipped": self.skipped, "seconds": self.seconds, "best": self.best if math.isfinite(self.best) else None}
-        write_tensors(path, tensors, {**describe(self.denoiser), **counters})
+        counters = {"step": self.step, "skipped": self.skipped, "seconds": self.seconds, "losses": self.losses}
+        best = self.best if math.isfinite(self.best) else None
+        write_tensors(path, tensors, {**describe(self.denoiser), **counters, "best": best})
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote."""
         tensors, metadata = read_tensors(path)
-        if metadata.get("network") != json.loads(json.dumps(describe(self.denoiser)["network"])):
-            raise CheckpointError(f"{path} is of another network than this recipe's; give another --out, or the recipe that began the run")
+        own = json.loads(json.dumps(describe(self.denoiser)))
+        for part in ("family", "stft", "network"):
+            if metadata.get(part) != own[part]:
+                raise CheckpointError(f"{path} has another {part} than this recipe; give another --out, or the recipe that began the run")
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
         for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = value
+            group, _, rest = name.partition(".")
+            parts[group][rest] = value
         load_weights(self.denoiser, parts["model"], path)
         load_weights(self.average, parts["average"], path)
         state: dict[int, dict[str, Tensor]] = {}
@@ -221,6 +233,7 @@ class Trainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.step, self.skipped, self.seconds = metadata["step"], metadata["skipped"], metadata["seconds"]
         self.best = -math.inf if metadata["best"] is None else metadata["best"]
+        self.losses = metadata.get("losses", [])
 
 
 class Batches:
@@ -262,13 +275,18 @@ def fit(
     Yields:
         A `Start`, a `Progress` every 20 steps, a `Report` every `report_steps`; in other processes than the first of several, nothing.
     """
+    if settings.best == "pesq" and find_spec("pesq") is None:
+        raise DependencyError("the best checkpoint is chosen by PESQ: pip install 'audioae[metrics]', or set training.best to 'si_sdr'")
+    corpus = Corpus(folder, "train", data)
+    if corpus.sample_rate != denoiser.settings.sample_rate:
+        rates = f"{folder} holds audio of {corpus.sample_rate} Hz, the network is for {denoiser.settings.sample_rate} Hz"
+        raise SettingsError(f"{rates}; prepare it with that --sample-rate, or set stft.sample_rate")
     with process_group() as (rank, processes):
         out.mkdir(parents=True, exist_ok=True)
         trainer = Trainer(denoiser, settings, rank=rank, processes=processes)
         if (out / RESUME).exists():
             trainer.load(out / RESUME)
-        rows = run(trainer, Corpus(folder, "train", data), data, folder=folder, out=out, about=about or {}, stop=stop)
-        for row in rows:
+        for row in run(trainer, corpus, data, folder=folder, out=out, about=about or {}, stop=stop):
             if rank == 0:
                 yield row
 
@@ -279,30 +297,31 @@ def run(
     """The loop of one process."""
     settings, main = trainer.settings, trainer.rank == 0
     validation = Validation(folder, data, settings.validation, settings.loss) if main else None
-    forget_after(out / HISTORY, trainer.step) if main else None
+    if main:
+        forget_after(out / HISTORY, trainer.step)
     first_step = trainer.step
+    next_report = first_step + settings.report_steps - first_step % settings.report_steps
+    timed_step = min(first_step + TIMED_STEPS, next_report, settings.steps)
     batches = Batches(settings, first_step, trainer.rank, trainer.processes)
     pairs = MixtureDataset(Mixer(corpus, data), seed=settings.seed, pairs=settings.steps * settings.batch_size)
     loader = DataLoader(pairs, batch_sampler=batches, num_workers=settings.workers, persistent_workers=False)
-    losses: list[float] = []
-    began, mark = time.monotonic() - trainer.seconds, time.monotonic()
+    began, mark, marked = time.monotonic() - trainer.seconds, time.monotonic(), first_step
     for noisy, clean in loader:
-        losses.append(trainer.train_step(noisy, clean))
+        trainer.losses.append(trainer.train_step(noisy, clean))
         trainer.seconds = time.monotonic() - began
-        done = trainer.step - first_step
-        if done == TIMED_STEPS or done % PROGRESS_STEPS == 0:
-            steps = TIMED_STEPS if done == TIMED_STEPS else min(PROGRESS_STEPS, done)
+        if trainer.step == timed_step or (trainer.step - first_step) % PROGRESS_STEPS == 0:
+            steps = trainer.step - marked
             rate = steps * settings.batch_size * data.segment_seconds / (time.monotonic() - mark)
-            if done == TIMED_STEPS:
+            if trainer.step == timed_step:
                 yield start_row(trainer, corpus, data, first_step, rate)
-            yield Progress(trainer.step, mean_of(losses[-steps:]), rate)
-            mark = time.monotonic()
+            yield Progress(trainer.step, mean_of(trainer.losses[-steps:]), rate)
+            mark, marked = time.monotonic(), trainer.step
         ended = trainer.step == settings.steps or everywhere(stop(), trainer)
         if trainer.step % settings.report_steps == 0 or trainer.step == settings.steps:
+            loss, trainer.losses = mean_of(trainer.losses), []
             if validation:
-                yield report(trainer, validation, data, out, losses, about)
-            losses = []
-            mark = time.monotonic()
+                yield report(trainer, validation, data, out, loss, about)
+            mark, marked = time.monotonic(), trainer.step
         if ended:
             break
     if main:
@@ -316,23 +335,19 @@ def start_row(trainer: Trainer, corpus: Corpus, data: DataSettings, first_step: 
     return Start(info.parameters, info.macs_per_second, *corpus.hours, settings.steps, first_step, rate, seconds_left)
 
 
-def report(
-    trainer: Trainer, validation: Validation, data: DataSettings, out: Path, losses: list[float], about: Mapping[str, Any]
-) -> Report:
+def report(trainer: Trainer, validation: Validation, data: DataSettings, out: Path, loss: float, about: Mapping[str, Any]) -> Report:
     """Validate the average, write the checkpoints and a line of history."""
     settings = trainer.settings
     scores = validation.score(trainer.average)
     value = scores[settings.best]
-    if value is None:
-        raise SettingsError("the best checkpoint is chosen by PESQ, which needs: pip install 'audioae[metrics]'; or set training.best to 'si_sdr'")
-    value = -value if settings.best == "loss" else value
-    is_best = value > trainer.best
-    trainer.best = max(trainer.best, value)
+    goodness = -math.inf if value is None else -value if settings.best == "loss" else value
+    is_best = goodness > trainer.best
+    trainer.best = max(trainer.best, goodness)
     row = Report(
         step=trainer.step,
         audio_hours=trainer.step * settings.batch_size * data.segment_seconds / 3600,
         learning_rate=learning_rate_at(trainer.step - 1, settings),
-        loss=mean_of(losses),
+        loss=loss,
         valid_loss=scores["loss"],
         valid_si_sdr=scores["si_sdr"],
         valid_pesq=scores["pesq"],
@@ -351,10 +366,10 @@ def report(
 
 
 def forget_after(history: Path, step: int) -> None:
-    """Drop the lines of steps that a resumed run will take again."""
+    """Drop the lines of steps that a resumed run will take again, and a last one that an interruption cut short."""
     if history.exists():
-        lines = [line for line in history.read_text().splitlines() if line and json.loads(line)["step"] <= step]
-        history.write_text("".join(line + "\n" for line in lines))
+        *lines, _cut_short = history.read_text().split("\n")
+        replace_text(history, "".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))
 
 
 def everywhere(value: bool, trainer: Trainer) -> bool:

@@ -35,7 +35,7 @@ class Validation:
     """The mixtures, rendered once, and the scores of a model on them."""
 
     def __init__(self, folder: Path, data: DataSettings, settings: ValidationSettings, weights: Mapping[str, float]) -> None:
-        plain = AugmentSettings(snr_db=settings.snr_db, easy=0, speech_free=0, synthetic_noise=0, babble=0, reverb=0, eq=0, clipping=0)
+        plain = AugmentSettings.plain(snr_db=settings.snr_db, second_noise=0.25)
         fixed = dataclasses.replace(data, segment_seconds=settings.seconds, augment=plain)
         corpus = Corpus(folder, "valid", fixed)
         mixtures = MixtureDataset(Mixer(corpus, fixed), seed=SEED, pairs=settings.pairs)
@@ -44,14 +44,15 @@ class Validation:
 
     @torch.no_grad()
     def score(self, denoiser: Denoiser) -> dict[str, float | None]:
-        """Means of loss, SI-SDR in dB, PESQ-WB and STOI; None where a metric could not be computed, as the last two without the `metrics` extra."""
+        """Means of loss, SI-SDR in dB, PESQ-WB and STOI; None where no pair has one, as of the last two without the `metrics` extra."""
         device = next(denoiser.parameters()).device
         rows: list[dict[str, float | None]] = []
         for noisy, clean in self.pairs:
             enhanced = denoiser(noisy[None].to(device))[0].cpu()
             loss = levelled_loss(enhanced, clean[None], noisy[None], denoiser.settings, self.weights)
             scores = score(enhanced[0].numpy(), clean.numpy(), self.sample_rate, names=list(METRICS.values()))
-            rows.append({"loss": loss.item()} | {name: scores[metric].value for name, metric in METRICS.items()})
+            row: dict[str, float | None] = {name: scores[metric].value for name, metric in METRICS.items()}
+            rows.append({"loss": loss.item(), **row})
         return {name: mean_of([row[name] for row in rows]) for name in rows[0]}
 
 

@@ -1,0 +1,420 @@
+"""Every network takes any number of frames, keeps to the past it declares, and is encoder + bottleneck + decoder; a linear one is PCA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from tiny import BINS, STFT  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from audioae import features  # noqa: E402
+from audioae.errors import SettingsError  # noqa: E402
+from audioae.models import FAMILIES, Autoencoder, Denoiser, NetworkSettings, build_autoencoder, settings_class  # noqa: E402
+from audioae.models.bottlenecks import Gaussian, Plain, Sparse, build_bottleneck  # noqa: E402
+from audioae.models.conv1d import Conv1dSettings  # noqa: E402
+from audioae.models.conv2d import Conv2dSettings  # noqa: E402
+from audioae.models.dense import DenseSettings  # noqa: E402
+from audioae.models.dualpath import DualpathSettings  # noqa: E402
+from audioae.spectrogram import StftSettings  # noqa: E402
+
+DENSE = DenseSettings(num_bins=BINS, patch=4, widths=(24, 8))
+CONV1D = Conv1dSettings(num_bins=BINS, channels=(12, 8, 6), kernel=3)
+CONV2D = Conv2dSettings(num_bins=BINS, channels=(4, 6, 8))
+DUALPATH = DualpathSettings(num_bins=BINS, low_bins=9, num_bands=8, nyquist_hz=4000.0, outer=4, inner=6, squeeze=3)
+WITHOUT_STRIDE = replace(CONV2D, time_strides=(1, 1, 1))
+STATELESS: dict[str, NetworkSettings] = {
+    "dense": DENSE,
+    "dense-identity": replace(DENSE, activation="identity", gain="complex"),
+    "conv1d": CONV1D,
+    "conv1d-skip-kernel-5": replace(CONV1D, kernel=5, skip=True, num_features=3, gain="complex"),
+    "conv2d": CONV2D,
+    "conv2d-skip": replace(CONV2D, skip=True, num_features=3, gain="complex"),
+    "conv2d-kernel-5": replace(CONV2D, kernel=(3, 5)),
+    "conv2d-mixed-strides": replace(CONV2D, time_strides=(1, 2, 1), skip=True),
+    "conv2d-no-stride": WITHOUT_STRIDE,
+    "conv2d-nearest": replace(CONV2D, decoder="nearest"),
+    "conv2d-nearest-skip": replace(CONV2D, decoder="nearest", time_strides=(2, 1, 2), skip=True),
+    "dualpath-offline": replace(DUALPATH, causal=False, time_mixers=("conv", "conv"), dilations=(1, 3)),
+}
+CAUSAL: dict[str, NetworkSettings] = {
+    "conv1d-causal": replace(CONV1D, causal=True),
+    "conv1d-causal-skip": replace(CONV1D, causal=True, skip=True, num_features=3, gain="complex"),
+    "conv2d-causal": replace(WITHOUT_STRIDE, causal=True),
+    "conv2d-causal-skip": replace(WITHOUT_STRIDE, causal=True, skip=True, num_features=3, gain="complex", kernel=(3, 2)),
+    "conv2d-causal-nearest": replace(WITHOUT_STRIDE, causal=True, decoder="nearest"),
+    "dualpath": DUALPATH,
+    "dualpath-gru": replace(DUALPATH, time_mixers=("gru", "conv"), dilations=(1, 2), gain="real"),
+}
+VARIANTS = STATELESS | CAUSAL
+each_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def settle(module: nn.Module) -> nn.Module:
+    """BatchNorm statistics as after training, so that a mistake in them is seen; eval mode."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            nn.init.normal_(layer.running_mean, std=0.1)
+            nn.init.uniform_(layer.running_var, 0.5, 2)
+            nn.init.normal_(layer.bias, std=0.1)
+    return module.eval()
+
+
+def build(variant: str, **changes: object) -> Autoencoder:
+    torch.manual_seed(0)
+    return settle(build_autoencoder(replace(VARIANTS[variant], **changes)))  # type: ignore[return-value,arg-type]
+
+
+def inputs(network: Autoencoder, frames: int, *, batch: int = 2, seed: int = 0) -> Tensor:
+    """Random features `[batch, num_features, freq, frames]`."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, network.settings.num_features, network.settings.num_bins, frames, generator=generator)
+
+
+def gains(network: Autoencoder, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network(x)[0].gain
+
+
+def test_every_family_is_tested() -> None:
+    assert {type(each) for each in VARIANTS.values()} == {own for own, _ in FAMILIES.values()}
+
+
+@each_variant
+@pytest.mark.parametrize("frames", [1, 2, 3, 7, 8, 9, 31])
+def test_any_number_of_frames_comes_back(variant: str, frames: int) -> None:
+    network = build(variant)
+    with torch.no_grad():
+        estimate, state = network(inputs(network, frames))
+    assert estimate.gain.shape == (2, network.settings.num_outputs, BINS, frames)
+    assert estimate.gain.dtype == torch.float32 and torch.isfinite(estimate.gain).all()
+    assert estimate.penalty.shape == ()
+    assert [each.shape for each in state] == [each.shape for each in network.initial_state(2)]
+    if network.settings.gain == "real":
+        assert estimate.gain.min() >= 0 and estimate.gain.max() <= 1
+
+
+@each_variant
+def test_encoder_bottleneck_and_decoder_work_alone(variant: str) -> None:
+    network = build(variant)
+    x = inputs(network, 2 * network.stride + network.stride)
+    with torch.no_grad():
+        estimate, _ = network(x)
+        encoded, skips, _ = network.encode(x)
+        latent, _ = network.bottleneck(encoded)
+        decoded, _ = network.decode(latent, skips)
+        from_code_alone, _ = network.decode(latent)
+        other, _ = network.decode(latent + 1)
+    torch.testing.assert_close(latent, estimate.latent)
+    torch.testing.assert_close(network.mask(decoded), estimate.gain)
+    assert from_code_alone.shape == estimate.gain.shape and (other - from_code_alone).abs().max() > 1e-4
+    takes_skips = getattr(network.settings, "skip", network.family == "dualpath")
+    assert takes_skips != torch.equal(decoded, from_code_alone)
+
+
+@pytest.mark.parametrize("variant", ["dense", "conv1d", "conv2d"])
+def test_plain_networks_compress(variant: str) -> None:
+    network = build(variant)
+    x = inputs(network, 8 * network.stride, batch=1)
+    assert network(x)[0].latent.numel() < x.numel() / 2
+
+
+@pytest.mark.parametrize("variant", CAUSAL)
+def test_the_past_never_sees_the_future(variant: str) -> None:
+    network = build(variant)
+    assert network.lookahead == network.context == 0 and network.stride == 1
+    x = inputs(network, 24)
+    before = gains(network, x)
+    for frame in (1, 11, 23):
+        changed = x.clone()
+        changed[..., frame:] = 5 * inputs(network, 24 - frame, seed=1)
+        after = gains(network, changed)
+        torch.testing.assert_close(after[..., :frame], before[..., :frame], atol=1e-6, rtol=0)
+        assert (after[..., frame] - before[..., frame]).abs().max() > 1e-4  # the frame itself is heard at once
+
+
+@pytest.mark.parametrize("variant", CAUSAL)
+@settings(max_examples=10, deadline=None)
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8))
+def test_blocks_with_state_equal_the_whole(variant: str, sizes: list[int]) -> None:
+    network = build(variant)
+    x = inputs(network, sum(sizes))
+    pieces, state = [], None
+    with torch.no_grad():
+        for block in x.split(sizes, -1):
+            estimate, state = network(block, state)
+            pieces.append(estimate.gain)
+        torch.testing.assert_close(torch.cat(pieces, -1), gains(network, x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("variant", CAUSAL)
+def test_an_empty_past_is_zeros(variant: str) -> None:
+    network = build(variant)
+    x = inputs(network, 9, batch=3)
+    state = network.initial_state(3)
+    assert state and not any(each.any() for each in state)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x, state)[0].gain, gains(network, x), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("variant", CAUSAL)
+def test_streams_do_not_mix(variant: str) -> None:
+    """State is a value: a block does not change the state that it was given."""
+    network = build(variant)
+    with torch.no_grad():
+        _, state = network(inputs(network, 5))
+        kept = [each.clone() for each in state]
+        first = network(inputs(network, 4, seed=1), state)[0].gain
+        network(inputs(network, 4, seed=2), state)
+        assert all(torch.equal(each, before) for each, before in zip(state, kept, strict=True))
+        torch.testing.assert_close(network(inputs(network, 4, seed=1), state)[0].gain, first, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("variant", STATELESS)
+def test_declared_context_and_lookahead_suffice(variant: str) -> None:
+    """Gains of the frames [a, b) of an endless signal, from the frames [a - context, b + lookahead) of it alone."""
+    network = build(variant)
+    context, lookahead, stride = network.context, network.lookahead, network.stride
+    assert network.initial_state(2) == () and context % stride == 0
+    start, length = 2 * context + 3 * stride, 2 * stride + 5
+    x = inputs(network, -(-(start + length + 2 * lookahead + 40) // stride) * stride)
+    whole = gains(network, x)
+    for first in (start, start + stride):
+        chunk = x[..., first - context : first + length + lookahead]
+        piece = gains(network, chunk)[..., context : context + length]
+        torch.testing.assert_close(piece, whole[..., first : first + length], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("variant", STATELESS)
+def test_declared_context_and_lookahead_are_what_is_heard_rounded_up(variant: str) -> None:
+    """More would cost computing in every chunk. The farthest frames that the gains of one stride depend on are found by their gradients."""
+    network = build(variant)
+    stride, far = network.stride, -(-3 * (network.context + network.lookahead) // network.stride) * network.stride
+    x = inputs(network, 2 * far + 4 * stride, batch=1).requires_grad_()
+    gain = network(x)[0].gain
+    back = ahead = 0
+    for frame in range(far, far + stride):
+        (gradient,) = torch.autograd.grad(gain[..., frame].sum(), x, retain_graph=True)
+        heard = gradient.abs().sum((0, 1, 2)).nonzero()[:, 0]
+        back, ahead = max(back, far - int(heard.min())), max(ahead, int(heard.max()) - frame)
+    assert back <= network.context < back + 2 * stride  # `context` counts from a multiple of the stride
+    assert ahead <= network.lookahead < ahead + 2 * stride
+
+
+@each_variant
+def test_items_of_a_batch_do_not_mix(variant: str) -> None:
+    network = build(variant)
+    x = inputs(network, 9, batch=3)
+    torch.testing.assert_close(gains(network, x)[1:2], gains(network, x[1:2]), atol=1e-5, rtol=0)
+
+
+@each_variant
+def test_every_parameter_learns(variant: str) -> None:
+    """What has no gradient would be waited for by several processes in vain."""
+    network = build(variant).train()
+    estimate, _ = network(inputs(network, 12))
+    (estimate.gain.square().mean() + estimate.penalty).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+@each_variant
+def test_bf16_autocast_gives_fp32_gains(variant: str) -> None:
+    network = build(variant)
+    x = inputs(network, 9)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        low = network(x)[0].gain
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, gains(network, x), atol=0.25, rtol=0.1)
+
+
+@pytest.mark.parametrize("bottleneck", ["plain", "sparse", "gaussian"])
+@pytest.mark.parametrize("variant", ["dense", "conv1d-skip-kernel-5", "conv1d-causal", "conv2d", "conv2d-causal-skip"])
+def test_networks_and_bottlenecks_are_parts(variant: str, bottleneck: str) -> None:
+    network = build(variant, bottleneck=bottleneck, bottleneck_weight=0.5)
+    estimate, _ = network(inputs(network, 9))
+    assert estimate.gain.shape[-1] == 9
+    assert estimate.latent.shape == build(variant)(inputs(network, 9))[0].latent.shape
+    assert (estimate.penalty > 0) == (bottleneck != "plain")
+
+
+def test_sparse_charges_activity() -> None:
+    code = torch.tensor([[1.0, -2.0, 0.0, 3.0]])
+    for norm, expected in ((1, 1.5), (2, 3.5)):
+        latent, penalty = Sparse(0.1, norm)(code)
+        assert torch.equal(latent, code) and penalty.item() == pytest.approx(0.1 * expected)
+    assert Plain()(code)[1].item() == 0
+
+
+def test_gaussian_charges_the_divergence_from_a_standard_normal() -> None:
+    torch.manual_seed(0)
+    mean, log_variance = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+    gaussian = Gaussian(0.1).eval()
+    latent, penalty = gaussian(torch.cat([mean, log_variance], 1))
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, (log_variance / 2).exp()), torch.distributions.Normal(torch.zeros(()), torch.ones(()))
+    )
+    assert penalty.item() == pytest.approx(0.1 * expected.mean().item(), rel=1e-5)
+    assert torch.equal(latent, mean)
+    assert gaussian(torch.zeros(1, 2, 4))[1].item() == 0
+    assert torch.isfinite(gaussian(torch.full((1, 2, 4), 1e4))[1])
+
+
+def test_gaussian_samples_in_training_alone() -> None:
+    gaussian, code = Gaussian(1.0).train(), torch.cat([torch.full((1, 1, 20000), 3.0), torch.full((1, 1, 20000), np.log(4.0))], 1)
+    torch.manual_seed(0)
+    first = gaussian(code)[0]
+    assert first.mean().item() == pytest.approx(3, abs=0.05) and first.std().item() == pytest.approx(2, abs=0.05)
+    assert not torch.equal(gaussian(code)[0], first)
+    torch.manual_seed(0)
+    assert torch.equal(gaussian(code)[0], first)
+
+
+def pca_error(rows: np.ndarray, components: int) -> float:
+    """Mean squared error of the best reconstruction `[samples, values]` from that many components."""
+    values = np.linalg.svd(rows - rows.mean(0), compute_uv=False)
+    return float(np.square(values[components:]).sum() / rows.size)
+
+
+def test_a_linear_dense_network_matches_pca() -> None:
+    """Baldi & Hornik 1989: under MSE the optimum of a linear autoencoder with biases spans the first principal components."""
+    bins, patch, latent, patches = 9, 2, 4, 300
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((patches, bins * patch)) @ np.diag(np.linspace(2, 0.3, bins * patch)) @ rng.standard_normal((18, 18)) + 1
+    rows /= rows.std()
+    x = torch.from_numpy(rows.astype(np.float32)).reshape(1, patches, bins, patch).permute(0, 2, 1, 3).reshape(1, 1, bins, -1)
+    torch.manual_seed(0)
+    network = build_autoencoder(DenseSettings(num_bins=bins, patch=patch, widths=(12, latent), activation="identity"))
+    optimizer = torch.optim.LBFGS(network.parameters(), max_iter=400, history_size=20, line_search_fn="strong_wolfe")
+
+    def error() -> Tensor:
+        optimizer.zero_grad()
+        value = F.mse_loss(network.decode(network.encode(x)[0])[0], x)
+        value.backward()
+        return value
+
+    optimizer.step(error)
+    expected = pca_error(rows, latent)
+    assert 0.05 < expected < 0.9
+    assert expected * 0.9999 < error().item() < expected * 1.01
+
+
+def random_spectrum(frames: int, batch: int = 2) -> Tensor:
+    return torch.randn(batch, 2, BINS, frames, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("gain", ["real", "complex"])
+@pytest.mark.parametrize("compression", [0.3, 1.0])
+def test_a_mask_acts_on_the_compressed_spectrum(gain: str, compression: float) -> None:
+    network = build("conv1d", gain=gain, compression=compression)
+    decoded, spectrum = torch.randn(2, network.settings.num_outputs, BINS, 5), random_spectrum(5)
+    enhanced = features.apply_gain(spectrum, network.mask(decoded))
+    mask = torch.sigmoid(decoded) if gain == "real" else decoded + torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    expected = features.apply_gain(features.compress(spectrum, compression)[1], mask)
+    torch.testing.assert_close(features.compress(enhanced, compression)[1], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", [name for name, each in VARIANTS.items() if each.gain == "complex"])
+def test_a_complex_gain_is_one_where_the_decoder_answers_zero(variant: str) -> None:
+    network = build(variant)
+    nothing = torch.zeros(1, 2, BINS, 3)
+    assert torch.equal(network.mask(nothing), torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, BINS, 3))
+
+
+def denoiser(variant: str) -> Denoiser:
+    return Denoiser(build(variant), STFT, name=variant).eval()
+
+
+@each_variant
+@pytest.mark.parametrize("samples", [1, 31, 32, 700])
+def test_waveforms_keep_their_length(variant: str, samples: int) -> None:
+    waveform = 0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(1))
+    model = denoiser(variant)
+    for module in (model.eval(), model.train()) if samples > 100 else (model.eval(),):
+        enhanced, estimate = module(waveform)
+        assert enhanced.shape == waveform.shape and torch.isfinite(enhanced).all()
+        assert estimate.gain.shape[-1] == STFT.num_frames(samples)
+
+
+@each_variant
+def test_silence_stays_silent(variant: str) -> None:
+    with torch.no_grad():
+        enhanced, estimate = denoiser(variant)(torch.zeros(1, 900))
+    assert not enhanced.any() and torch.isfinite(estimate.gain).all()
+
+
+@each_variant
+def test_a_waveform_is_cleaned_with_the_gains_of_its_spectrum(variant: str) -> None:
+    """Surrounded by as much silence as the network declares to need, as an engine does it."""
+    model, waveform = denoiser(variant), 0.1 * torch.randn(2, 700, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        enhanced, estimate = model(waveform)
+        spectrum = features.stft(waveform, STFT)
+        gain, _ = model.gain(F.pad(spectrum, (model.info.context, model.info.lookahead)))
+        gain = gain[..., model.info.context :][..., : spectrum.shape[-1]]
+    torch.testing.assert_close(estimate.gain, gain)
+    torch.testing.assert_close(enhanced, features.istft(features.apply_gain(spectrum, gain), STFT, samples=700))
+
+
+@each_variant
+def test_info_tells_what_an_engine_has_to_know(variant: str) -> None:
+    model = denoiser(variant)
+    info = model.info
+    assert (info.name, info.stft, info.gain) == (variant, STFT, model.autoencoder.settings.gain)
+    assert info.causal == (variant in CAUSAL) == bool(model.initial_state(1))
+    assert info.parameters == sum(each.numel() for each in model.parameters())
+    assert (info.context, info.lookahead, info.stride) == (model.autoencoder.context, model.autoencoder.lookahead, model.autoencoder.stride)
+
+
+@pytest.mark.parametrize(
+    ("variant", "per_frame"), [("dense", 2 * (4 * BINS * 24 + 24 * 8) / 4), ("conv1d", 2 * 3 * (BINS * 12 + 12 * 8 + 8 * 6))]
+)
+def test_multiply_accumulates_are_counted(variant: str, per_frame: float) -> None:
+    assert denoiser(variant).info.macs_per_second == pytest.approx(per_frame * STFT.sample_rate / STFT.hop_length, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("own", "parameters", "macs"), [(Conv1dSettings(), 430e3, 27e6), (Conv2dSettings(), 47e3, 20e6)], ids=["conv1d", "conv2d"]
+)
+def test_default_networks_have_the_size_of_the_plan(own: NetworkSettings, parameters: float, macs: float) -> None:
+    info = Denoiser(build_autoencoder(own), StftSettings()).info
+    assert info.parameters == pytest.approx(parameters, rel=0.03) and info.macs_per_second == pytest.approx(macs, rel=0.05)
+
+
+def test_counting_leaves_no_trace() -> None:
+    model = denoiser("conv1d").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert model.info.macs_per_second == model.info.macs_per_second
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_unknown_networks_are_named() -> None:
+    with pytest.raises(SettingsError, match=r"no network 'conv3d'; did you mean 'conv[12]d'"):
+        settings_class("conv3d")
+    with pytest.raises(SettingsError, match="no network has settings of type NetworkSettings"):
+        build_autoencoder(NetworkSettings())
+    with pytest.raises(SettingsError, match="unknown bottleneck 'dense'"):
+        build_bottleneck("dense", 1.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings_of", "message"),
+    [
+        (lambda: NetworkSettings(num_features=2), "num_features is 2"),
+        (lambda: NetworkSettings(gain="phase"), "gain is 'phase'"),  # type: ignore[arg-type]
+        (lambda: Conv2dSettings(channels=(4, 8)), "differ in length"),
+        (lambda: Conv2dSettings(causal=True), "time strides of 1"),
+        (lambda: Conv2dSettings(num_bins=100), "100 bins do not halve 3 times"),
+    ],
+)
+def test_impossible_settings_are_refused(settings_of: Callable[[], NetworkSettings], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        settings_of()

@@ -1,0 +1,509 @@
+"""The loop learns, skips what is not finite without a trace, and ends with the same weights whatever interrupted it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tiny import BINS, RATE, STFT  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from audioae.checkpoint import load_denoiser, read_tensors  # noqa: E402
+from audioae.dataset import DataSettings, Mixer  # noqa: E402
+from audioae.errors import CheckpointError, DataError, DependencyError, SettingsError  # noqa: E402
+from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa: E402
+from audioae.models.conv1d import Conv1dSettings  # noqa: E402
+from audioae.models.conv2d import Conv2dSettings  # noqa: E402
+from audioae.models.dense import DenseSettings  # noqa: E402
+from audioae.spectrogram import StftSettings  # noqa: E402
+from audioae.training import Progress, Report, Start, Trainer, TrainSettings, fit, forget_after, learning_rate_at  # noqa: E402
+from audioae.validation import Validation, ValidationSettings  # noqa: E402
+
+torch.set_num_threads(1)
+
+CONV1D = Conv1dSettings(num_bins=BINS, channels=(24, 16), kernel=3)
+SAMPLED = Conv2dSettings(
+    num_bins=BINS, channels=(4, 6), time_strides=(1, 2), skip=True, bottleneck="gaussian", num_features=3, gain="complex"
+)
+DATA = DataSettings(segment_seconds=0.25)
+SHORT = TrainSettings(
+    steps=18,
+    batch_size=2,
+    learning_rate=3e-3,
+    warmup_steps=3,
+    decay_steps=10,
+    ema=0.9,
+    report_steps=6,
+    best="si_sdr",
+    validation=ValidationSettings(pairs=2, seconds=0.5),
+)
+Row = Start | Progress | Report
+
+
+def build(network: NetworkSettings = CONV1D, seed: int = 0) -> Denoiser:
+    torch.manual_seed(seed)
+    return Denoiser(build_autoencoder(network), STFT, name="small")
+
+
+def train(folder: Path, out: Path, settings: TrainSettings = SHORT, network: NetworkSettings = SAMPLED, **more: Any) -> list[Row]:
+    return list(fit(build(network), settings, DATA, folder=folder, out=out, **more))
+
+
+def reports(rows: list[Row]) -> list[Report]:
+    return [row for row in rows if isinstance(row, Report)]
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    """A `stop` that says so after that many steps."""
+    asked = iter(range(1, steps))
+    return lambda: next(asked, None) is None
+
+
+def history(out: Path) -> list[dict[str, Any]]:
+    """The lines of history, without the time that they took."""
+    lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def assert_same_run(out: Path, expected: Path) -> None:
+    """Weights, averages, optimizer and counters of two runs are the same bit for bit, and so is what they told."""
+    for name in ("resume", "last", "best"):
+        (tensors, about), (others, their) = (read_tensors(run / f"{name}.safetensors") for run in (out, expected))
+        assert same_tensors(tensors, others), name
+        if name == "resume":
+            assert {**about, "seconds": 0} == {**their, "seconds": 0}
+    assert history(out) == history(expected)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "undisturbed"
+    train(prepared, out)
+    return out
+
+
+def test_a_run_tells_what_it_does(prepared: Path, tmp_path: Path) -> None:
+    rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=43, report_steps=20))
+    assert [type(row).__name__ for row in rows] == ["Start", "Progress", "Progress", "Report", "Progress", "Report", "Report"]
+    start, told = rows[0], reports(rows)
+    assert isinstance(start, Start)
+    info = build(SAMPLED).info
+    assert (start.parameters, start.macs_per_second, start.steps, start.first_step) == (info.parameters, info.macs_per_second, 43, 0)
+    assert start.speech_hours == pytest.approx(42 / 3600) and start.noise_hours == pytest.approx(15 / 3600)
+    assert start.audio_seconds_per_second > 0 and start.seconds_left == pytest.approx(38 * 2 * 0.25 / start.audio_seconds_per_second)
+    assert [row.step for row in rows if isinstance(row, Progress)] == [5, 20, 40]
+    assert [row.step for row in told] == [20, 40, 43]
+    assert told[1].audio_hours == pytest.approx(40 * 2 * 0.25 / 3600)
+    assert all(math.isfinite(row.loss) and row.skipped_steps == 0 for row in told)
+    assert [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()] == [
+        dataclasses.asdict(row) for row in told
+    ]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_a_very_short_run_has_a_line_of_truth_too(prepared: Path, tmp_path: Path, steps: int) -> None:
+    rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=steps))
+    assert [type(row).__name__ for row in rows] == ["Start", "Progress", "Report"]
+
+
+def test_loss_falls_and_the_model_cleans(prepared: Path, tmp_path: Path) -> None:
+    plan = dataclasses.replace(SHORT, steps=80, batch_size=4, learning_rate=5e-3, report_steps=20, validation=ValidationSettings(4, 1.0))
+    told = reports(train(prepared, tmp_path / "run", plan, CONV1D))
+    assert told[-1].loss < 0.8 * told[0].loss
+    assert told[-1].valid_loss < 0.9 * told[0].valid_loss  # type: ignore[operator]
+    validation = Validation(prepared, DATA, plan.validation, plan.loss)
+    untrained = validation.score(build(CONV1D).eval())
+    noisy = validation.score(AsItIs())  # type: ignore[arg-type]
+    assert told[-1].valid_si_sdr > noisy["si_sdr"] + 0.5 and told[-1].valid_si_sdr > untrained["si_sdr"]  # type: ignore[operator]
+    best = validation.score(load_denoiser(tmp_path / "run"))
+    assert best["si_sdr"] == pytest.approx(max(row.valid_si_sdr for row in told), abs=1e-3)  # type: ignore[type-var]
+
+
+class AsItIs(nn.Module):
+    """A denoiser that does nothing."""
+
+    settings = STFT
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(()))
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, None]:
+        return waveform, None
+
+
+def test_validation_is_the_same_for_every_run(prepared: Path) -> None:
+    first, second = (Validation(prepared, data, SHORT.validation, SHORT.loss) for data in (DATA, DataSettings(segment_seconds=2.0)))
+    assert len(first.pairs) == 2
+    for (noisy, clean), (same, target) in zip(first.pairs, second.pairs, strict=True):
+        assert noisy.shape == (RATE // 2,) and torch.equal(noisy, same) and torch.equal(clean, target)
+
+
+@pytest.mark.parametrize("steps", [1, 6, 11])
+def test_an_interrupted_run_ends_like_an_undisturbed_one(prepared: Path, undisturbed: Path, tmp_path: Path, steps: int) -> None:
+    out = tmp_path / "run"
+    rows = train(prepared, out, stop=stop_after(steps))
+    assert [row.step for row in reports(rows)] == list(range(6, steps + 1, 6))
+    assert read_tensors(out / "resume.safetensors")[1]["step"] == steps
+    rows = train(prepared, out)
+    assert isinstance(rows[0], Start) and rows[0].first_step == steps
+    assert_same_run(out, undisturbed)
+
+
+def test_a_run_may_be_interrupted_after_every_step(prepared: Path, undisturbed: Path, tmp_path: Path) -> None:
+    for _ in range(18):
+        train(prepared, tmp_path / "run", stop=lambda: True)
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*fork:DeprecationWarning")
+def test_workers_change_nothing(prepared: Path, undisturbed: Path, tmp_path: Path) -> None:
+    shared = dataclasses.replace(SHORT, workers=2)
+    train(prepared, tmp_path / "run", shared, stop=stop_after(4))
+    train(prepared, tmp_path / "run", shared)
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_finished_run_has_nothing_to_do(prepared: Path, undisturbed: Path) -> None:
+    before = history(undisturbed)
+    assert train(prepared, undisturbed) == [] and history(undisturbed) == before
+
+
+def test_a_finished_run_can_be_asked_for_more(prepared: Path, tmp_path: Path) -> None:
+    train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=6))
+    rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=12))
+    assert [row.step for row in reports(rows)] == [12] and [line["step"] for line in history(tmp_path / "run")] == [6, 12]
+
+
+RUN = """
+import sys, time, torch
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+from test_training import train
+train(Path(sys.argv[1]), Path(sys.argv[2]), stop=lambda: time.sleep(0.1))  # slow enough to be caught in the middle
+"""
+
+
+def python(code: str, *arguments: object, **more: Any) -> subprocess.Popen[str]:
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-c", code.format(tests=str(Path(__file__).parent)), *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+
+
+def test_a_run_that_was_killed_ends_like_an_undisturbed_one(prepared: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """SIGKILL as soon as there is a line of history: in the middle of a step, or of writing a checkpoint."""
+    out = tmp_path / "run"
+    process = python(RUN, prepared, out)
+    try:
+        while process.poll() is None and not (out / "history.jsonl").exists():
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, process.communicate()[1]
+    finally:
+        process.kill()
+        process.communicate()
+    step = read_tensors(out / "resume.safetensors")[1]["step"] if (out / "resume.safetensors").exists() else 0
+    assert step < 18
+    train(prepared, out)
+    assert_same_run(out, undisturbed)
+
+
+def test_history_forgets_steps_that_are_taken_again(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"step": 5}\n{"step": 10}\n{"step": 15}\n{"step": 20, "lo')  # the last one cut short by a power failure
+    forget_after(path, 10)
+    assert path.read_text() == '{"step": 5}\n{"step": 10}\n'
+    forget_after(tmp_path / "gone.jsonl", 10)
+    assert [each.name for each in tmp_path.iterdir()] == ["history.jsonl"]
+
+
+def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(seed)
+    clean, noise = (torch.from_numpy(0.1 * rng.standard_normal((2, 800)).astype(np.float32)) for _ in range(2))
+    return clean + noise, clean
+
+
+def snapshot(trainer: Trainer) -> dict[str, Any]:
+    """Everything but the counters."""
+    return copy.deepcopy(
+        {
+            "model": trainer.denoiser.state_dict(),
+            "average": trainer.average.state_dict(),
+            "optimizer": trainer.optimizer.state_dict()["state"],
+        }
+    )
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("network", [CONV1D, SAMPLED], ids=["conv1d", "conv2d"])
+def test_a_step_that_is_not_finite_changes_nothing(network: NetworkSettings, value: float) -> None:
+    trainer = Trainer(build(network), SHORT)
+    noisy, clean = batch()
+    assert math.isfinite(trainer.train_step(noisy, clean))
+    before = snapshot(trainer)
+    assert any("running_mean" in name for name in before["model"]) and before["optimizer"]
+    spoilt = noisy.clone()
+    spoilt[1, 400] = value
+    assert math.isnan(trainer.train_step(spoilt, clean))
+    assert same(snapshot(trainer), before)
+    assert (trainer.step, trainer.skipped) == (2, 1)
+    assert math.isfinite(trainer.train_step(*batch(1))) and not same(snapshot(trainer), before)
+    assert all(torch.isfinite(each).all() for each in trainer.denoiser.state_dict().values())
+
+
+def test_a_skipped_step_leaves_the_next_as_if_it_were_the_first(tmp_path: Path) -> None:
+    """Nothing of the bad batch stays in the gradients either."""
+    constant = dataclasses.replace(SHORT, warmup_steps=0, decay_steps=1)
+    clean_run, spoilt_run = (Trainer(build(CONV1D), constant) for _ in range(2))
+    noisy, clean = batch()
+    spoilt_run.train_step(noisy * math.nan, clean)
+    spoilt_run.step = 0
+    for trainer in (clean_run, spoilt_run):
+        trainer.train_step(noisy, clean)
+    assert same(snapshot(clean_run), snapshot(spoilt_run))
+
+
+def test_skipped_steps_are_counted(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, calls = Mixer.pair, iter(range(10**6))
+
+    def spoil(mixer: Mixer, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        noisy, clean = pair(mixer, rng)
+        return (noisy * np.float32(np.nan) if next(calls) in (2 + 3, 2 + 8) else noisy), clean  # after the two for validation
+
+    monkeypatch.setattr(Mixer, "pair", spoil)
+    told = reports(train(prepared, tmp_path / "run"))
+    assert [row.skipped_steps for row in told] == [2, 2, 2] and all(math.isfinite(row.loss) for row in told)
+
+
+def test_a_corpus_of_nothing_finite_is_told_and_leaves_weights_alone(prepared: Path, tmp_path: Path) -> None:
+    wild = dataclasses.replace(SHORT, learning_rate=math.inf, warmup_steps=0, steps=6)
+    told = reports(train(prepared, tmp_path / "run", wild, CONV1D))
+    assert told[0].skipped_steps >= 5  # the first step ruins the weights, none after it is taken
+
+
+def test_large_gradients_are_clipped() -> None:
+    taken = []
+    for scale in (1.0, 1000.0):
+        trainer = Trainer(build(CONV1D), dataclasses.replace(SHORT, loss={"magnitude_mse": scale}, clip_norm=0.01))
+        trainer.train_step(*batch())
+        taken.append(math.sqrt(sum(float(each.grad.square().sum()) for each in trainer.denoiser.parameters() if each.grad is not None)))
+    assert taken == pytest.approx([0.01, 0.01], rel=1e-3)
+
+
+def test_the_average_follows_weights_and_statistics() -> None:
+    trainer = Trainer(build(CONV1D), dataclasses.replace(SHORT, ema=0.5))
+    expected = {name: value.clone() for name, value in trainer.denoiser.state_dict().items()}
+    for step in range(1, 8):
+        trainer.train_step(*batch(step))
+        decay = min(0.5, (1 + step) / (10 + step))
+        for name, value in trainer.denoiser.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * value if value.dtype.is_floating_point else value
+    for name, value in trainer.average.state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
+    assert not trainer.average.training
+
+
+def test_the_learning_rate_warms_up_stays_and_falls() -> None:
+    settings = TrainSettings(steps=1000, learning_rate=1.0, warmup_steps=100, decay_steps=200)
+    rates = [learning_rate_at(step, settings) for step in range(1000)]
+    assert rates[:3] == pytest.approx([0.01, 0.02, 0.03]) and rates[99] == 1
+    assert rates[99:801] == [1] * 702
+    assert rates[900] == pytest.approx(0.5) and 0 < rates[-1] < 1e-3
+    assert all(a >= b for a, b in pairwise(rates[800:]))
+
+
+def test_without_a_plateau_the_learning_rate_is_a_cosine() -> None:
+    settings = TrainSettings(steps=1000, learning_rate=2.0, warmup_steps=0)
+    for step in (0, 250, 500, 999):
+        assert learning_rate_at(step, settings) == pytest.approx(1 + math.cos(math.pi * step / 1000))
+
+
+def test_the_optimizer_takes_the_scheduled_rate(prepared: Path, tmp_path: Path) -> None:
+    told = reports(train(prepared, tmp_path / "run"))
+    assert [row.learning_rate for row in told] == [learning_rate_at(step, SHORT) for step in (5, 11, 17)]
+    trainer = Trainer(build(CONV1D), SHORT)
+    trainer.train_step(*batch())
+    assert trainer.optimizer.param_groups[0]["lr"] == learning_rate_at(0, SHORT)
+
+
+def test_bf16_trains_and_keeps_fp32_weights(prepared: Path, tmp_path: Path) -> None:
+    told = reports(train(prepared, tmp_path / "run", dataclasses.replace(SHORT, precision="bf16", steps=6)))
+    assert math.isfinite(told[0].loss) and told[0].skipped_steps == 0
+    assert all(each.dtype != torch.bfloat16 for each in read_tensors(tmp_path / "run" / "last.safetensors")[0].values())
+
+
+@pytest.mark.parametrize(("best", "values"), [("si_sdr", [1.0, 3.0, 2.0]), ("pesq", [None, 2.0, 1.5]), ("loss", [0.5, 0.2, math.nan])])
+def test_the_best_checkpoint_is_the_best_report(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: str, values: list[float | None]
+) -> None:
+    scores, averages = iter(values), []
+
+    def score(validation: Validation, denoiser: Denoiser) -> dict[str, float | None]:
+        averages.append(copy.deepcopy(denoiser.state_dict()))
+        return {"loss": 1.0, "si_sdr": 1.0, "pesq": None, "stoi": None} | {best: next(scores)}
+
+    monkeypatch.setattr(Validation, "score", score)
+    monkeypatch.setattr("audioae.training.find_spec", lambda name: object())
+    told = reports(train(prepared, tmp_path / "run", dataclasses.replace(SHORT, best=best)))  # type: ignore[arg-type]
+    assert [row.is_best for row in told] == [values[0] is not None, True, False]
+    best_tensors, about = read_tensors(tmp_path / "run" / "best.safetensors")
+    assert same_tensors(best_tensors, averages[1]) and about["training"]["step"] == 12
+    assert same_tensors(read_tensors(tmp_path / "run" / "last.safetensors")[0], averages[2])
+
+
+def test_checkpoints_carry_what_is_told_about_them(prepared: Path, tmp_path: Path) -> None:
+    train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=6), about={"recipe": {"name": "small"}})
+    about = read_tensors(tmp_path / "run" / "best.safetensors")[1]
+    assert about["recipe"] == {"name": "small"} and about["training"]["step"] == 6 and about["training"]["audio_hours"] > 0
+    assert load_denoiser(tmp_path / "run").info == build(SAMPLED).info
+
+
+def test_a_run_of_another_network_is_refused(prepared: Path, tmp_path: Path) -> None:
+    train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=1))
+    before = (tmp_path / "run" / "resume.safetensors").read_bytes()
+    for network, part in ((CONV1D, "family"), (dataclasses.replace(SAMPLED, skip=False), "network")):
+        with pytest.raises(CheckpointError, match=f"another {part} than this recipe; give another --out"):
+            train(prepared, tmp_path / "run", network=network)
+    other = Denoiser(build_autoencoder(SAMPLED), StftSettings(RATE, 64, 16, 64))
+    with pytest.raises(CheckpointError, match="another stft"):
+        list(fit(other, SHORT, DATA, folder=prepared, out=tmp_path / "run"))
+    (tmp_path / "run" / "resume.safetensors").write_bytes(before[:500])
+    with pytest.raises(CheckpointError, match=r"resume\.safetensors is no checkpoint"):
+        train(prepared, tmp_path / "run")
+
+
+def test_what_would_fail_later_fails_at_once(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written either."""
+    out = tmp_path / "run"
+    with pytest.raises(DataError, match="is no prepared data"):
+        train(tmp_path / "gone", out)
+    other_rate = Denoiser(build_autoencoder(SAMPLED), StftSettings(16000, 64, 32, 64))
+    with pytest.raises(SettingsError, match="8000 Hz, the network is for 16000 Hz"):
+        list(fit(other_rate, SHORT, DATA, folder=prepared, out=out))
+    monkeypatch.setattr("audioae.training.find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match=r"pip install 'audioae\[metrics\]', or set training.best"):
+        train(prepared, out, dataclasses.replace(SHORT, best="pesq"))
+    assert not out.exists()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path) -> None:
+    out, written = tmp_path / "run", iter(range(100))
+
+    def full(descriptor: int) -> None:
+        if next(written) >= 5:  # last, best and resume of the first report, then last and best of the second
+            raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patched, pytest.raises(CheckpointError, match="No space left"):
+        patched.setattr(os, "fsync", full)
+        train(prepared, out)
+    assert read_tensors(out / "resume.safetensors")[1]["step"] == 6 and load_denoiser(out).info.name == "small"
+    train(prepared, out)
+    assert_same_run(out, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"report_steps": 0}, "report_steps is 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1"),
+        ({"workers": -1}, "workers is -1"),
+        ({"loss": {"nothing": 1.0}}, "no loss 'nothing'"),
+    ],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        TrainSettings(**wrong)
+
+
+TOGETHER = """
+import sys, os, torch
+from pathlib import Path
+from torch.distributed import barrier, destroy_process_group, init_process_group
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+from test_training import COMMON, DENSE, SAMPLED, TOGETHER_STEPS, build, fit, DATA, stop_after, read_tensors
+folder, out, rank = Path(sys.argv[1]), Path(sys.argv[2]), os.environ["RANK"]
+def run(name, network, **more):
+    denoiser = build(network)
+    rows = list(fit(denoiser, COMMON, DATA, folder=folder, out=out / name, **more))
+    torch.save((denoiser.state_dict(), len(rows)), out / f"{{name}}-{{rank}}.pt")
+    barrier()
+init_process_group("gloo")
+run("dense", DENSE)
+run("whole", SAMPLED)
+run("parts", SAMPLED, stop=stop_after(3) if rank == "1" else lambda: False)  # one process is told, all stop
+torch.save(read_tensors(out / "parts" / "resume.safetensors")[1]["step"], out / f"stopped-{{rank}}.pt")
+run("parts", SAMPLED)
+destroy_process_group()
+"""
+DENSE = DenseSettings(num_bins=BINS, patch=4, widths=(16,), activation="identity")
+TOGETHER_STEPS = 8
+COMMON = dataclasses.replace(SHORT, steps=TOGETHER_STEPS, report_steps=4, batch_size=4, learning_rate=1e-3)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_two_processes_agree(prepared: Path, tmp_path: Path) -> None:
+    """Weights are the same in both; without BatchNorm, whose statistics are each process's own, they are those of one process alone."""
+    script = tmp_path / "script.py"
+    script.write_text(TOGETHER.format(tests=str(Path(__file__).parent)))
+    options = ["--standalone", "--nproc-per-node=2", str(script)]
+    process = python(f"import sys; from torch.distributed.run import main; sys.argv[1:1] = {options}; main()", prepared, tmp_path)
+    try:
+        _, errors = process.communicate(timeout=200)
+    finally:
+        process.terminate()  # should the two wait for each other, it ends them
+        process.communicate()
+    assert process.returncode == 0, errors
+    for name in ("dense", "whole", "parts"):
+        (weights, rows), (others, none) = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in (0, 1))
+        assert rows > 0 and none == 0
+        assert all(torch.equal(value, others[key]) for key, value in weights.items() if "running" not in key)
+    assert torch.load(tmp_path / "stopped-0.pt") == 3
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    alone = tmp_path / "alone"
+    train(prepared, alone, COMMON, DENSE)
+    (together, _), (expected, _) = (read_tensors(run / "last.safetensors") for run in (tmp_path / "dense", alone))
+    moved = max(
+        float((value - start).abs().max()) for value, start in zip(expected.values(), build(DENSE).state_dict().values(), strict=True)
+    )
+    for name, value in expected.items():
+        torch.testing.assert_close(together[name], value, atol=0.02 * moved, rtol=0)
+
+
+def test_a_batch_that_does_not_divide_is_refused() -> None:
+    from audioae.training import Batches
+
+    with pytest.raises(SettingsError, match="batch_size 2 does not divide among 3 processes"):
+        Batches(SHORT, 0, 0, 3)
+    shares = [list(Batches(COMMON, 6, rank, 2)) for rank in (0, 1)]
+    assert shares == [[[24, 25], [28, 29]], [[26, 27], [30, 31]]]
