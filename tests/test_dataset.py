@@ -20,18 +20,21 @@ from tiny import RATE  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from audioae.augment import AugmentSettings  # noqa: E402
-from audioae.dataset import Corpus, DataSettings, Mixer, MixtureDataset, Pool  # noqa: E402
+from audioae.augment.settings import PROBABILITIES  # noqa: E402
+from audioae.dataset import Corpus, DataSettings, Mixer, MixtureDataset, MixtureDraw, Pool  # noqa: E402
 from audioae.errors import DataError, SettingsError  # noqa: E402
 from audioae.manifest import Row, ShardReader, write_manifest  # noqa: E402
 from audioae.mixing import active_rms, rms  # noqa: E402
 
-PROBABILITIES = ("easy", "speech_free", "second_noise", "synthetic_noise", "babble", "reverb", "eq", "clipping")
-NOTHING: dict[str, Any] = dict.fromkeys(PROBABILITIES, 0.0)
+EVERYTHING: dict[str, Any] = {
+    "easy": 0.2, "speech_free": 0.1, "second_noise": 0.5, "synthetic_noise": 0.4, "babble": 0.2, "reverb": 0.5, "eq": 0.5, "clipping": 0.3,
+    "speed": 0.5, "band_limit": 0.3, "codec": 0.2, "packet_loss": 0.3, "silence": 0.3,
+}  # fmt: skip
 
 
 def data_of(seconds: float = 1.0, **augment: Any) -> DataSettings:
     """Settings with nothing drawn but the ratio and the level, except for what is asked."""
-    return DataSettings(segment_seconds=seconds, augment=AugmentSettings(**(NOTHING | augment)))
+    return DataSettings(segment_seconds=seconds, augment=AugmentSettings.plain(**augment))
 
 
 def mixtures(folder: Path, settings: DataSettings, *, split: str = "train", seed: int = 0, pairs: int = 100) -> MixtureDataset:
@@ -89,6 +92,63 @@ def test_a_data_set_can_be_sent_to_another_process(prepared: Path) -> None:
     sent = pickle.dumps(dataset)
     assert len(sent) < 20_000  # rows, not samples
     assert torch.equal(pickle.loads(sent)[5][0], expected)
+
+
+def test_a_draw_that_was_logged_renders_to_the_same_bits(prepared: Path) -> None:
+    settings = data_of(0.5, **EVERYTHING)
+    kinds, parts = set(), set()
+    for seed in range(60):
+        one, other = (Mixer(Corpus(prepared, "train", settings), settings) for _ in range(2))
+        draw = one.draw_mixture(np.random.default_rng([5, seed]))
+        again = MixtureDraw.from_dict(json.loads(json.dumps(draw.to_dict())))
+        assert again == draw
+        for rendered, repeated in zip(one.render(draw), other.render(again), strict=True):
+            assert rendered.tobytes() == repeated.tobytes()
+            assert rendered.shape == (RATE // 2,) and rendered.dtype == np.float32 and np.isfinite(rendered).all()
+        kinds.add(type(draw.noise).__name__)
+        parts |= {field.name for field in dataclasses.fields(draw) if getattr(draw, field.name)}
+    assert kinds == {"Recording", "Babble", "LikeRecording", "ColouredNoise", "Hum", "Clicks", "Fan", "Wind"}
+    # Everything was drawn at least once, but the band limit: all cut-offs lie above the Nyquist frequency of this rate.
+    assert parts == {field.name for field in dataclasses.fields(MixtureDraw)} - {"band_limit"}
+
+
+@pytest.mark.parametrize("wrong", [{}, {"is": "Nothing"}, {"is": "Level", "dbfs": -20.0}, {"is": "MixtureDraw", "samples": 3}])
+def test_what_is_no_draw_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="no draw of a mixture"):
+        MixtureDraw.from_dict(wrong)
+
+
+def test_effects_that_are_not_asked_for_leave_the_others_as_they_were(prepared: Path) -> None:
+    """Each later effect draws beside the stream of the others, so the same mixture comes with it and without."""
+    mixers = [Mixer(Corpus(prepared, "train", data), data) for data in (data_of(0.5, eq=0.5), data_of(0.5, eq=0.5, packet_loss=1.0))]
+    for seed in range(10):
+        plain, lossy = (mixer.draw_mixture(np.random.default_rng(seed)) for mixer in mixers)
+        assert lossy.packet_loss and dataclasses.replace(lossy, packet_loss=None) == plain
+
+
+def test_silence_stays_silent_in_both(prepared: Path) -> None:
+    for noisy, clean in pairs_of(mixtures(prepared, data_of(1.0, silence=1.0, silence_seconds=(0.3, 0.4))), 8):
+        silent = np.flatnonzero(noisy == 0)
+        assert len(silent) > 0.29 * RATE and not clean[silent].any() and rms(noisy) > 1e-3
+
+
+def test_faster_speech_fills_its_segment(prepared: Path) -> None:
+    for factor in (0.8, 1.25):
+        for noisy, clean in pairs_of(mixtures(prepared, data_of(0.5, speed=1.0, speed_factor=(factor, factor), snr_db=(9.0, 9.0))), 4):
+            assert len(clean) == RATE // 2
+            assert decibels(active_rms(clean, RATE) / active_rms(noisy - clean, RATE)) == pytest.approx(9, abs=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*fork:DeprecationWarning")
+def test_a_remixed_batch_has_the_same_speech_and_noises(prepared: Path) -> None:
+    plain, remixed = (mixtures(prepared, data_of(0.25, remix=share), pairs=8) for share in (0.0, 1.0))
+    (noisy, clean), (mixed, target) = (next(iter(DataLoader(each, batch_size=8))) for each in (plain, remixed))
+    assert torch.equal(clean, target)
+    distances = ((noisy - clean)[:, None] - (mixed - target)[None]).abs().amax(-1)
+    order = distances.argmin(0)
+    assert sorted(order.tolist()) == list(range(8)) != order.tolist() and distances.min(0).values.max() < 1e-6
+    again = next(iter(DataLoader(remixed, batch_size=8, num_workers=1)))
+    assert torch.equal(again[0], mixed)
 
 
 def test_mixtures_have_the_ratio_and_level_that_were_asked(prepared: Path) -> None:
@@ -209,7 +269,7 @@ def test_a_crop_is_a_stretch_of_one_recording(tmp_path: Path) -> None:
     drawn = pool(write_recordings(tmp_path / "data", speech=[recording], noise=[white(1, 1)]))
     starts = set()
     for seed in range(20):
-        crop = drawn.draw_crop(np.random.default_rng(seed), RATE // 2)
+        crop = drawn.read(drawn.draw_crop(np.random.default_rng(seed), RATE // 2))
         windows = np.lib.stride_tricks.sliding_window_view(recording, 16)
         start = int((windows @ crop[:16] / np.linalg.norm(windows, axis=-1)).argmax())
         starts.add(start)
@@ -221,7 +281,7 @@ def test_a_crop_is_a_stretch_of_one_recording(tmp_path: Path) -> None:
 def test_short_recordings_follow_each_other(tmp_path: Path) -> None:
     words = [np.full(RATE // 10, level, np.float32) for level in (0.1, -0.2, 0.3)]
     drawn = pool(write_recordings(tmp_path / "data", speech=words, noise=[white(1, 1)]))
-    crop = drawn.draw_crop(np.random.default_rng(0), RATE)
+    crop = drawn.read(drawn.draw_crop(np.random.default_rng(0), RATE))
     assert len(crop) == RATE and set(np.round(np.unique(crop), 4)) == {np.float32(v) for v in (-0.05, 0.0, 0.05)}
     changes = np.flatnonzero(np.diff(crop != 0))
     assert len(np.flatnonzero(np.diff(crop))) >= 6 and (np.diff(changes) <= RATE // 10).any()
@@ -234,8 +294,8 @@ def test_recordings_are_drawn_by_their_length_up_to_a_limit(tmp_path: Path) -> N
     corpus = Corpus(folder, "train", DataSettings(max_noise_weight_seconds=3.0))
     rng = np.random.default_rng(0)
     for drawn, shares in ((corpus.speech, (1 / 15, 2 / 15, 12 / 15)), (corpus.noise, (1 / 6, 2 / 6, 3 / 6))):
-        counts = Counter(drawn.draw(rng).source[-1] for _ in range(3000))
-        assert [counts[str(index)] / 3000 for index in range(3)] == pytest.approx(list(shares), abs=0.03)
+        counts = Counter(drawn.draw(rng) for _ in range(3000))
+        assert [counts[index] / 3000 for index in range(3)] == pytest.approx(list(shares), abs=0.03)
     assert corpus.hours == pytest.approx((15 / 3600, 15 / 3600))
 
 
@@ -258,8 +318,9 @@ def test_splits_are_kept_apart(prepared: Path) -> None:
 
 def test_measured_rooms_are_used(prepared: Path) -> None:
     mixer = Mixer(Corpus(prepared, "train", DataSettings()), DataSettings())
-    lengths = Counter(len(mixer.room(np.random.default_rng(seed))) for seed in range(40))
-    assert 10 <= lengths[RATE // 2] <= 30  # the hall of 0.5 s, half of the time
+    kinds = Counter(type(mixer.draw_room(np.random.default_rng(seed))).__name__ for seed in range(80))
+    assert 25 <= kinds["MeasuredRoom"] <= 55 and kinds["ImageRoom"] > 8 and kinds["DecayingRoom"] > 8
+    assert len(mixer.corpus.room(0)) == RATE // 2  # the hall of 0.5 s
 
 
 def test_data_that_is_not_there_is_named(prepared: Path, tmp_path: Path) -> None:
