@@ -19,6 +19,7 @@ from typing import Any
 
 from audioae.errors import DataError, OutputError, SettingsError
 from audioae.manifest import Row, Split, assign_splits, hours, replace_text, write_manifest
+from audioae.prepare.collect import corpus_entries
 from audioae.prepare.decoding import Decoded, decode
 from audioae.prepare.settings import PrepareSettings, Progress, Summary
 from audioae.prepare.shards import JOURNAL, SHARDS, Page, ShardWriter, output_error, trusted_pages
@@ -27,18 +28,20 @@ from audioae.prepare.sources import ROLES, Dropped, Entry, Role, find_entries
 __all__ = ["PrepareSettings", "Progress", "Summary", "prepare"]
 
 DATA, DROPPED = "data.json", "dropped.jsonl"
-PLACES_AND_PACE = ("out", *ROLES, "jobs")  # settings that do not change what comes out of the same files
+PLACES_AND_PACE = ("out", *ROLES, "corpora", "root", "jobs")  # settings that do not change what comes out of the same files
 
 
 def prepare(settings: PrepareSettings, *, progress: Callable[[Progress], None] = lambda _: None) -> Summary:
     """Prepare everything that `settings` name, or the rest of it after an interruption.
 
     Raises:
-        DataError: a folder or table that is wrong, or of which no file is kept.
+        DataError: a folder, table or corpus that is wrong or incomplete, or of which no file is kept.
         SettingsError: the output folder was made with other settings or from other files.
         OutputError: the output folder cannot be written.
     """
-    found = {role: find_entries(role, settings.places(role)) for role in ROLES if settings.places(role)}
+    known = corpus_entries(settings.corpora, Path(settings.root))
+    roles = [role for role in ROLES if settings.places(role) or any(entry.role == role for entry in known)]
+    found = {role: find_entries(role, settings.places(role), known) for role in roles}
     folder = Path(settings.out)
     try:
         _open_folder(folder, settings, {role: entries for role, (entries, _) in found.items()})
@@ -79,7 +82,8 @@ def _open_folder(folder: Path, settings: PrepareSettings, entries: dict[Role, li
 
 def _identity(settings: PrepareSettings, entries: dict[Role, list[Entry]]) -> dict[str, Any]:
     """All that the output depends on."""
-    listed = json.dumps([dataclasses.astuple(entry) for role in ROLES for entry in entries.get(role, [])])
+    # `minus` counts where it is used, so that folders from before there was one can still be gone on with.
+    listed = json.dumps([dataclasses.astuple(entry)[: None if entry.minus else -1] for role in ROLES for entry in entries.get(role, [])])
     return {
         **{name: value for name, value in dataclasses.asdict(settings).items() if name not in PLACES_AND_PACE},
         "files": hashlib.sha256(listed.encode()).hexdigest(),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from audioae.audio import AudioReader
+from audioae.audio import AudioInfo, AudioReader
 from audioae.errors import AudioFileError
 from audioae.manifest import FULL_SCALE
 from audioae.prepare.sources import Entry, Role
@@ -50,9 +52,11 @@ class Decoded:
 def decode(entry: Entry, checks: Checks) -> Decoded:
     """Read an entry's file once, to one channel: the mean of all for speech, the first for noise and room responses."""
     try:
-        waveform, clipped = _read(entry.path, entry.role, checks.sample_rate)
+        waveform, clipped = _read(entry, checks.sample_rate)
     except AudioFileError as error:
         return Decoded(None, reason=f"unreadable: {error}")
+    except UnlikeError as error:
+        return Decoded(None, reason=f"unlike its clean side: {error}")
     except MemoryError:
         return Decoded(None, reason="too long for this machine's memory; cut it into pieces")
     reason = _flaw(entry.role, waveform, clipped, checks)
@@ -63,18 +67,38 @@ def decode(entry: Entry, checks: Checks) -> Decoded:
     return Decoded(samples, gain_db=round(20 * math.log10(gain), 3))
 
 
-def _read(path: str, role: Role, sample_rate: int) -> tuple[npt.NDArray[np.float32], float]:
+class UnlikeError(Exception):
+    """Two recordings that cannot be subtracted."""
+
+
+def _read(entry: Entry, sample_rate: int) -> tuple[npt.NDArray[np.float32], float]:
     """`[samples]` at `sample_rate`, and the share of clipped samples before any of it was changed."""
     pieces, seen, clipped = [], 0, 0
-    with AudioReader(path) as reader:
+    with AudioReader(entry.path) as reader, _minus(entry, reader.info) as minus:
         resampler = StreamResampler(reader.info.sample_rate, sample_rate, 1)
         while (block := reader.read(BLOCK_SECONDS * reader.info.sample_rate)).shape[-1]:
             seen += block.size
             clipped += _count_clipped(block)
-            mono = block.mean(axis=0, keepdims=True) if role == "speech" else block[:1]
+            if minus:
+                block = block - minus.read(block.shape[-1])
+            mono = block.mean(axis=0, keepdims=True) if entry.role == "speech" else block[:1]
             pieces.append(resampler.process(mono)[0])
         pieces.append(resampler.process(np.zeros((1, 0), np.float32), last=True)[0])
     return np.concatenate(pieces), clipped / max(seen, 1)
+
+
+@contextmanager
+def _minus(entry: Entry, info: AudioInfo) -> Iterator[AudioReader | None]:
+    """What is subtracted, if anything: a recording of the same rate, channels and length."""
+    if not entry.minus:
+        yield None
+        return
+    with AudioReader(entry.minus) as reader:
+        forms = [(form.sample_rate, form.channels, form.frames) for form in (info, reader.info)]
+        if forms[0] != forms[1]:
+            says = " and ".join(f"{rate} Hz x {channels} channels x {frames} samples" for rate, channels, frames in forms)
+            raise UnlikeError(f"{says}; they have to be alike")
+        yield reader
 
 
 def _count_clipped(block: npt.NDArray[np.float32]) -> int:

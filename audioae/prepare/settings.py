@@ -18,6 +18,8 @@ class PrepareSettings(Checks):
         out: folder to write, new or one that an interrupted run with the same settings left.
         speech, noise, rir: folders of audio files, and CSV tables: column `path` relative to the table, and where they are there `speaker`,
             `source_file`, `class`, `room`, `corpus`, `split`, `licence`, `language`, `quiet_to_loud_db`.
+        corpora: names of public corpora, `librispeech` or one part of it, `librispeech/dev-clean`; see `corpora.CORPORA`.
+        root: folder in which their folders lie.
         valid_share, test_share: of the seconds whose split no table gives, held out by source (speaker, noise recording, room).
         seed: of that draw.
         shard_seconds: audio after which the next shard is begun, at the end of a recording; an interruption costs one shard's work at most.
@@ -28,6 +30,8 @@ class PrepareSettings(Checks):
     speech: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
     rir: tuple[str, ...] = ()
+    corpora: tuple[str, ...] = ()
+    root: str = "."
     valid_share: float = 0.05
     test_share: float = 0.0
     seed: int = 0
@@ -35,8 +39,8 @@ class PrepareSettings(Checks):
     jobs: int = 1
 
     def __post_init__(self) -> None:
-        if not (self.speech or self.noise or self.rir):
-            raise SettingsError("nothing to prepare; give a folder or table of speech, noise or room responses")
+        if not (self.speech or self.noise or self.rir or self.corpora):
+            raise SettingsError("nothing to prepare; name a corpus, or give a folder or table of speech, noise or room responses")
         if self.sample_rate < 1000:
             raise SettingsError(f"sample_rate {self.sample_rate} Hz is too low; expected at least 1000 Hz, 16000 for most models")
         if self.jobs < 1 or self.shard_seconds <= 0:

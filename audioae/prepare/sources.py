@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,12 @@ _CHANNEL = re.compile(r"[-_]ch\d+$")
 
 @dataclass(frozen=True)
 class Entry:
-    """One file to prepare; the fields are those of `manifest.Row`. `size` is in bytes, -1 for a file that is not there."""
+    """One file to prepare; the fields are those of `manifest.Row`.
+
+    Args:
+        size: bytes, -1 for a file that is not there.
+        minus: a file that is subtracted from it, sample by sample: a noisy recording without its clean one is the noise.
+    """
 
     role: Role
     path: str
@@ -42,6 +48,7 @@ class Entry:
     language: str = ""
     kind: str = ""
     quiet_to_loud_db: float | None = None
+    minus: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,16 +60,20 @@ class Dropped:
     reason: str
 
 
-def find_entries(role: Role, places: Iterable[str]) -> tuple[list[Entry], list[Dropped]]:
-    """Files of all folders and tables, in a fixed order, and those left out because they come twice or would stand in two splits."""
+def find_entries(role: Role, places: Iterable[str], known: Iterable[Entry] = ()) -> tuple[list[Entry], list[Dropped]]:
+    """Files of all folders and tables, in a fixed order, and those left out because they come twice or would stand in two splits.
+
+    Args:
+        known: entries of corpora; those of this role come first.
+    """
     entries: dict[str, Entry] = {}
     dropped: list[Dropped] = []
-    for place in places:
-        for entry in _of_place(role, Path(place)):
-            if entry.path in entries:
-                dropped.append(Dropped(role, entry.path, "duplicate: given twice, the first one is kept"))
-            else:
-                entries[entry.path] = entry
+    found = (entry for place in places for entry in _of_place(role, Path(place)))
+    for entry in chain((entry for entry in known if entry.role == role), found):
+        if entry.path in entries:
+            dropped.append(Dropped(role, entry.path, "duplicate: given twice, the first one is kept"))
+        else:
+            entries[entry.path] = entry
     kept, leaking = _without_leaks(list(entries.values()))
     return [replace(entry, size=_size(entry.path)) for entry in kept], dropped + leaking
 
@@ -78,7 +89,7 @@ def _of_place(role: Role, place: Path) -> Iterator[Entry]:
 
 
 def _of_folder(role: Role, folder: Path) -> Iterator[Entry]:
-    files = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names if _is_audio(name))
+    files = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names if is_audio(name))
     if not files:
         raise DataError(f"{role}: no audio file in {folder}; expected names that end in {' '.join(AUDIO_EXTENSIONS)}")
     corpus = Path(os.path.abspath(folder)).name
@@ -179,7 +190,8 @@ def _number(text: str, where: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _is_audio(name: str) -> bool:
+def is_audio(name: str) -> bool:
+    """Whether a file name ends like audio and is not hidden."""
     return not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS
 
 
