@@ -17,6 +17,7 @@ from audioae.errors import AudioaeError, nearest
 # A command `name` is `command` in `audioae/cli/name.py`; what stands here is its first sentence, so that --help imports none of them.
 COMMANDS = {
     "prepare": "Turn recordings of speech and noise into the folder DATA to train on.",
+    "mix": "Mix prepared speech and noise into fixed pairs that any tool can score.",
     "train": "Train a denoiser from a recipe.",
     "export": "Turn CHECKPOINT, a .safetensors file or a run folder, into an ONNX model that needs no torch.",
     "denoise": "Clean the recording IN into OUT.",
