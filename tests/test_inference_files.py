@@ -80,7 +80,8 @@ def test_the_result_tells_what_was_done(tmp_path: Path) -> None:
     assert result.mean_attenuation_db == pytest.approx(20, abs=0.01)
     assert result.seconds == 1.0
     assert result.real_time_factor > 0
-    assert (result.num_clipped, result.warnings) == (0, ())
+    assert result.num_clipped == 0
+    assert "does not look like speech" in " ".join(result.warnings)  # it is noise
     told = json.loads(json.dumps(result.to_dict()))
     assert (told["src"], told["dst"], told["residual"], told["model"]) == (str(src), str(dst), None, "fake")
 
@@ -91,7 +92,7 @@ def test_what_would_clip_is_clamped_and_counted(tmp_path: Path) -> None:
     over = int((np.abs(2 * read(src)[0]) >= 1).sum())
     assert result.num_clipped == pytest.approx(over, abs=2)
     assert np.abs(read(dst)[0]).max() <= 1
-    assert "beyond full scale" in result.warnings[0]
+    assert "beyond full scale" in result.warnings[-1]
 
 
 def test_progress_counts_seconds(tmp_path: Path) -> None:

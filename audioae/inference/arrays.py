@@ -8,8 +8,10 @@ import numpy as np
 
 from audioae.engine import Engine, load_engine
 from audioae.errors import SettingsError
+from audioae.inference.level import running_level
+from audioae.inference.noise import measure_noise
 from audioae.inference.settings import DenoiseSettings
-from audioae.inference.stream import Stream
+from audioae.inference.stream import Stream, find_bad
 from audioae.pretrained import default_model
 from audioae.spectrogram import Array
 
@@ -28,8 +30,14 @@ def denoise(
         settings: how strongly; None is full strength with linked channels.
     """
     waveform = check_waveform(waveform)
-    stream = Stream(ready_engine(model), sample_rate, len(waveform) if waveform.ndim == 2 else 1, settings)
-    enhanced, _ = stream.process(np.atleast_2d(waveform), last=True)
+    rows, engine, settings = np.atleast_2d(waveform), ready_engine(model), settings or DenoiseSettings()
+    usable = sample_rate > 0 and len(rows) > 0 and find_bad(rows) is None  # the stream says what is wrong with others
+    noise, level = None, running_level([rows], sample_rate) if usable else None
+    if settings.noise_from is not None and usable:
+        start, end = (round(each * sample_rate) for each in settings.noise_from)
+        noise = measure_noise([rows[:, start:end]], sample_rate, len(rows), engine.info.stft)
+    stream = Stream(engine, sample_rate, len(rows), settings, noise=noise, level_dbfs=level)
+    enhanced, _ = stream.process(rows, last=True)
     return enhanced.reshape(waveform.shape)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from audioae.inference.noise import noise_gain
 from audioae.inference.settings import DenoiseSettings
 from audioae.spectrogram import Array, ComplexArray
 
@@ -15,13 +16,18 @@ Gain = npt.NDArray[Any]  # float32 (a magnitude) or complex64 (a magnitude and a
 TINY_POWER = 1e-30  # far below one bin of 24-bit dither; under it no channel weighs more than another
 
 
-def shape_gain(gain: Gain, spectrum: ComplexArray, settings: DenoiseSettings) -> Gain:
+def shape_gain(gain: Gain, spectrum: ComplexArray, settings: DenoiseSettings, noise: Array | None = None) -> Gain:
     """The gain that is applied, `[channels or 1, freq, frames]`, from the one that the model answered for the noisy `spectrum`.
 
     Linking comes first and the limit last, so that the limit holds for what is heard.
+
+    Args:
+        noise: power of a steady noise in every bin, `[channels, freq, frames or 1]`; None leaves it to the model.
     """
     if settings.channels == "linked" and len(gain) > 1:
         gain = link(gain, spectrum)
+    if noise is not None:
+        gain = lower_noise(gain, spectrum, noise)
     if settings.strength < 1:
         gain = scale(gain, settings.strength)
     if settings.max_attenuation_db is not None:
@@ -31,12 +37,21 @@ def shape_gain(gain: Gain, spectrum: ComplexArray, settings: DenoiseSettings) ->
 
 def link(gain: Gain, spectrum: ComplexArray) -> Gain:
     """One gain for all channels, `[1, freq, frames]`: the mean of theirs, weighted by the power that each has in the bin."""
-    power = spectrum.real**2 + spectrum.imag**2
+    power = power_of(spectrum)
     total = power.sum(axis=0, keepdims=True)
     silent = total < TINY_POWER
     weighted = (power * gain).sum(axis=0, keepdims=True) / np.where(silent, np.float32(1), total)
     linked: Gain = np.where(silent, gain.mean(axis=0, keepdims=True), weighted)
     return linked
+
+
+def lower_noise(gain: Gain, spectrum: ComplexArray, noise: Array) -> Gain:
+    """The gain with steady noise lowered further; channels that share a gain are judged by the sum of their powers."""
+    power = power_of(spectrum)
+    if len(gain) < len(power):
+        power, noise = power.sum(axis=0, keepdims=True), noise.sum(axis=0, keepdims=True)
+    lowered: Gain = gain * noise_gain(power_of(gain) * power, noise)
+    return lowered
 
 
 def scale(gain: Gain, strength: float) -> Gain:
@@ -60,3 +75,9 @@ def with_phase(magnitude: Array, gain: Gain, share: Array | np.float32) -> Gain:
         return magnitude
     turned: Gain = magnitude * np.exp(np.complex64(1j) * (np.angle(gain) * share))
     return turned
+
+
+def power_of(values: Gain) -> Array:
+    """Squared magnitudes."""
+    squared: Array = values.real**2 + values.imag**2
+    return squared

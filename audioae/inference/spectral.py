@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -10,8 +11,12 @@ import numpy.typing as npt
 
 from audioae.engine import Engine, State
 from audioae.errors import CheckpointError
-from audioae.inference.gain import Gain, shape_gain
+from audioae.inference.gain import Gain, power_of, shape_gain
+from audioae.inference.level import LevelMatch
+from audioae.inference.minimum import MinimumStatistics
+from audioae.inference.noise import NoiseTracker
 from audioae.inference.settings import DenoiseSettings
+from audioae.inference.verdict import Judge
 from audioae.spectrogram import Array, ComplexArray, analyse, synthesise
 
 Powers = npt.NDArray[np.float64]
@@ -54,11 +59,29 @@ def drop_db(before: Powers, after: Powers) -> Powers:
 
 
 class SpectralStream:
-    """Cleans `[channels, samples]` at the engine's sample rate; what comes out is as long as what went in, and aligned to it."""
+    """Cleans `[channels, samples]` at the engine's sample rate; what comes out is as long as what went in, and aligned to it.
 
-    def __init__(self, engine: Engine, channels: int, settings: DenoiseSettings) -> None:
+    Args:
+        noise: a steady noise that is known.
+        level: scales what the network hears; None does so for a recording of which nothing is known.
+        judge: learns what the model does with the recording; None where nobody will ask.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        channels: int,
+        settings: DenoiseSettings,
+        *,
+        noise: NoiseTracker | None = None,
+        level: LevelMatch | None = None,
+        judge: Judge | None = None,
+    ) -> None:
         self.engine, self.settings, self.stft = engine, settings, engine.info.stft
         self.attenuation = Attenuation()
+        self._level = level or LevelMatch(self.stft, channels)
+        self._noises = [each for each in (noise, MinimumStatistics(self.stft, channels) if settings.adapt_noise else None) if each]
+        self._judge = judge
         self._waiting: Array = np.zeros((channels, 0), np.float32)  # samples that do not fill a hop yet
         self._past: Array | None = None
         self._spectrum: ComplexArray = np.zeros((channels, self.stft.num_bins, 0), np.complex64)  # frames that wait for their gains
@@ -74,7 +97,9 @@ class SpectralStream:
             The enhanced samples `[channels, m]` that are ready, and the gain `[channels or 1, freq, frames]` of the frames used for them.
         """
         noisy, gain = self._gain_for(self._analyse(waveform, last=last), last=last)
-        gain = shape_gain(gain, noisy, self.settings)
+        if self._judge is not None:
+            self._judge.add(noisy, gain)
+        gain = shape_gain(gain, noisy, self.settings, self._noise_in(noisy))
         enhanced = noisy * gain
         self.attenuation.add(noisy, enhanced)
         if not math.isfinite(self.attenuation.power_out):
@@ -83,6 +108,11 @@ class SpectralStream:
         start, self._given = min(max(-self._given, 0), output.shape[-1]), self._given + output.shape[-1]
         surplus = max(self._given - self._samples, 0) if last else 0
         return output[:, start : output.shape[-1] - surplus], gain
+
+    def _noise_in(self, noisy: ComplexArray) -> Array | None:
+        """The largest of the steady noises that are known, `[channels, freq, frames or 1]`."""
+        powers = [noise.powers(power_of(noisy)) for noise in self._noises]
+        return functools.reduce(np.maximum, powers) if powers else None
 
     def _analyse(self, waveform: Array, *, last: bool) -> ComplexArray:
         """The frames that `waveform` completes; the last ones are completed with silence."""
@@ -101,6 +131,8 @@ class SpectralStream:
     def _gain_for(self, spectrum: ComplexArray, *, last: bool) -> tuple[ComplexArray, Gain]:
         """Hand frames to the engine; give back those, new or waiting, whose gains are known, with these gains."""
         self._spectrum = np.concatenate([self._spectrum, spectrum], axis=-1)
+        if (factors := self._level.factors(spectrum)) is not None:
+            spectrum = spectrum * factors
         if last and self._frames:  # the model wants whole strides and its lookahead: a future of silence
             info = self.engine.info
             wanted = math.ceil(self._frames / info.stride) * info.stride + info.lookahead

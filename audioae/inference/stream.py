@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from audioae.engine import Engine
 from audioae.errors import SettingsError
 from audioae.inference.highband import HighBandGain
+from audioae.inference.level import LevelMatch
+from audioae.inference.noise import NoiseTracker
 from audioae.inference.settings import DenoiseSettings
 from audioae.inference.spectral import Attenuation, SpectralStream
+from audioae.inference.verdict import Judge, Verdict
 from audioae.resample import StreamResampler
 from audioae.spectrogram import Array
 
@@ -34,14 +39,33 @@ class Stream:
         engine: a model that is ready to run, from `load_model`.
         sample_rate: of the stream, Hz.
         channels: of the stream.
+        noise: a steady noise that is known beforehand, as `noise_from` of the settings asks for.
+        level_dbfs: the running level of each channel at the start, where it is known; see `inference.level`.
+        judged: learn what `verdict` tells; costs a little time.
     """
 
-    def __init__(self, engine: Engine, sample_rate: int, channels: int = 1, settings: DenoiseSettings | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sample_rate: int,
+        channels: int = 1,
+        settings: DenoiseSettings | None = None,
+        *,
+        noise: NoiseTracker | None = None,
+        level_dbfs: Sequence[float | None] | None = None,
+        judged: bool = False,
+    ) -> None:
+        settings = settings or DenoiseSettings()
+        if settings.noise_from is not None and noise is None:
+            raise SettingsError("noise_from needs a recording that is there whole; for a live stream use adapt_noise")
         if sample_rate < 1 or channels < 1:
             raise SettingsError(f"cannot clean {channels} channels at {sample_rate} Hz; expected at least one channel and 1 Hz")
-        model_rate = engine.info.stft.sample_rate
+        stft = engine.info.stft
+        model_rate = stft.sample_rate
         self.sample_rate, self.channels = sample_rate, channels
-        self._core = SpectralStream(engine, channels, settings or DenoiseSettings())
+        self._judge = Judge(stft) if judged else None
+        level = LevelMatch(stft, channels, level_dbfs)
+        self._core = SpectralStream(engine, channels, settings, noise=noise, level=level, judge=self._judge)
         self._noisy: Array = np.zeros((channels, 0), np.float32)  # taken, not yet given
         self._taken = self._given = 0
         self._flushed = False
@@ -56,6 +80,12 @@ class Stream:
     def attenuation(self) -> Attenuation:
         """How much was taken away so far, in the model's band."""
         return self._core.attenuation
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What can be said of the recording so far; None unless the stream is judged."""
+        attenuation = self.attenuation
+        return None if self._judge is None else self._judge.verdict(attenuation.mean_db, attenuation.max_db)
 
     def push(self, block: Array) -> Array:
         """Take `[channels, n]`, give the enhanced samples `[channels, m]` that are ready (m may be 0)."""
