@@ -225,7 +225,7 @@ def test_a_corpus_that_is_not_there_says_what_it_lacks_and_how_to_get_it(tmp_pat
     ("name", "remove", "lacks"),
     [
         ("voicebank-demand", "VoiceBank-DEMAND/noisy_testset_wav", r"lacks noisy_testset_wav\*/\*.wav; download it with --download \(5"),
-        ("voicebank-demand", "VoiceBank-DEMAND/noisy_testset_wav/p257_001.wav", "1 files of test are clean or noisy only, the first is p257"),
+        ("voicebank-demand", "VoiceBank-DEMAND/noisy_testset_wav/p257_001.wav", "1 files of test are clean or noisy only, the first is p2"),
         ("librispeech/dev-other", "LibriSpeech/SPEAKERS.TXT", r"lacks dev-other/\*/\*/\*.flac; download it with --download \(0.3 GB"),
         ("ljspeech", "LJSpeech-1.1/metadata.csv", "lacks metadata.csv;"),
         ("esc50", "ESC-50-master/meta/esc50.csv", "lacks meta/esc50.csv;"),
