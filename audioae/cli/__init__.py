@@ -23,6 +23,7 @@ COMMANDS = {
     "denoise": "Clean the recording IN into OUT.",
     "evaluate": "Score a model on pairs of noisy and clean recordings.",
     "models": "List, describe and verify the models in the package.",
+    "doctor": "Examine this installation: packages, formats, devices, models.",
 }
 
 INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
