@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,22 @@ def test_a_range_is_filled_and_rooms_come_as_often_as_asked(prepared: Path, tmp_
     assert -5 <= min(ratios) < 0 and 10 < max(ratios) <= 15
     assert 8 <= sum(bool(row["room"]) for row in rows) <= 22
     assert rows[0]["noisy"] == "noisy/000.flac" and soundfile.info(tmp_path / "a" / "noisy" / "000.flac").subtype == "PCM_16"
+
+
+def test_silent_noise_is_drawn_again(prepared: Path, tmp_path: Path) -> None:
+    """Half of the noise is silenced in its shard; no pair goes without, and with all of it silent there are none."""
+    data = shutil.copytree(prepared, tmp_path / "data")
+    rows = [row for row in read_manifest(data / "noise.jsonl") if row.split == "valid"]
+    shard = np.memmap(data / rows[0].shard, "<i2", "r+")
+    shard[rows[0].offset : rows[0].offset + rows[0].samples // 2] = 0
+    assert mix(data, tmp_path / "half", "--pairs", "12", "--seconds", "0.2", "--snr", "3").exit_code == 0
+    for row in table(tmp_path / "half"):
+        noisy, clean = read(tmp_path / "half" / row["noisy"]), read(tmp_path / "half" / row["clean"])
+        assert active_rms(noisy - clean, 8000) > 0.3 * active_rms(clean, 8000)
+    for row in rows:
+        shard[row.offset : row.offset + row.samples] = 0
+    result = mix(data, tmp_path / "none")
+    assert result.exit_code == 1 and "20 crops of noise in a row were digital silence" in result.stderr
 
 
 def test_nothing_is_overwritten(prepared: Path, grid: Path, tmp_path: Path) -> None:

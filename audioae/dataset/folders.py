@@ -15,9 +15,10 @@ import numpy as np
 
 from audioae.audio import write
 from audioae.augment import SignalToNoise
+from audioae.dataset.corpus import TRIES
 from audioae.dataset.draws import MixtureDraw, Recording
 from audioae.dataset.mixer import Mixer
-from audioae.errors import OutputError, SettingsError
+from audioae.errors import DataError, OutputError, SettingsError
 from audioae.spectrogram import Array
 
 PEAK = 0.98  # of full scale, at most: both sides of a pair that is louder are brought down together
@@ -83,7 +84,7 @@ def write_pairs(
     digits = max(3, len(str(pairs - 1)))
     for number in range(pairs):
         rng = np.random.default_rng([seed, number])
-        draw = mixer.draw_mixture(rng)
+        draw = draw_audible(mixer, rng)
         draw = dataclasses.replace(draw, blend=SignalToNoise(ratios.draw(rng, number)))
         rows.append(_row(draw, mixer, f"{number:0{digits}d}.{form}", split))
         for side, waveform in zip((rows[-1].noisy, rows[-1].clean), _within_full_scale(*mixer.render(draw)), strict=True):
@@ -91,6 +92,15 @@ def write_pairs(
             write(folder / side, waveform[None], mixer.sample_rate, subtype="PCM_16")
         yield rows[-1]
     write_table(folder / "pairs.csv", rows)
+
+
+def draw_audible(mixer: Mixer, rng: np.random.Generator) -> MixtureDraw:
+    """A mixture whose noise is no digital silence, for that has no ratio to anything. Raises `DataError` where there is no other."""
+    for _ in range(TRIES):
+        draw = mixer.draw_mixture(rng)
+        if mixer.sounds(mixer.render_noise(draw)):
+            return draw
+    raise DataError(f"{TRIES} crops of noise in a row were digital silence; the prepared noise holds almost no sound")
 
 
 def check_folder(folder: Path) -> None:
