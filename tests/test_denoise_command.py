@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,23 +14,26 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
-from fake_engines import FakeEngine, constant
+from fake_engines import FakeEngine
+from half_model import write_half_model
 
 from audioae.cli import main
 
-MODEL = "half"  # lowers everything by 6 dB
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that lowers everything by 6 dB."""
+    return write_half_model(tmp_path_factory.mktemp("model") / "half.onnx")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, half: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder to be in, with a second of noise in it, and `half` for a default model."""
     soundfile.write(tmp_path / "in.wav", np.random.default_rng(0).normal(0, 0.1, (48000, 2)), 48000, subtype="PCM_16")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("audioae.inference.arrays.default_model", lambda: MODEL)
-    import audioae.inference.arrays as arrays
-
-    real = arrays.load_engine
-    monkeypatch.setattr(arrays, "load_engine", lambda name, device: constant(0.5) if name == MODEL else real(name, device=device))
+    monkeypatch.setattr("audioae.pretrained.default_model", lambda: str(half))
     yield tmp_path
 
 
@@ -69,7 +73,7 @@ def test_quiet_says_nothing(folder: Path) -> None:
 
 def test_verbose_names_the_model_the_forms_and_the_high_band(folder: Path) -> None:
     result = run("in.wav", "out.wav", "-v")
-    assert "model: fake, 16000 Hz" in result.stderr
+    assert "model: half, 16000 Hz" in result.stderr
     assert "WAV PCM_16, 48000 Hz, 2 channels" in result.stderr
     assert "above 8 kHz, beyond the model's band" in result.stderr
 
@@ -83,6 +87,84 @@ def test_json_is_alone_on_stdout(folder: Path) -> None:
     told = json.loads(result.stdout)
     assert (told["src"], told["dst"], told["frames"], told["num_clipped"]) == ("in.wav", "out.wav", 48000, 0)
     assert "in.wav" in result.stderr
+
+
+def test_json_carries_hashes_forms_levels_and_the_model(folder: Path, half: Path) -> None:
+    told = json.loads(run("in.wav", "out.wav", "--json").stdout)
+    for side, name in (("input", "in.wav"), ("output", "out.wav")):
+        facts = told[side]
+        assert facts["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        assert (facts["sample_rate"], facts["channels"], facts["frames"], facts["subtype"]) == (48000, 2, 48000, "PCM_16")
+        sound = soundfile.read(name)[0]
+        assert facts["peak_dbfs"] == pytest.approx(20 * np.log10(np.abs(sound).max()), abs=0.01)
+        assert facts["rms_dbfs"] == pytest.approx(10 * np.log10(np.mean(sound**2)), abs=0.01)
+    assert told["input"]["loudness_lufs"] - told["output"]["loudness_lufs"] == pytest.approx(6.02, abs=0.02)
+    assert told["model_sha256"] == hashlib.sha256(half.read_bytes()).hexdigest()
+    assert told["mean_attenuation_db"] == pytest.approx(6.02, abs=0.01)
+    assert told["real_time_factor"] > 0
+    assert told["warnings"] == []
+
+
+def test_a_record_stands_beside_the_output(folder: Path) -> None:
+    assert run("in.wav", "out.wav", "--record", "--subtype", "PCM_24").exit_code == 0
+    record = json.loads((folder / "out.wav.audioae.json").read_text())
+    assert record["options"] == {"subtype": "PCM_24"}
+    assert record["output"]["sha256"] == hashlib.sha256((folder / "out.wav").read_bytes()).hexdigest()
+
+
+def test_skip_existing_leaves_an_output_alone(folder: Path) -> None:
+    (folder / "out.wav").write_bytes(b"precious")
+    result = run("in.wav", "out.wav", "--skip-existing")
+    assert (result.exit_code, (folder / "out.wav").read_bytes()) == (0, b"precious")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("in.wav",),
+        ("in.wav", "b.wav", "c.wav"),
+        ("in.wav", "out.wav", "--jobs", "2"),
+        ("in.wav", "out.wav", "--template", "{stem}"),
+        ("in.wav", "out.wav", "--fail-fast"),
+        ("in.wav", "out.wav", "--failed-list", "list"),
+        ("in.wav", "out.wav", "--ray=x"),
+        ("in.wav", "out.wav", "--format", "flac"),
+        ("in.wav", "out.wav", "--raw", "16000:1"),
+        ("in.wav", "out.wav", "--overwrite", "--skip-existing"),
+        ("-", "-O", "out"),
+    ],
+)
+def test_options_that_do_not_go_together_are_usage_errors(folder: Path, arguments: tuple[str, ...]) -> None:
+    before = contents(folder)
+    assert run(*arguments).exit_code == 2
+    assert contents(folder) == before
+
+
+def test_network_off(folder: Path, half: Path) -> None:
+    """A machine without a network cleans as any other: nothing as much as asks for a socket."""
+    code = """
+import sys
+forbidden = ("socket.__new__", "socket.connect", "socket.getaddrinfo", "socket.bind", "urllib.Request")
+def watch(event, arguments):
+    if event in forbidden:
+        raise RuntimeError(f"network: {event}")
+sys.addaudithook(watch)
+from audioae.cli import main
+main(sys.argv[1:], prog_name="audioae")
+"""
+    command = [sys.executable, "-c", code, "denoise", "in.wav", "out.wav", "-m", str(half)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    assert ended.returncode == 0, ended.stderr
+    assert soundfile.info("out.wav").frames == 48000
+
+
+def test_piped_stdout_without_a_terminal(folder: Path, half: Path) -> None:
+    """Where stdout and stderr are pipes there is no bar, no colour and nothing on stdout."""
+    command = [sys.executable, "-m", "audioae", "denoise", "in.wav", "out.wav", "-m", str(half)]
+    ended = subprocess.run(command, capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    assert (ended.returncode, ended.stdout) == (0, b"")
+    assert ended.stderr.startswith(b"out.wav: 1.00 s cleaned")
+    assert b"\x1b" not in ended.stderr
 
 
 def test_a_dry_run_writes_nothing(folder: Path) -> None:

@@ -44,6 +44,114 @@ def show_progress(mode: str, label: str, *, total: float | None, unit: str) -> I
         yield advance
 
 
+class FilesProgress(Protocol):
+    """How a batch goes on: files by their names, and lines for people that do not tear the bar apart."""
+
+    def started(self, label: str, seconds: float) -> None:
+        """A file of so many seconds of audio is begun."""
+
+    def advanced(self, label: str, seconds: float) -> None:
+        """So much of it is done, in all."""
+
+    def ended(self, label: str, error: str | None) -> None:
+        """It is done, or has failed."""
+
+    def say(self, line: str) -> None:
+        """Show a line on stderr."""
+
+
+@contextmanager
+def show_files(mode: str, *, files: int, seconds: float) -> Iterator[FilesProgress]:
+    """Show the work on many files, some of them at the same time, as `--progress` asks.
+
+    Args:
+        mode: "auto", "none", "bar" (one for all) or "json" (the lines of `show_progress` for each file).
+        files: how many there are; seconds: how much audio that is in all.
+    """
+    if mode == "auto":
+        mode = "bar" if sys.stderr.isatty() else "none"
+    if mode == "bar":
+        with _files_bar(files, seconds) as shown:
+            yield shown
+    else:
+        yield _FilesJson() if mode == "json" else _FilesSilent()
+
+
+class _FilesSilent:
+    """Shows lines, errors among them, and nothing else."""
+
+    def started(self, label: str, seconds: float) -> None:
+        pass
+
+    def advanced(self, label: str, seconds: float) -> None:
+        pass
+
+    def ended(self, label: str, error: str | None) -> None:
+        if error is not None:
+            self.say(f"Error: {error}")
+
+    def say(self, line: str) -> None:
+        click.echo(line, err=True)
+
+
+class _FilesJson(_FilesSilent):
+    """The events of `show_progress`, for each file; lines for people are events too."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, _JsonLines] = {}
+
+    def started(self, label: str, seconds: float) -> None:
+        self._lines[label] = _JsonLines(label, seconds, "s")
+        self._lines[label].say("start")
+
+    def advanced(self, label: str, seconds: float) -> None:
+        self._lines[label].advance_to(seconds)
+
+    def ended(self, label: str, error: str | None) -> None:
+        lines = self._lines.pop(label, None) or _JsonLines(label, None, "s")
+        if error is None:
+            lines.say("done")
+        else:
+            lines.say("error", error=error)
+
+    def say(self, line: str) -> None:
+        click.echo(json.dumps({"event": "message", "text": line}), err=True)
+
+
+@contextmanager
+def _files_bar(files: int, seconds: float) -> Iterator[FilesProgress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(file=sys.stderr, force_terminal=True)
+    columns = [TextColumn("{task.fields[done]}" + f"/{files} files"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")]
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
+        task = bars.add_task("", total=seconds, done=0)
+        at: dict[str, tuple[float, float]] = {}  # seconds that are done, and in all
+        ended = 0
+
+        class Bar(_FilesSilent):
+            def started(self, label: str, seconds: float) -> None:
+                at[label] = 0.0, seconds
+
+            def advanced(self, label: str, seconds: float) -> None:
+                done, total = at[label]
+                bars.update(task, advance=seconds - done)
+                at[label] = seconds, total
+
+            def ended(self, label: str, error: str | None) -> None:
+                nonlocal ended
+                ended += 1
+                done, total = at.pop(label, (0.0, 0.0))
+                bars.update(task, advance=total - done, done=ended)
+                super().ended(label, error)
+
+            def say(self, line: str) -> None:
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        yield Bar()
+
+
 @contextmanager
 def _nothing(label: str, total: float | None, unit: str) -> Iterator[Advance]:
     yield lambda amount, **notes: None
@@ -68,24 +176,36 @@ def _bar(label: str, total: float | None, unit: str) -> Iterator[Advance]:
         yield advance
 
 
+class _JsonLines:
+    """Lines about one piece of work."""
+
+    def __init__(self, label: str, total: float | None, unit: str) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done, self._said_at = 0.0, time.monotonic()
+
+    def say(self, event: str, **more: object) -> None:
+        line = {"event": event, "label": self.label, "done": self.done, "total": self.total, "unit": self.unit, **more}
+        click.echo(json.dumps(line), err=True)
+
+    def advance_to(self, done: float, **notes: object) -> None:
+        """Say how far it has come, but not too often."""
+        self.done = done
+        if time.monotonic() - self._said_at >= JSON_INTERVAL:
+            self._said_at = time.monotonic()
+            self.say("progress", **notes)
+
+
 @contextmanager
 def _json_lines(label: str, total: float | None, unit: str) -> Iterator[Advance]:
-    done, said_at = 0.0, time.monotonic()
-
-    def say(event: str, **more: object) -> None:
-        click.echo(json.dumps({"event": event, "label": label, "done": done, "total": total, "unit": unit, **more}), err=True)
+    lines = _JsonLines(label, total, unit)
 
     def advance(amount: float, **notes: object) -> None:
-        nonlocal done, said_at
-        done += amount
-        if time.monotonic() - said_at >= JSON_INTERVAL:
-            said_at = time.monotonic()
-            say("progress", **notes)
+        lines.advance_to(lines.done + amount, **notes)
 
-    say("start")
+    lines.say("start")
     try:
         yield advance
     except BaseException as error:
-        say("error", error=str(error) or type(error).__name__)
+        lines.say("error", error=str(error) or type(error).__name__)
         raise
-    say("done")
+    lines.say("done")

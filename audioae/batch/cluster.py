@@ -1,0 +1,77 @@
+"""The same work on a Ray cluster: a task that a lost machine had is done again by another."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work, failure
+from audioae.errors import AudioaeError, require
+
+RETRIES = 3  # of a task whose worker or machine is lost
+AHEAD = 2  # tasks handed out for each processor, so that none waits
+
+
+def run_on_ray(tasks: Sequence[Task], work: Work, listener: Listener, *, address: str | None = None, fail_fast: bool = False) -> None:
+    """Do the tasks on the cluster at `address`; None is that of RAY_ADDRESS, or one that is started here and ends with the run.
+
+    Inputs, outputs and the model have to have the same paths on all machines of the cluster.
+
+    Raises:
+        DependencyError: ray is not installed.
+        AudioaeError: no cluster can be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
+    ray = require("ray", extra="ray")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None if address else False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise AudioaeError(f"no Ray cluster at {address or 'RAY_ADDRESS'} ({' '.join(str(error).split())}); check the address") from error
+    try:
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_clean)
+        room = AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        waiting = deque(tasks)
+        at_work: dict[Any, Task] = {}
+        while waiting or at_work:
+            while waiting and len(at_work) < room:
+                task = waiting.popleft()
+                listener.started(task)
+                # A worker may be lost after it has given its output the final name: the second attempt writes over it.
+                at_work[remote.remote(work, replace(task, overwrite=True))] = task
+            ended, _ = ray.wait(list(at_work))
+            for reference in ended:
+                task = at_work.pop(reference)
+                outcome = _outcome(ray, reference, task)
+                listener.ended(task, outcome)
+                if fail_fast and outcome.error:
+                    waiting.clear()
+    finally:
+        ray.shutdown()
+
+
+def _outcome(ray: Any, reference: Any, task: Task) -> Outcome:
+    try:
+        outcome: Outcome = ray.get(reference)
+    except Exception as error:  # Ray's own errors: the worker died more often than `RETRIES`, the object is lost
+        reason = " ".join(str(error).split())[:200]
+        return failure(task.plan.src, task.plan.dst, AudioaeError(f"{task.plan.src} was lost by the cluster ({reason})"))
+    return outcome
+
+
+def _clean(work: Work, task: Task) -> Outcome:
+    try:
+        cleaner = _cleaner(work)
+    except AudioaeError as error:
+        return failure(task.plan.src, task.plan.dst, error)
+    return cleaner.attempt(task)
+
+
+@lru_cache(maxsize=1)
+def _cleaner(work: Work) -> Cleaner:
+    """The model of a worker process, loaded once."""
+    return Cleaner(work)

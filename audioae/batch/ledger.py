@@ -1,0 +1,149 @@
+"""The ledger of an output folder: what was begun and what is done, so that a killed run goes on where it was.
+
+A line of JSON Lines is written before a file is begun and one when it has ended. An output whose last line says "begun" was being made
+when the run died: whatever stands there is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from audioae.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs at once into one folder are not noticed
+    fcntl = None  # type: ignore[assignment]
+
+NAME = ".audioae-ledger.jsonl"
+State = Literal["new", "begun", "done"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The last that is known of an output: who it is made from, how, and what it was when it was done."""
+
+    state: str
+    source: dict[str, Any]
+    recipe: str
+    output: dict[str, Any] | None = None
+
+
+class Ledger:
+    """The ledger of `folder`; only a `with` block, which locks it, writes.
+
+    Args:
+        recipe: a digest of all that decides on the outputs besides the inputs, `Work.recipe`.
+    """
+
+    def __init__(self, folder: Path, recipe: str) -> None:
+        self.folder, self.path, self.recipe = folder, folder / NAME, recipe
+        self._entries: dict[str, Entry] = {}
+        self._file: int | None = None
+        self._torn = False  # whether the last line has no end
+        self._load()
+
+    def state(self, src: Path, dst: Path) -> State:
+        """Whether `dst` is made from `src` as it is now, was being made when a run was killed, or neither."""
+        entry = self._entries.get(self._key(dst))
+        if entry is None or entry.source.get("path") != os.path.abspath(src):
+            return "new"
+        if entry.state == "begun":
+            return "begun"
+        same = entry.state == "done" and entry.source == identity(src) and entry.recipe == self.recipe
+        return "done" if same and entry.output is not None and entry.output == stamp(dst) else "new"
+
+    def begin(self, src: Path, dst: Path) -> None:
+        """Say that `dst` is going to be written; on the disk before this returns."""
+        self._append({"state": "begun", "source": identity(src), "dst": self._key(dst), "recipe": self.recipe}, sync=True)
+
+    def end(self, src: Path, dst: Path, *, error: str | None = None) -> None:
+        """Say that `dst` is complete, or why it is not."""
+        how = {"state": "failed", "error": error} if error else {"state": "done", "output": stamp(dst)}
+        with suppress(OutputError) if error else nullcontext():  # the file's own error tells more
+            self._append({**how, "source": identity(src), "dst": self._key(dst), "recipe": self.recipe})
+
+    def __enter__(self) -> Ledger:
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose a folder that can") from error
+        try:
+            self._lock(self._file)
+        except BaseException:
+            self._close()
+            raise
+        self._entries.clear()
+        self._load()  # another run may have written until it was locked
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        empty = self._file is not None and os.fstat(self._file).st_size == 0
+        self._close()
+        if empty:
+            self.path.unlink(missing_ok=True)
+
+    def _lock(self, file: int) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"another run is writing into {self.folder}; wait for it or choose another folder") from error
+        except OSError:  # a file system without locks
+            return
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _key(self, dst: Path) -> str:
+        return Path(os.path.relpath(dst, self.folder)).as_posix()
+
+    def _append(self, row: dict[str, Any], *, sync: bool = False) -> None:
+        if self._file is None:
+            raise OutputError(f"{self.path} is not open; write inside its with block")
+        line = json.dumps(row, ensure_ascii=True).encode() + b"\n"
+        line = b"\n" + line if self._torn else line
+        try:
+            self._torn = os.write(self._file, line) < len(line)
+            if sync:
+                os.fsync(self._file)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written ({error.strerror}); is its disk full?") from error
+
+    def _load(self) -> None:
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be read ({error.strerror}); choose another folder") from error
+        self._torn = bool(content) and not content.endswith(b"\n")
+        for line in content.splitlines():
+            try:
+                row = json.loads(line)
+                self._entries[row["dst"]] = Entry(row["state"], row["source"], row["recipe"], row.get("output"))
+            except (ValueError, KeyError, TypeError):  # a line that a kill has torn
+                continue
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """What tells one input, and one state of it, from another without reading it."""
+    return {"path": os.path.abspath(path), **stamp(path)}
+
+
+def stamp(path: Path) -> dict[str, int | None]:
+    """What changes when a file is written; it stays when its folder is moved."""
+    try:
+        state = path.stat()
+    except OSError:
+        return {"size": None, "mtime_ns": None}
+    return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
