@@ -58,16 +58,18 @@ def noise_scale(clean: Array, noise: Array, *, snr_db: float, sample_rate: int) 
 
 def coloured_noise(rng: np.random.Generator, samples: int, *, exponent: float) -> Array:
     """Gaussian noise `[samples]` of unit RMS whose power falls as 1 / f^exponent: 0 white, 1 pink, 2 brown, below 0 blue."""
-    bins = samples // 2 + 1
-    frequency = np.maximum(np.arange(bins), 1) / max(bins - 1, 1)
-    return shaped_noise(rng, samples, magnitude=frequency ** (-exponent / 2))
+    frequency = np.maximum(np.arange(samples // 2 + 1, dtype=np.float32), 1)
+    return shaped_noise(rng, samples, magnitude=np.exp(np.log(frequency) * np.float32(-exponent / 2)))
 
 
 def shaped_noise(rng: np.random.Generator, samples: int, *, magnitude: npt.NDArray[Any]) -> Array:
-    """Gaussian noise `[samples]` of unit RMS with the spectral magnitude `[samples // 2 + 1]`."""
-    spectrum = np.fft.rfft(rng.standard_normal(samples, np.float32)) * magnitude
+    """Gaussian noise `[samples]` of unit RMS with the spectral magnitude `[samples // 2 + 1]`, without a mean.
+
+    The spectrum is drawn as it is: what is Gaussian in time is complex Gaussian in frequency, and one transform is saved.
+    """
+    spectrum = rng.standard_normal(2 * len(magnitude), np.float32).view(np.complex64) * magnitude
     spectrum[0] = 0
-    noise = np.fft.irfft(spectrum, samples).astype(np.float32)
+    noise = np.fft.irfft(spectrum, samples).astype(np.float32, copy=False)
     return noise / np.float32(max(rms(noise), 1e-12))
 
 

@@ -54,8 +54,12 @@ class BandLimit:
         """`[..., samples]`."""
         samples = waveform.shape[-1]
         size = fft.next_fast_len(samples, real=True)
-        limited: Array = fft.irfft(fft.rfft(waveform, size) * _low_pass(size, sample_rate, self.cutoff_hz), size)[..., :samples]
+        limited: Array = fft.irfft(fft.rfft(waveform, size) * self.gains(size, sample_rate), size)[..., :samples]
         return limited
+
+    def gains(self, size: int, sample_rate: int) -> Array:
+        """Linear gain at the bins of a real transform of `size` samples, not to be written to."""
+        return _low_pass(size, sample_rate, self.cutoff_hz)
 
 
 @lru_cache(maxsize=8)

@@ -98,5 +98,6 @@ def _grid(size: int, sample_rate: int) -> tuple[FloatArray, npt.NDArray[np.intp]
     """The bins of a transform, Hz, and those at which a response is evaluated: the others lie between them on a line (error < 0.05 dB)."""
     hz: FloatArray = np.arange(size // 2 + 1, dtype=np.float64) * (sample_rate / size)
     fine = np.searchsorted(hz, COARSE_HZ)
-    coarse = np.unique(np.concatenate([np.arange(fine), np.arange(fine, len(hz), max(1, int(STEP_HZ * size / sample_rate))), [len(hz) - 1]])).astype(np.intp)
+    step = max(1, int(STEP_HZ * size / sample_rate))
+    coarse = np.unique(np.concatenate([np.arange(fine), np.arange(fine, len(hz), step), [len(hz) - 1]])).astype(np.intp)
     return hz, coarse

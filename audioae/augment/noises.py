@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from audioae.mixing import rms
+from audioae.mixing import coloured_noise, rms, shaped_noise
 from audioae.spectrogram import Array
 
 SMOOTH_BINS = 33
@@ -29,8 +29,7 @@ class ColouredNoise:
 
     def apply(self, samples: int, sample_rate: int) -> Array:
         """`[samples]`."""
-        frequency = np.maximum(np.arange(samples // 2 + 1, dtype=np.float32), 1)
-        return _shaped(self.seed, samples, np.exp(np.log(frequency) * np.float32(-self.exponent / 2)))
+        return coloured_noise(np.random.default_rng(self.seed), samples, exponent=self.exponent)
 
 
 @dataclass(frozen=True)
@@ -206,11 +205,4 @@ def _unit(noise: Array) -> Array:
 
 
 def _shaped(seed: int, samples: int, magnitude: npt.NDArray[np.float32]) -> Array:
-    """Gaussian noise of RMS 1 without a mean, with the spectral magnitude `[samples // 2 + 1]`.
-
-    The spectrum is drawn as it is: a Gaussian one in time is a complex Gaussian one in frequency, and a transform is saved.
-    """
-    normal = _normal(seed, 2 * len(magnitude)).view(np.complex64)
-    spectrum = normal * magnitude
-    spectrum[0] = 0
-    return _unit(fft.irfft(spectrum, samples))
+    return shaped_noise(np.random.default_rng(seed), samples, magnitude=magnitude)

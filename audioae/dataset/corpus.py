@@ -15,6 +15,7 @@ from audioae.manifest import Row, ShardReader, read_manifest
 from audioae.mixing import active_rms, rms
 from audioae.spectrogram import Array
 
+PROBE_SAMPLES = 53  # between the samples that are looked at to tell sound from silence
 TRIES = 20  # draws of a crop before a split counts as silent
 CROP_RMS = 0.05  # that each recording in a crop is brought to
 REMEMBERED_CROPS = 16  # drawing has to hear whether a crop is silent; rendering need not read it again
@@ -92,9 +93,15 @@ class Pool:
         """A crop that is not silent: silent ones have no level that a ratio could refer to, and are drawn again."""
         for _ in range(TRIES):
             crop = self.draw_crop(rng, samples)
-            if active_rms(self.read(crop), sample_rate):
+            if self.is_surely_sound(crop, sample_rate) or active_rms(self.read(crop), sample_rate):
                 return crop
         raise DataError(f"{TRIES} crops in a row were digital silence; the prepared recordings hold almost no sound")
+
+    def is_surely_sound(self, crop: Crop, sample_rate: int) -> bool:
+        """Whether one of a few samples in whole 20 ms frames is not zero: as good as reading the crop, where it holds, and much faster."""
+        end = crop.samples // max(1, sample_rate // 50) * (sample_rate // 50)
+        piece = crop.pieces[0]
+        return bool(self.shards.view(self.rows[piece.row])[piece.start : piece.start + min(piece.count, end) : PROBE_SAMPLES].any())
 
     def read(self, crop: Crop) -> Array:
         """`[samples]` of a crop, not to be written to; each recording in it has the RMS `CROP_RMS`."""
