@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "Score a model on pairs of noisy and clean recordings.",
     "models": "List, describe and verify the models in the package.",
     "doctor": "Examine this installation: packages, formats, devices, models.",
+    "completion": "Print the script that lets SHELL complete commands, options, files and names of models.",
 }
 
 INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended

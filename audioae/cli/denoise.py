@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from audioae.cli.completion import complete_models
 from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
@@ -28,9 +30,16 @@ class Options:
     paths: tuple[Path, ...]
     output_dir: Path | None
     model: str | None
-    strength: float
+    preset: str
+    strength: float | None
     max_attenuation: float | None
     channels: Any
+    noise_from: tuple[float, float] | None
+    adapt_noise: bool | None
+    start: float | None
+    end: float | None
+    clip_mode: str
+    normalize: float | None
     residual: Path | None
     format: str | None
     subtype: str | None
@@ -56,10 +65,23 @@ class Options:
         return "none" if self.quiet and self.progress == "auto" else self.progress
 
     def settings(self) -> DenoiseSettings:
-        """How strongly to clean."""
-        from audioae.inference import DenoiseSettings
+        """The preset, and in place of its settings what is asked for."""
+        from audioae.inference import PRESETS
 
-        return DenoiseSettings(self.strength, self.max_attenuation, self.channels)
+        asked = {
+            "strength": self.strength,
+            "max_attenuation_db": self.max_attenuation,
+            "channels": self.channels,
+            "noise_from": self.noise_from,
+            "adapt_noise": self.adapt_noise,
+        }
+        return dataclasses.replace(PRESETS[self.preset], **{name: value for name, value in asked.items() if value is not None})
+
+    def plan_options(self) -> dict[str, Any]:
+        """Keywords of `plan_file`, those that are not what they are anyway."""
+        usual = {"subtype": None, "start": None, "end": None, "clip_mode": "clamp", "normalize_lufs": None}
+        asked = dict(zip(usual, (self.subtype, self.start, self.end, self.clip_mode, self.normalize), strict=True))
+        return {name: value for name, value in asked.items() if value != usual[name]}
 
     def work(self, *, facts: bool) -> Work:
         """What is done to each file; raises `ModelNotFoundError`."""
@@ -67,8 +89,36 @@ class Options:
         from audioae.pretrained import default_model, find_model
 
         model = find_model(self.model or default_model())
-        options = {"subtype": self.subtype} if self.subtype else {}
-        return Work(model, self.device, self.settings(), facts, self.record, tuple(options.items()))
+        return Work(model, self.device, self.settings(), facts, self.record, tuple(self.plan_options().items()))
+
+
+class Stretch(click.ParamType[tuple[float, float]]):
+    """START:END in seconds."""
+
+    name = "stretch"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            start, end = (float(part) for part in value.split(":"))
+        except ValueError:
+            self.fail(f"{value!r} is no START:END; expected seconds such as 0.5:2", param, ctx)
+        return start, end
+
+
+class Loudness(click.ParamType[float]):
+    """A number of LUFS, with or without the unit."""
+
+    name = "loudness"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return float(value.upper().removesuffix("LUFS"))
+        except ValueError:
+            self.fail(f"{value!r} is no loudness; expected LUFS such as -16LUFS", param, ctx)
 
 
 @click.command("denoise")
@@ -80,14 +130,38 @@ class Options:
     "-m",
     "--model",
     metavar="NAME|PATH",
+    shell_complete=complete_models,
     help="A shipped model, an .onnx file, a checkpoint or a run folder.  [default: the best shipped model]",
 )
 @click.option(
-    "--strength", type=float, default=1.0, metavar="0..1", help="0 leaves the recording untouched, 1 is full; scales the decibels."
+    "--preset",
+    type=click.Choice(["gentle", "default", "strong", "asr"]),
+    default="default",
+    help="gentle leaves some noise, strong lowers steady noise further, asr is for recognisers; the next five options go before it.",
+)
+@click.option(
+    "--strength", type=float, metavar="0..1", help="0 leaves the recording untouched, 1 is full; scales the decibels.  [default: 1]"
 )
 @click.option("--max-attenuation", type=float, metavar="DB", help="Lower nothing by more than this many dB.  [default: no limit]")
 @click.option(
-    "--channels", type=click.Choice(["linked", "independent"]), default="linked", help="One gain for all channels, or one for each."
+    "--channels", type=click.Choice(["linked", "independent"]), help="One gain for all channels, or one for each.  [default: linked]"
+)
+@click.option(
+    "--noise-from", type=Stretch(), metavar="START:END", help="Seconds that hold nothing but steady noise, which is lowered further."
+)
+@click.option(
+    "--adapt-noise/--no-adapt-noise", default=None, help="Track steady noise and lower it further.  [default: no]", show_default=False
+)
+@click.option("--start", type=float, metavar="SECONDS", help="Clean from here on, leave what is before.  [default: 0]")
+@click.option("--end", type=float, metavar="SECONDS", help="Clean up to here, leave what is after.  [default: the end of IN]")
+@click.option(
+    "--clip-mode",
+    type=click.Choice(["clamp", "rescale"]),
+    default="clamp",
+    help="What would clip is held at full scale, or the whole file is lowered until nothing does.",
+)
+@click.option(
+    "--normalize", type=Loudness(), metavar="LUFS", help="Scale the output to this loudness, as -16LUFS.  [default: the level is kept]"
 )
 @click.option(
     "--residual",
@@ -177,7 +251,7 @@ def denoise_one(src: Path, dst: Path, options: Options) -> None:
     from audioae.batch import Cleaner, Task
     from audioae.inference import plan_file
 
-    plan = plan_file(src, dst, overwrite=options.overwrite, residual=options.residual, subtype=options.subtype)
+    plan = plan_file(src, dst, overwrite=options.overwrite, residual=options.residual, **options.plan_options())
     cleaner = Cleaner(options.work(facts=options.as_json))
     if options.verbose:
         click.echo(preface(plan, cleaner.engine.info), err=True)
@@ -227,7 +301,7 @@ def report_plan(plan: FilePlan, model: str, options: Options) -> None:
 def report_outcome(outcome: Outcome, options: Options) -> None:
     """Say what was done to one file."""
     if outcome.result is not None:
-        for line in (told(outcome.result), *warnings(outcome.result)):
+        for line in (told(outcome.result), *verdict(outcome.result, options), *warnings(outcome.result)):
             say(options, line)
     if options.as_json:
         print_json(outcome.to_dict())
@@ -237,6 +311,11 @@ def told(result: FileResult) -> str:
     """What was done to one file, in a line."""
     speed = f" at {1 / result.real_time_factor:.0f} x real time" if result.real_time_factor else ""
     return f"{result.dst}: {result.seconds:.2f} s cleaned{speed}, {result.mean_attenuation_db:.1f} dB lower on the whole"
+
+
+def verdict(result: FileResult, options: Options) -> list[str]:
+    """What can be said of the quality, with --verbose."""
+    return [f"{result.dst}: {result.verdict.line}"] if options.verbose and result.verdict is not None else []
 
 
 def warnings(result: FileResult) -> list[str]:

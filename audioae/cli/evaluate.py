@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from audioae.cli.completion import complete_models
 from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ PESQ_NOTE = "PESQ is P.862.2 without Corrigendum 2 (pesq package)"
     "-m",
     "--model",
     metavar="NAME|PATH",
+    shell_complete=complete_models,
     help="A shipped model, an .onnx file, a checkpoint or a run folder.  [default: the best shipped model]",
 )
 @click.option(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from audioae.cli.completion import complete_models
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,7 +37,7 @@ def list_command(as_json: bool) -> None:
 
 
 @command.command("info")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @json_option
 def info_command(name: str, as_json: bool) -> None:
     """Show the card of model NAME: its data, licence, training and scores."""
@@ -46,7 +48,7 @@ def info_command(name: str, as_json: bool) -> None:
 
 
 @command.command("verify")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_models)
 @json_option
 @click.pass_context
 def verify_command(ctx: click.Context, name: str | None, as_json: bool) -> None:
