@@ -221,11 +221,19 @@ def test_the_same_sound_in_another_dress_is_found_across_splits(data: Path, kind
     wave = samples_of(data, train).astype(float)
     put(data, valid, encoded(0.5 * wave if kind == "level" else wave, kind)[: valid.samples] - (kind == "level"))
     (finding,) = bad(data)
-    assert (finding.check, finding.level, finding.found) == ("near duplicates", "error", "1 pairs across splits")
+    assert (finding.check, finding.level, finding.found) == ("near duplicates", "error", "1 pairs of speech across splits")
     assert train.path in finding.example
     assert valid.path in finding.example
     change(data, "speech", lambda of: [replace(row, split="train") if row == valid else row for row in of])
     assert "near duplicates" not in {finding.check for finding in bad(data)}
+
+
+def test_noise_that_is_cut_twice_from_one_recording_is_a_warning(data: Path) -> None:
+    train, valid = rows(data, "noise", "train")[0], rows(data, "noise", "valid")[0]
+    put(data, valid, encoded(samples_of(data, train), "cut"))
+    assert [(finding.check, finding.level, finding.found) for finding in bad(data)] == [
+        ("near duplicates", "warning", "1 pairs of noise across splits")
+    ]
 
 
 def test_other_sounds_have_half_their_bits_in_common(rng: np.random.Generator) -> None:

@@ -303,6 +303,17 @@ def test_damaged_archives_leave_nothing(tmp_path: Path, name: str, body: bytes) 
     assert list((tmp_path / "out").rglob("*")) == []
 
 
+def test_a_disk_that_fills_up_while_unpacking_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "x.zip").write_bytes(zipped(MEMBERS))
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(OutputError, match=r"cannot unpack x\.zip into .*: No space left on device; free some space and run it again"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(zipped({"other/a.wav": b"1"}))
     with pytest.raises(DataError, match="has no folder top; it is not what the publisher made"):
@@ -387,3 +398,5 @@ def test_command_ends_in_one_line_where_the_address_is_gone(server: Server, libr
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
     assert "answers 404 Not Found; the publisher may have moved it" in result.stderr
     assert not (tmp_path / "out").exists()
+    nothing = CliRunner().invoke(main, ["prepare", "--speech", str(tmp_path), "--download", "--out", str(tmp_path / "out")])
+    assert (nothing.exit_code, nothing.stderr) == (2, "Error: --download was given but no corpus to download; name one, see --list\n")

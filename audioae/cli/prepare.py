@@ -66,7 +66,7 @@ def _spread(args: list[str]) -> Iterator[str]:
     "--max-clipped", type=float, default=0.001, metavar="0..1", help="Leave out speech with more than this share of clipped samples."
 )
 @click.option("-j", "--jobs", type=int, default=1, metavar="N", help="Processes that decode; the data are the same for any number.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was kept as a JSON object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was kept, or what --check found, as a JSON object on stdout.")
 @progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
@@ -138,9 +138,12 @@ def command(
 
 def _download(corpora: tuple[str, ...], root: str, mode: str, quiet: bool) -> None:
     """Say what comes from where, then fetch it."""
+    from audioae.errors import SettingsError
     from audioae.prepare.collect import choose, pending
     from audioae.prepare.collect import download as fetch_corpus
 
+    if not corpora:
+        raise SettingsError("--download was given but no corpus to download; name one, see --list")
     chosen = [(wanted, pending(wanted, Path(root))) for wanted in choose(corpora)]
     for wanted, archives in chosen:
         for archive in archives if not quiet else ():
