@@ -19,7 +19,8 @@ from audioae.cli import main
 from audioae.errors import DataError
 from audioae.manifest import Row, read_manifest, write_manifest
 from audioae.prepare import PrepareSettings, prepare
-from audioae.prepare.check import Finding, check
+from audioae.prepare.check import check
+from audioae.prepare.findings import Finding
 from audioae.prepare.fingerprint import Index, fingerprint
 from audioae.prepare.measure import measure
 
@@ -171,7 +172,7 @@ def test_sound_that_spoils_is_found(data: Path, name: str, spoil: Callable[[np.n
 
 
 def test_a_flaw_in_little_of_the_sound_is_a_warning(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audioae.prepare.check.TOLERATED", 0.2)
+    monkeypatch.setattr("audioae.prepare.sound.TOLERATED", 0.2)
     row = rows(data, "speech", "train")[0]
     put(data, row, np.clip(4.0 * samples_of(data, row).astype(float), -20000, 20000).astype(np.int16))
     assert [(finding.check, finding.level) for finding in bad(data)] == [("clipping", "warning")]

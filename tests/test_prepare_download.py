@@ -28,7 +28,8 @@ from audioae.cli import main
 from audioae.errors import DataError, OutputError
 from audioae.prepare.archives import unpack
 from audioae.prepare.collect import choose, download, pending
-from audioae.prepare.corpora import CORPORA, Archive, Part
+from audioae.prepare.corpora import CORPORA
+from audioae.prepare.corpus import Archive, Part
 from audioae.prepare.download import Fetch, fetch, refuse_full_disk
 
 BODY = np.random.default_rng(0).bytes(300_000)

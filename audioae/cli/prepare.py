@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from audioae.prepare import Progress, Summary
-    from audioae.prepare.check import Finding
     from audioae.prepare.download import Fetch
+    from audioae.prepare.findings import Finding
 
 SEVERAL = ("--speech", "--noise", "--rir")
 

@@ -4,46 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from audioae.errors import DataError
-from audioae.manifest import Row, ShardReader, read_manifest
-from audioae.prepare.fingerprint import Bits, Index, fingerprint
-from audioae.prepare.measure import Measured, measure
+from audioae.manifest import Row, read_manifest
+from audioae.prepare.findings import Finding, Item, of_rows, some
 from audioae.prepare.settings import PrepareSettings
-from audioae.prepare.sources import ROLES, Role
+from audioae.prepare.sound import check_duplicates, check_near_duplicates, check_sound, listen
+from audioae.prepare.sources import ROLES
 
-Level = Literal["ok", "warning", "error"]
 NEEDED_SPLITS = ("train", "valid")
-TOLERATED = 0.01  # of the seconds of a role: a flaw in less of it is a warning
 HASH_BYTES = 1 << 22
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found: "error" spoils a training, "warning" costs some of it. `found` counts, `example` names the first."""
-
-    check: str
-    level: Level
-    found: str
-    example: str = ""
-    advice: str = ""
-
-
-@dataclass(frozen=True)
-class Item:
-    """A row and the role that its manifest gives it."""
-
-    role: Role
-    row: Row
 
 
 def check(data: str | Path, *, progress: Callable[[float], None] = lambda _: None) -> list[Finding]:
@@ -59,27 +36,21 @@ def check(data: str | Path, *, progress: Callable[[float], None] = lambda _: Non
     broken = {finding.example.partition(":")[0] for finding in shards if finding.level == "error"}
     manifests += _check_fit(about, items)
     sound = [item for item in items if item.row.shard not in broken and _fits(item.row, about)]
-    measured = _measure(folder, sound, about["sample_rate"], progress)
+    measured = listen(folder, sound, about["sample_rate"], progress)
     return [
         *_or_ok("shards", shards, f"{len(about['shards'])} whole"),
         *_or_ok("manifests", manifests, f"{len(items)} rows"),
         *_or_ok("splits", _check_splits(items), _hours(items)),
         *_or_ok("leakage", _check_sources(items), f"{len({item.row.source for item in items})} sources, each in one split"),
         *_or_ok("durations", _check_durations(items, about), _durations(items)),
-        *_check_sound(measured, about),
-        *_or_ok("duplicates", _check_duplicates(measured), "no recording twice"),
-        *_or_ok("near duplicates", _check_near_duplicates(measured), "no recording of one split again in another"),
+        *check_sound(measured, about),
+        *_or_ok("duplicates", check_duplicates(measured), "no recording twice"),
+        *_or_ok("near duplicates", check_near_duplicates(measured), "no recording of one split again in another"),
     ]
 
 
 def _or_ok(name: str, findings: Iterable[Finding], found: str) -> list[Finding]:
     return list(findings) or [Finding(name, "ok", found)]
-
-
-def _some(name: str, level: Level, what: str, examples: list[str], advice: str) -> Iterator[Finding]:
-    """One finding for all examples; none for none."""
-    if examples:
-        yield Finding(name, level, f"{len(examples)} {what}", examples[0], advice)
 
 
 # --- what is on disk --------------------------------------------------------------------------------------------------------------------
@@ -124,7 +95,7 @@ def _check_shards(folder: Path, shards: dict[str, dict[str, Any]], items: list[I
                 "shards", "error", f"1 of {len(shards)} {what}", example, "run the same audioae prepare again, after removing the shard"
             )
     strangers = sorted({item.row.shard for item in items} - set(shards))
-    yield from _some("shards", "error", "named by manifests only", [f"{name}: not in data.json" for name in strangers], "prepare it again")
+    yield from some("shards", "error", "named by manifests only", [f"{name}: not in data.json" for name in strangers], "prepare it again")
 
 
 def _sha256(path: Path) -> str:
@@ -146,19 +117,15 @@ def _check_fit(about: dict[str, Any], items: list[Item]) -> list[Finding]:
     known = [item for item in items if item.row.shard in about["shards"]]
     outside = [item.row.path for item in known if not _fits(item.row, about)]
     rates = [
-        f"{row.path}: {row.samples} samples in {row.seconds} s" for _, row in _pairs(items) if abs(row.samples / rate - row.seconds) > 0.01
+        f"{row.path}: {row.samples} samples in {row.seconds} s" for _, row in of_rows(items) if abs(row.samples / rate - row.seconds) > 0.01
     ]
-    stretches = sorted((row.shard, row.offset, row.offset + row.samples, row.path) for _, row in _pairs(items))
+    stretches = sorted((row.shard, row.offset, row.offset + row.samples, row.path) for _, row in of_rows(items))
     shared = [b[3] for a, b in pairwise(stretches) if a[0] == b[0] and b[1] < a[2]]
     return [
-        *_some("manifests", "error", "rows reach out of their shard", outside, advice),
-        *_some("manifests", "error", f"rows are not at {rate} Hz", rates, advice),
-        *_some("manifests", "error", "rows share samples with another", shared, advice),
+        *some("manifests", "error", "rows reach out of their shard", outside, advice),
+        *some("manifests", "error", f"rows are not at {rate} Hz", rates, advice),
+        *some("manifests", "error", "rows share samples with another", shared, advice),
     ]
-
-
-def _pairs(items: Iterable[Item]) -> Iterator[tuple[Role, Row]]:
-    return ((item.role, item.row) for item in items)
 
 
 # --- splits and sources -----------------------------------------------------------------------------------------------------------------
@@ -166,140 +133,39 @@ def _pairs(items: Iterable[Item]) -> Iterator[tuple[Role, Row]]:
 
 def _check_splits(items: list[Item]) -> Iterator[Finding]:
     splits = defaultdict(set)
-    for role, row in _pairs(items):
+    for role, row in of_rows(items):
         splits[role].add(row.split)
     for role in ("speech", "noise"):
         if role not in splits:
             yield Finding("splits", "warning", f"no {role}", "", f"training needs speech and noise; add --{role} to audioae prepare")
             continue
         empty = [split for split in NEEDED_SPLITS if split not in splits[role]]
-        yield from _some("splits", "error", f"splits of {role} are empty", empty, "prepare it with more sources or another --valid-share")
+        yield from some("splits", "error", f"splits of {role} are empty", empty, "prepare it with more sources or another --valid-share")
 
 
 def _check_sources(items: list[Item]) -> Iterator[Finding]:
     """A source, or one file, in two splits. Speech and noise may share the name of a corpus."""
     for what, key in (("sources", "source"), ("files", "path")):
         splits: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-        for role, row in _pairs(items):
+        for role, row in of_rows(items):
             splits[role, getattr(row, key)].add(row.split)
         examples = [f"{name}: {', '.join(sorted(of))}" for (_, name), of in splits.items() if len(of) > 1]
-        yield from _some("leakage", "error", f"{what} in two splits", examples, "validation would reward memory; prepare it again")
+        yield from some("leakage", "error", f"{what} in two splits", examples, "validation would reward memory; prepare it again")
 
 
 def _check_durations(items: list[Item], about: dict[str, Any]) -> Iterator[Finding]:
     shortest = float(about["settings"].get("min_seconds", PrepareSettings.min_seconds))
-    short = [f"{row.path}: {row.seconds} s" for role, row in _pairs(items) if role != "rir" and row.seconds < shortest]
-    yield from _some("durations", "warning", f"shorter than {shortest:g} s", short, "prepare it again")
+    short = [f"{row.path}: {row.seconds} s" for role, row in of_rows(items) if role != "rir" and row.seconds < shortest]
+    yield from some("durations", "warning", f"shorter than {shortest:g} s", short, "prepare it again")
 
 
 def _hours(items: list[Item]) -> str:
     seconds: defaultdict[str, float] = defaultdict(float)
-    for role, row in _pairs(items):
+    for role, row in of_rows(items):
         seconds[f"{role} {row.split}"] += row.seconds
     return ", ".join(f"{name} {total / 3600:.2f} h" for name, total in sorted(seconds.items()))
 
 
 def _durations(items: list[Item]) -> str:
-    seconds = [row.seconds for role, row in _pairs(items) if role != "rir"]
+    seconds = [row.seconds for role, row in of_rows(items) if role != "rir"]
     return f"{min(seconds):.2f} to {max(seconds):.2f} s, median {float(np.median(seconds)):.2f} s" if seconds else "no speech or noise"
-
-
-# --- sound ------------------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Heard:
-    """An item, what its samples are like, and what sounds the same in the splits before its own, with the share of bits that differ."""
-
-    item: Item
-    measured: Measured
-    alike: list[tuple[Item, float]]
-
-
-def _measure(folder: Path, items: list[Item], sample_rate: int, progress: Callable[[float], None]) -> list[Heard]:
-    """Test, then valid, then train: only what is held out has to be remembered, and training audio may be long."""
-    reader, heard = ShardReader(folder), []
-    prints: list[Bits] = []
-    owners: list[Item] = []
-    for split in ("test", "valid", "train"):
-        index, known = Index(prints), list(owners)
-        for item in (item for item in items if item.row.split == split):
-            samples = reader.view(item.row)
-            bits = np.zeros(0, np.uint32) if item.role == "rir" else fingerprint(samples, sample_rate)
-            alike = [(known[match.known], match.bit_errors) for match in index.find(bits)]
-            heard.append(Heard(item, measure(samples), alike))
-            if split != "train" and len(bits):
-                prints.append(bits)
-                owners.append(item)
-            progress(item.row.seconds)
-    return heard
-
-
-def _check_sound(heard: list[Heard], about: dict[str, Any]) -> Iterator[Finding]:
-    settings = about["settings"]
-    limits = {
-        "speech": float(settings.get("max_clipped", PrepareSettings.max_clipped)),
-        "noise": float(settings.get("max_clipped_noise", PrepareSettings.max_clipped_noise)),
-        "rir": math.inf,
-    }
-    asked = [one for one in heard if one.item.role != "rir"]
-    yield from _flawed("clipping", asked, lambda one: one.measured.clipped > limits[one.item.role], "a network learns to distort from it")
-    yield from _flawed("silence", asked, lambda one: one.measured.silent, "silent recordings teach nothing; leave them out")
-    yield from _flawed(
-        "DC offset", asked, lambda one: one.measured.offset, "it takes the place of sound; filter it below 20 Hz", worst="warning"
-    )
-
-
-def _flawed(name: str, heard: list[Heard], wrong: Callable[[Heard], bool], advice: str, *, worst: Level = "error") -> Iterator[Finding]:
-    """A flaw spoils a role when it is in more than 1 % of its seconds."""
-    found = False
-    for role in ("speech", "noise"):
-        of_role = [one for one in heard if one.item.role == role]
-        bad = [one.item.row for one in of_role if wrong(one)]
-        share = sum(row.seconds for row in bad) / max(sum(one.item.row.seconds for one in of_role), 1e-9)
-        if bad:
-            found = True
-            level: Level = worst if share > TOLERATED else "warning"
-            yield Finding(name, level, f"{len(bad)} of {role}, {share:.2%} of its seconds", bad[0].path, advice)
-    if not found:
-        yield Finding(name, "ok", "none")
-
-
-# --- duplicates -------------------------------------------------------------------------------------------------------------------------
-
-
-def _check_duplicates(heard: list[Heard]) -> Iterator[Finding]:
-    """The same samples twice: across splits, as speech and as noise, or only in vain."""
-    groups: defaultdict[str, list[Item]] = defaultdict(list)
-    for one in heard:
-        groups[one.measured.digest].append(one.item)
-    twice = [group for group in groups.values() if len(group) > 1]
-    across = [group for group in twice if len({item.row.split for item in group}) > 1]
-    both = [group for group in twice if {"speech", "noise"} <= {item.role for item in group}]
-    rest = [group for group in twice if group not in across and group not in both]
-    leak = "validation would reward memory; leave one of each out"
-    yield from _some("duplicates", "error", "recordings in two splits", [_names(group) for group in across], leak)
-    yield from _some("duplicates", "error", "recordings are speech and noise", [_names(group) for group in both], "decide what they are")
-    yield from _some("duplicates", "warning", "recordings twice in a split", [_names(group) for group in rest], "they count double")
-
-
-def _check_near_duplicates(heard: list[Heard]) -> Iterator[Finding]:
-    """Sounds of a held-out split that are in another split, too, in another encoding, level or cut.
-
-    Noise that is cut twice from one recording is mixed with other speech at another level: it flatters the validation but does not spoil it.
-    """
-    digests = {(one.item.role, one.item.row.path): one.measured.digest for one in heard}
-    levels: tuple[tuple[Role, Level], ...] = (("speech", "error"), ("noise", "warning"))
-    for role, level in levels:
-        pairs = [
-            f"{_names([other, one.item])} ({errors:.0%} of the bits differ)"
-            for one in heard
-            for other, errors in one.alike
-            if other.role == one.item.role == role and digests[role, other.row.path] != one.measured.digest
-        ]
-        advice = "validation would reward memory; put both into one split or leave one out"
-        yield from _some("near duplicates", level, f"pairs of {role} across splits", pairs, advice)
-
-
-def _names(items: list[Item]) -> str:
-    return " = ".join(f"{item.row.path} ({item.role} {item.row.split})" for item in items[:2])

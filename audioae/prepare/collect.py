@@ -8,7 +8,8 @@ from pathlib import Path
 
 from audioae.errors import DataError, SettingsError, nearest
 from audioae.prepare.archives import unpack
-from audioae.prepare.corpora import CORPORA, Archive, Corpus
+from audioae.prepare.corpora import CORPORA
+from audioae.prepare.corpus import Archive, Corpus
 from audioae.prepare.download import Fetch, fetch, refuse_full_disk, was_begun
 from audioae.prepare.layouts import matches
 from audioae.prepare.sources import Entry

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from audioae import __version__
 from audioae.errors import DataError, OutputError
 from audioae.manifest import replace_text
-from audioae.prepare.corpora import Archive
+from audioae.prepare.corpus import Archive
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60.0
