@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from fake_engines import FakeEngine
 from half_model import write_half_model
 
 from audioae.cli import main
+from audioae.inference import PRESETS, DenoiseSettings
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -102,7 +104,47 @@ def test_json_carries_hashes_forms_levels_and_the_model(folder: Path, half: Path
     assert told["model_sha256"] == hashlib.sha256(half.read_bytes()).hexdigest()
     assert told["mean_attenuation_db"] == pytest.approx(6.02, abs=0.01)
     assert told["real_time_factor"] > 0
-    assert told["warnings"] == []
+    assert told["verdict"]["mean_attenuation_db"] == told["mean_attenuation_db"]
+    assert told["warnings"] == list(told["warnings"])
+
+
+def test_the_presets_are_those_of_the_core() -> None:
+    from audioae.cli.denoise import command
+
+    preset = next(parameter for parameter in command.params if parameter.name == "preset")
+    assert list(preset.type.choices) == list(PRESETS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        ((), DenoiseSettings()),
+        (("--preset", "gentle"), PRESETS["gentle"]),
+        (("--preset", "gentle", "--strength", "0.5"), replace(PRESETS["gentle"], strength=0.5)),
+        (("--preset", "strong", "--no-adapt-noise"), DenoiseSettings()),
+        (("--noise-from", "0.25:0.75", "--adapt-noise"), DenoiseSettings(noise_from=(0.25, 0.75), adapt_noise=True)),
+    ],
+)
+def test_options_go_before_the_preset(folder: Path, arguments: tuple[str, ...], settings: DenoiseSettings) -> None:
+    assert run("in.wav", "out.wav", "--record", *arguments).exit_code == 0
+    assert json.loads((folder / "out.wav.audioae.json").read_text())["settings"] == json.loads(json.dumps(asdict(settings)))
+
+
+def test_a_stretch_a_loudness_and_a_clip_mode(folder: Path) -> None:
+    assert run("in.wav", "out.wav", "--start", "0.25", "--end", "0.5").exit_code == 0
+    noisy, clean = soundfile.read("in.wav")[0], soundfile.read("out.wav")[0]
+    assert np.array_equal(clean[:11000], noisy[:11000]) and np.array_equal(clean[25000:], noisy[25000:])
+    assert np.abs(clean[15000:20000]).max() < 0.7 * np.abs(noisy[15000:20000]).max()
+    told = json.loads(run("in.wav", "loud.wav", "--normalize", "-16LUFS", "--clip-mode", "rescale", "--json").stdout)
+    assert told["output"]["loudness_lufs"] == pytest.approx(-16, abs=0.1)
+    assert told["num_clipped"] == 0
+
+
+@pytest.mark.parametrize("arguments", [("--noise-from", "1"), ("--noise-from", "2:1"), ("--normalize", "loud"), ("--normalize", "7")])
+def test_impossible_stretches_and_loudnesses(folder: Path, arguments: tuple[str, ...]) -> None:
+    before = contents(folder)
+    assert run("in.wav", "out.wav", *arguments).exit_code == 2
+    assert contents(folder) == before
 
 
 def test_a_record_stands_beside_the_output(folder: Path) -> None:

@@ -6,11 +6,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from audioae.audio import containers
 from audioae.audio.temporary import Temporary
@@ -46,7 +46,7 @@ class OutputForm:
     Args:
         folder: where they go; residual_folder: where what was taken away goes.
         template: of their names, see `output_names`; suffix: ".flac" in place of the input's.
-        subtype: "PCM_24" in place of the input's.
+        options: keywords of `plan_file`, such as `{"subtype": "PCM_24"}`.
         existing: what is done where an output exists that was not made by an earlier run of the same batch.
     """
 
@@ -54,7 +54,7 @@ class OutputForm:
     residual_folder: Path | None = None
     template: str = DEFAULT_TEMPLATE
     suffix: str | None = None
-    subtype: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     existing: Existing = "refuse"
 
 
@@ -142,8 +142,8 @@ def _add(plan: BatchPlan, index: int, job: Job, form: OutputForm, *, begun: bool
         _await_orphans(job)
     overwrite = begun or form.existing == "overwrite"
     try:
-        file_plan = plan_file(job.src, job.dst, overwrite=overwrite, residual=job.residual, subtype=form.subtype)
-    except AudioaeError as error:
+        file_plan = plan_file(job.src, job.dst, overwrite=overwrite, residual=job.residual, **form.options)
+    except (AudioaeError, OSError) as error:
         plan.refused.append(failure(job.src, job.dst, error))
     else:
         plan.tasks.append(Task(index, file_plan, overwrite))

@@ -160,9 +160,7 @@ class Loudness(click.ParamType[float]):
     default="clamp",
     help="What would clip is held at full scale, or the whole file is lowered until nothing does.",
 )
-@click.option(
-    "--normalize", type=Loudness(), metavar="LUFS", help="Scale the output to this loudness, as -16LUFS.  [default: the level is kept]"
-)
+@click.option("--normalize", type=Loudness(), metavar="LUFS", help="Scale the output to a loudness, as -16LUFS.  [default: keep the level]")
 @click.option(
     "--residual",
     type=click.Path(path_type=Path),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audioae.cli.denoise import Options, preface, print_json, told, warnings
+from audioae.cli.denoise import Options, preface, print_json, told, verdict, warnings
 from audioae.cli.progress import FilesProgress, show_files
 from audioae.errors import OutputError
 
@@ -46,7 +46,7 @@ def _form(options: Options, folder: Path) -> OutputForm:
         residual_folder=options.residual,
         template=options.template,
         suffix=check_suffix(options.format) if options.format else None,
-        subtype=options.subtype,
+        options=options.plan_options(),
         existing="overwrite" if options.overwrite else "skip" if options.skip_existing else "refuse",
     )
 
@@ -143,7 +143,8 @@ class _Teller:
             return
         self.cleaned += 1
         self.progress.ended(str(outcome.src), None)
-        for line in ([told(outcome.result)] if self.options.verbose else []) + warnings(outcome.result):
+        lines = [told(outcome.result), *verdict(outcome.result, self.options)] if self.options.verbose else []
+        for line in lines + warnings(outcome.result):
             self.say(line)
         if self.options.as_json:
             print_json(outcome.to_dict())

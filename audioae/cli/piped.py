@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from audioae.cli.denoise import PIPE, Options, preface, print_json, report_plan, told, warnings, with_progress
+from audioae.cli.denoise import PIPE, Options, preface, print_json, report_plan, told, verdict, warnings, with_progress
 from audioae.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def _stream(raw: RawForm, options: Options) -> None:
     from audioae.batch import Cleaner
     from audioae.pipes import denoise_raw
 
-    if options.residual or options.dry_run or options.format or options.subtype:
-        raise click.UsageError("--raw from - to - is cleaned as it arrives; leave out --residual, --dry-run, --format and --subtype")
+    if options.residual or options.dry_run or options.format or options.plan_options():
+        known = "--residual, --dry-run, --format, --subtype, --start, --end, --clip-mode and --normalize"
+        raise click.UsageError(f"--raw from - to - is cleaned as it arrives; leave out {known}")
     cleaner = Cleaner(options.work(facts=False))
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     done = 0.0
@@ -78,8 +79,8 @@ def _through_files(src: Path, dst: Path, sink: BinaryIO | None, raw: RawForm | N
     with pipe_folder() as folder:
         here = receive(sys.stdin.buffer, folder, raw) if src == PIPE else src
         target = dst if sink is None else folder / f"stdout{_suffix(here, raw, options)}"
-        subtype = raw.subtype if raw and sink else options.subtype
-        plan = plan_file(here, target, overwrite=options.overwrite, residual=options.residual, subtype=subtype)
+        asked = {**options.plan_options(), **({"subtype": raw.subtype} if raw and sink else {})}
+        plan = plan_file(here, target, overwrite=options.overwrite, residual=options.residual, **asked)
         if raw and sink:
             check_raw(plan.source, raw)
         if options.verbose:
@@ -108,7 +109,7 @@ def _report(outcome: Outcome, src: Path, dst: Path, options: Options) -> None:
         return
     result = dataclasses.replace(outcome.result, src=src, dst=dst)
     if not options.quiet:
-        for line in (told(result), *warnings(result)):
+        for line in (told(result), *verdict(result, options), *warnings(result)):
             click.echo(line, err=True)
     if options.as_json:
         values = outcome.to_dict()

@@ -1,0 +1,319 @@
+"""`audioae denoise IN... -O DIR`: everything checked first, what fails told, the rest done, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+from half_model import write_half_model
+
+from audioae.cli import main
+
+CHECKOUT = Path(__file__).parents[1]
+LEDGER = ".audioae-ledger.jsonl"
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that lowers everything by 6 dB."""
+    return write_half_model(tmp_path_factory.mktemp("model") / "half.onnx")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, half: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to be in, with `rec/`: ten recordings of half a second in two folders, and a text."""
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        path = tmp_path / "rec" / ("one" if number % 2 else "two") / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, rng.normal(0, 0.1, 8000), 16000)
+    (tmp_path / "rec" / "notes.txt").write_text("no sound")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUDIOAE_DENOISE_MODEL", str(half))
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["denoise", *arguments], prog_name="audioae")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def audio(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(folder).items() if name != LEDGER}
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def refused(folder: Path, *arguments: str, told: str, exit_code: int = 1) -> None:
+    """Nothing is computed: one line, the exit code, and neither a file nor a folder more than before."""
+    before, paths = contents(folder), sorted(folder.rglob("*"))
+    result = run(*arguments)
+    assert result.exit_code == exit_code, result.output
+    assert (result.stdout, len(result.stderr.splitlines())) == ("", 1), result.output
+    assert told in result.stderr
+    assert (contents(folder), sorted(folder.rglob("*"))) == (before, paths)
+
+
+def test_a_tree_is_cleaned_and_mirrored(folder: Path) -> None:
+    result = run("rec", "-O", "out", "-v")
+    assert (result.exit_code, result.stdout) == (0, ""), result.output
+    assert "10 files cleaned" in result.stderr
+    assert "1 file in folders passed over" in result.stderr
+    expected = {path.relative_to("rec").as_posix() for path in Path("rec").rglob("*.wav")}
+    assert set(audio(folder / "out")) == expected
+    noisy, clean = soundfile.read("rec/one/1.wav")[0], soundfile.read("out/one/1.wav")[0]
+    assert np.abs(clean - 0.5 * noisy).max() < 1e-4
+
+
+def test_processes_make_the_same_bytes(folder: Path) -> None:
+    assert run("rec", "-O", "alone").exit_code == 0
+    assert run("rec", "-O", "together", "--jobs", "2").exit_code == 0
+    assert audio(folder / "together") == audio(folder / "alone")
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_one_corrupt_file_of_ten(folder: Path, jobs: str) -> None:
+    """The others are done, the failed one is named and listed, the exit code is 1; mended, a second run does it alone."""
+    whole = Path("rec/one/3.wav").read_bytes()
+    Path("rec/one/3.wav").write_bytes(whole[:5000])
+    result = run("rec", "-O", "out", "--failed-list", "failed.txt", "--json", "--jobs", jobs)
+    assert result.exit_code == 1
+    assert len(list(Path("out").rglob("*.wav"))) == 9
+    assert "Error: rec/one/3.wav: its header promises" in result.stderr
+    assert "9 files cleaned, 1 failed" in result.stderr
+    assert Path("failed.txt").read_text() == "rec/one/3.wav\n"
+    told = {row["src"]: row for row in lines(result.stdout)}
+    assert sorted(row["status"] for row in told.values()) == ["done"] * 9 + ["failed"]
+    assert told["rec/one/3.wav"]["error"].startswith("rec/one/3.wav")
+    Path("rec/one/3.wav").write_bytes(whole)
+    again = run("rec", "-O", "out", "--failed-list", "failed.txt")
+    assert (again.exit_code, Path("failed.txt").read_text()) == (0, "")
+    assert "1 file cleaned, 9 done before" in again.stderr
+
+
+def test_damage_that_shows_late_costs_one_file(folder: Path) -> None:
+    soundfile.write("rec/nan.wav", np.array([0.1] * 7000 + [np.nan]), 16000, subtype="FLOAT")
+    result = run("rec", "-O", "out", "--jobs", "2")
+    assert result.exit_code == 1
+    assert "sample 7000 of channel 0 is nan" in result.stderr
+    assert len(list(Path("out").rglob("*.wav"))) == 10
+    assert not list(Path("out").rglob("*.part"))
+
+
+def test_fail_fast_begins_nothing_after_a_failure(folder: Path) -> None:
+    soundfile.write("rec/one/0.wav", np.array([np.nan]), 16000, subtype="FLOAT")
+    result = run("rec", "-O", "out", "--fail-fast")
+    assert result.exit_code == 1
+    assert "0 files cleaned, 1 failed, 10 not begun" in result.stderr
+    assert audio(folder / "out") == {}
+
+
+def test_a_worker_that_dies_costs_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed while it works takes one file with it; another process does the rest."""
+    soundfile.write("rec/long.wav", np.zeros(16000 * 600), 16000)
+    command = [sys.executable, "-m", "audioae", "denoise", "rec/long.wav", "rec", "-O", "out", "--jobs", "2", "--progress", "json"]
+    batch = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    assert batch.stderr is not None
+    said = ""
+    for line in batch.stderr:
+        said += line
+        if '"progress"' in line and "long" in line and (pid := _who_writes(Path("out/long.wav.part"))):
+            os.kill(pid, signal.SIGKILL)
+            break
+    said += batch.communicate(timeout=60)[1]
+    assert batch.returncode == 1, said
+    assert "rec/long.wav died (SIGKILL)" in said
+    assert len(list(Path("out").rglob("?.wav"))) == 10
+    assert not Path("out/long.wav").exists()
+
+
+def _who_writes(path: Path) -> int | None:
+    """The process that has a file open."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs /proc to find the worker")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(os.readlink(handle) == str(path.resolve()) for handle in (process / "fd").iterdir()):
+                return int(process.name)
+        except OSError:
+            continue
+    return None
+
+
+def test_same_names_in_two_folders(folder: Path) -> None:
+    Path("rec/two/1.wav").write_bytes(Path("rec/one/1.wav").read_bytes())
+    refused(folder, "rec/one", "rec/two", "-O", "out", told="rec/one/1.wav and rec/two/1.wav would both be written to out/1.wav")
+    assert run("rec/one", "rec/two", "-O", "out", "--template", "{root}/{stem}{ext}").exit_code == 0
+    assert Path("out/one/1.wav").is_file() and Path("out/two/1.wav").is_file()
+
+
+def test_an_output_folder_inside_the_tree_is_not_taken_again(folder: Path) -> None:
+    assert run("rec", "-O", "rec/out").exit_code == 0
+    again = run("rec", "-O", "rec/out")
+    assert "0 files cleaned, 10 done before" in again.stderr
+    assert not Path("rec/out/out").exists()
+
+
+def test_patterns_are_expanded_where_no_shell_did(folder: Path) -> None:
+    assert run("rec/*/[13].wav", "-O", "out").exit_code == 0
+    assert set(audio(folder / "out")) == {"1.wav", "3.wav"}
+
+
+def test_read_only_output_folder_found_before_computing(folder: Path) -> None:
+    if not Path("/proc/self").is_dir():
+        pytest.skip("needs a folder that nobody may write to")
+    refused(folder, "rec", "-O", "/proc/audioae", told="/proc/audioae cannot be made")
+    refused(folder, "rec", "-O", "/proc/self", told="/proc/self")
+
+
+def test_outputs_that_exist_stop_all_before_computing(folder: Path) -> None:
+    Path("out/two").mkdir(parents=True)
+    Path("out/two/0.wav").write_bytes(b"precious")
+    refused(folder, "rec", "-O", "out", told="out/two/0.wav exists; choose --skip-existing, --overwrite")
+
+
+def test_skip_existing(folder: Path) -> None:
+    Path("out/two").mkdir(parents=True)
+    Path("out/two/0.wav").write_bytes(b"precious")
+    result = run("rec", "-O", "out", "--skip-existing", "--json")
+    assert result.exit_code == 0
+    assert Path("out/two/0.wav").read_bytes() == b"precious"
+    assert "9 files cleaned, 1 left as they are" in result.stderr
+    assert [row["src"] for row in lines(result.stdout) if row["status"] == "skipped"] == ["rec/two/0.wav"]
+
+
+def test_the_ledger_does_again_only_what_changed(folder: Path) -> None:
+    assert run("rec", "-O", "out").exit_code == 0
+    assert "0 files cleaned, 10 done before" in run("rec", "-O", "out").stderr
+    soundfile.write("rec/one/1.wav", np.zeros(100), 16000)
+    refused(folder, "rec", "-O", "out", told="out/one/1.wav exists")
+    assert "1 file cleaned, 9 done before" in run("rec", "-O", "out", "--overwrite").stderr
+    assert "10 files cleaned" in run("rec", "-O", "out", "--overwrite", "--strength", "0.5").stderr
+
+
+def test_a_disk_that_is_too_small_is_found_before_computing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each output fits by itself, all together do not."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 20000})())
+    refused(folder, "rec", "-O", "out", told="the outputs need 0 MiB")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "told"),
+    [
+        (("-m", "no-such-model"), 3, "no-such-model"),
+        (("--strength", "2"), 2, "strength is 2"),
+        (("--template", "{steam}"), 2, "did you mean 'stem'"),
+        (("--format", "flak"), 2, "did you mean 'flac'"),
+        (("--failed-list", "rec/one/1.wav"), 1, "is a recording of this batch"),
+        (("--failed-list", "nowhere/list"), 1, "nowhere/list cannot be written"),
+        (("--residual", "out"), 1, "the folder of the outputs as well as of the residuals"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_made(folder: Path, arguments: tuple[str, ...], exit_code: int, told: str) -> None:
+    refused(folder, "rec", "-O", "out", *arguments, exit_code=exit_code, told=told)
+
+
+def test_a_dry_run_writes_nothing(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    result = run("rec", "-O", "out", "--dry-run", "--json")
+    assert result.exit_code == 0
+    assert len(lines(result.stdout)) == 10
+    assert "10 files, 5 s with half" in result.stderr
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_format_subtype_residual_and_record(folder: Path) -> None:
+    result = run("rec", "-O", "out", "--format", "flac", "--subtype", "PCM_24", "--residual", "rest", "--record")
+    assert result.exit_code == 0, result.output
+    noisy, clean, rest = (soundfile.read(name)[0] for name in ("rec/one/1.wav", "out/one/1.flac", "rest/one/1.flac"))
+    assert np.abs(clean + rest - noisy).max() < 1e-6
+    assert soundfile.info("out/one/1.flac").subtype == "PCM_24"
+    assert Path("out/one/1.flac.audioae.json").is_file()
+
+
+def test_progress_json_tells_start_done_and_error_of_each_file(folder: Path) -> None:
+    Path("rec/one/3.wav").write_bytes(b"text")
+    result = run("rec", "-O", "out", "--progress", "json", "--jobs", "2")
+    events = lines(result.stderr)
+    assert result.stdout == ""
+    by_kind = {kind: {event["label"] for event in events if event["event"] == kind} for kind in ("start", "done", "error")}
+    assert (len(by_kind["start"]), len(by_kind["done"]), by_kind["error"]) == (9, 9, {"rec/one/3.wav"})
+    assert by_kind["start"] == by_kind["done"]
+
+
+def test_a_bar_for_all_files(folder: Path) -> None:
+    result = run("rec", "-O", "out", "--progress", "bar")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "10/10 files" in result.stderr
+
+
+def test_quiet_says_errors_only(folder: Path) -> None:
+    assert run("rec", "-O", "out", "-q").output == ""
+    Path("rec/bad.wav").write_bytes(b"text")
+    said = run("rec", "-O", "other", "-q")
+    assert said.exit_code == 1
+    assert [line.split()[1] for line in said.stderr.splitlines()] == ["rec/bad.wav"]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_interruption_leaves_nothing_half_written_and_goes_on(folder: Path, jobs: str) -> None:
+    soundfile.write("rec/long.wav", np.zeros(16000 * 900), 16000)
+    command = [sys.executable, "-m", "audioae", "denoise", "rec/long.wav", "rec", "-O", "out", "--jobs", jobs, "--progress", "json"]
+    batch = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    assert batch.stderr is not None
+    for line in batch.stderr:
+        if '"progress"' in line:
+            batch.send_signal(signal.SIGINT)
+            break
+    said = batch.communicate(timeout=60)[1]
+    assert batch.returncode == 130, said
+    assert said.splitlines()[-1] == "Error: interrupted"
+    assert "Traceback" not in said
+    assert "the same command goes on from here" in said
+    assert not list(Path("out").rglob("*.part"))
+    assert not Path("out/long.wav").exists()
+    assert run("rec/long.wav", "rec", "-O", "out").exit_code == 0
+
+
+def test_two_batches_into_one_folder(folder: Path) -> None:
+    """The second is refused while the first is at work."""
+    from audioae.batch import Ledger
+
+    Path("out").mkdir()
+    with Ledger(Path("out"), "r"):
+        refused(folder, "rec", "-O", "out", told="another run is writing into out")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk")
+def test_full_disk(folder: Path) -> None:
+    """Formats whose size is known are refused beforehand; others fail in one line each, inputs untouched, nothing half written."""
+    disk = folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no small disk: {mounted.stderr.strip()}")
+    try:
+        before = contents(folder / "rec")
+        refused(folder, "rec", "-O", "disk/out", told="make space")
+        result = run("rec", "-O", "disk/out", "--format", "flac")
+        assert result.exit_code == 1
+        assert not list(disk.rglob("*.part"))
+        for path in disk.rglob("*.flac"):
+            assert soundfile.info(path).frames == 8000
+        assert contents(folder / "rec") == before
+        assert all(line.startswith(("Error: ", "Warning: ")) or "cleaned" in line for line in result.stderr.splitlines())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

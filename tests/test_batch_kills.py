@@ -1,0 +1,81 @@
+"""A batch that is killed at any moment leaves no partial file under a final name, and goes on to the same bytes.
+
+Some moments are tried here; AUDIOAE_KILLS=100 tries as many as wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from half_model import write_half_model
+
+CHECKOUT = Path(__file__).parents[1]
+KILLS = int(os.environ.get("AUDIOAE_KILLS", "25"))
+FILES = 12
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    """A folder with a model and `rec/`: files of uneven length."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "rec").mkdir()
+    for number in range(FILES):
+        soundfile.write(tmp_path / "rec" / f"{number}.wav", rng.normal(0, 0.1, 16000 * (1 + 7 * (number % 4))), 16000)
+    write_half_model(tmp_path / "half.onnx")
+    return tmp_path
+
+
+def command(out: str, jobs: int) -> list[str]:
+    return [sys.executable, "-m", "audioae", "denoise", "rec", "-O", out, "-m", "half.onnx", "-q", "--jobs", str(jobs)]
+
+
+def start(case: Path, out: str, jobs: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command(out, jobs), cwd=case, env=environment, stderr=subprocess.PIPE)
+
+
+def audio(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.wav")}
+
+
+def test_kills_at_random_moments(case: Path) -> None:
+    started = time.monotonic()
+    undisturbed = start(case, "whole", 1)
+    assert undisturbed.communicate()[1] == b""
+    span, expected = time.monotonic() - started, audio(case / "whole")
+    assert len(expected) == FILES
+    draw, kills, completed, at_work, run = random.Random(0), 0, 0, 0, 0
+    while kills < KILLS:
+        run += 1
+        out, jobs = f"out{completed}", 1 + run % 2
+        batch = start(case, out, jobs)
+        try:
+            batch.wait(draw.uniform(0.3, 1.1) * span)
+        except subprocess.TimeoutExpired:
+            batch.kill()
+            kills += 1
+        said = batch.communicate()[1]
+        there = audio(case / out)
+        assert there.items() <= expected.items(), "what has a final name is whole"
+        if batch.returncode == 0:
+            assert there == expected
+            completed += 1
+        else:
+            assert (batch.returncode, said) == (-9, b"")
+            at_work += 0 < len(there) < FILES
+    out = f"out{completed}"
+    last = start(case, out, 1)
+    assert (last.communicate()[1], last.returncode) == (b"", 0)
+    assert audio(case / out) == expected
+    assert not list((case / out).glob("*.part"))
+    print(f"\n{kills} kills, {at_work} of them amid the files, {completed + 1} batches completed")
+    assert at_work
