@@ -1,0 +1,253 @@
+"""`audioae train` says what it does, can be steered and interrupted, and names what is wrong; recipes/smoke cleans a file in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("pydantic")
+
+from audioae.checkpoint import load_denoiser, read_tensors  # noqa: E402
+from audioae.cli import main  # noqa: E402
+from audioae.cli.train import duration  # noqa: E402
+
+torch.set_num_threads(1)
+
+CHECKOUT = Path(__file__).parents[1]
+SMOKE = CHECKOUT / "recipes" / "smoke" / "recipe.toml"
+RECIPE = """
+name = "tiny"
+family = "conv1d"
+stft = { sample_rate = 8000, n_fft = 64, hop_length = 32, win_length = 64 }
+network = { channels = [12, 8], kernel = 3 }
+data = { segment_seconds = 0.25 }
+[training]
+steps = 8
+batch_size = 2
+report_steps = 4
+best = "si_sdr"
+validation = { pairs = 2, seconds = 0.5 }
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def audioae(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def train(recipe: Path, data: Path, out: Path, *more: object) -> Result:
+    return audioae("train", recipe, "--data", data, "--out", out, *more)
+
+
+def test_a_run_says_what_it_does_on_stderr(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+    done = train(recipe, prepared, tmp_path / "run")
+    assert done.exit_code == 0 and done.stdout == ""
+    truth, *reports = done.stderr.splitlines()
+    network, speed = r"[\d,]+ parameters, \d+ MMAC/s", r"\d+ audio-seconds per second, about \d+ s left"
+    assert re.fullmatch(f"tiny: {network}, 42 s of speech and 15 s of noise, steps 0 to 8, {speed}", truth)
+    assert [re.match(r"step (\d) \(0\.0 h\): loss [\d.]+, valid [\d.]+, SI-SDR -?[\d.]+ dB", line)[1] for line in reports] == ["4", "8"]  # type: ignore[index]
+    assert reports[0].endswith("(best)")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "best.safetensors",
+        "history.jsonl",
+        "last.safetensors",
+        "resume.safetensors",
+    ]
+    assert load_denoiser(tmp_path / "run").info.name == "tiny"
+
+
+def test_a_run_that_is_done_says_so(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+    train(recipe, prepared, tmp_path / "run")
+    again = train(recipe, prepared, tmp_path / "run")
+    assert again.exit_code == 0 and again.stderr.splitlines() == [
+        f"tiny: {tmp_path / 'run'} has taken all 8 steps; ask for more with --set training.steps=N"
+    ]
+    more = train(recipe, prepared, tmp_path / "run", "--set", "training.steps=10")
+    assert more.exit_code == 0 and "steps 8 to 10" in more.stderr
+
+
+def test_json_reports_are_all_that_is_on_stdout(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+    done = train(recipe, prepared, tmp_path / "run", "--json", "--quiet")
+    assert done.stderr == ""
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["step"] for row in rows] == [4, 8]
+    assert rows == [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+
+
+def test_progress_goes_up_to_all_steps(recipe: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audioae.cli.progress.JSON_INTERVAL", 0.0)
+    done = train(
+        recipe, prepared, tmp_path / "run", "--progress", "json", "--set", "training.steps=20", "--set", "training.report_steps=20"
+    )
+    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert [(event["event"], event["done"]) for event in events] == [("start", 0), ("progress", 5), ("progress", 20), ("done", 20)]
+    assert all(event["total"] == 20 and event["unit"] == "steps" for event in events)
+    assert float(events[1]["loss"]) > 0 and events[1]["audio"].endswith("s/s")
+    bar = train(recipe, prepared, tmp_path / "other", "--progress", "bar")
+    assert bar.exit_code == 0 and bar.stdout == "" and "8/8 steps" in bar.stderr
+
+
+def test_overrides_steer_and_are_stored(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+    overrides = [
+        "--set",
+        "training.steps=2",
+        "--set",
+        "network.channels=[6]",
+        "--set",
+        "training.loss.magnitude_mae=2",
+        "--set",
+        "name=mine",
+    ]
+    done = train(recipe, prepared, tmp_path / "run", *overrides)
+    assert done.exit_code == 0, done.stderr
+    about = read_tensors(tmp_path / "run" / "best.safetensors")[1]
+    assert about["name"] == about["recipe"]["name"] == "mine" and about["network"]["channels"] == [6]
+    assert about["recipe"]["training"]["loss"] == {"magnitude_mae": 2.0} and about["training"]["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "exit_code", "message"),
+    [
+        ("training.learning_rte=1", 2, "no setting 'learning_rte'; did you mean 'learning_rate'?"),
+        ("trainin.steps=1", 2, "did you mean 'training'?"),
+        ("training.steps", 2, "is no key=value"),
+        ("training.steps=many", 2, "got 'many'"),
+        ("training.loss.si_sdr=1", 2, "no loss 'si_sdr'"),
+        ("stft.sample_rate=16000", 2, "holds audio of 8000 Hz, the network is for 16000 Hz"),
+        ("network.channels=[8, 4, 2]", 1, "has another network than this recipe"),
+    ],
+)
+def test_what_is_wrong_is_named(recipe: Path, prepared: Path, tmp_path: Path, override: str, exit_code: int, message: str) -> None:
+    out = tmp_path / "run"
+    if exit_code == 1:
+        train(recipe, prepared, out, "--set", "training.steps=1")
+    done = train(recipe, prepared, out, "--set", override)
+    assert done.exit_code == exit_code
+    assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1 and message in done.stderr
+    assert out.exists() == (exit_code == 1)
+
+
+def test_what_is_missing_is_named(recipe: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    no_data = train(recipe, tmp_path / "gone", out)
+    assert no_data.exit_code == 1 and "make it with: audioae prepare" in no_data.stderr and no_data.stderr.count("\n") == 1
+    no_recipe = train(tmp_path / "gone.toml", prepared, out)
+    assert no_recipe.exit_code == 2 and "cannot read the recipe" in no_recipe.stderr
+    assert train(recipe, prepared, recipe).exit_code == 1  # the run folder is a file
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "resume.safetensors").write_bytes(b"nothing")
+    damaged = train(recipe, prepared, tmp_path / "damaged")
+    assert damaged.exit_code == 1 and "is no checkpoint of audioae" in damaged.stderr
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    no_pesq = train(recipe, prepared, out, "--set", "training.best=pesq")
+    assert no_pesq.exit_code == 3 and "pip install 'audioae[metrics]'" in no_pesq.stderr
+    monkeypatch.setitem(sys.modules, "torch", None)
+    no_torch = train(recipe, prepared, out)
+    assert no_torch.exit_code == 3 and "pip install 'audioae[train]'" in no_torch.stderr
+    assert not out.exists()
+
+
+def test_signals_are_given_back(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train(recipe, prepared, tmp_path / "run", "--set", "training.steps=1")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@contextmanager
+def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A Python process of its own group, ended at the end whatever happens."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, *map(str, arguments)]
+    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
+def test_an_interrupted_run_can_go_on(recipe: Path, prepared: Path, tmp_path: Path, number: signal.Signals, workers: int) -> None:
+    """As a terminal does it, Ctrl-C reaches the whole group, the processes that mix included."""
+    out, endless = tmp_path / "run", ["--set", "training.steps=1000000", "--set", "training.report_steps=1000000"]
+    arguments = ["-m", "audioae", "train", recipe, "--data", prepared, "--out", out, *endless, "--set", f"training.workers={workers}"]
+    with started(*arguments) as process:
+        assert process.stderr is not None
+        truth = process.stderr.readline()
+        assert "steps 0 to 1,000,000" in truth, truth + process.stderr.read()
+        os.killpg(process.pid, number)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and told == "Error: interrupted\n"
+    assert [path.name for path in out.iterdir()] == ["resume.safetensors"]
+    step = read_tensors(out / "resume.safetensors")[1]["step"]
+    assert 5 <= step < 100_000
+    done = train(recipe, prepared, out, "--set", f"training.steps={step + 2}")
+    assert done.exit_code == 0 and f"steps {step:,} to {step + 2:,}" in done.stderr and load_denoiser(out)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_torchrun_trains_in_two_processes_of_which_one_talks(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+    arguments = ["-m", "audioae", "train", recipe, "--data", prepared, "--out", tmp_path / "run", "--json"]
+    with started("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments) as process:
+        stdout, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stderr
+    assert stderr.count("parameters") == 1 and stderr.count("(best)") >= 1 and "has taken all" not in stderr
+    assert [json.loads(line)["step"] for line in stdout.splitlines()] == [4, 8]
+    assert load_denoiser(tmp_path / "run").info.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (90, "90 s"), (150, "2.5 min"), (3600, "60 min"), (9000, "2.5 h"), (180000, "50 h")]
+)
+def test_durations_have_a_unit_that_suits_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def si_sdr(enhanced: Path, samples: Path) -> float:
+    import soundfile
+
+    from audioae.metrics import si_sdr as metric
+
+    return metric(soundfile.read(enhanced)[0], soundfile.read(samples / "clean.wav")[0])
+
+
+def test_the_smoke_recipe_goes_from_samples_to_a_clean_file(samples: Path, tmp_path: Path) -> None:
+    """What recipes/smoke/README.md says, in its order."""
+    pytest.importorskip("onnx")
+    done = audioae("prepare", "--speech", samples / "speech.csv", "--noise", samples / "noise.csv", "--out", tmp_path / "data")
+    assert done.exit_code == 0, done.output
+    began = time.process_time()
+    done = train(SMOKE, tmp_path / "data", tmp_path / "run", "--json")
+    assert done.exit_code == 0, done.output
+    assert time.process_time() - began < 60
+    rows: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows[-1]["valid_loss"] < 0.9 * rows[0]["valid_loss"] and rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+    assert rows[-1]["skipped_steps"] == 0
+    exported = tmp_path / "smoke.onnx"
+    done = audioae("export", tmp_path / "run", exported)
+    assert done.exit_code == 0, done.output
+    noisy = si_sdr(samples / "noisy.wav", samples)
+    for name, model in (("run", tmp_path / "run"), ("onnx", exported)):
+        enhanced = tmp_path / f"{name}.wav"
+        done = audioae("denoise", "--model", model, samples / "noisy.wav", enhanced)
+        assert done.exit_code == 0, done.output
+        assert si_sdr(enhanced, samples) > noisy + 2
