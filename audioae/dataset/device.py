@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -113,19 +113,17 @@ class DeviceMixer:
         recorded = [(number, draw.noise.crop) for number, draw in enumerate(draws) if isinstance(draw.noise, Recording | LikeRecording)]
         if recorded:
             noise[[number for number, _ in recorded]] = self.noise.read([crop for _, crop in recorded])
-        babble = [(number, crop) for number, draw in enumerate(draws) if isinstance(draw.noise, Babble) for crop in draw.noise.crops]
-        if babble:
-            speakers = self.speech.read([crop for _, crop in babble])
-            level = self.active_rms(speakers)[:, None]
-            places = torch.tensor([number for number, _ in babble], device=self.device)
-            noise.index_add_(0, places, torch.where(level > 0, speakers / torch.clamp(level, min=1e-12), 0))
         for number, draw in enumerate(draws):
             match draw.noise:
                 case LikeRecording(_, shape):
                     noise[number] = self.shaped(shape, self.smooth(noise[number]))
                 case ColouredNoise() as coloured:
                     noise[number] = self.shaped(coloured, torch.clamp(self.bins(), min=1) ** (-coloured.exponent / 2))
-                case Recording() | Babble():
+                case Babble(crops):
+                    speakers = self.speech.read(crops)
+                    level = self.active_rms(speakers)[:, None]
+                    noise[number] = torch.where(level > 0, speakers / torch.clamp(level, min=1e-12), 0).sum(0)
+                case Recording():
                     pass
                 case made:
                     noise[number] = torch.from_numpy(made.apply(self.samples, self.sample_rate)).to(self.device)
@@ -236,24 +234,24 @@ class DevicePool:
 
     def read(self, crops: Sequence[Crop]) -> Tensor:
         """Crops of one length, at least one, `[n, samples]`, as `Pool.read` reads them one by one."""
-        samples = crops[0].samples
-        pieces = [(number * samples + piece.place, self.starts[piece.row] + piece.start, piece.count) for number, piece in placed(crops)]
-        place, start, count = torch.tensor(np.array(pieces, np.int64).T, device=self.device)
-        total = len(crops) * samples
-        until = torch.cat([place[1:], place.new_tensor([total])])
-        owner = torch.repeat_interleave(torch.arange(len(place), device=self.device), until - place, output_size=total)
-        into = torch.arange(total, device=self.device) - place[owner]
-        sounds = into < count[owner]
-        waveform = self.held[torch.where(sounds, start[owner] + into, 0)].float() * (sounds / FULL_SCALE)
-        power = torch.zeros(len(place), device=self.device).index_add_(0, owner, waveform.square()) / count
+        parts, lengths = [], []
+        for crop in crops:
+            ends = [piece.place for piece in crop.pieces[1:]] + [crop.samples]
+            for piece, end in zip(crop.pieces, ends, strict=True):
+                start = int(self.starts[piece.row]) + piece.start
+                parts += [self.held[start : start + piece.count], self.silence(end - piece.place - piece.count)]
+                lengths += [piece.count, end - piece.place - piece.count]
+        waveform = torch.cat(parts).float() / FULL_SCALE
+        held = torch.tensor(lengths, device=self.device)
+        # Not index_add: on a GPU it adds in any order, and a batch should be the same bits each time.
+        power = torch.segment_reduce(waveform.square(), "sum", lengths=held, unsafe=True) / torch.clamp(held, min=1)
         gain = torch.where(power > 0, CROP_RMS / torch.sqrt(power), 0)
-        levelled: Tensor = (waveform * gain[owner]).unflatten(0, (len(crops), samples))
-        return levelled
+        levelled: Tensor = waveform * torch.repeat_interleave(gain, held, output_size=len(waveform))
+        return levelled.view(len(crops), crops[0].samples)
 
-
-def placed(crops: Sequence[Crop]) -> Iterable[tuple[int, Any]]:
-    """All pieces of all crops, with the number of the crop."""
-    return ((number, piece) for number, crop in enumerate(crops) for piece in crop.pieces)
+    def silence(self, samples: int) -> Tensor:
+        """`[samples]` of zeros, int16."""
+        return torch.zeros(max(samples, 0), dtype=torch.int16, device=self.device)
 
 
 def rms(waveforms: Tensor) -> Tensor:
