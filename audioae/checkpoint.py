@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from audioae import __version__
-from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError
+from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError, nearest
 from audioae.models import Denoiser, build_autoencoder, settings_class
+from audioae.pretrained import list_models
 from audioae.spectrogram import StftSettings
 
 METADATA_KEY = "audioae"
+SHIPPED = "weights.safetensors"  # beside the model.onnx of a shipped model: what it was exported from
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -49,6 +51,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[METADATA_KEY])
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is no checkpoint of audioae ({error})") from error
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The metadata alone."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about: dict[str, Any] = json.loads((file.metadata() or {})[METADATA_KEY])
+            return about
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path} is no checkpoint of audioae ({error})") from error
 
@@ -100,8 +114,22 @@ def checkpoint_file(path: Path) -> Path:
     raise ModelNotFoundError(f"{path} holds no best.safetensors and no last.safetensors; has its training reported yet?")
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Load all weights of a module, or none: names and shapes must be the module's own."""
+def trained_file(name_or_path: str | os.PathLike[str]) -> Path:
+    """The weights that a training can go on from: of a shipped model by its name, else of a checkpoint or a run folder."""
+    name = os.fspath(name_or_path)
+    shipped = next((entry.path.with_name(SHIPPED) for entry in list_models() if entry.name == name), None)
+    if shipped is None and not Path(name).exists():
+        names = [entry.name for entry in list_models()]
+        raise ModelNotFoundError(f"no model {name!r}{nearest(name, names)}; give a run folder, a .safetensors checkpoint or a shipped name")
+    if shipped is not None and not shipped.exists():
+        raise ModelNotFoundError(f"model {name!r} was shipped without weights to train on; give the run folder that it came from")
+    if shipped is None and Path(name).suffix == ".onnx":
+        raise CheckpointError(f"{name} is an exported model; a training goes on from the run folder or .safetensors that it was made from")
+    return shipped or checkpoint_file(Path(name))
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> int:
+    """Load all weights of a module, or none: names and shapes must be the module's own. Returns how many there are."""
     own = module.state_dict()
     wrong = [name for name in own if name not in tensors or tensors[name].shape != own[name].shape]
     extra = [name for name in tensors if name not in own]
@@ -111,3 +139,4 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path)
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(tensors[name])
+    return len(own)

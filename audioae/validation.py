@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,19 +32,32 @@ class ValidationSettings:
 
 
 class Validation:
-    """The mixtures, rendered once, and the scores of a model on them."""
+    """The mixtures, rendered once, and the scores of a model on them; of several processes each takes `every` so many from `first` on."""
 
-    def __init__(self, folder: Path, data: DataSettings, settings: ValidationSettings, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        data: DataSettings,
+        settings: ValidationSettings,
+        weights: Mapping[str, float],
+        *,
+        first: int = 0,
+        every: int = 1,
+    ) -> None:
         plain = AugmentSettings.plain(snr_db=settings.snr_db, second_noise=0.25)
         fixed = dataclasses.replace(data, segment_seconds=settings.seconds, augment=plain)
         corpus = Corpus(folder, "valid", fixed)
         mixtures = MixtureDataset(Mixer(corpus, fixed), seed=SEED, pairs=settings.pairs)
-        self.pairs = [mixtures[index] for index in range(settings.pairs)]
+        self.pairs = [mixtures[index] for index in range(first, settings.pairs, every)]
         self.sample_rate, self.weights = corpus.sample_rate, weights
 
-    @torch.no_grad()
     def score(self, denoiser: Denoiser) -> dict[str, float | None]:
-        """Means of loss, SI-SDR in dB, PESQ-WB and STOI; None where no pair has one, as of the last two without the `metrics` extra."""
+        """Means of what `rows` gives; None where no pair has a value."""
+        return means(self.rows(denoiser))
+
+    @torch.no_grad()
+    def rows(self, denoiser: Denoiser) -> list[dict[str, float | None]]:
+        """Loss, SI-SDR in dB, PESQ-WB and STOI of each pair; None where there is none, as for the last two without the `metrics` extra."""
         device = next(denoiser.parameters()).device
         rows: list[dict[str, float | None]] = []
         for noisy, clean in self.pairs:
@@ -53,7 +66,12 @@ class Validation:
             scores = score(enhanced[0].numpy(), clean.numpy(), self.sample_rate, names=list(METRICS.values()))
             row: dict[str, float | None] = {name: scores[metric].value for name, metric in METRICS.items()}
             rows.append({"loss": loss.item(), **row})
-        return {name: mean_of([row[name] for row in rows]) for name in rows[0]}
+        return rows
+
+
+def means(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The means of rows with the same names."""
+    return {name: mean_of([row[name] for row in rows]) for name in rows[0]}
 
 
 def mean_of(values: list[float | None]) -> float | None:

@@ -1,0 +1,15 @@
+"""Training: `fit` turns a denoiser, prepared data and settings into a run folder, in one process or in several."""
+
+from audioae.training.averaging import mean_weights
+from audioae.training.batches import Batches
+from audioae.training.loop import fit
+from audioae.training.rows import Progress, Report, Row, Start
+from audioae.training.settings import Precision, TrainSettings, learning_rate_at
+from audioae.training.state import HISTORY, RESUME, forget_after, load, save
+from audioae.training.team import Team, process_group
+from audioae.training.trainer import DEVICES, Trainer, find_device
+
+__all__ = [
+    "DEVICES", "HISTORY", "RESUME", "Batches", "Precision", "Progress", "Report", "Row", "Start", "Team", "TrainSettings", "Trainer",
+    "find_device", "fit", "forget_after", "learning_rate_at", "load", "mean_weights", "process_group", "save",
+]  # fmt: skip

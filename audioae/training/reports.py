@@ -1,0 +1,111 @@
+"""What happens at a report: the average is judged, the checkpoints and a line of history are written."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audioae.checkpoint import load_weights, read_tensors, save_denoiser
+from audioae.models import Denoiser
+from audioae.training import averaging
+from audioae.training.rows import Report
+from audioae.training.settings import learning_rate_at
+from audioae.training.state import HISTORY, RESUME, append_history, save
+from audioae.training.trainer import Trainer
+from audioae.validation import Validation, means
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A trainer, the mixtures that this process judges it on, and the run folder; `about` is stored in every checkpoint."""
+
+    trainer: Trainer
+    validation: Validation
+    segment_seconds: float
+    out: Path
+    about: Mapping[str, Any]
+
+    def score(self, denoiser: Denoiser) -> dict[str, float | None]:
+        """Means over the mixtures of all processes, in their order, so that they are the same for any number of processes."""
+        shares = self.trainer.team.gather(self.validation.rows(denoiser))
+        longest = max(map(len, shares))
+        return means([share[place] for place in range(longest) for share in shares if place < len(share)])
+
+    def report(self) -> Report:
+        """Judge the running average and write what is known now."""
+        trainer = self.trainer
+        loss, trainer.losses = mean_of(trainer.losses), []
+        scores = self.score(trainer.average)
+        is_best = self.is_best(scores)
+        trainer.reports_since_best = 0 if is_best else trainer.reports_since_best + 1
+        row = self.row(scores, loss, is_best)
+        if trainer.team.leads:
+            self.write(trainer.average, row, ["last", "best"] if is_best else ["last"])
+            if trainer.settings.average_checkpoints:
+                averaging.keep(self.out, trainer.average, trainer.settings, **self.known(row))
+            append_history(self.out / HISTORY, row)
+            save(trainer, self.out / RESUME)
+        return row
+
+    def report_average(self) -> Report | None:
+        """Judge the mean of the checkpoints that were kept, once at the end of a run; None where there is nothing to do."""
+        trainer, path = self.trainer, self.out / averaging.AVERAGED
+        files = trainer.team.from_first(lambda: averaging.kept(self.out, trainer.settings))
+        if len(files) < 2 or trainer.team.from_first(lambda: path.exists() and read_tensors(path)[1]["training"]["step"] == trainer.step):
+            return None
+        denoiser = copy.deepcopy(trainer.average)
+        load_weights(denoiser, trainer.team.from_first(lambda: averaging.mean_weights(files)), path)
+        scores = self.score(denoiser)
+        is_best = self.is_best(scores)
+        row = dataclasses.replace(self.row(scores, math.nan, is_best), averaged=len(files))
+        if trainer.team.leads:
+            self.write(denoiser, row, ["best", "averaged"] if is_best else ["averaged"])
+            save(trainer, self.out / RESUME)
+        return row
+
+    def is_best(self, scores: Mapping[str, float | None]) -> bool:
+        """Whether no report was better; remembers it."""
+        trainer = self.trainer
+        value = scores[trainer.settings.best]
+        goodness = -math.inf if value is None else -value if trainer.settings.best == "loss" else value
+        is_best = goodness > trainer.best
+        trainer.best = max(trainer.best, goodness)
+        return is_best
+
+    def row(self, scores: Mapping[str, float | None], loss: float, is_best: bool) -> Report:
+        """What there is to tell."""
+        trainer, settings = self.trainer, self.trainer.settings
+        return Report(
+            step=trainer.step,
+            audio_hours=trainer.step * settings.batch_size * self.segment_seconds / 3600,
+            learning_rate=learning_rate_at(trainer.step - 1, settings),
+            loss=loss,
+            valid_loss=scores["loss"],
+            valid_si_sdr=scores["si_sdr"],
+            valid_pesq=scores["pesq"],
+            valid_stoi=scores["stoi"],
+            skipped_steps=trainer.skipped,
+            seconds=trainer.seconds,
+            is_best=is_best,
+            reports_since_best=trainer.reports_since_best,
+        )
+
+    def known(self, row: Report) -> dict[str, Any]:
+        """What a checkpoint carries beside the settings of its network."""
+        return {**self.about, "training": dataclasses.asdict(row)}
+
+    def write(self, denoiser: Denoiser, row: Report, names: list[str]) -> None:
+        """Write checkpoints of these names."""
+        for name in names:
+            save_denoiser(self.out / f"{name}.safetensors", denoiser, **self.known(row))
+
+
+def mean_of(losses: list[float]) -> float:
+    """The mean over steps that were not skipped."""
+    known = [loss for loss in losses if math.isfinite(loss)]
+    return sum(known) / len(known) if known else math.nan

@@ -1,0 +1,123 @@
+"""Everything that changes from step to step, and one step of it."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from audioae.errors import SettingsError
+from audioae.losses import levelled_loss
+from audioae.models import Denoiser
+from audioae.training.settings import TrainSettings, learning_rate_at
+from audioae.training.team import Team, local_gpu
+
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Trainer:
+    """Network, average, optimizer, counters."""
+
+    def __init__(self, denoiser: Denoiser, settings: TrainSettings, *, team: Team = Team(), device: str = "auto") -> None:  # noqa: B008 (frozen)
+        self.denoiser, self.settings, self.team = denoiser, settings, team
+        self.device = find_device(device)
+        denoiser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # what Conv2d is fastest in, here and on a GPU
+        self.average = copy.deepcopy(denoiser).eval()
+        if settings.compile:
+            denoiser.autoencoder.compile()
+        self.optimizer = torch.optim.AdamW(
+            denoiser.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+        )
+        self.scaler = GradScaler(self.device.type, enabled=settings.precision == "fp16")
+        norms = [module for module in denoiser.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        self.statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
+        self.step = 0
+        self.skipped = 0
+        self.seconds = 0.0
+        self.best = -math.inf
+        self.reports_since_best = 0
+        self.losses: list[float] = []  # of the steps since the last report
+
+    def train_step(self, noisy: Tensor, clean: Tensor) -> float:
+        """One optimizer step on this process's `[pairs, samples]`; returns the loss over all processes.
+
+        One that is not finite somewhere changes only the counters, in all processes alike.
+        """
+        self.denoiser.train()
+        # So that a resumed run draws what an undisturbed one does, and every process something else.
+        torch.manual_seed((self.settings.seed * 1_000_003 + self.step) * self.team.size + self.team.rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.step, self.settings)
+        before = [buffer.clone() for buffer in self.denoiser.buffers()]
+        loss = self.backward(noisy.to(self.device, non_blocking=True), clean.to(self.device, non_blocking=True))
+        self.team.mean_([loss, *self.gradients(), *self.statistics])
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.settings.clip_norm)
+        is_finite = bool(torch.isfinite(norm) & torch.isfinite(loss))
+        if is_finite:
+            self.optimizer.step()
+        self.scaler.update()
+        self.step += 1
+        if not is_finite:
+            self.skipped += 1
+            self.restore(before)
+            return math.nan
+        self.update_average()
+        return loss.item()
+
+    def backward(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """Gradients of the loss, part by part; returns the loss."""
+        self.optimizer.zero_grad()
+        parts = self.settings.accumulate
+        total = torch.zeros((), device=self.device)
+        for part_noisy, part_clean in zip(noisy.chunk(parts), clean.chunk(parts), strict=True):
+            loss = self.loss(part_noisy, part_clean) / parts
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+        return total
+
+    def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """The weighted loss of a batch, plus the bottleneck's penalty."""
+        precision = self.settings.precision
+        with torch.autocast(self.device.type, DTYPES.get(precision), enabled=precision in DTYPES):
+            enhanced, estimate = self.denoiser(noisy)
+        loss: Tensor = levelled_loss(enhanced, clean, noisy, self.denoiser.settings, self.settings.loss) + estimate.penalty
+        return loss
+
+    def gradients(self) -> list[Tensor]:
+        """Of all weights that have any."""
+        return [weight.grad for weight in self.denoiser.parameters() if weight.grad is not None]
+
+    @torch.no_grad()
+    def restore(self, before: list[Tensor]) -> None:
+        """Put the statistics of a step that does not count back."""
+        for buffer, value in zip(self.denoiser.buffers(), before, strict=True):
+            buffer.copy_(value)
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Move the average towards the weights and statistics, faster in the first steps."""
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        for average, value in zip(self.average.state_dict().values(), self.denoiser.state_dict().values(), strict=True):
+            if value.dtype.is_floating_point:
+                average.lerp_(value, 1 - decay)
+            else:
+                average.copy_(value)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are taken, or patience has ended."""
+        return self.step >= self.settings.steps or 0 < self.settings.patience <= self.reports_since_best
+
+
+def find_device(name: str) -> torch.device:
+    """Where to train: "auto" takes this process's GPU where there is one."""
+    if name not in DEVICES:
+        raise SettingsError(f"device {name!r}; expected one of {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device 'cuda' was asked for, but torch finds no GPU; take 'auto' or 'cpu'")
+    return torch.device("cuda", local_gpu()) if name != "cpu" and torch.cuda.is_available() else torch.device("cpu")
