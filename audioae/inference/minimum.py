@@ -18,6 +18,8 @@ PARTS = 8  # of the window; one is forgotten at a time
 LARGEST_SMOOTHING = 0.96  # per 16 ms, equation 12
 FOLLOW = 0.8  # of the variance estimate, per 16 ms
 REFERENCE_SECONDS = 0.016  # the hop that Martin's constants are for
+# The paper allows 2. Smoothed noise has 30 and more; less comes from words whose variance is not forgotten yet, and would count as noise.
+LEAST_FREEDOM = 12
 TINY = np.float32(1e-20)
 # Table III of the paper: M(D), by the number of frames D that the minimum is taken over.
 LENGTHS = (1.0, 2, 5, 8, 10, 15, 20, 30, 40, 60, 80, 120, 140, 160)
@@ -83,11 +85,11 @@ class MinimumStatistics:
         return self._smooth
 
     def _freedom(self, smooth: Values) -> Values:
-        """Equivalent degrees of freedom of the smoothed power, from its running variance (equations 20 and 21), 2 at least."""
+        """Equivalent degrees of freedom of the smoothed power, from its running variance (equations 20 and 21)."""
         self._mean = self._follow * self._mean + (1 - self._follow) * smooth
         self._square = self._follow * self._square + (1 - self._follow) * smooth**2
         variance = np.maximum(self._square - self._mean**2, 0)
-        inverse = np.clip(variance / (2 * self._noise**2 + TINY), 1 / 400, 0.5)
+        inverse = np.clip(variance / (2 * self._noise**2 + TINY), 1 / 400, 1 / LEAST_FREEDOM)
         freedom: Values = np.float32(1) / inverse
         return freedom
 

@@ -3,12 +3,15 @@
 Where the model leaves power |G|² P of a bin's power P, and the noise has power N there, the rest stands at xi = |G|² P / N above it. The
 gain becomes
 
-    G' = G max(floor, xi / (xi + 1)),  floor = -12 dB,
+    G' = G max(floor, xi / (xi + 1), X / (X + 0.1)),  floor = -6 dB,
 
-a Wiener gain (Lim and Oppenheim 1979) whose a-priori ratio is the model's own answer. It lowers what is left of the noise, which the model
-keeps at a small xi, by up to 12 dB; what the model holds for speech and stands out of the noise keeps its level: 13 dB above the noise
-0.4 dB are lost. To spare the flanks of harmonics, xi is the largest of a bin and its two neighbours. The product has no memory, so blocks
-equal the whole as long as N does.
+where X is the same ratio for the sums over all bins of the frame. The first is a Wiener gain (Lim and Oppenheim 1979) whose a-priori ratio
+is the model's own answer; xi is the largest of a bin and its two neighbours, to spare the flanks of harmonics. The second spares frames of
+speech: a frame that the model leaves as strong as the noise loses 0.8 dB at most. So what is left of the noise falls by up to 6 dB
+in pauses, where the model keeps a thousandth of it. The product has no memory, so blocks equal the whole as long as N does.
+
+Measured with a conv1d at 0 and 10 dB of white, pink, fan and mains noise: 5 dB less noise in pauses, SI-SDR within 0.15 dB, PESQ-WB 0.05
+lower. A floor of -12 dB gave 10 dB less noise and cost 0.15 PESQ-WB, for it takes the tails of words.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from audioae.errors import SettingsError
 from audioae.resample import StreamResampler
 from audioae.spectrogram import Array, ComplexArray, StftSettings, analyse
 
-FLOOR = np.float32(10 ** (-12 / 20))
+FLOOR = np.float32(10 ** (-6 / 20))
+SPARED = np.float32(0.1)
 TINY_POWER = np.float32(1e-20)  # of a bin; below any noise of 24 bits
 SHORTEST = 0.1  # seconds that a profile needs, so that the mean of a bin's power is within 2 dB
 
@@ -87,5 +91,7 @@ def noise_gain(kept: Array, noise: Array) -> Array:
     padded = np.pad(kept, [(0, 0)] * (kept.ndim - 2) + [(1, 1), (0, 0)])
     widest = np.maximum(np.maximum(padded[..., :-2, :], padded[..., 2:, :]), kept)
     wiener = (widest + TINY_POWER) / (widest + noise + TINY_POWER)
-    lowered: Array = np.maximum(wiener, FLOOR).astype(np.float32, copy=False)
+    frame, steady = kept.sum(axis=-2, keepdims=True), noise.sum(axis=-2, keepdims=True)
+    spared = (frame + TINY_POWER) / (frame + SPARED * steady + TINY_POWER)
+    lowered: Array = np.maximum(np.maximum(wiener, spared), FLOOR).astype(np.float32, copy=False)
     return lowered

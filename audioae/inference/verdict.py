@@ -108,7 +108,7 @@ class Judge:
         return float(np.clip(10 * math.log10(max(kept, 1e-30) / max(removed, 1e-30)), -60, 60))
 
     def _speech_kept(self) -> float | None:
-        found = np.flatnonzero(self._sums[1])
+        found = np.flatnonzero(self._sums[0])
         if not len(found):
             return None
         power, kept, _ = self._sums[:, max(int(found[-1] - ACTIVE_DB), 0) :].sum(axis=1)

@@ -1,0 +1,153 @@
+"""Recordings of any level: the model hears what it knows, usual levels are left alone bit by bit, cutting into blocks changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from fake_engines import FakeEngine, constant, smoothing
+
+from audioae.audio import read
+from audioae.engine import Engine, load_engine
+from audioae.inference import DenoiseSettings, Stream, denoise, denoise_file
+from audioae.inference.level import HIGHEST, LOUD_TARGET, LOWEST, QUIET_TARGET, factor_db, frame_levels, running_level
+from audioae.inference.spectral import SpectralStream
+from audioae.pretrained import list_models
+from audioae.spectrogram import StftSettings, stft
+
+
+def speechlike(seconds: float = 12.0, *, sample_rate: int = 16000, seed: int = 0) -> np.ndarray:
+    """Noise in syllables with pauses, RMS -30 dBFS over faint steady noise, `[1, samples]`."""
+    rng, samples = np.random.default_rng(seed), round(seconds * sample_rate)
+    time = np.arange(samples) / sample_rate
+    syllables = np.maximum(np.sin(2 * np.pi * 3 * time), 0) * (time % 2.5 < 1.7)
+    waveform = (syllables + 0.01) * rng.normal(size=samples)
+    return (waveform / np.sqrt((waveform**2).mean()) * 10 ** (-30 / 20)).astype(np.float32)[None]
+
+
+def hearing() -> tuple[FakeEngine, list[np.ndarray]]:
+    """An engine that changes nothing, and what it was given."""
+    heard: list[np.ndarray] = []
+    engine = constant(1.0)
+    step = engine.step
+
+    def listen(spectrum: np.ndarray, state: object = None) -> object:
+        heard.append(spectrum)
+        return step(spectrum, state)
+
+    engine.step = listen
+    return engine, heard
+
+
+def level_heard(waveform: np.ndarray) -> float:
+    """RMS level, dBFS, of what the model is given for the recording."""
+    engine, heard = hearing()
+    denoise(waveform, 16000, model=engine)
+    return float(10 * np.log10(np.mean([frame_levels(each, StftSettings()).mean() for each in heard])))
+
+
+@pytest.mark.parametrize("level_db", [-100, -80, -60, -3, 6])
+def test_the_model_hears_a_level_that_it_knows(level_db: float) -> None:
+    assert -42 < level_heard(speechlike() * np.float32(10 ** ((level_db + 30) / 20))) < -10
+
+
+@pytest.mark.parametrize("level_db", [-43, -40, -30, -20, -12])
+def test_a_usual_level_is_left_alone_bit_by_bit(level_db: float) -> None:
+    waveform = speechlike() * np.float32(10 ** ((level_db + 30) / 20))
+    engine, heard = hearing()
+    denoise(waveform, 16000, model=engine)
+    assert np.array_equal(np.concatenate(heard, -1)[..., :700], stft(waveform, StftSettings())[..., :700])
+
+
+@pytest.mark.parametrize("level_db", [-60, -3])
+def test_the_same_recording_at_another_level_is_cleaned_alike(level_db: float) -> None:
+    waveform, factor = speechlike(), np.float32(10 ** ((level_db + 30) / 20))
+    model = FakeEngine(lambda spectrum: (np.abs(spectrum) ** 0.3 / (np.abs(spectrum) ** 0.3 + 0.5)).astype(np.float32))
+    usual, other = denoise(waveform, 16000, model=model), denoise(waveform * factor, 16000, model=model) / factor
+    loss = 10 * np.log10(np.sum(np.square(other)) / np.sum(np.square(usual)))
+    assert abs(loss) < 1.5
+    bare = SpectralStream(model, 1, DenoiseSettings())
+    bare._level.factors = lambda spectrum: None  # as it would be without
+    alone, _ = bare.process(waveform * factor, last=True)
+    assert abs(10 * np.log10(np.sum(np.square(alone / factor)) / np.sum(np.square(usual)))) > 1.2 * abs(loss)
+
+
+def test_blocks_equal_whole_at_a_foreign_level() -> None:
+    waveform, level = speechlike(20.0) * np.float32(1e-3), [-80.0]
+    whole = Stream(smoothing(), 16000, level_dbfs=level).process(waveform, last=True)[0]
+    stream, parts, cuts = Stream(smoothing(), 16000, level_dbfs=level), [], np.random.default_rng(0)
+    start = 0
+    while start < waveform.shape[-1]:
+        end = start + int(cuts.integers(1, 9000))
+        parts.append(stream.push(waveform[:, start:end]))
+        start = end
+    assert np.abs(np.concatenate([*parts, stream.flush()], -1) - whole).max() < 1e-9
+
+
+def test_a_live_stream_finds_the_level_in_a_few_seconds() -> None:
+    engine, heard = hearing()
+    Stream(engine, 16000).process(speechlike() * np.float32(10 ** (-30 / 20)), last=True)
+    levels = 10 * np.log10(frame_levels(np.concatenate(heard, -1), StftSettings())[0] + 1e-20)
+    assert levels[:180].max() < -45
+    assert levels[600:].max() > -40
+
+
+def test_what_was_quiet_may_become_loud_at_once() -> None:
+    engine, heard = hearing()
+    waveform = speechlike()
+    waveform[:, : 16000 * 9] *= np.float32(1e-3)
+    denoise(waveform[:, : 16000 * 9], 16000, model=engine)
+    heard.clear()
+    Stream(engine, 16000, level_dbfs=[-86.0]).process(waveform, last=True)
+    assert frame_levels(np.concatenate(heard, -1), StftSettings()).max() < 1
+
+
+def test_silence_tells_nothing() -> None:
+    waveform = speechlike()
+    waveform[:, 16000 * 2 : 16000 * 9] = 0
+    engine, heard = hearing()
+    denoise(waveform, 16000, model=engine)
+    assert np.array_equal(np.concatenate(heard, -1)[..., :700], stft(waveform, StftSettings())[..., :700])
+
+
+def test_factors_are_continuous_and_lead_to_the_targets() -> None:
+    levels = np.arange(-140, 20, 0.1)
+    factors = np.array([factor_db(level) for level in levels])
+    assert np.abs(np.diff(factors)).max() < 0.21
+    assert not factors[(levels >= LOWEST) & (levels <= HIGHEST)].any()
+    assert factor_db(-90) - 90 == pytest.approx(QUIET_TARGET)
+    assert factor_db(15) + 15 == pytest.approx(LOUD_TARGET)
+
+
+def test_the_level_of_a_recording_does_not_depend_on_blocks() -> None:
+    waveform = np.concatenate([speechlike(40.0), 0 * speechlike(40.0)])
+    whole = running_level([waveform], 16000)
+    assert whole == running_level(np.split(waveform, [7, 1000, 44444, 300000], axis=-1), 16000)
+    assert whole[0] == pytest.approx(-27, abs=3)
+    assert whole[1] is None
+    assert running_level([], 16000) is None
+    assert running_level([waveform[:, :3]], 16000) is None
+
+
+def test_a_quiet_file_is_cleaned_as_a_quiet_array_is(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", 1e-3 * speechlike(40.0, sample_rate=44100)[0], 44100, subtype="FLOAT")
+    denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=smoothing())
+    waveform, sample_rate = read(tmp_path / "in.wav")
+    assert np.abs(read(tmp_path / "out.wav")[0] - denoise(waveform, sample_rate, model=smoothing())).max() < 1e-7
+
+
+@pytest.fixture(scope="module", params=[entry.name for entry in list_models()])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return load_engine(request.param)
+
+
+def test_shipped_models_clean_quiet_and_loud_speech_alike(engine: Engine, samples: Path) -> None:
+    noisy, sample_rate = read(samples / "noisy.wav")
+    noisy = noisy / np.sqrt(np.mean(np.square(noisy))) * np.float32(10 ** (-30 / 20))
+    usual = denoise(noisy, sample_rate, model=engine)
+    for level_db in (-60, -3):
+        factor = np.float32(10 ** ((level_db + 30) / 20))
+        other = denoise(noisy * factor, sample_rate, model=engine) / factor
+        assert 10 * np.log10(np.sum(np.square(other - usual)) / np.sum(np.square(usual))) < -12, level_db

@@ -1,0 +1,140 @@
+"""A verdict without a reference: the SNR, what was kept, whether it was speech; the same whatever the blocks, in constant memory."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_engines import FakeEngine, constant
+
+from audioae.audio import read
+from audioae.engine import Engine, load_engine
+from audioae.inference import Stream, Verdict
+from audioae.inference.likeness import Axes, features, speech_likeness
+from audioae.inference.verdict import Judge
+from audioae.mixing import mix_at_snr
+from audioae.pretrained import list_models
+from audioae.resample import resample
+from audioae.spectrogram import StftSettings
+
+
+def noise(samples: int, *, level: float = 0.1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, level, (1, samples)).astype(np.float32)
+
+
+def chord(seconds: float = 10.0, *, seed: int = 0) -> np.ndarray:
+    """Music of a kind: a chord of plucked strings every second, `[1, samples]` at 16 kHz."""
+    rng, time = np.random.default_rng(seed), np.arange(16000) / 16000
+    parts = []
+    for _ in range(round(seconds)):
+        roots = 110 * 2 ** (rng.choice([0, 2, 4, 5, 7, 9]) / 12) * np.array([1, 1.26, 1.5, 2])
+        notes = [sum(np.sin(2 * np.pi * root * k * time) / k for k in range(1, 12)) for root in roots]
+        parts.append(np.sum(notes, axis=0) * np.exp(-1.5 * time) * 0.05)
+    return np.concatenate(parts).astype(np.float32)[None]
+
+
+def judge(engine: Engine, waveform: np.ndarray, *, sample_rate: int = 16000) -> Verdict:
+    stream = Stream(engine, sample_rate, len(waveform), judged=True)
+    stream.process(waveform, last=True)
+    assert stream.verdict is not None
+    return stream.verdict
+
+
+@pytest.mark.parametrize(("gain", "snr_db"), [(0.9, 19.085), (0.5, 0.0), (0.1, -19.085), (1.0, 60.0), (0.0, -60.0)])
+def test_the_snr_is_power_kept_over_power_taken(gain: float, snr_db: float) -> None:
+    verdict = judge(constant(gain), noise(48000))
+    assert verdict.input_snr_db == pytest.approx(snr_db, abs=0.01)
+    assert verdict.speech_kept == pytest.approx(gain**2, abs=1e-3)
+
+
+def test_speech_kept_looks_at_frames_with_speech_only() -> None:
+    waveform = noise(160000)
+    waveform[:, 80000:] *= np.float32(0.01)
+
+    def gate(spectrum: np.ndarray) -> np.ndarray:
+        loud = np.abs(spectrum).mean(axis=1, keepdims=True) > 0.1
+        return np.broadcast_to(np.where(loud, 0.8, 0.01), spectrum.shape).astype(np.float32)
+
+    assert judge(FakeEngine(gate), waveform).speech_kept == pytest.approx(0.64, abs=0.01)
+
+
+def test_silence_and_hardly_any_sound_have_no_verdict() -> None:
+    silent = judge(constant(0.5), np.zeros((1, 48000), np.float32))
+    assert silent == Verdict(None, 0.0, 0.0, None, None)
+    assert silent.warnings == ()
+    assert "unknown" in silent.line
+    assert judge(constant(0.5), noise(4000)).out_of_domain is None
+
+
+def test_the_verdict_does_not_depend_on_blocks() -> None:
+    waveform, stream = chord(), Stream(constant(0.7), 16000, judged=True)
+    for part in np.split(waveform, [1, 700, 50000, 50001, 120000], axis=-1):
+        stream.push(part)
+    stream.flush()
+    assert stream.verdict is not None
+    whole = judge(constant(0.7), waveform)
+    for name, value in whole.to_dict().items():
+        assert stream.verdict.to_dict()[name] == pytest.approx(value, abs=1e-5), name
+
+
+def test_the_level_and_the_channels_change_no_verdict() -> None:
+    waveform = chord()
+    usual = judge(constant(0.7), waveform)
+    for other in (waveform * np.float32(0.1), np.tile(waveform, (2, 1))):
+        assert judge(constant(0.7), other).out_of_domain == pytest.approx(usual.out_of_domain, abs=0.01)
+
+
+def test_memory_does_not_grow() -> None:
+    watching, stft = Judge(StftSettings()), StftSettings()
+    frames = np.ones((1, stft.num_bins, 250), np.complex64)
+    for _ in range(20):
+        watching.add(frames, np.full(frames.shape, 0.5, np.float32))
+        assert watching._waiting.shape[-1] <= 2 * Axes.of(stft).frames
+
+
+def test_likeness_stays_between_none_and_all() -> None:
+    axes = Axes.of(StftSettings())
+    for power in (np.zeros((257, 125)), np.ones((257, 125)), 1e12 * np.random.default_rng(0).exponential(1, (257, 125))):
+        numbers = features(power.astype(np.float32), power.astype(np.float32), 0 * power.astype(np.float32), axes)
+        assert np.isfinite(numbers).all()
+        assert 0 <= speech_likeness(numbers) <= 1
+
+
+def test_a_warning_is_given_when_it_looks_like_no_speech() -> None:
+    assert Verdict(0.0, 1.0, 2.0, 0.5, 0.1).warnings == ()
+    (told,) = Verdict(0.0, 1.0, 2.0, 0.5, 0.97).warnings
+    assert "does not look like speech" in told
+    assert "0.97" in told
+
+
+@pytest.fixture(scope="module", params=[entry.name for entry in list_models()])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return load_engine(request.param)
+
+
+def test_music_and_noise_are_warned_of(engine: Engine) -> None:
+    assert judge(engine, chord()).warnings
+    assert judge(engine, noise(160000, level=0.05)).warnings
+
+
+def test_speech_is_not(engine: Engine, shared_data: Path) -> None:
+    rows = list(csv.DictReader((shared_data / "paired.csv").open()))[::9]
+    errors = []
+    for row in rows:
+        clean, noisy = (read(shared_data / row[name])[0] for name in ("clean", "noisy"))
+        assert not judge(engine, clean).warnings, row
+        assert not judge(engine, noisy).warnings, row
+        truth = 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2))
+        errors.append(abs(judge(engine, noisy).input_snr_db - truth))
+    assert np.mean(errors) < 4
+
+
+def test_speech_in_loud_noise_is_not(engine: Engine, shared_data: Path) -> None:
+    rows = [row for row in csv.DictReader((shared_data / "speech.csv").open()) if row["corpus"] == "librispeech"][::30]
+    for row in rows[:6]:
+        clean, rate = read(shared_data / row["path"])
+        clean = resample(clean, rate, 16000)[0]
+        noisy = mix_at_snr(clean, noise(clean.shape[-1], seed=1)[0], snr_db=5.0, sample_rate=16000)
+        assert not judge(engine, 0.1 * noisy[None].astype(np.float32)).warnings, row
