@@ -110,7 +110,7 @@ def bank_room(number: int) -> ImageRoom:
     microphone = tuple(float(rng.uniform(0.15, 0.85) * length) for length in size)
     while True:
         source = tuple(float(rng.uniform(0.1, 0.9) * length) for length in size)
-        if 0.3 < math.dist(source, microphone) < 4:
+        if 0.3 < math.dist(source, microphone) < 2.5:
             break
     walls = 2 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2])
     shortest = EYRING * math.prod(size) / (1.2 * walls)  # coefficients of less than 0.55 are no room

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from audioae.spectrogram import Array
 PROBE_SAMPLES = 53  # between the samples that are looked at to tell sound from silence
 TRIES = 20  # draws of a crop before a split counts as silent
 CROP_RMS = 0.05  # that each recording in a crop is brought to
-REMEMBERED_CROPS = 16  # drawing has to hear whether a crop is silent; rendering need not read it again
 
 
 @dataclass(frozen=True)
@@ -66,13 +64,9 @@ class Pool:
     def __init__(self, shards: ShardReader, rows: list[Row], weights: list[float]) -> None:
         self.shards, self.rows = shards, rows
         self.cumulative = np.cumsum(weights)
-        self._remembered: dict[Crop, Array] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_remembered": {}}
 
     def draw(self, rng: np.random.Generator) -> int:
         """The number of a random recording."""
@@ -104,19 +98,13 @@ class Pool:
         return bool(self.shards.view(self.rows[piece.row])[piece.start : piece.start + min(piece.count, end) : PROBE_SAMPLES].any())
 
     def read(self, crop: Crop) -> Array:
-        """`[samples]` of a crop, not to be written to; each recording in it has the RMS `CROP_RMS`."""
-        if crop in self._remembered:
-            return self._remembered[crop]
+        """`[samples]` of a crop; each recording in it has the RMS `CROP_RMS`."""
         waveform = np.zeros(crop.samples, np.float32)
         for piece in crop.pieces:
             sound = self.shards.read(self.rows[piece.row], piece.start, piece.count)
             level = rms(sound)
             if level:
                 np.multiply(sound, np.float32(CROP_RMS / level), out=waveform[piece.place : piece.place + piece.count])
-        waveform.flags.writeable = False
-        if len(self._remembered) >= REMEMBERED_CROPS:
-            self._remembered.clear()
-        self._remembered[crop] = waveform
         return waveform
 
     def sources(self, crop: Crop) -> list[str]:
