@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work, failure
 from audioae.errors import AudioaeError, require
 
 RETRIES = 3  # of a task whose worker or machine is lost
+LISTEN_SECONDS = 5.0
 AHEAD = 2  # tasks handed out for each processor, so that none waits
 
 
@@ -28,6 +30,7 @@ def run_on_ray(tasks: Sequence[Task], work: Work, listener: Listener, *, address
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
     ray = require("ray", extra="ray")
+    _check_address(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None if address else False)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -52,6 +55,17 @@ def run_on_ray(tasks: Sequence[Task], work: Work, listener: Listener, *, address
                     waiting.clear()
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str | None) -> None:
+    """Raise `AudioaeError` where nobody listens: Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # "auto", or none
+    try:
+        socket.create_connection((host, int(port)), timeout=LISTEN_SECONDS).close()
+    except OSError as error:
+        raise AudioaeError(f"no Ray cluster at {address} ({error.strerror or error}); check the address") from error
 
 
 def _outcome(ray: Any, reference: Any, task: Task) -> Outcome:

@@ -1,0 +1,85 @@
+"""The same batch on a Ray cluster, here a local one: the same bytes, and a worker that is lost costs nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from half_model import write_half_model
+
+CHECKOUT = Path(__file__).parents[1]
+has_ray = importlib.util.find_spec("ray") is not None  # not imported here: the batches are processes of their own
+pytestmark = pytest.mark.skipif(not has_ray, reason="ray is not installed; pip install 'audioae[ray]'")
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "rec").mkdir()
+    for number in range(4):
+        soundfile.write(tmp_path / "rec" / f"{number}.wav", rng.normal(0, 0.1, 16000), 16000)
+    write_half_model(tmp_path / "half.onnx")
+    return tmp_path
+
+
+def batch(case: Path, out: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "audioae", "denoise", "rec", "-O", out, "-m", "half.onnx", *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.Popen(command, cwd=case, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def audio(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.wav")}
+
+
+def test_a_cluster_makes_the_same_bytes_and_tells_what_fails(case: Path) -> None:
+    assert batch(case, "here").communicate(timeout=60)[1].startswith("4 files cleaned")
+    soundfile.write(case / "rec" / "nan.wav", np.array([np.nan]), 16000, subtype="FLOAT")
+    told, said = (ended := batch(case, "there", "--ray")).communicate(timeout=240)
+    assert (ended.returncode, told) == (1, ""), said
+    assert "4 files cleaned, 1 failed" in said
+    assert "sample 0 of channel 0 is nan" in said
+    assert audio(case / "there") == audio(case / "here")
+
+
+def test_a_lost_worker_costs_nothing(case: Path) -> None:
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs /proc to find the worker")
+    soundfile.write(case / "rec" / "long.wav", np.zeros(16000 * 1200), 16000)
+    running = batch(case, "out", "--ray")
+    killed = None
+    while running.poll() is None and killed is None:
+        if killed := _who_writes(case / "out" / "long.wav.part", but=running.pid):
+            os.kill(killed, signal.SIGKILL)
+    told, said = running.communicate(timeout=240)
+    assert killed, said
+    assert (running.returncode, told) == (0, ""), said
+    assert soundfile.info(case / "out" / "long.wav").frames == 16000 * 1200
+    assert len(audio(case / "out")) == 5
+    assert not list((case / "out").glob("*.part"))
+
+
+def test_a_cluster_that_is_not_there(case: Path) -> None:
+    told, said = (ended := batch(case, "out", "--ray=127.0.0.1:1")).communicate(timeout=240)
+    assert (ended.returncode, told) == (1, "")
+    assert said.splitlines()[-1].startswith("Error: no Ray cluster at 127.0.0.1:1")
+
+
+def _who_writes(path: Path, *, but: int) -> int | None:
+    """The process that has a file open; `but` has it while it is planned."""
+    if not path.exists():
+        return None
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(process.name) != but and any(os.readlink(handle) == str(path) for handle in (process / "fd").iterdir()):
+                return int(process.name)
+        except OSError:
+            continue
+    return None
