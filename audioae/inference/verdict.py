@@ -19,7 +19,7 @@ ACTIVE_DB = 30.0  # frames that the model leaves this close to the loudest hold 
 LEVELS_DB = (-180, 180)  # of frames, in the histogram
 QUIET_DB = 40.0  # a segment this far below the loudest one is a pause and judges nothing
 SHORTEST_SECONDS = 0.5  # of sound, that a likeness can be told from
-SURE = 0.5  # out of domain beyond this: a warning
+SURE = 0.7  # out of domain beyond this: a warning; speech at 0 dB SNR and above stays below it, see `likeness`
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Verdict:
     """How a recording fared, by the model's own gains; estimates, for there is no reference.
 
     Args:
-        input_snr_db: power that the model kept over power that it took, over the frames with speech and all others; None without sound.
+        input_snr_db: power that the model kept over power that it took; reads 1 to 3 dB low, the less the better the model; None without
+            sound.
         mean_attenuation_db: level in over level out; max_attenuation_db: the most that any frame lost.
         speech_kept: share, 0..1, of the power of the frames with speech that is left; None without sound.
         out_of_domain: 0 for speech, noisy or not, to 1 for what is none; None for less than half a second of sound.
