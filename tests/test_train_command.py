@@ -20,9 +20,12 @@ from click.testing import CliRunner, Result
 torch = pytest.importorskip("torch")
 pytest.importorskip("pydantic")
 
+from tiny import write_tiny  # noqa: E402
+
 from audioae.checkpoint import load_denoiser, read_tensors  # noqa: E402
 from audioae.cli import main  # noqa: E402
 from audioae.cli.train import duration  # noqa: E402
+from audioae.manifest import read_manifest  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -151,7 +154,7 @@ def test_what_is_missing_is_named(recipe: Path, prepared: Path, tmp_path: Path, 
     no_data = train(recipe, tmp_path / "gone", out)
     assert no_data.exit_code == 1 and "make it with: audioae prepare" in no_data.stderr and no_data.stderr.count("\n") == 1
     no_recipe = train(tmp_path / "gone.toml", prepared, out)
-    assert no_recipe.exit_code == 2 and "cannot read the recipe" in no_recipe.stderr
+    assert no_recipe.exit_code == 2 and "no recipe" in no_recipe.stderr and "quick-16k" in no_recipe.stderr
     assert train(recipe, prepared, recipe).exit_code == 1  # the run folder is a file
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "resume.safetensors").write_bytes(b"nothing")
@@ -213,6 +216,61 @@ def test_torchrun_trains_in_two_processes_of_which_one_talks(recipe: Path, prepa
     assert stderr.count("parameters") == 1 and stderr.count("(best)") >= 1 and "has taken all" not in stderr
     assert [json.loads(line)["step"] for line in stdout.splitlines()] == [4, 8]
     assert load_denoiser(tmp_path / "run").info.name == "tiny"
+
+
+def voices(tmp_path: Path) -> Path:
+    """Recordings of five voices and, in `hum`, of one noise."""
+    write_tiny(tmp_path)
+    (tmp_path / "hum").mkdir()
+    (tmp_path / "noises" / "kind0" / "noise.wav").rename(tmp_path / "hum" / "mine.wav")
+    return tmp_path
+
+
+def test_own_recordings_are_prepared_and_trained_on(recipe: Path, tmp_path: Path) -> None:
+    sounds, out = voices(tmp_path / "sounds"), tmp_path / "run"
+    arguments = ["train", recipe, "--clean", sounds / "voices", "--noise", sounds / "noises", "--rir", sounds / "rooms", "--out", out]
+    done = audioae(*arguments, "--tensorboard")
+    assert done.exit_code == 0, done.stderr
+    assert load_denoiser(out).info.name == "tiny" and list((out / "tensorboard").iterdir())
+    more = audioae(*arguments, "--set", "training.steps=10")
+    assert more.exit_code == 0 and "steps 8 to 10" in more.stderr
+    # A model of theirs, and noise of another place; its speech is where it was.
+    done = audioae("train", "--noise", sounds / "hum", "--from", out, "--out", tmp_path / "tuned", "--set", "training.steps=2")
+    assert done.exit_code == 0, done.stderr
+    count = len(load_denoiser(out).state_dict())
+    assert f"loaded {count} of {count} tensors from {out / 'best.safetensors'}" in done.stderr
+    about = read_tensors(tmp_path / "tuned" / "best.safetensors")[1]
+    assert about["from"] == str(out) and about["recipe"]["training"]["learning_rate"] == pytest.approx(2e-3 / 5)
+    rows = {role: read_manifest(tmp_path / "tuned" / "data" / f"{role}.jsonl") for role in ("speech", "noise", "rir")}
+    assert len({row.source for row in rows["speech"]}) == 5 and [row.split for row in rows["noise"]] == ["train", "valid"]
+    assert rows["noise"][1].offset == rows["noise"][0].samples
+
+
+def test_fine_tuning_begins_with_all_weights_or_none(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+    train(recipe, prepared, tmp_path / "run")
+    still = ["--set", "training.steps=1", "--set", "training.learning_rate=0", "--set", "training.ema=0"]
+    tuned = train(recipe, prepared, tmp_path / "tuned", "--from", tmp_path / "run" / "last.safetensors", *still)
+    assert tuned.exit_code == 0 and "last.safetensors" in tuned.stderr
+    weights, others = (read_tensors(tmp_path / run / "last.safetensors")[0] for run in ("run", "tuned"))
+    assert all(torch.equal(value, others[name]) for name, value in weights.items() if "running" not in name and "batches" not in name)
+    other = train(recipe, prepared, tmp_path / "other", "--from", tmp_path / "run", "--set", "network.channels=[6, 8]")
+    assert other.exit_code == 1 and re.search(r"fits \d+ of \d+ tensors", other.stderr) and not (tmp_path / "other").exists()
+
+
+def test_what_a_training_lacks_is_named(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+    sounds, out = voices(tmp_path / "sounds"), tmp_path / "run"
+    nothing = audioae("train", recipe, "--out", out)
+    assert nothing.exit_code == 2 and "no speech and no noise to train on; give --clean DIR and --noise DIR, or --data" in nothing.stderr
+    no_speech = audioae("train", recipe, "--noise", sounds / "hum", "--out", out)
+    assert no_speech.exit_code == 2 and "no speech to train on; give --clean DIR, or --data DATA" in no_speech.stderr
+    no_model = train(recipe, prepared, out, "--from", "speech-61k")
+    assert no_model.exit_code == 3 and "no model 'speech-61k'" in no_model.stderr
+    no_recipe = train("quick-61k", prepared, out)  # type: ignore[arg-type]
+    assert no_recipe.exit_code == 2 and "did you mean 'quick-16k'" in no_recipe.stderr
+    other_rate = audioae("train", "--noise", sounds / "hum", "--data", prepared, "--out", out)
+    assert other_rate.exit_code == 1 and "holds audio of 8000 Hz, the recipe is for 16000 Hz" in other_rate.stderr
+    no_gpu = train(recipe, prepared, tmp_path / "gpu", "--device", "cuda")
+    assert torch.cuda.is_available() or (no_gpu.exit_code == 2 and "torch finds no GPU" in no_gpu.stderr)
 
 
 @pytest.mark.parametrize(

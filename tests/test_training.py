@@ -7,11 +7,7 @@ import dataclasses
 import json
 import math
 import os
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import BINS, RATE, STFT  # noqa: E402
+from tiny import RATE, STFT  # noqa: E402
+from tiny_training import (  # noqa: E402
+    CONV1D,
+    DATA,
+    SAMPLED,
+    SHORT,
+    assert_same_run,
+    build,
+    history,
+    reports,
+    same_tensors,
+    stop_after,
+    train,
+)  # fmt: skip
 from torch import Tensor, nn  # noqa: E402
 
 from audioae.augment import AugmentSettings  # noqa: E402
@@ -29,72 +38,11 @@ from audioae.checkpoint import load_denoiser, read_tensors  # noqa: E402
 from audioae.dataset import DataSettings, Mixer  # noqa: E402
 from audioae.errors import CheckpointError, DataError, DependencyError, SettingsError  # noqa: E402
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa: E402
-from audioae.models.conv1d import Conv1dSettings  # noqa: E402
-from audioae.models.conv2d import Conv2dSettings  # noqa: E402
-from audioae.models.dense import DenseSettings  # noqa: E402
 from audioae.spectrogram import StftSettings  # noqa: E402
-from audioae.training import Batches, Progress, Report, Start, Team, Trainer, TrainSettings, fit, forget_after, learning_rate_at  # noqa: E402
+from audioae.training import Batches, Progress, Start, Team, Trainer, TrainSettings, fit, forget_after, learning_rate_at  # noqa: E402
 from audioae.validation import Validation, ValidationSettings  # noqa: E402
 
 torch.set_num_threads(1)
-
-CONV1D = Conv1dSettings(num_bins=BINS, channels=(24, 16), kernel=3)
-SAMPLED = Conv2dSettings(
-    num_bins=BINS, channels=(4, 6), time_strides=(1, 2), skip=True, bottleneck="gaussian", num_features=3, gain="complex"
-)
-DATA = DataSettings(segment_seconds=0.25)
-SHORT = TrainSettings(
-    steps=18,
-    batch_size=2,
-    learning_rate=3e-3,
-    warmup_steps=3,
-    decay_steps=10,
-    ema=0.9,
-    report_steps=6,
-    best="si_sdr",
-    validation=ValidationSettings(pairs=2, seconds=0.5),
-)
-Row = Start | Progress | Report
-
-
-def build(network: NetworkSettings = CONV1D, seed: int = 0) -> Denoiser:
-    torch.manual_seed(seed)
-    return Denoiser(build_autoencoder(network), STFT, name="small")
-
-
-def train(folder: Path, out: Path, settings: TrainSettings = SHORT, network: NetworkSettings = SAMPLED, **more: Any) -> list[Row]:
-    return list(fit(build(network), settings, DATA, folder=folder, out=out, **more))
-
-
-def reports(rows: list[Row]) -> list[Report]:
-    return [row for row in rows if isinstance(row, Report)]
-
-
-def stop_after(steps: int) -> Callable[[], bool]:
-    """A `stop` that says so after that many steps."""
-    asked = iter(range(1, steps))
-    return lambda: next(asked, None) is None
-
-
-def history(out: Path) -> list[dict[str, Any]]:
-    """The lines of history, without the time that they took."""
-    lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
-
-
-def same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def assert_same_run(out: Path, expected: Path) -> None:
-    """Weights, averages, optimizer and counters of two runs are the same bit for bit, and so is what they told."""
-    for name in ("resume", "last", "best"):
-        (tensors, about), (others, their) = (read_tensors(run / f"{name}.safetensors") for run in (out, expected))
-        assert same_tensors(tensors, others), name
-        if name == "resume":
-            assert {**about, "seconds": 0} == {**their, "seconds": 0}
-    assert history(out) == history(expected)
-
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -198,41 +146,6 @@ def test_a_finished_run_can_be_asked_for_more(prepared: Path, tmp_path: Path) ->
     train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=6))
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=12))
     assert [row.step for row in reports(rows)] == [12] and [line["step"] for line in history(tmp_path / "run")] == [6, 12]
-
-
-RUN = """
-import sys, time, torch
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-torch.set_num_threads(1)
-from test_training import train
-train(Path(sys.argv[1]), Path(sys.argv[2]), stop=lambda: time.sleep(0.1))  # slow enough to be caught in the middle
-"""
-
-
-def python(code: str, *arguments: object, **more: Any) -> subprocess.Popen[str]:
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-c", code.format(tests=str(Path(__file__).parent)), *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
-
-
-def test_a_run_that_was_killed_ends_like_an_undisturbed_one(prepared: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """SIGKILL as soon as there is a line of history: in the middle of a step, or of writing a checkpoint."""
-    out = tmp_path / "run"
-    process = python(RUN, prepared, out)
-    try:
-        while process.poll() is None and not (out / "history.jsonl").exists():
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, process.communicate()[1]
-    finally:
-        process.kill()
-        process.communicate()
-    step = read_tensors(out / "resume.safetensors")[1]["step"] if (out / "resume.safetensors").exists() else 0
-    assert step < 18
-    train(prepared, out)
-    assert_same_run(out, undisturbed)
 
 
 def test_history_forgets_steps_that_are_taken_again(tmp_path: Path) -> None:
@@ -450,63 +363,8 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) ->
         TrainSettings(**wrong)
 
 
-TOGETHER = """
-import sys, os, torch
-from pathlib import Path
-from torch.distributed import barrier, destroy_process_group, init_process_group
-sys.path.insert(0, {tests!r})
-torch.set_num_threads(1)
-from test_training import COMMON, DENSE, SAMPLED, TOGETHER_STEPS, build, fit, DATA, stop_after, read_tensors
-folder, out, rank = Path(sys.argv[1]), Path(sys.argv[2]), os.environ["RANK"]
-def run(name, network, **more):
-    denoiser = build(network)
-    rows = list(fit(denoiser, COMMON, DATA, folder=folder, out=out / name, **more))
-    torch.save((denoiser.state_dict(), len(rows)), out / f"{{name}}-{{rank}}.pt")
-    barrier()
-init_process_group("gloo")
-run("dense", DENSE)
-run("whole", SAMPLED)
-run("parts", SAMPLED, stop=stop_after(3) if rank == "1" else lambda: False)  # one process is told, all stop
-torch.save(read_tensors(out / "parts" / "resume.safetensors")[1]["step"], out / f"stopped-{{rank}}.pt")
-run("parts", SAMPLED)
-destroy_process_group()
-"""
-DENSE = DenseSettings(num_bins=BINS, patch=4, widths=(16,), activation="identity")
-TOGETHER_STEPS = 8
-COMMON = dataclasses.replace(SHORT, steps=TOGETHER_STEPS, report_steps=4, batch_size=4, learning_rate=1e-3)
-
-
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-def test_two_processes_agree(prepared: Path, tmp_path: Path) -> None:
-    """Weights are the same in both; without BatchNorm, whose statistics are each process's own, they are those of one process alone."""
-    script = tmp_path / "script.py"
-    script.write_text(TOGETHER.format(tests=str(Path(__file__).parent)))
-    options = ["--standalone", "--nproc-per-node=2", str(script)]
-    process = python(f"import sys; from torch.distributed.run import main; sys.argv[1:1] = {options}; main()", prepared, tmp_path)
-    try:
-        _, errors = process.communicate(timeout=200)
-    finally:
-        process.terminate()  # should the two wait for each other, it ends them
-        process.communicate()
-    assert process.returncode == 0, errors
-    for name in ("dense", "whole", "parts"):
-        (weights, rows), (others, none) = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in (0, 1))
-        assert rows > 0 and none == 0
-        assert all(torch.equal(value, others[key]) for key, value in weights.items() if "running" not in key)
-    assert torch.load(tmp_path / "stopped-0.pt") == 3
-    assert_same_run(tmp_path / "parts", tmp_path / "whole")
-    alone = tmp_path / "alone"
-    train(prepared, alone, COMMON, DENSE)
-    (together, _), (expected, _) = (read_tensors(run / "last.safetensors") for run in (tmp_path / "dense", alone))
-    moved = max(
-        float((value - start).abs().max()) for value, start in zip(expected.values(), build(DENSE).state_dict().values(), strict=True)
-    )
-    for name, value in expected.items():
-        torch.testing.assert_close(together[name], value, atol=0.02 * moved, rtol=0)
-
-
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(SettingsError, match="batch_size 2 does not divide among 3 processes"):
         Batches(SHORT, 0, Team(0, 3))
-    shares = [list(Batches(COMMON, 6, Team(rank, 2))) for rank in (0, 1)]
+    shares = [list(Batches(dataclasses.replace(SHORT, batch_size=4, steps=8), 6, Team(rank, 2))) for rank in (0, 1)]
     assert shares == [[[24, 25], [28, 29]], [[26, 27], [30, 31]]]

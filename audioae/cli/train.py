@@ -1,4 +1,4 @@
-"""`audioae train`: a recipe and prepared data become a run folder."""
+"""`audioae train`: a recipe and recordings, prepared or not, become a run folder."""
 
 from __future__ import annotations
 
@@ -10,28 +10,64 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from audioae.cli.progress import progress_option, show_progress
+from audioae.cli.progress import Advance, progress_option, show_progress
 
 if TYPE_CHECKING:
-    from audioae.training import Report, Start
+    from audioae.material import Material
+    from audioae.models import Denoiser
+    from audioae.prepare import Progress as Prepared
+    from audioae.recipe import Recipe
+    from audioae.training import Report, Row, Start
 
 
 @click.command("train")
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--data", required=True, type=click.Path(path_type=Path), metavar="DATA", help="Folder that audioae prepare wrote.")
+@click.argument("recipe", required=False)
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run folder: checkpoints and history.jsonl.")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DATA", help="Folder that audioae prepare wrote.")
+@click.option("--clean", multiple=True, metavar="DIR", help="Your recordings of clean speech; prepared into RUN/data.  [default: none]")
+@click.option("--noise", multiple=True, metavar="DIR", help="Your recordings of noise, likewise.  [default: none]")
+@click.option("--rir", multiple=True, metavar="DIR", help="Your room impulse responses, likewise.  [default: none]")
+@click.option(
+    "--from",
+    "model",
+    metavar="MODEL",
+    help="Begin with the weights of a shipped model, a run folder or a checkpoint; without RECIPE also with its recipe, shortened.",
+)
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a recipe key, such as training.steps=1000.  [default: none]"
 )
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train.")
+@click.option("--tensorboard", is_flag=True, help="Write curves, sounds and spectrograms to RUN/tensorboard.")
 @click.option("--json", "as_json", is_flag=True, help="Print every report as a JSON object on stdout.")
 @progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-def command(recipe: Path, data: Path, out: Path, overrides: tuple[str, ...], as_json: bool, progress: str, quiet: bool) -> None:
+def command(
+    recipe: str | None,
+    out: Path,
+    data: Path | None,
+    clean: tuple[str, ...],
+    noise: tuple[str, ...],
+    rir: tuple[str, ...],
+    model: str | None,
+    overrides: tuple[str, ...],
+    device: str,
+    tensorboard: bool,
+    as_json: bool,
+    progress: str,
+    quiet: bool,
+) -> None:
     """Train a denoiser from a recipe.
+
+    RECIPE is a .toml file or the name of a recipe that comes with audioae; without one it is quick-16k. The sounds are those of DATA, of
+    your own folders, or of both, such as your own noise with the speech of DATA:
+
+    \b
+    audioae train --clean SPEECH --noise NOISE --out RUN
+    audioae train --noise NOISE --data DATA --from MODEL --out RUN
 
     A run that was interrupted goes on where it was: give the same command again. Ctrl-C ends a run after the step that it is in.
     Several processes: torchrun --nproc-per-node=2 -m audioae train ...
@@ -39,35 +75,120 @@ def command(recipe: Path, data: Path, out: Path, overrides: tuple[str, ...], as_
     from audioae.errors import require
 
     require("torch", extra="train")
-    from audioae.recipe import read_recipe
-    from audioae.training import Progress, Start, fit
+    from audioae.material import Material
+    from audioae.training import check_metrics, process_group
 
-    plan = read_recipe(recipe, overrides)
-    first_process = os.environ.get("RANK", "0") == "0"
-    quiet = quiet or not first_process
-    mode = "none" if quiet and (progress == "auto" or not first_process) else progress
-    with (
-        listen_for_interrupt() as interrupted,
-        show_progress(mode, plan.name, total=plan.training.steps, unit="steps") as advance,
-    ):
-        about = {"recipe": plan.to_dict()}
-        rows = fit(plan.build(), plan.training, plan.data, folder=data, out=out, about=about, stop=lambda: bool(interrupted))
-        shown = 0
-        for row in rows:
-            if isinstance(row, Start):
-                say(describe_start(plan.name, row), quiet)
-            elif isinstance(row, Progress):
-                notes = {"loss": f"{row.loss:.3f}", "audio": f"{row.audio_seconds_per_second:.0f} s/s"}
-                advance(row.step - shown, **notes)
-                shown = row.step
-            else:
-                say(describe_report(row), quiet)
-                if as_json:
-                    click.echo(json.dumps(dataclasses.asdict(row)))
-        if interrupted:
-            raise KeyboardInterrupt
-        if not shown:
+    plan, weights = choose_plan(recipe, model, overrides)
+    check_metrics(plan.training)
+    material = Material(clean, noise, rir, data or (stored_data(weights) if weights else None))
+    with process_group() as team:
+        quiet = quiet or not team.leads
+        mode = "none" if quiet and (progress == "auto" or not team.leads) else progress
+        folder = team.from_first(lambda: gather_material(material, out / "data", plan, mode))
+        denoiser = plan.build()
+        if weights and not (out / "resume.safetensors").exists():
+            say(load_from(weights, denoiser), quiet)
+        about = {"recipe": plan.to_dict(), "data": str(folder)} | ({"from": model} if model else {})
+        with listen_for_interrupt() as interrupted, show_progress(mode, plan.name, total=plan.training.steps, unit="steps") as advance:
+            rows = fit_rows(plan, denoiser, folder, out, about, interrupted, device, tensorboard and team.leads)
+            told = show_rows(rows, plan, advance, quiet, as_json)
+            if interrupted:
+                raise KeyboardInterrupt
+        if not told and team.leads:
             say(f"{plan.name}: {out} has taken all {plan.training.steps:,} steps; ask for more with --set training.steps=N", quiet)
+
+
+def choose_plan(recipe: str | None, model: str | None, overrides: tuple[str, ...]) -> tuple[Recipe, Path | None]:
+    """The recipe to follow, and the checkpoint to begin with."""
+    from audioae.checkpoint import trained_file
+    from audioae.recipe import DEFAULT_RECIPE, find_recipe, read_recipe, stored_recipe
+
+    weights = trained_file(model) if model else None
+    if weights and not recipe:
+        return stored_recipe(weights, overrides, tune=True), weights
+    return read_recipe(find_recipe(recipe or DEFAULT_RECIPE), overrides), weights
+
+
+def stored_data(weights: Path) -> Path | None:
+    """The prepared data that a checkpoint was trained on, where they still are."""
+    from audioae.checkpoint import read_about
+
+    data = read_about(weights).get("data")
+    return Path(data) if data and (Path(data) / "data.json").exists() else None
+
+
+def gather_material(material: Material, folder: Path, plan: Recipe, mode: str) -> Path:
+    """Prepare the user's own recordings, if there are any."""
+    from audioae.material import gather
+
+    done = 0
+    with show_progress(mode if material.own else "none", "preparing", total=None, unit="files") as advance:
+
+        def report(progress: Prepared) -> None:
+            nonlocal done
+            done = 0 if progress.done < done else done
+            advance(progress.done - done, role=progress.role, of=progress.total)
+            done = progress.done
+
+        return gather(material, folder, sample_rate=plan.stft.sample_rate, jobs=os.cpu_count() or 1, progress=report)
+
+
+def load_from(weights: Path, denoiser: Denoiser) -> str:
+    """Load all weights or none; says how many there were."""
+    from audioae.checkpoint import load_weights, read_tensors
+
+    count = load_weights(denoiser, read_tensors(weights)[0], weights)
+    return f"loaded {count} of {count} tensors from {weights}"
+
+
+def fit_rows(
+    plan: Recipe,
+    denoiser: Denoiser,
+    folder: Path,
+    out: Path,
+    about: dict[str, Any],
+    interrupted: list[int],
+    device: str,
+    tensorboard: bool,
+) -> Iterator[Row]:
+    """The rows of the training, tracked on their way."""
+    from audioae.training import fit
+
+    rows = fit(denoiser, plan.training, plan.data, folder=folder, out=out, about=about, stop=lambda: bool(interrupted), device=device)
+    if not tensorboard:
+        yield from rows
+        return
+    from audioae.tracking import Tracker
+
+    tracker = Tracker(out, folder, plan.data, plan.training, plan.stft)
+    try:
+        for row in rows:
+            tracker.write(row)
+            yield row
+    finally:
+        tracker.close()
+
+
+def show_rows(rows: Iterator[Row], plan: Recipe, advance: Advance, quiet: bool, as_json: bool) -> bool:
+    """Say what the rows tell; returns whether there were any."""
+    from audioae.training import Progress, Start
+
+    shown, told = 0, False
+    for row in rows:
+        told = True
+        if isinstance(row, Start):
+            say(describe_start(plan.name, row), quiet)
+        elif isinstance(row, Progress):
+            notes = {"loss": f"{row.loss:.3f}", "audio": f"{row.audio_seconds_per_second:.0f} s/s"}
+            advance(row.step - shown, **notes)
+            shown = row.step
+        else:
+            say(describe_report(row), quiet)
+            if 0 < plan.training.patience <= row.reports_since_best and row.step < plan.training.steps and not row.averaged:
+                say(f"{row.reports_since_best} reports without a better one: ended at step {row.step:,}", quiet)
+            if as_json:
+                click.echo(json.dumps(dataclasses.asdict(row)))
+    return told
 
 
 @contextmanager
@@ -113,7 +234,7 @@ def duration(seconds: float) -> str:
 
 def describe_report(row: Report) -> str:
     """A validation in a line."""
-    scores = [f"loss {row.loss:.4f}"]
+    scores = [f"mean of {row.averaged} checkpoints" if row.averaged else f"loss {row.loss:.4f}"]
     scores += [f"valid {row.valid_loss:.4f}"] if row.valid_loss is not None else []
     scores += [f"SI-SDR {row.valid_si_sdr:.2f} dB"] if row.valid_si_sdr is not None else []
     scores += [f"PESQ {row.valid_pesq:.3f}"] if row.valid_pesq is not None else []

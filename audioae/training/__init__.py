@@ -2,7 +2,7 @@
 
 from audioae.training.averaging import mean_weights
 from audioae.training.batches import Batches
-from audioae.training.loop import fit
+from audioae.training.loop import check_metrics, fit
 from audioae.training.rows import Progress, Report, Row, Start
 from audioae.training.settings import Precision, TrainSettings, learning_rate_at
 from audioae.training.state import HISTORY, RESUME, forget_after, load, save
@@ -11,5 +11,5 @@ from audioae.training.trainer import DEVICES, Trainer, find_device
 
 __all__ = [
     "DEVICES", "HISTORY", "RESUME", "Batches", "Precision", "Progress", "Report", "Row", "Start", "Team", "TrainSettings", "Trainer",
-    "find_device", "fit", "forget_after", "learning_rate_at", "load", "mean_weights", "process_group", "save",
+    "check_metrics", "find_device", "fit", "forget_after", "learning_rate_at", "load", "mean_weights", "process_group", "save",
 ]  # fmt: skip
