@@ -198,7 +198,7 @@ def test_an_interrupted_run_can_go_on(recipe: Path, prepared: Path, tmp_path: Pa
         truth = process.stderr.readline()
         assert "steps 0 to 1,000,000" in truth, truth + process.stderr.read()
         os.killpg(process.pid, number)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=200)
     assert process.returncode == 130 and told == "Error: interrupted\n"
     assert [path.name for path in out.iterdir()] == ["resume.safetensors"]
     step = read_tensors(out / "resume.safetensors")[1]["step"]
