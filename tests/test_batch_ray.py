@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +44,9 @@ def audio(folder: Path) -> dict[str, bytes]:
 def test_a_cluster_makes_the_same_bytes_and_tells_what_fails(case: Path) -> None:
     assert batch(case, "here").communicate(timeout=60)[1].startswith("4 files cleaned")
     soundfile.write(case / "rec" / "nan.wav", np.array([np.nan]), 16000, subtype="FLOAT")
-    told, said = (ended := batch(case, "there", "--ray")).communicate(timeout=240)
-    assert (ended.returncode, told) == (1, ""), said
+    told, said = (ended := batch(case, "there", "--ray", "--json")).communicate(timeout=240)
+    assert ended.returncode == 1, said
+    assert sorted(json.loads(line)["status"] for line in told.splitlines()) == ["done"] * 4 + ["failed"], said
     assert "4 files cleaned, 1 failed" in said
     assert "sample 0 of channel 0 is nan" in said
     assert audio(case / "there") == audio(case / "here")
@@ -56,6 +59,7 @@ def test_a_lost_worker_costs_nothing(case: Path) -> None:
     running = batch(case, "out", "--ray")
     killed = None
     while running.poll() is None and killed is None:
+        time.sleep(0.02)
         if killed := _who_writes(case / "out" / "long.wav.part", but=running.pid):
             os.kill(killed, signal.SIGKILL)
     told, said = running.communicate(timeout=240)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from audioae.audio import AudioInfo
 from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work, failure
 from audioae.errors import AudioaeError, require
 
@@ -22,6 +25,7 @@ AHEAD = 2  # tasks handed out for each processor, so that none waits
 def run_on_ray(tasks: Sequence[Task], work: Work, listener: Listener, *, address: str | None = None, fail_fast: bool = False) -> None:
     """Do the tasks on the cluster at `address`; None is that of RAY_ADDRESS, or one that is started here and ends with the run.
 
+    Ray tells of lost workers on stdout; as long as this runs, `sys.stdout` is stderr. A listener that prints keeps the stream it wants.
     Inputs, outputs and the model have to have the same paths on all machines of the cluster.
 
     Raises:
@@ -31,11 +35,17 @@ def run_on_ray(tasks: Sequence[Task], work: Work, listener: Listener, *, address
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
     ray = require("ray", extra="ray")
     _check_address(address)
+    with redirect_stdout(sys.stderr):
+        _run(ray, tasks, work, listener, address, fail_fast)
+
+
+def _run(ray: Any, tasks: Sequence[Task], work: Work, listener: Listener, address: str | None, fail_fast: bool) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None if address else False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise AudioaeError(f"no Ray cluster at {address or 'RAY_ADDRESS'} ({' '.join(str(error).split())}); check the address") from error
     try:
+        work = replace(work, model=work.model.absolute())
         remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_clean)
         room = AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
         waiting = deque(tasks)
@@ -44,8 +54,7 @@ def run_on_ray(tasks: Sequence[Task], work: Work, listener: Listener, *, address
             while waiting and len(at_work) < room:
                 task = waiting.popleft()
                 listener.started(task)
-                # A worker may be lost after it has given its output the final name: the second attempt writes over it.
-                at_work[remote.remote(work, replace(task, overwrite=True))] = task
+                at_work[remote.remote(work, _anywhere(task))] = task
             ended, _ = ray.wait(list(at_work))
             for reference in ended:
                 task = at_work.pop(reference)
@@ -74,7 +83,24 @@ def _outcome(ray: Any, reference: Any, task: Task) -> Outcome:
     except Exception as error:  # Ray's own errors: the worker died more often than `RETRIES`, the object is lost
         reason = " ".join(str(error).split())[:200]
         return failure(task.plan.src, task.plan.dst, AudioaeError(f"{task.plan.src} was lost by the cluster ({reason})"))
-    return outcome
+    return replace(outcome, src=task.plan.src, dst=task.plan.dst)
+
+
+def _anywhere(task: Task) -> Task:
+    """The task with paths that do not depend on the folder that a process is in.
+
+    A worker may be lost after it has given its output the final name, so the second attempt may write over it.
+    """
+    plan = task.plan
+    paths = {name: path and path.absolute() for name, path in (("src", plan.src), ("dst", plan.dst), ("residual", plan.residual))}
+    forms = {"source": _absolute(plan.source), "output": _absolute(plan.output)}
+    if plan.residual_output is not None:
+        forms["residual_output"] = _absolute(plan.residual_output)
+    return replace(task, overwrite=True, plan=replace(plan, **paths, **forms))  # type: ignore[arg-type]
+
+
+def _absolute(form: AudioInfo) -> AudioInfo:
+    return replace(form, source=form.source and form.source.absolute())
 
 
 def _clean(work: Work, task: Task) -> Outcome:

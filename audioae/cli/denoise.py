@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -321,10 +321,11 @@ def warnings(result: FileResult) -> list[str]:
     return [f"Warning: {result.dst}: {warning}" for warning in result.warnings]
 
 
-def print_json(values: dict[str, Any]) -> None:
-    """One object, one line, at once."""
-    click.echo(json.dumps(values, default=str))
-    sys.stdout.flush()
+def print_json(values: dict[str, Any], out: IO[str] | None = None) -> None:
+    """One object, one line, at once; to `out`, or stdout."""
+    out = out or sys.stdout
+    click.echo(json.dumps(values, default=str), file=out)
+    out.flush()
 
 
 def say(options: Options, line: str) -> None:

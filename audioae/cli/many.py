@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,7 @@ class _Teller:
     def __init__(self, progress: FilesProgress, options: Options, *, debug: bool) -> None:
         self.progress, self.options, self.debug = progress, options, debug
         self.failed: list[Path] = []
+        self.out = sys.stdout  # Ray takes its name for itself
         self.cleaned = 0
 
     def begin(self, plan: BatchPlan, engine: Engine, skipped: int) -> None:
@@ -127,7 +129,7 @@ class _Teller:
             if self.options.verbose:
                 self.say(f"{job.dst}: {reason}")
             if self.options.as_json:
-                print_json({"status": "skipped", "src": str(job.src), "dst": str(job.dst), "reason": reason})
+                print_json({"status": "skipped", "src": str(job.src), "dst": str(job.dst), "reason": reason}, self.out)
         for outcome in plan.refused:
             self._failed(outcome)
 
@@ -147,7 +149,7 @@ class _Teller:
         for line in lines + warnings(outcome.result):
             self.say(line)
         if self.options.as_json:
-            print_json(outcome.to_dict())
+            print_json(outcome.to_dict(), self.out)
 
     def _failed(self, outcome: Outcome) -> None:
         self.failed.append(outcome.src)
@@ -155,7 +157,7 @@ class _Teller:
             click.echo(outcome.trace, err=True)
         self.progress.ended(str(outcome.src), outcome.error)
         if self.options.as_json:
-            print_json(outcome.to_dict())
+            print_json(outcome.to_dict(), self.out)
 
     def conclude(self, plan: BatchPlan) -> None:
         """The numbers."""
