@@ -53,6 +53,8 @@ class NetworkSettings:
             raise SettingsError(f"num_features is {self.num_features}; expected 1 (magnitude) or 3 (magnitude, real, imaginary)")
         if self.gain not in ("real", "complex"):
             raise SettingsError(f"gain is {self.gain!r}; expected 'real' or 'complex'")
+        if not 0 < self.compression <= 1:
+            raise SettingsError(f"compression is {self.compression}; expected a power above 0, at most 1")
 
     @property
     def num_outputs(self) -> int:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from audioae.errors import SettingsError
 from audioae.models.base import NetworkSettings, State
 from audioae.models.convolutional import ConvolutionalAutoencoder
 from audioae.models.layers import ConvLayer, TimeConv
@@ -27,6 +28,13 @@ class Conv1dSettings(NetworkSettings):
     kernel: int = 5
     causal: bool = False
     skip: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.channels:
+            raise SettingsError("channels is empty; expected one for each encoder layer")
+        if self.kernel % 2 == 0:
+            raise SettingsError(f"kernel is {self.kernel}; expected an odd number of frames")
 
 
 class Conv1dAutoencoder(ConvolutionalAutoencoder):

@@ -35,6 +35,12 @@ class Conv2dSettings(NetworkSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.channels:
+            raise SettingsError("channels is empty; expected one for each encoder layer")
+        if self.kernel[0] % 2 == 0 or (self.kernel[1] % 2 == 0 and not self.causal):
+            raise SettingsError(f"kernel is {self.kernel}; expected odd numbers of bins and, unless causal, of frames")
+        if set(self.time_strides) - {1, 2}:
+            raise SettingsError(f"time_strides are {self.time_strides}; expected 1 or 2 each")
         if len(self.time_strides) != len(self.channels):
             raise SettingsError(f"time_strides {self.time_strides} and channels {self.channels} differ in length")
         if self.causal and max(self.time_strides) > 1:

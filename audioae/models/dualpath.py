@@ -162,13 +162,12 @@ class DualpathAutoencoder(Autoencoder):
         pasts = Pasts(state)
         outer = pasts.run(self.outer_encoder, self.bands.merge(features))
         inner = pasts.run(self.inner_encoder, outer)
-        return inner, [outer, inner], pasts.state
+        return inner, [outer], pasts.state
 
     def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
         pasts, x = Pasts(state), latent
         for frequency, time in zip(self.frequency_mixers, self.time_mixers, strict=True):
             x = pasts.run(time, frequency(x))
-        outer, inner = skips or (0, 0)
-        x = pasts.run(self.inner_decoder, x + inner)
-        x = pasts.run(self.head, x + outer)
+        x = pasts.run(self.inner_decoder, x + latent)
+        x = pasts.run(self.head, x + skips[0] if skips else x)
         return self.bands.spread(x.float()), pasts.state

@@ -1,7 +1,7 @@
 """Convolutions over frames with an explicit past, in one and two dimensions, forward and transposed.
 
 A layer is `(x, past) -> (y, next past)`. A causal one reads `num_past` frames before its input from `past` (None is silence) and hands on
-the last ones of its own input: one definition for whole files and for live blocks. One that is not causal pads both sides; its past is None.
+the last ones of its own input: one definition for whole files and for live blocks. Others pad both sides; their past is None.
 """
 
 from __future__ import annotations
