@@ -13,11 +13,12 @@ from typing import Any, Literal, get_args
 
 from audioae.audio import AudioInfo, check_output, info
 from audioae.engine import Engine
-from audioae.errors import OutputError, SettingsError, nearest
+from audioae.errors import AudioFileError, OutputError, SettingsError, nearest
 from audioae.inference.arrays import ready_engine
 from audioae.inference.passes import Passes
 from audioae.inference.settings import DenoiseSettings
 from audioae.inference.span import Span
+from audioae.inference.stream import HIGHEST_RATE, LOWEST_RATE
 from audioae.inference.verdict import Verdict
 
 AnyPath = str | os.PathLike[str]
@@ -123,7 +124,7 @@ def denoise_file(
         progress: called with the seconds of audio that are done, after every block.
 
     Raises:
-        AudioFileError: `src` cannot be read as audio, or holds NaN or infinite samples.
+        AudioFileError: `src` cannot be read as audio, tells an impossible sample rate, or holds NaN or infinite samples.
         OutputError: an output cannot or must not be written.
         SettingsError: an impossible stretch, clip mode or loudness.
         ModelNotFoundError: no such model.
@@ -158,6 +159,8 @@ def plan_file(
     src, dst, residual = Path(src), Path(dst), None if residual is None else Path(residual)
     _check_options(clip_mode, normalize_lufs)
     source = info(src)
+    if not LOWEST_RATE <= source.sample_rate <= HIGHEST_RATE:
+        raise AudioFileError(f"{src} tells a sample rate of {source.sample_rate} Hz; expected 100 Hz to 10 MHz: is its header damaged?")
     _check_distinct({"input": src, "output": dst, "residual": residual})
     span = Span.of(source, start, end)
     output = check_output(dst, overwrite=overwrite, like=source, subtype=subtype)

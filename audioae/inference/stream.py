@@ -20,6 +20,7 @@ from audioae.spectrogram import Array
 PIECE_SECONDS = 4
 PIECE_SAMPLES = 2**20  # over all channels; both together keep memory flat whatever is pushed at once
 SILENCE = 2.0**-24  # half a 24-bit step
+LOWEST_RATE, HIGHEST_RATE = 100, 10_000_000  # Hz; beyond them lies no sound, and resampling it takes hours and gigabytes
 LOUDEST = 1e12  # of full scale; what is louder is no sound, and its power would not fit a float32
 
 
@@ -58,8 +59,8 @@ class Stream:
         settings = settings or DenoiseSettings()
         if settings.noise_from is not None and noise is None:
             raise SettingsError("noise_from needs a recording that is there whole; for a live stream use adapt_noise")
-        if sample_rate < 1 or channels < 1:
-            raise SettingsError(f"cannot clean {channels} channels at {sample_rate} Hz; expected at least one channel and 1 Hz")
+        if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE or channels < 1:
+            raise SettingsError(f"cannot clean {channels} channels at {sample_rate} Hz; expected at least one channel and 100 Hz to 10 MHz")
         stft = engine.info.stft
         model_rate = stft.sample_rate
         self.sample_rate, self.channels = sample_rate, channels
