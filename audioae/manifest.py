@@ -101,9 +101,9 @@ def assign_splits(
     splits: dict[str, Split] = {source: split for source, split in (given or {}).items() if source in seconds}
     free = sorted((source for source in seconds if source not in splits), key=lambda source: _draw(seed, source))
     total = sum(seconds[source] for source in free)
-    held_out: tuple[tuple[Split, float], ...] = (("test", test_share), ("valid", valid_share))
-    for split, share in held_out:
-        for source in _fill(free, seconds, share * total):
+    held_out: tuple[tuple[Split, float, int], ...] = (("test", test_share, 1 + (valid_share > 0)), ("valid", valid_share, 1))
+    for split, share, spare in held_out:
+        for source in _fill(free, seconds, share * total, spare):
             splits[source] = split
             free.remove(source)
     return splits | dict.fromkeys(free, SPLITS[0])
@@ -171,13 +171,17 @@ def _draw(seed: int, source: str) -> bytes:
     return hashlib.sha256(f"{seed}:{source}".encode()).digest()
 
 
-def _fill(sources: Sequence[str], seconds: dict[str, float], target: float) -> list[str]:
-    """Sources, in their order, that fit into `target` seconds; the shortest one where none fits, so that a wanted split is not empty."""
-    if target <= 0 or len(sources) < 2:
+def _fill(sources: Sequence[str], seconds: dict[str, float], target: float, spare: int) -> list[str]:
+    """Sources, in their order, that fit into `target` seconds; the shortest one where none fits, so that a wanted split is not empty.
+
+    `spare` sources at least are left for the splits that are filled later.
+    """
+    room = len(sources) - spare
+    if target <= 0 or room < 1:
         return []
     taken, filled = [], 0.0
     for source in sources:
-        if filled + seconds[source] <= target:
+        if filled + seconds[source] <= target and len(taken) < room:
             taken.append(source)
             filled += seconds[source]
     return taken or [min(sources, key=seconds.__getitem__)]
