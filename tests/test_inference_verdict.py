@@ -120,7 +120,7 @@ def test_music_and_noise_are_warned_of(engine: Engine) -> None:
 
 
 def test_speech_is_not(engine: Engine, shared_data: Path) -> None:
-    rows = list(csv.DictReader((shared_data / "paired.csv").open()))[::9]
+    rows = list(csv.DictReader((shared_data / "paired.csv").read_text(encoding="utf-8").splitlines()))[::9]
     errors = []
     for row in rows:
         clean, noisy = (read(shared_data / row[name])[0] for name in ("clean", "noisy"))
@@ -132,7 +132,11 @@ def test_speech_is_not(engine: Engine, shared_data: Path) -> None:
 
 
 def test_speech_in_loud_noise_is_not(engine: Engine, shared_data: Path) -> None:
-    rows = [row for row in csv.DictReader((shared_data / "speech.csv").open()) if row["corpus"] == "librispeech"][::30]
+    rows = [
+        row
+        for row in csv.DictReader((shared_data / "speech.csv").read_text(encoding="utf-8").splitlines())
+        if row["corpus"] == "librispeech"
+    ][::30]
     for row in rows[:6]:
         clean, rate = read(shared_data / row["path"])
         clean = resample(clean, rate, 16000)[0]
