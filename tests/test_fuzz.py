@@ -22,7 +22,7 @@ from audioae.inference import Stream
 
 if os.name == "nt":
     pytest.skip("limits of time and memory are those of Unix", allow_module_level=True)
-from fuzz import BASES, Case, bent, run  # noqa: E402
+from fuzz import BASES, Case, bent, run
 
 EACH = 16  # files of each base
 KEPT = [Case("pcm16", 129)]  # found by the long run: a sample rate of 1.4 GHz took seconds to filter
