@@ -9,8 +9,8 @@ from audioae.pretrained import card_markdown, default_model, list_models, load_c
 PAGE = Path(__file__).with_name("models.md")
 HEAD = """# The models in the package
 
-What each learnt from, how, and what it scores beside the noisy input. `audioae models info NAME` shows the same. Written by `python docs/make_models.py` from the
-cards in `audioae/weights`, so change those, not this page. The default is `{default}`.
+What each learnt from, how, and what it scores beside the noisy input. `audioae models info NAME` shows the same. Written by
+`python docs/make_models.py` from the cards in `audioae/weights`: change those, not this page. The default is `{default}`.
 """
 
 

@@ -23,7 +23,7 @@ def test_the_page_of_the_command_line_is_fresh() -> None:
 
 def test_the_page_names_every_command_and_escapes_its_tables() -> None:
     page = (DOCS / "cli.md").read_text(encoding="utf-8")
-    assert [line for line in page.splitlines() if line.startswith("## audioae")][0] == "## audioae"
+    assert next(line for line in page.splitlines() if line.startswith("## audioae")) == "## audioae"
     assert all(f"\n## audioae {name}\n" in page for name in COMMANDS)
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) > 50

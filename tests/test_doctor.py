@@ -17,8 +17,7 @@ from fake_models import INFO, write_constant
 
 from audioae import __version__
 from audioae.cli import main
-from audioae.doctor import EXTRAS, Finding, examine
-from audioae.doctor import probing
+from audioae.doctor import EXTRAS, Finding, examine, probing
 from audioae.doctor.probing import probe
 from audioae.errors import SettingsError
 from audioae.pretrained import Card, add_model, registry
