@@ -13,8 +13,8 @@ from audioae.cli import main
 PAGE = Path(__file__).with_name("cli.md")
 HEAD = """# The command line
 
-Every command of `audioae` with its options; `audioae COMMAND --help` shows the same. Written by `python docs/make_cli.py`: change the command,
-not this page.
+Every command of `audioae` with its options; `audioae COMMAND --help` shows the same. Written by `python docs/make_cli.py`: change the
+command, not this page.
 """
 
 
