@@ -19,8 +19,8 @@ import soundfile
 from half_model import write_half_model
 
 CHECKOUT = Path(__file__).parents[1]
-KILLS = int(os.environ.get("AUDIOAE_KILLS", "25"))
-AT_ONCE = 25
+KILLS = int(os.environ.get("AUDIOAE_KILLS", "20"))
+AT_ONCE = 10
 FILES = 12
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 
@@ -58,7 +58,7 @@ def test_kills_at_random_moments(case: Path, seed: int) -> None:
     assert len(expected) == FILES
     draw, kills, completed, at_work, run = random.Random(seed), 0, 0, 0, 0
     while kills < min(AT_ONCE, KILLS):
-        run += 1
+        run, begun = run + 1, time.monotonic()
         out, jobs = f"out{completed}", 1 + run % 2
         batch = start(case, out, jobs)
         try:
@@ -71,7 +71,7 @@ def test_kills_at_random_moments(case: Path, seed: int) -> None:
         assert there.items() <= expected.items(), "what has a final name is whole"
         if batch.returncode == 0:
             assert there == expected
-            completed += 1
+            completed, span = completed + 1, min(span, time.monotonic() - begun)  # a busy machine makes the first one long
         else:
             assert (batch.returncode, said) == (-9, b"")
             at_work += 0 < len(there) < FILES
