@@ -57,7 +57,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ship(folder: Path) -> None:
-    add_model(Card(replace(INFO, name=INFO.name), ("noise",), "MIT", 1.0, {}, "abc"))
+    add_model(Card(INFO, ("noise",), "MIT", 1.0, {}, "abc"))
 
 
 def run(*arguments: str) -> Result:
