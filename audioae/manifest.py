@@ -179,7 +179,8 @@ def _fill(sources: Sequence[str], seconds: dict[str, float], target: float, spar
     room = len(sources) - spare
     if target <= 0 or room < 1:
         return []
-    taken, filled = [], 0.0
+    taken: list[str] = []
+    filled = 0.0
     for source in sources:
         if filled + seconds[source] <= target and len(taken) < room:
             taken.append(source)
