@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audioae.checkpoint import checkpoint_file, load_denoiser, read_tensors
+from audioae.checkpoint import SHIPPED, checkpoint_file, load_denoiser, read_tensors, save_denoiser
 from audioae.engine import Engine, Gain, OnnxEngine, TorchEngine
 from audioae.errors import CheckpointError, OutputError, require
 from audioae.pretrained import Card, ModelInfo, Scores, add_model, weights_folder
@@ -92,6 +92,7 @@ def ship(
     folder = weights_folder(name)
     folder.mkdir(exist_ok=True)
     row = export(denoiser, folder / "model.onnx", name=name, overwrite=True)
+    save_denoiser(folder / SHIPPED, denoiser, recipe=about["recipe"], training=about["training"])  # for `audioae train --from`
     info = replace(denoiser.info, name=name)
     add_model(
         Card(info, tuple(data), licence, about["training"]["audio_hours"] * 3600, about["recipe"], commit, tuple(scores)), default=default
