@@ -74,6 +74,7 @@ def command(
     """
     from audioae.errors import require
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait by spinning slow shared cores down a hundredfold
     require("torch", extra="train")
     from audioae.material import Material
     from audioae.training import check_metrics, process_group
@@ -96,6 +97,7 @@ def command(
                 raise KeyboardInterrupt
         if not told and team.leads:
             say(f"{plan.name}: {out} has taken all {plan.training.steps:,} steps; ask for more with --set training.steps=N", quiet)
+        say(f"hear it: audioae denoise --model {out} noisy.wav enhanced.wav", quiet)
 
 
 def choose_plan(recipe: str | None, model: str | None, overrides: tuple[str, ...]) -> tuple[Recipe, Path | None]:
