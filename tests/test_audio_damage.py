@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -151,18 +152,20 @@ def test_any_name_can_be_read_and_written(tmp_path: Path) -> None:
         assert read(tmp_path / name)[0].shape == NOISE.shape
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 40 kB: writes fail as on a full disk."""
+    """No file may grow beyond 40 kB: writes fail as on a full disk. Not a fixture: the log that pytest itself writes to may be longer."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.w64", "a.rf64", "a.ogg", "a.mp3", "a.opus"])
-def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, name: str, full_disk: None) -> None:
-    with pytest.raises(OutputError, match=rf"{name} could not be written .* bytes free"):
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    with full_disk(), pytest.raises(OutputError, match=rf"{name} could not be written .* bytes free"):
         write(tmp_path / name, np.tile(NOISE, (1, 20)), 48000)
     assert not list(tmp_path.iterdir())
 
