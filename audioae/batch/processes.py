@@ -6,7 +6,6 @@ Each has a pipe of its own, so nothing is shared that a dying process could leav
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,8 @@ from multiprocessing.process import BaseProcess
 
 from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work, failure
 from audioae.errors import AudioaeError
+from audioae.threads import one_thread
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 PATIENCE = 10.0  # seconds that a worker has to remove what it was writing
 
 
@@ -49,7 +48,7 @@ class _Worker:
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, work), daemon=True)
         self.ready = False
         self.task: Task | None = None
-        with _one_thread(), _deaf_to_interrupts():
+        with one_thread(), _deaf_to_interrupts():
             self.process.start()
         theirs.close()  # so that the pipe ends when the process does
 
@@ -145,21 +144,6 @@ def _serve(pipe: Connection, work: Work) -> None:
 
 def _leave(number: int, frame: object) -> None:
     raise SystemExit(128 + number)  # unlike the signal alone, it lets files be closed and removed
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let processes that start meanwhile use one thread each: their libraries read these variables when they are imported."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

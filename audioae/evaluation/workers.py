@@ -5,10 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -17,10 +16,10 @@ import numpy.typing as npt
 
 from audioae.errors import AudioaeError
 from audioae.metrics import Score, score
+from audioae.threads import one_thread
 
 Array = npt.NDArray[np.float32]
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")
 CRASHED = "the process that computed it crashed; if the recording is long, score it in pieces"
 
 
@@ -83,7 +82,7 @@ class MetricWorkers:
     def _prove_that_processes_start(self) -> None:
         if self._proved:
             return
-        with self._start(1) as pool, _one_thread():
+        with self._start(1) as pool, one_thread():
             try:
                 pool.submit(os.getpid).result()
             except BrokenProcessPool as error:
@@ -99,7 +98,7 @@ class MetricWorkers:
     def _submit(
         pool: ProcessPoolExecutor, estimate: Array, reference: Array, sample_rate: int, names: Sequence[str]
     ) -> Future[dict[str, Score]]:
-        with _one_thread():  # a process is started by the task that finds none idle
+        with one_thread():  # a process is started by the task that finds none idle
             return pool.submit(score_channels, estimate, reference, sample_rate, names)
 
 
@@ -116,18 +115,3 @@ def _mean(scores: Sequence[Score]) -> Score:
 
 def _leave_interrupts_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let processes that start meanwhile use one thread each: their libraries read these variables when they are imported."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
