@@ -143,6 +143,19 @@ def test_quiet_24_bit(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "in.wav")[0], read(tmp_path / "out.wav")[0])
 
 
+def test_tagged_24_bit_44k_stereo_flac(tmp_path: Path) -> None:
+    src, dst = tmp_path / "in.flac", tmp_path / "out.flac"
+    with soundfile.SoundFile(src, "w", 44100, 2, "PCM_24") as sound:
+        sound.title, sound.artist, sound.date = "Träume", "somebody", "1987"
+        sound.write(noise(2, 44100).T)
+    denoise_file(src, dst, model=constant(0.5))
+    before, after = info(src), info(dst)
+    assert before == after
+    assert (after.sample_rate, after.channels, after.frames, after.subtype) == (44100, 2, 44100, "PCM_24")
+    assert after.tags == {"title": "Träume", "artist": "somebody", "date": "1987"}
+    assert np.abs(read(dst)[0] - 0.5 * read(src)[0]).max() < 1e-5
+
+
 @pytest.mark.parametrize("samples", [2, 100, 511, 512, 513])
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 192000])
 def test_shorter_than_a_window(tmp_path: Path, samples: int, sample_rate: int) -> None:
