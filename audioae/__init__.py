@@ -11,9 +11,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# audioae works offline and tells nobody; ONNX Runtime reports to its makers unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "AudioaeError": ("audioae.errors", "AudioaeError"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -93,7 +92,6 @@ class Cleaner:
     """A model that is ready, and what to do with it."""
 
     def __init__(self, work: Work, engine: Engine | None = None) -> None:
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # since 1.29 ONNX Runtime reports to its makers unless told before it starts
         self.work = work
         self.engine = engine or ready_engine(work.model, device=work.device)
 
