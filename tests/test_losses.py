@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 torch = pytest.importorskip("torch")
 
@@ -14,15 +16,17 @@ from torch import Tensor  # noqa: E402
 from audioae.errors import SettingsError  # noqa: E402
 from audioae.features import stft  # noqa: E402
 from audioae.losses import LEVEL, LOSSES, Signal, check_weights, levelled_loss, weighted_loss  # noqa: E402
+from audioae.losses.pesq import disturbances, opinion_score  # noqa: E402
 from audioae.metrics import si_sdr  # noqa: E402
 from audioae.spectrogram import StftSettings  # noqa: E402
 
+SAMPLES = Path(__file__).parents[1] / "samples"
 STFT = StftSettings(8000, 128, 64, 128)
 AT_EQUALITY = dict.fromkeys(LOSSES, 0.0) | {"negative_si_sdr": -50.0}  # where SI-SDR is cut off
 each_loss = pytest.mark.parametrize("name", LOSSES)
 
 
-def white(batch: int = 2, samples: int = 2000, *, seed: int = 0, level: float = 0.1) -> Tensor:
+def white(batch: int = 2, samples: int = 4000, *, seed: int = 0, level: float = 0.1) -> Tensor:
     return torch.from_numpy((level * np.random.default_rng(seed).standard_normal((batch, samples))).astype(np.float32))
 
 
@@ -48,8 +52,8 @@ def test_nearer_is_better(name: str) -> None:
 @each_loss
 @pytest.mark.parametrize("silent", ["estimate", "reference", "both", "neither", "equal"])
 def test_gradients_are_finite_at_silence_and_at_equality(name: str, silent: str) -> None:
-    reference = torch.zeros(2, 2000) if silent in ("reference", "both") else white()
-    estimate = torch.zeros(2, 2000) if silent in ("estimate", "both") else white(seed=0 if silent == "equal" else 1)
+    reference = torch.zeros(2, 4000) if silent in ("reference", "both") else white()
+    estimate = torch.zeros(2, 4000) if silent in ("estimate", "both") else white(seed=0 if silent == "equal" else 1)
     estimate.requires_grad_()
     value = loss(name, estimate, reference)
     value.backward()
@@ -101,6 +105,45 @@ def test_silent_references_count_nothing_in_si_sdr() -> None:
     )
 
 
+def spoken(name: str) -> np.ndarray:
+    return soundfile.read(SAMPLES / f"{name}.wav", dtype="float32")[0]
+
+
+def degraded() -> dict[str, np.ndarray]:
+    """The clean sample in several states."""
+    clean, noisy = spoken("clean"), spoken("noisy")
+    return {f"{share:g} of the noise": clean + share * (noisy - clean) for share in (1.0, 0.5, 0.2, 0.05)} | {
+        "muffled": np.convolve(clean, np.ones(6, np.float32) / 6, "same"),
+        "gated": clean * (np.abs(clean) > 0.02),
+    }
+
+
+def test_pesq_disturbance_ranks_as_pesq_does() -> None:
+    pesq = pytest.importorskip("pesq").pesq
+    clean = spoken("clean")
+    measured, heard = [], []
+    for estimate in degraded().values():
+        measured.append(pesq(16000, clean, estimate, "wb"))
+        heard.append(opinion_score(*disturbances(torch.from_numpy(estimate)[None], torch.from_numpy(clean)[None])).item())
+    assert np.corrcoef(measured, heard)[0, 1] > 0.97
+    assert np.abs(np.subtract(measured, heard)).max() < 0.3
+
+
+def test_unintelligibility_is_one_less_stoi() -> None:
+    stoi = pytest.importorskip("pystoi").stoi
+    clean = spoken("clean")
+    for estimate in degraded().values():
+        guess, truth = (Signal(torch.from_numpy(waveform)[None], StftSettings()) for waveform in (estimate, clean))
+        assert 1 - LOSSES["unintelligibility"](guess, truth).item() == pytest.approx(stoi(clean, estimate, 16000), abs=0.02)
+
+
+def test_short_references_are_not_judged_for_intelligibility() -> None:
+    estimate = white(seed=1)[:, :1500].requires_grad_()
+    value = loss("unintelligibility", estimate, white()[:, :1500])
+    value.backward()
+    assert value.item() == 0 and not estimate.grad.any()
+
+
 def test_bce_of_a_known_pair() -> None:
     """Reference magnitudes of half the peak everywhere else, guessed at a quarter: -(ln 1/4 + ln 3/4) / 2 less ln 2."""
 
@@ -134,7 +177,7 @@ def test_quiet_and_loud_recordings_count_alike() -> None:
 
 
 def test_a_silent_item_is_finite() -> None:
-    silence = torch.zeros(2, 2000)
+    silence = torch.zeros(2, 4000)
     estimate = silence.clone().requires_grad_()
     value = levelled_loss(estimate, silence, silence, STFT, {"compressed_magnitude": 9.0, "negative_si_sdr": 0.003})
     value.backward()

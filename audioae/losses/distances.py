@@ -1,0 +1,59 @@
+"""Distances between spectra, and between waveforms."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audioae.losses.signal import FLOOR, Signal
+from audioae.spectrogram import StftSettings
+
+
+def compressed_magnitude(estimate: Signal, reference: Signal) -> Tensor:
+    """MSE of |X|^0.3."""
+    return F.mse_loss(estimate.compressed[0], reference.compressed[0])
+
+
+def compressed_complex(estimate: Signal, reference: Signal) -> Tensor:
+    """MSE of the real and imaginary parts of X |X|^-0.7, summed over the two parts (Braun & Tashev 2021)."""
+    return 2 * F.mse_loss(estimate.compressed[1], reference.compressed[1])
+
+
+def magnitude_mse(estimate: Signal, reference: Signal) -> Tensor:
+    """MSE of |X|."""
+    return F.mse_loss(estimate.magnitude, reference.magnitude)
+
+
+def magnitude_mae(estimate: Signal, reference: Signal) -> Tensor:
+    """Mean absolute error of |X|."""
+    return F.l1_loss(estimate.magnitude, reference.magnitude)
+
+
+def magnitude_bce(estimate: Signal, reference: Signal) -> Tensor:
+    """Binary cross-entropy of |X| scaled to 0..1 by each reference's maximum, as for images; less the reference's entropy, so that it
+    is 0 at equality."""
+    peak = reference.magnitude.amax((1, 2, 3), keepdim=True)
+    target, guess = ((signal.magnitude / peak).clamp(1e-6, 1 - 1e-6) for signal in (reference, estimate))
+    return F.binary_cross_entropy(guess, target) - F.binary_cross_entropy(target, target)
+
+
+def negative_si_sdr(estimate: Signal, reference: Signal) -> Tensor:
+    """-SI-SDR in dB (Le Roux et al. 2019), zero-mean, limited to -30..50 dB; silent references count nothing."""
+    guess, truth = (signal.waveform - signal.waveform.mean(-1, keepdim=True) for signal in (estimate, reference))
+    energy = truth.square().sum(-1, keepdim=True)
+    target = (guess * truth).sum(-1, keepdim=True) / (energy + FLOOR) * truth
+    ratio = (target.square().sum(-1) + FLOOR) / ((guess - target).square().sum(-1) + FLOOR)
+    decibels = (10 * torch.log10(ratio)).clamp(-30, 50)
+    return -torch.where(energy[..., 0] > 1e-6, decibels, torch.zeros_like(decibels)).mean()
+
+
+def multi_resolution_stft(estimate: Signal, reference: Signal) -> Tensor:
+    """Spectral convergence plus log-magnitude L1 at windows of n_fft, its double and its half (Yamamoto et al. 2020)."""
+    total, n_fft = estimate.waveform.new_zeros(()), estimate.settings.n_fft
+    for length in (n_fft, 2 * n_fft, n_fft // 2):
+        settings = StftSettings(estimate.settings.sample_rate, length, length // 4, length)
+        guess, target = (Signal(signal.waveform, settings).magnitude for signal in (estimate, reference))
+        convergence = torch.linalg.vector_norm(guess - target) / (torch.linalg.vector_norm(target) + FLOOR)
+        total = total + convergence + F.l1_loss(guess.log(), target.log())
+    return total / 3
