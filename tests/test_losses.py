@@ -97,6 +97,13 @@ def test_negative_si_sdr_is_the_metric() -> None:
     assert loss("negative_si_sdr", estimate, reference).item() == pytest.approx(-expected, abs=0.01)
 
 
+def test_level_error_is_the_level_of_the_reference_in_the_estimate() -> None:
+    reference = white()
+    for gain in (0.5, 0.9, 1.2):
+        assert loss("level_error", gain * reference + white(seed=1), reference).item() == pytest.approx(abs(20 * math.log10(gain)), abs=0.5)
+        assert loss("level_error", gain * reference, reference).item() == pytest.approx(abs(20 * math.log10(gain)), abs=1e-3)
+
+
 def test_silent_references_count_nothing_in_si_sdr() -> None:
     estimate, reference = white(seed=1) + white(), white()
     half = torch.cat([reference, torch.zeros_like(reference)]), torch.cat([estimate, estimate])

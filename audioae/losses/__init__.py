@@ -14,6 +14,7 @@ from audioae.errors import SettingsError, nearest
 from audioae.losses.distances import (
     compressed_complex,
     compressed_magnitude,
+    level_error,
     magnitude_bce,
     magnitude_mae,
     magnitude_mse,
@@ -36,6 +37,7 @@ LOSSES: dict[str, Loss] = {
     "magnitude_mae": magnitude_mae,
     "magnitude_bce": magnitude_bce,
     "negative_si_sdr": negative_si_sdr,
+    "level_error": level_error,
     "multi_resolution_stft": multi_resolution_stft,
     "pesq_disturbance": pesq_disturbance,
     "unintelligibility": unintelligibility,

@@ -48,6 +48,15 @@ def negative_si_sdr(estimate: Signal, reference: Signal) -> Tensor:
     return -torch.where(energy[..., 0] > 1e-6, decibels, torch.zeros_like(decibels)).mean()
 
 
+def level_error(estimate: Signal, reference: Signal) -> Tensor:
+    """How many dB louder or quieter the reference is inside the estimate (its projection on the reference), at most 20 dB; silent
+    references count nothing."""
+    guess, truth = estimate.waveform, reference.waveform
+    energy = truth.square().sum(-1)
+    share = ((guess * truth).sum(-1) / (energy + FLOOR)).clamp_min(0.1)
+    return torch.where(energy > 1e-6, 20 * torch.log10(share).abs(), 0.0).mean()
+
+
 def multi_resolution_stft(estimate: Signal, reference: Signal) -> Tensor:
     """Spectral convergence plus log-magnitude L1 at windows of n_fft, its double and its half (Yamamoto et al. 2020)."""
     total, n_fft = estimate.waveform.new_zeros(()), estimate.settings.n_fft

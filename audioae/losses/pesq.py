@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-import torchaudio
 from torch import Tensor
 
 from audioae.losses.signal import Signal
@@ -155,14 +154,20 @@ def root(x: Tensor, order: int) -> Tensor:
 
 def pesq_disturbance(estimate: Signal, reference: Signal) -> Tensor:
     """What PESQ before its mapping to opinion scores lacks to 4.5; silent references count nothing."""
-    waveforms = (signal.waveform for signal in (estimate, reference))
-    rate = reference.settings.sample_rate
-    if rate != RATE:
-        waveforms = (torchaudio.functional.resample(waveform, rate, RATE) for waveform in waveforms)
-    guess, truth = waveforms
+    guess, truth = (at_rate(signal) for signal in (estimate, reference))
     symmetric, asymmetric = disturbances(guess, truth)
     heard = truth.square().mean(-1) > 1e-8
     return torch.where(heard, SYMMETRIC * symmetric + ASYMMETRIC * asymmetric, 0.0).mean()
+
+
+def at_rate(signal: Signal) -> Tensor:
+    """The waveforms at the sample rate of the standard."""
+    if signal.settings.sample_rate == RATE:
+        return signal.waveform
+    from torchaudio.functional import resample
+
+    resampled: Tensor = resample(signal.waveform, signal.settings.sample_rate, RATE)
+    return resampled
 
 
 def opinion_score(symmetric: Tensor, asymmetric: Tensor) -> Tensor:
