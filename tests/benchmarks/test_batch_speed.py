@@ -1,4 +1,4 @@
-"""How many files a second a batch cleans, by the number of processes.
+"""How many files a second a batch cleans, by the number of processes; measured by `speed`.
 
 Run with `pytest -s tests/benchmarks/test_batch_speed.py`. The model is the default one, AUDIOAE_DENOISE_MODEL, or one that costs nothing.
 Where other work takes the cores, wall-clock time says nothing; the processor time that a file costs does, and is what is asserted
@@ -8,61 +8,23 @@ everywhere.
 from __future__ import annotations
 
 import os
-import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pytest
-import soundfile
 from half_model import write_half_model
+from machine import cores
+from speed import batch, make_batch
 
 from audioae.pretrained import list_models
 
-FILES, SECONDS = 64, 20
-CHECKOUT = Path(__file__).parents[2]
+FILES = 64
 
 
-@dataclass
-class Run:
-    """Wall-clock and processor seconds of a batch, its processes included."""
-
-    seconds: float
-    cpu_seconds: float
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("batch")
-    (folder / "rec").mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(FILES):
-        soundfile.write(folder / "rec" / f"{number}.wav", rng.normal(0, 0.05, 16000 * SECONDS), 16000)
-    return folder
-
-
-def batch(case: Path, jobs: int) -> Run:
-    model = os.environ.get("AUDIOAE_DENOISE_MODEL") or (None if list_models() else write_half_model(case / "half.onnx"))
-    command = [sys.executable, "-m", "audioae", "denoise", "rec", "-O", f"out{jobs}", "-q", "--jobs", str(jobs)]
-    command += ["-m", str(model)] if model else []
-    os.chdir(case)
-    started = time.perf_counter()
-    process = os.posix_spawn(sys.executable, command, {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"})
-    _, status, usage = os.wait4(process, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert len(list((case / f"out{jobs}").iterdir())) == FILES + 1  # and the ledger
-    return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime)
-
-
-def idle_cores() -> float:
-    return len(os.sched_getaffinity(0)) - os.getloadavg()[0]
-
-
-def test_files_per_second_grow_with_processes(case: Path) -> None:
-    idle = idle_cores()
-    cores = len(os.sched_getaffinity(0))
-    curve = {jobs: batch(case, jobs) for jobs in sorted({1, 2, *(2**power for power in range(2, 8) if 2**power <= cores), cores})}
+def test_files_per_second_grow_with_processes(tmp_path: Path) -> None:
+    model = os.environ.get("AUDIOAE_DENOISE_MODEL") or (None if list_models() else write_half_model(tmp_path / "half.onnx"))
+    recordings = make_batch(tmp_path / "rec", files=FILES)
+    idle = cores() - os.getloadavg()[0]
+    numbers = sorted({1, 2, *(2**power for power in range(2, 8) if 2**power <= cores()), cores()})
+    curve = {jobs: batch(recordings, jobs, model=model) for jobs in numbers}
     alone = curve[1]
     for jobs, run in curve.items():
         gain = alone.seconds / run.seconds

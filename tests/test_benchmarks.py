@@ -1,0 +1,315 @@
+"""What the benchmarks measure is what they say: known losses, known noise, known clips; their page is what their JSON gives."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from fake_engines import FakeEngine, constant
+
+from audioae.errors import DataError
+from audioae.mixing import active_rms
+from audioae.pretrained import list_models, load_card
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "tests" / "benchmarks")]
+
+import benchmarks_page  # noqa: E402
+import make_benchmarks  # noqa: E402
+from clips import LEVEL, Clip, Source, load_clips, make_music, mixture, spread  # noqa: E402
+from honesty import (  # noqa: E402
+    SNRS_DB,
+    Cleaned,
+    attenuation_db,
+    clean_speech,
+    file_cleaner,
+    measure_honesty,
+    noise_alone,
+    silence,
+    speech_in_noise,
+)
+from speech_kept import HIGH, SPEECH, WHOLE, Kept, find_frames, kept, level_change_db, spectrum  # noqa: E402
+from speed import launch, run  # noqa: E402
+
+RATE = 16000
+
+
+def noise(seconds: float, *, seed: int = 0, level: float = 0.1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, level, round(seconds * RATE)).astype(np.float32)
+
+
+def tone(hertz: float, seconds: float, *, level: float = 0.1) -> np.ndarray:
+    return (level * np.sqrt(2) * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+def speech(seed: int = 0) -> np.ndarray:
+    """Three seconds that have what is looked for: two words, a pause of half a second before the second one, and a hiss at its end."""
+    pause = np.zeros(RATE // 2, np.float32)
+    voice = [sum(tone(hertz + 7 * seed, 1.0, level=0.1) for hertz in (250, 500, 1100, 2300)) for _ in range(2)]
+    hiss = noise(0.5, seed=seed, level=0.02)
+    hiss = np.fft.irfft(np.fft.rfft(hiss) * (np.fft.rfftfreq(len(hiss), 1 / RATE) > 4000), len(hiss)).astype(np.float32)
+    return np.concatenate([voice[0], pause, voice[1], hiss])
+
+
+def clips(count: int = 2) -> tuple[list[Clip], list[Clip]]:
+    voices = [Clip(f"voice {seed}", f"speaker {seed}", speech(seed)) for seed in range(count)]
+    return voices, [Clip(f"noise {seed}", f"class {seed}", noise(2.5, seed=seed, level=0.05)) for seed in range(count)]
+
+
+# --- speech that is kept ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.5, 0.1])
+def test_a_gain_is_what_is_lost_in_every_set(gain: float) -> None:
+    clean = spectrum(speech(), RATE)
+    frames = find_frames(clean, RATE)
+    for mask, band in ((frames.active, SPEECH), (frames.onset, SPEECH), (frames.consonant, HIGH)):
+        lost = kept(clean * np.float32(gain), clean, mask, band, RATE)
+        assert lost.frames >= 4
+        assert lost.attenuation_db == pytest.approx(-20 * np.log10(gain), abs=1e-3)
+    assert level_change_db(clean * np.float32(gain), clean, frames.active) == pytest.approx(20 * np.log10(gain), abs=1e-3)
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 5.0])
+def test_noise_that_is_left_neither_adds_to_speech_nor_takes_from_it(snr_db: float) -> None:
+    total = Kept()
+    for seed in range(20):
+        voice, hiss = Clip("", "", speech(seed)), Clip("", "", noise(3, seed=seed))
+        noisy, reference = mixture(voice, hiss, snr_db=snr_db, sample_rate=RATE)
+        clean = spectrum(reference, RATE)
+        total += kept(spectrum(0.5 * noisy, RATE), clean, find_frames(clean, RATE).active, SPEECH, RATE)
+    assert total.attenuation_db == pytest.approx(6.02, abs=0.2)
+
+
+def test_only_what_is_cut_counts_as_lost_and_where_it_was_cut() -> None:
+    voice = speech()
+    clean = spectrum(voice, RATE)
+    frames = find_frames(clean, RATE)
+    cut = voice.copy()
+    cut[3 * RATE // 2 : 3 * RATE // 2 + RATE // 25] = 0  # the first 40 ms after the pause
+    enhanced = spectrum(cut, RATE)
+    assert kept(enhanced, clean, frames.onset, SPEECH, RATE).attenuation_db > 10
+    assert kept(enhanced, clean, frames.active, SPEECH, RATE).attenuation_db < 0.5
+    assert kept(enhanced, clean, frames.consonant, HIGH, RATE).attenuation_db == pytest.approx(0, abs=0.01)
+
+
+def test_quiet_frames_are_heard_beside_loud_ones() -> None:
+    clean = spectrum(np.concatenate([tone(1000, 1.0, level=0.1), tone(1000, 1.0, level=0.01)]), RATE)
+    enhanced = clean.copy()
+    enhanced[:, 100:] = 0  # a loss of 1 % by power
+    lost = kept(enhanced, clean, find_frames(clean, RATE).active, SPEECH, RATE).attenuation_db
+    assert lost == pytest.approx(-20 * np.log10(10 / 11), abs=0.1)
+
+
+def test_frames_are_where_they_should_be() -> None:
+    frames = find_frames(spectrum(speech(), RATE), RATE)
+    assert np.flatnonzero(frames.onset).tolist() == [*range(150, 155)]  # 10 ms each; the first word has no pause before it
+    assert set(np.flatnonzero(frames.consonant)) <= set(range(248, 302))
+    assert frames.consonant.sum() > 45
+    assert not frames.active[103:149].any()
+    assert frames.active[:100].all()
+
+
+def test_all_lost_and_nothing_there_are_told_apart() -> None:
+    clean = spectrum(speech(), RATE)
+    frames = find_frames(clean, RATE)
+    assert kept(0 * clean, clean, frames.active, SPEECH, RATE).attenuation_db == 60
+    assert kept(clean, clean, np.zeros_like(frames.active), SPEECH, RATE).attenuation_db is None
+    assert not find_frames(0 * clean, RATE).active.any()
+    assert WHOLE[1] >= HIGH[1]
+
+
+# --- behaviour --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_does_nothing_is_seen_to_do_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("pesq")
+    voices, noises = clips()
+    clean = file_cleaner(constant(1.0), tmp_path)
+    found = clean_speech(clean, voices, RATE)
+    assert found["level_change_db"] == {"mean": pytest.approx(0, abs=1e-3), "worst": pytest.approx(0, abs=1e-3)}
+    assert found["speech_lost_db"] == pytest.approx(0, abs=1e-3)
+    assert found["pesq_wb"]["worst"] > 4.6
+    assert noise_alone(clean, noises)[0]["mean_db"] == pytest.approx(0, abs=1e-3)
+    mixed = speech_in_noise(clean, voices, noises, 5.0, RATE)
+    assert mixed["si_sdr_gain_db"] == pytest.approx(0, abs=1e-3)
+    assert mixed["speech_lost_db"] == pytest.approx(0, abs=0.3)
+
+
+def test_a_model_that_halves_everything_takes_6_db_everywhere(tmp_path: Path) -> None:
+    pytest.importorskip("pesq")
+    found = measure_honesty(constant(0.5), *clips())
+    assert json.loads(json.dumps(found)) == found
+    assert found["noise"]["median_db"] == pytest.approx(6.02, abs=0.01)
+    assert found["noise"]["worst_class"]["attenuation_db"] == pytest.approx(6.02, abs=0.01)
+    assert found["clean"]["level_change_db"]["worst"] == pytest.approx(-6.02, abs=0.01)
+    assert [row["snr_db"] for row in found["mixtures"]] == list(SNRS_DB)
+    assert all(row["speech_lost_db"] == pytest.approx(6.02, abs=0.5) for row in found["mixtures"])
+    assert found["silence"] == {"alone": 0.0, "amid_speech": 0.0}
+    assert {*found["warned"]} == {"noise", "music"}
+
+
+def test_the_class_that_is_lowered_least_is_named(tmp_path: Path) -> None:
+    def spare_low(spectrum: np.ndarray) -> np.ndarray:
+        gain = np.full(spectrum.shape, 0.1, np.float32)
+        gain[:, :64] = 1
+        return gain
+
+    sounds = [Clip("a", "hum", tone(100, 2)), Clip("b", "whistle", tone(5000, 2)), Clip("c", "whistle", tone(6000, 2))]
+    numbers, _ = noise_alone(file_cleaner(FakeEngine(spare_low), tmp_path), sounds)
+    assert numbers["worst_class"] == {"name": "hum", "attenuation_db": pytest.approx(0, abs=0.1), "clips": 1}
+    assert numbers["mean_db"] == pytest.approx(40 / 3, abs=0.2)
+
+
+def test_silence_that_is_not_kept_is_found() -> None:
+    found = silence(lambda waveform: Cleaned(waveform + np.float32(0.001), False), Clip("", "", speech()), RATE)
+    assert found == {"alone": pytest.approx(0.001), "amid_speech": pytest.approx(0.001)}
+    assert benchmarks_page._silence(found["alone"]) == "-60 dBFS"
+    assert benchmarks_page._silence(0.0) == "exact zeros"
+
+
+def test_attenuation_ends_where_nothing_is_left() -> None:
+    assert attenuation_db(noise(1), 0 * noise(1)) == 100
+    assert attenuation_db(noise(1), noise(1) * np.float32(0.1)) == pytest.approx(20, abs=1e-3)
+
+
+# --- clips ------------------------------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, seconds: float, *, rate: int = RATE, channels: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.01, (round(seconds * rate), channels)), rate)
+
+
+def test_clips_come_from_folders_and_tables(tmp_path: Path) -> None:
+    write(tmp_path / "rain" / "a.wav", 3, rate=44100, channels=2)
+    write(tmp_path / "rain" / "b.wav", 9)
+    write(tmp_path / "rain" / "short.wav", 1)
+    write(tmp_path / "fan" / "c.wav", 3)
+    soundfile.write(tmp_path / "fan" / "silent.wav", np.zeros(3 * RATE), RATE)
+    (tmp_path / "fan" / "notes.txt").write_text("no sound")
+    found = load_clips(tmp_path, "noise", RATE, count=10, seconds=4.0)
+    lengths = {(clip.name, clip.kind): len(clip.waveform) / RATE for clip in found}
+    assert lengths == {("a", "rain"): 3, ("b", "rain"): 4, ("c", "fan"): 3}
+    assert all(active_rms(clip.waveform, RATE) == pytest.approx(LEVEL, rel=0.05) for clip in found)
+    assert {clip.kind for clip in load_clips(tmp_path, "noise", RATE, count=2, seconds=4.0)} == {"rain", "fan"}
+    (tmp_path / "t.csv").write_text("path,class,split\nrain/a.wav,rain,train\nrain/b.wav,rain,valid\nfan/c.wav,fan,valid\n")
+    assert {clip.name for clip in load_clips(tmp_path / "t.csv", "noise", RATE, count=10, seconds=4.0)} == {"b", "c"}
+    with pytest.raises(DataError, match="gives no speech"):
+        load_clips(tmp_path / "rain", "speech", RATE, count=10, seconds=1.0)
+    with pytest.raises(DataError, match="cannot read"):
+        load_clips(tmp_path / "none.csv", "noise", RATE, count=1, seconds=4.0)
+
+
+def test_clips_come_from_the_validation_split_of_prepared_data(tmp_path: Path) -> None:
+    from audioae.manifest import Row, write_manifest
+
+    (3000 * np.random.default_rng(0).standard_normal(12 * RATE)).astype("<i2").tofile(tmp_path / "s.i16")
+    (tmp_path / "data.json").write_text(json.dumps({"sample_rate": RATE}))
+    facts = [("a", "train", None), ("b", "valid", 40.0), ("c", "valid", 10.0), ("d", "valid", None)]
+    rows = [
+        Row(f"{name}.wav", f"speaker {name}", 3.0, split, "s.i16", 3 * RATE * number, 3 * RATE, quiet_to_loud_db=quiet)
+        for number, (name, split, quiet) in enumerate(facts)
+    ]
+    write_manifest(tmp_path / "speech.jsonl", rows)
+    found = load_clips(tmp_path, "speech", RATE, count=10, seconds=2.5)
+    assert sorted((clip.name, clip.kind, len(clip.waveform)) for clip in found) == [("b", "speaker b", 40000), ("d", "speaker d", 40000)]
+
+
+def test_kinds_take_turns() -> None:
+    names = ["a0", "a1", "b0", "b1", "b2", "c0", "c1", "c2", "c3"]
+    sources = [Source(name, name[0], lambda seconds: (np.zeros(1, np.float32), RATE)) for name in names]
+    order = [source.name for source in spread(sources)]
+    assert {name[0] for name in order[:3]} == set("abc")
+    assert sorted(order) == names
+
+
+def test_mixtures_have_the_ratio_and_do_not_clip() -> None:
+    voices, noises = clips(1)
+    noisy, clean = mixture(voices[0], noises[0], snr_db=-5.0, sample_rate=RATE)
+    assert np.abs(noisy).max() <= 0.9 + 1e-6
+    ratio = 20 * np.log10(active_rms(clean, RATE) / active_rms(noisy - clean, RATE))
+    assert ratio == pytest.approx(-5, abs=0.5)  # the noise is repeated, so its last frames differ
+
+
+def test_music_is_the_same_every_time() -> None:
+    pieces = [make_music(number, seconds=2.0, sample_rate=RATE) for number in range(6)]
+    assert len({piece.kind for piece in pieces}) == 3
+    assert all(len(piece.waveform) == 2 * RATE and np.abs(piece.waveform).max() <= 0.9 + 1e-6 for piece in pieces)
+    assert np.array_equal(pieces[1].waveform, make_music(1, seconds=2.0, sample_rate=RATE).waveform)
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_charged_with_its_own_memory_alone() -> None:
+    ballast = np.ones(2**26)  # 512 MiB, written to
+    taken = launch("-c", "import time; time.sleep(0.2); sum(range(10**6))")
+    assert ballast[-1] == 1
+    assert taken.peak_mib < 60
+    assert 0 < taken.cpu_seconds < taken.seconds + 0.1
+    with pytest.raises(AssertionError, match="ended with 2"):
+        run("denoise", "--no-such-option")
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_what_the_json_gives() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert page == benchmarks_page.render(), "docs/benchmarks.md is stale: run python docs/make_benchmarks.py --page-only"
+
+
+def test_the_page_has_even_tables_and_every_model() -> None:
+    page = benchmarks_page.render()
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1, table
+    assert all(f"\n| **{entry.name}** (" in page for entry in list_models())
+    assert not re.search(r"\b(None|nan|inf)\b", page)
+
+
+def test_measurements_of_other_files_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name, parts = next((name, parts) for name, parts in json.loads(benchmarks_page.MEASURED.read_text())["models"].items() if parts)
+    old = {part: {**told, "made": {**told["made"], "sha256": 64 * "0"}} for part, told in parts.items()}
+    monkeypatch.setattr(benchmarks_page, "MEASURED", tmp_path / "benchmarks.json")
+    (tmp_path / "benchmarks.json").write_text(json.dumps({"models": {name: old}}))
+    assert "000000000000, **replaced since**" in benchmarks_page.render()
+
+
+def test_what_is_measured_takes_the_place_of_what_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "benchmarks.json").write_text('{"models": {"gone": {}, "speech-16k": {"speed": 1, "honesty": 2}}}')
+    monkeypatch.setattr(make_benchmarks, "MEASURED", tmp_path / "benchmarks.json")
+    make_benchmarks.keep({"speech-16k": {"speed": 3}})
+    kept_models = json.loads((tmp_path / "benchmarks.json").read_text())["models"]
+    assert kept_models["speech-16k"] == {"speed": 3, "honesty": 2}
+    assert "gone" not in kept_models
+
+
+def test_scores_that_a_card_lacks_are_taken_from_what_was_measured_of_the_same_pairs_and_file() -> None:
+    entry = list_models()[0]
+    pairs = make_benchmarks.PAIRS["unseen"]
+    count = next(scores.count for scores in load_card(entry.name).scores if scores.pairs == pairs)
+    row = {"pairs": pairs, "count": count, "enhanced": {"pesq_wb": 9.0, "new": 2.0}, "noisy": {"pesq_wb": 9.0, "new": 1.0}}
+    parts = {"quality": {"made": {"sha256": entry.sha256}, "sets": [row, {**row, "pairs": "others", "count": 7}]}}
+    found = {scores.pairs: scores for scores in benchmarks_page.scores_of(entry.name, parts)}
+    assert found["others"].count == 7
+    assert found[pairs].enhanced["pesq_wb"] != 9.0
+    assert found[pairs].enhanced["new"] == 2.0
+    fewer = {"quality": {**parts["quality"], "sets": [{**row, "count": count - 1}]}}
+    assert "new" not in {metric for scores in benchmarks_page.scores_of(entry.name, fewer) for metric in scores.enhanced}
+    stale = {"quality": {**parts["quality"], "made": {"sha256": ""}}}
+    assert "others" not in {scores.pairs for scores in benchmarks_page.scores_of(entry.name, stale)}
+
+
+def test_a_model_that_is_not_shipped_has_no_place_on_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        make_benchmarks.main(["-m", "runs/none"])
+    assert "add --json" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="3"):
+        make_benchmarks.main(["-m", "runs/none", "--json"])
+    assert "Error: " in capsys.readouterr().err
