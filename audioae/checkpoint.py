@@ -128,6 +128,13 @@ def trained_file(name_or_path: str | os.PathLike[str]) -> Path:
     return shipped or checkpoint_file(Path(name))
 
 
+def stages_of(path: Path) -> list[dict[str, Any]]:
+    """The trainings that made a checkpoint, the first one first: the "recipe" of each and the "audio_hours" that it showed."""
+    about = read_about(path)
+    last = {"recipe": about.get("recipe"), "audio_hours": about.get("training", {}).get("audio_hours", 0.0)}
+    return [*about.get("stages", []), last]
+
+
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> int:
     """Load all weights of a module, or none: names and shapes must be the module's own. Returns how many there are."""
     own = module.state_dict()

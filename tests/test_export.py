@@ -14,6 +14,7 @@ onnx = pytest.importorskip("onnx")
 
 from torch import Tensor, nn  # noqa: E402
 
+from audioae.checkpoint import load_denoiser, save_denoiser, stages_of, trained_file  # noqa: E402
 from audioae.cli import main  # noqa: E402
 from audioae.engine import OnnxEngine, TorchEngine, load_engine  # noqa: E402
 from audioae.errors import CheckpointError, OutputError  # noqa: E402
@@ -178,7 +179,6 @@ def test_targets_are_checked_first(tmp_path: Path) -> None:
 def checkpoint(tmp_path: Path) -> Path:
     """A run folder as training leaves it, of an untrained network."""
     pytest.importorskip("safetensors")
-    from audioae.checkpoint import save_denoiser
     from audioae.models import Denoiser, build_autoencoder
     from audioae.models.conv1d import Conv1dSettings
 
@@ -243,14 +243,48 @@ def test_command_ships_a_model_with_its_card(checkpoint: Path, scores: Path, tmp
     assert [row["ok"] for row in json.loads(audioae("models", "verify", "--json").stdout)] == [True, False]
 
 
+def test_a_card_counts_all_stages_of_a_training(checkpoint: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "models.json").write_text('{"models": {}}')
+    monkeypatch.setattr(registry, "WEIGHTS", weights)
+    tuned = tmp_path / "tuned.safetensors"
+    stages = stages_of(checkpoint / "best.safetensors")
+    save_denoiser(tuned, load_denoiser(checkpoint), recipe={"name": "tuned"}, training={"audio_hours": 2.0}, stages=stages)
+    done = audioae("export", tuned, "--ship", "tuned-2k", "--scores", scores, "--data", "x", "--commit", "y")
+    assert done.exit_code == 0, done.stderr
+    card = load_card("tuned-2k")
+    assert card.seconds_seen == 3.5 * 3600 and card.recipe == {"name": "tuned"}
+    assert card.stages == ({"recipe": {"name": "small"}, "audio_hours": 1.5},)
+    assert "in 2 stages, of which the first took 1.5 h" in audioae("models", "info", "tuned-2k").stdout
+    assert len(stages_of(trained_file("tuned-2k"))) == 2  # what goes on from it tells all three
+
+
+def test_a_model_that_cannot_be_shipped_leaves_nothing(
+    checkpoint: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where there was none, nor in place of an earlier one."""
+    weights, card = tmp_path / "weights", ["--scores", scores, "--data", "x", "--commit", "y"]
+    weights.mkdir()
+    (weights / "models.json").write_text('{"models": {}}')
+    monkeypatch.setattr(registry, "WEIGHTS", weights)
+    assert audioae("export", checkpoint, "--ship", "small-2k", *card).exit_code == 0
+    before = {path: path.read_bytes() for path in weights.rglob("*") if path.is_file()}
+    assert {path.name for path in before} == {"models.json", "model.onnx", "weights.safetensors", "card.json"}
+    monkeypatch.setattr("audioae.export.parity", lambda *_: 0.5)
+    for name in ("other-2k", "small-2k"):
+        refused = audioae("export", checkpoint, "--ship", name, *card)
+        assert refused.exit_code == 1 and f"{name} was not written" in refused.stderr
+    assert {path.name for path in weights.iterdir()} == {"models.json", "small-2k"}
+    assert {path: path.read_bytes() for path in weights.rglob("*") if path.is_file()} == before
+
+
 def test_shipping_wants_a_name_a_card_and_a_trained_checkpoint(checkpoint: Path, scores: Path, tmp_path: Path) -> None:
     assert audioae("export", checkpoint).exit_code == 2
     assert audioae("export", checkpoint, "--ship", "small-2k").exit_code == 2
     card = ["--scores", scores, "--data", "x", "--commit", "y"]
     for name in ("", "../elsewhere", "a/b", ".hidden"):
         assert "cannot name a model" in audioae("export", checkpoint, "--ship", name, *card).stderr
-    from audioae.checkpoint import load_denoiser, save_denoiser
-
     save_denoiser(tmp_path / "bare.safetensors", load_denoiser(checkpoint))
     assert "does not tell how it was trained" in audioae("export", tmp_path / "bare.safetensors", "--ship", "small-2k", *card).stderr
 

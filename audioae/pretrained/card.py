@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -34,9 +34,10 @@ class Card:
         info: as in the model's own file.
         data: what it learnt from, "corpus (licence)" each.
         licence: of the weights.
-        seconds_seen: seconds of mixtures that training showed it.
-        recipe: all settings that trained it; commit: of the code that did.
+        seconds_seen: seconds of mixtures that training showed it, in all stages.
+        recipe: all settings of its last training; commit: of the code that did it.
         scores: on pairs that training did not see.
+        stages: the trainings before the last, each with its "recipe" and the "audio_hours" that it showed.
     """
 
     info: ModelInfo
@@ -46,6 +47,7 @@ class Card:
     recipe: dict[str, Any]
     commit: str
     scores: tuple[Scores, ...] = ()
+    stages: tuple[dict[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
@@ -66,7 +68,8 @@ class Card:
         """The opposite of `to_dict`."""
         known = known_values(cls, values)
         scores = tuple(Scores(**known_values(Scores, row)) for row in known["scores"])
-        return cls(**{**known, "info": ModelInfo.from_dict(known["info"]), "data": tuple(known["data"]), "scores": scores})
+        sequences = {"data": tuple(known["data"]), "scores": scores, "stages": tuple(known["stages"])}
+        return cls(**{**known, **sequences, "info": ModelInfo.from_dict(known["info"])})
 
 
 def card_markdown(card: Card) -> str:
@@ -82,6 +85,8 @@ def card_markdown(card: Card) -> str:
         f"- licence: {card.licence}",
         f"- trained on {card.seconds_seen / 3600:.1f} h of mixtures, recipe {card.recipe_hash}, commit {card.commit}",
     ]
+    if card.stages:
+        lines.append(f"- in {len(card.stages) + 1} stages, of which the first {_hours(card.stages)}; each began with the weights of the one before")
     for scores in card.scores:
         lines += ["", f"Mean over {scores.count} {scores.pairs}:", "", *_score_table(scores)]
     return "\n".join(lines) + "\n"
@@ -97,6 +102,10 @@ def read_scores(path: Path, *, pairs: str = "") -> Scores:
         raise DataError(f"cannot read the scores {path} ({error.strerror}); write them with: audioae evaluate --json") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} holds no scores ({error!r}); write them with: audioae evaluate --json") from error
+
+
+def _hours(stages: Sequence[Mapping[str, Any]]) -> str:
+    return f"{'took' if len(stages) == 1 else 'ones took'} " + " + ".join(f"{stage['audio_hours']:.1f} h" for stage in stages)
 
 
 def _score_table(scores: Scores) -> list[str]:
