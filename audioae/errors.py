@@ -6,6 +6,7 @@
     ├── DataError              1   a corpus, manifest or shard that is wrong or incomplete
     ├── CheckpointError        1   a checkpoint or weights file that cannot be used
     ├── ScoreError             1   a metric that cannot be computed on this pair of signals
+    ├── DeviceError            1   a microphone or loudspeaker that cannot be opened or has vanished
     ├── SettingsError          2   an unknown or impossible setting, option or recipe key
     └── MissingError           3   something that has to be there first
         ├── ModelNotFoundError 3   no model of that name or at that path
@@ -46,6 +47,10 @@ class ScoreError(AudioaeError):
     """A metric that cannot be computed on this pair of signals; the message is the reason."""
 
 
+class DeviceError(AudioaeError):
+    """A microphone or loudspeaker that cannot be opened, or has vanished while it was used."""
+
+
 class SettingsError(AudioaeError):
     """An unknown or impossible setting, option or recipe key."""
 
@@ -74,6 +79,11 @@ def require(module: str, *, extra: str) -> ModuleType:
         package = module.partition(".")[0]
         reason = "is not installed" if isinstance(error, ModuleNotFoundError) else f"does not import ({error})"
         raise DependencyError(f"{package} {reason}; get it with: pip install 'audioae[{extra}]'") from error
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`"1 row"`, `"2 rows"`; `many` where an s does not do."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "Train a denoiser from a recipe.",
     "export": "Turn CHECKPOINT, a .safetensors file or a run folder, into an ONNX model that needs no torch.",
     "denoise": "Clean the recording IN into OUT.",
+    "live": "Clean what a microphone hears, as it hears it.",
     "evaluate": "Score a model on pairs of noisy and clean recordings.",
     "models": "List, describe and verify the models in the package.",
     "doctor": "Examine this installation: packages, formats, devices, models.",

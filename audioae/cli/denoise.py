@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -11,7 +10,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from audioae.cli.completion import complete_models
+from audioae.cli.options import (
+    adapt_noise_option,
+    device_option,
+    max_attenuation_option,
+    model_option,
+    preset_option,
+    settings_of,
+    strength_option,
+)
 from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
@@ -66,16 +73,14 @@ class Options:
 
     def settings(self) -> DenoiseSettings:
         """The preset, and in place of its settings what is asked for."""
-        from audioae.inference import PRESETS
-
-        asked = {
-            "strength": self.strength,
-            "max_attenuation_db": self.max_attenuation,
-            "channels": self.channels,
-            "noise_from": self.noise_from,
-            "adapt_noise": self.adapt_noise,
-        }
-        return dataclasses.replace(PRESETS[self.preset], **{name: value for name, value in asked.items() if value is not None})
+        return settings_of(
+            self.preset,
+            strength=self.strength,
+            max_attenuation_db=self.max_attenuation,
+            channels=self.channels,
+            noise_from=self.noise_from,
+            adapt_noise=self.adapt_noise,
+        )
 
     def plan_options(self) -> dict[str, Any]:
         """Keywords of `plan_file`, those that are not what they are anyway."""
@@ -126,32 +131,17 @@ class Loudness(click.ParamType[float]):
 @click.option(
     "-O", "--output-dir", type=click.Path(path_type=Path), metavar="DIR", help="Clean all IN, files, folders or patterns, into DIR."
 )
-@click.option(
-    "-m",
-    "--model",
-    metavar="NAME|PATH",
-    shell_complete=complete_models,
-    help="A shipped model, an .onnx file, a checkpoint or a run folder.  [default: the best shipped model]",
-)
-@click.option(
-    "--preset",
-    type=click.Choice(["gentle", "default", "strong", "asr"]),
-    default="default",
-    help="gentle leaves some noise, strong lowers steady noise further, asr is for recognisers; the next five options go before it.",
-)
-@click.option(
-    "--strength", type=float, metavar="0..1", help="0 leaves the recording untouched, 1 is full; scales the decibels.  [default: 1]"
-)
-@click.option("--max-attenuation", type=float, metavar="DB", help="Lower nothing by more than this many dB.  [default: no limit]")
+@model_option
+@preset_option
+@strength_option
+@max_attenuation_option
 @click.option(
     "--channels", type=click.Choice(["linked", "independent"]), help="One gain for all channels, or one for each.  [default: linked]"
 )
 @click.option(
     "--noise-from", type=Stretch(), metavar="START:END", help="Seconds that hold nothing but steady noise, which is lowered further."
 )
-@click.option(
-    "--adapt-noise/--no-adapt-noise", default=None, help="Track steady noise and lower it further.  [default: no]", show_default=False
-)
+@adapt_noise_option
 @click.option("--start", type=float, metavar="SECONDS", help="Clean from here on, leave what is before.  [default: 0]")
 @click.option("--end", type=float, metavar="SECONDS", help="Clean up to here, leave what is after.  [default: the end of IN]")
 @click.option(
@@ -169,7 +159,7 @@ class Loudness(click.ParamType[float]):
 )
 @click.option("--format", metavar="KIND", help="Container of outputs in DIR or to stdout: wav, flac, mp3, ...  [default: the input's]")
 @click.option("--subtype", metavar="SUBTYPE", help="Sample format of the output, such as PCM_16, PCM_24, FLOAT.  [default: the input's]")
-@click.option("-d", "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where the model runs.")
+@device_option
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option("--skip-existing", is_flag=True, help="Leave outputs that exist, and their inputs, alone.")
 @click.option(

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from audioae.cli.completion import complete_models
+from audioae.cli.options import device_option, model_option
 from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
@@ -23,13 +23,7 @@ PESQ_NOTE = "PESQ is P.862.2 without Corrigendum 2 (pesq package)"
 
 
 @click.command("evaluate")
-@click.option(
-    "-m",
-    "--model",
-    metavar="NAME|PATH",
-    shell_complete=complete_models,
-    help="A shipped model, an .onnx file, a checkpoint or a run folder.  [default: the best shipped model]",
-)
+@model_option
 @click.option(
     "--pairs",
     type=click.Path(path_type=Path),
@@ -48,7 +42,7 @@ PESQ_NOTE = "PESQ is P.862.2 without Corrigendum 2 (pesq package)"
 @click.option("--rows", type=click.Path(path_type=Path), metavar="FILE.jsonl", help="Write the rows as JSON Lines.  [default: not written]")
 @click.option("--overwrite", is_flag=True, help="Replace the file of --rows if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print means and rows as one JSON object on stdout, not as a table.")
-@click.option("-d", "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where the model runs.")
+@device_option
 @click.option("-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="Processes that compute metrics.  [default: one a CPU]")
 @progress_option
 def command(
@@ -154,10 +148,11 @@ def _as_table(model: str, means: dict[str, Means], rows: Sequence[PairRow]) -> T
     from rich.markup import escape
     from rich.table import Table
 
+    from audioae.errors import counted
     from audioae.metrics import METRICS
 
     units = {name: METRICS[name].unit for name in means}
-    title = escape(f"{model} on {len(rows)} pairs: noisy -> enhanced")
+    title = escape(f"{model} on {counted(len(rows), 'pair')}: noisy -> enhanced")
     # Without edges the four default metrics fit into 80 columns.
     table = Table(title=title, caption=PESQ_NOTE, box=box.SIMPLE, show_footer=True, show_edge=False, pad_edge=False)
     table.add_column("file", "mean", no_wrap=True)

@@ -3,6 +3,6 @@
 `probing` imports the packages in a process of its own, so that a broken one takes nothing down. This module stands without any of them.
 """
 
-from audioae.doctor.findings import EXTRAS, Finding, examine
+from audioae.doctor.findings import EXTRAS, MENDS, Finding, examine
 
-__all__ = ["EXTRAS", "Finding", "examine"]
+__all__ = ["EXTRAS", "MENDS", "Finding", "examine"]

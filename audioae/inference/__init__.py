@@ -7,7 +7,7 @@ gain      a model's gain before it meets the spectrum: linking, steady noise, st
 likeness  how much sound looks like speech; verdict: what can be said of a recording without a reference
 spectral  the core at the model's sample rate
 highband  a gain for what lies above the model's band
-stream    the core at any sample rate
+stream    the core at any sample rate; latency: how late it answers
 arrays    a whole recording in memory
 span      the stretch of a file that is cleaned; passes: over a file; files: a file, in blocks
 """

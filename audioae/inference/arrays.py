@@ -36,7 +36,7 @@ def denoise(
     if settings.noise_from is not None and usable:
         start, end = (round(each * sample_rate) for each in settings.noise_from)
         noise = measure_noise([rows[:, start:end]], sample_rate, len(rows), engine.info.stft)
-    stream = Stream(engine, sample_rate, len(rows), settings, noise=noise, level_dbfs=level)
+    stream = Stream(engine, sample_rate, len(rows), settings, noise=noise, level_dbfs=level, low_latency=False)
     enhanced, _ = stream.process(rows, last=True)
     return enhanced.reshape(waveform.shape)
 

@@ -115,8 +115,16 @@ class Passes:
                     self._progress(self._told)
 
     def _stream(self) -> Stream:
-        form, engine = self._form, self._engine
-        return Stream(engine, form.sample_rate, form.channels, self._settings, noise=self._noise, level_dbfs=self._level, judged=True)
+        return Stream(
+            self._engine,
+            self._form.sample_rate,
+            self._form.channels,
+            self._settings,
+            noise=self._noise,
+            level_dbfs=self._level,
+            judged=True,
+            low_latency=False,
+        )
 
     def _find_level(self, reader: AudioReader) -> list[float | None] | None:
         """The level of what is cleaned, by its beginning."""

@@ -89,13 +89,13 @@ def clean(reader: AudioReader, stream: Stream, span: Span, model: ModelInfo) -> 
     yield from ((block, block) for block in blocks(reader, last, span.frames))
 
 
-def blocks(reader: AudioReader, start: int, end: int) -> Iterator[Samples]:
-    """The samples `start` to `end` of a file, of which `start` is the next to be read, piece by piece.
+def blocks(reader: AudioReader, start: int, end: int, length: int | None = None) -> Iterator[Samples]:
+    """The samples `start` to `end` of a file, of which `start` is the next to be read, in blocks of `length`; None is what is handy.
 
     Raises:
         AudioFileError: some of them are no numbers, or absurdly loud.
     """
-    length = piece_length(reader.info.sample_rate, reader.info.channels)
+    length = length or piece_length(reader.info.sample_rate, reader.info.channels)
     while start < end:
         block = reader.read(min(length, end - start))
         if (place := find_bad(block)) is not None:

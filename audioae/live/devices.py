@@ -1,0 +1,162 @@
+"""The audio devices of this machine, found by name or index, through sounddevice and PortAudio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from audioae.doctor import MENDS
+from audioae.errors import DependencyError, MissingError, SettingsError, nearest, require
+
+Way = Literal["input", "output"]
+DEFAULT = "default"
+MOST_CHANNELS = 64
+LIST = "see them with: audioae live --list-devices"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One audio device.
+
+    Args:
+        index: of PortAudio; api: the system's interface that it is reached by, such as ALSA or Core Audio.
+        inputs, outputs: channels that it has at most.
+        sample_rate: its usual one, Hz.
+        default: the ways that it is the machine's default for.
+    """
+
+    index: int
+    name: str
+    api: str
+    inputs: int
+    outputs: int
+    sample_rate: int
+    default: tuple[Way, ...] = ()
+
+    def channels(self, way: Way) -> int:
+        """Channels that it has at most, for one way."""
+        return self.inputs if way == "input" else self.outputs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON takes them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class DeviceForm:
+    """How devices are to be opened: at `sample_rate`, Hz, `block` samples at a time; `played` channels go to the output device."""
+
+    input: Device
+    output: Device | None
+    sample_rate: int
+    channels: int
+    played: int
+    block: int
+
+
+def load_sounddevice() -> Any:
+    """The module `sounddevice`.
+
+    Raises:
+        DependencyError: it is not installed, or the library PortAudio is not; says what brings it.
+    """
+    try:
+        return require("sounddevice", extra="live")
+    except DependencyError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        raise DependencyError(f"sounddevice does not work here ({error.__cause__}); mend it with: {MENDS['sounddevice']}") from error
+
+
+def read_devices(sounddevice: Any) -> list[Device]:
+    """Every device of this machine."""
+    apis = [api["name"] for api in sounddevice.query_hostapis()]
+    defaults = dict(zip(("input", "output"), sounddevice.default.device, strict=True))
+    return [
+        Device(
+            index,
+            found["name"],
+            apis[found["hostapi"]],
+            found["max_input_channels"],
+            found["max_output_channels"],
+            round(found["default_samplerate"]),
+            tuple(way for way in ("input", "output") if defaults[way] == index),
+        )
+        for index, found in enumerate(sounddevice.query_devices())
+    ]
+
+
+def find_device(devices: Sequence[Device], wanted: str, way: Way, *, api: str | None = None) -> Device:
+    """The device that has this index, this name, or a name with this in it.
+
+    Args:
+        wanted: "default" is the machine's own choice.
+        api: preferred where a device is reached by several, for two devices work together only through one.
+
+    Raises:
+        MissingError: there is no device for this way at all.
+        SettingsError: there is none of this name, or several; names those that there are.
+    """
+    able = [device for device in devices if device.channels(way)]
+    if not able:
+        raise MissingError(f"this machine has no audio {way} device; connect one, or clean a recording with --from-file ({LIST})")
+    found = _matching(able, wanted, way)
+    if len(found) > 1:
+        found = [device for device in found if device.api == (api or _usual_api(able, way))] or found
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(f"{device.index} {device.name!r}" for device in (found or able))
+    if found:
+        raise SettingsError(f"{wanted!r} is the name of {len(found)} {way} devices: {names}; give the index of one")
+    near = nearest(wanted, [device.name for device in able])
+    raise SettingsError(f"no {way} device is called {wanted!r}{near}; there are {names}")
+
+
+def _matching(able: Sequence[Device], wanted: str, way: Way) -> list[Device]:
+    if wanted == DEFAULT:
+        return [device for device in able if way in device.default] or list(able[:1])
+    if wanted.isdecimal():
+        return [device for device in able if device.index == int(wanted)]
+    same = [device for device in able if device.name.casefold() == wanted.casefold()]
+    return same or [device for device in able if wanted.casefold() in device.name.casefold()]
+
+
+def _usual_api(able: Sequence[Device], way: Way) -> str:
+    return next((device.api for device in able if way in device.default), able[0].api)
+
+
+def choose_form(
+    sounddevice: Any, *, source: str, target: str | None, sample_rate: int | None, channels: int, block_seconds: float
+) -> DeviceForm:
+    """Choose devices and check that they take the form, before anything is opened.
+
+    Args:
+        source, target: names or indices of the input and the output device; target None is none.
+        sample_rate: Hz; None is the input device's usual one.
+        block_seconds: rounded to samples.
+
+    Raises:
+        MissingError, SettingsError: as `find_device`; a device has too few channels or does not take the rate.
+    """
+    devices = read_devices(sounddevice)
+    microphone = find_device(devices, source, "input")
+    speaker = None if target is None else find_device(devices, target, "output", api=microphone.api)
+    rate = sample_rate or microphone.sample_rate
+    _check(sounddevice.check_input_settings, sounddevice.PortAudioError, microphone, "input", rate, channels)
+    played = channels
+    if speaker is not None:
+        played = min(2, speaker.outputs) if channels == 1 else channels  # one channel is heard with both ears
+        _check(sounddevice.check_output_settings, sounddevice.PortAudioError, speaker, "output", rate, played)
+    return DeviceForm(microphone, speaker, rate, channels, played, max(round(block_seconds * rate), 1))
+
+
+def _check(check: Any, error_type: type[Exception], device: Device, way: Way, rate: int, channels: int) -> None:
+    most = device.channels(way)
+    if channels > most:
+        raise SettingsError(f"the {way} device {device.name!r} has {most} channels, got --channels {channels}")
+    try:
+        check(device=device.index, channels=channels, dtype="float32", samplerate=rate)
+    except error_type as error:
+        usual = f"its usual rate is {device.sample_rate} Hz (--sample-rate {device.sample_rate})"
+        raise SettingsError(f"the {way} device {device.name!r} does not take {rate} Hz, {channels} channels ({error}); {usual}") from error

@@ -1,0 +1,160 @@
+"""A microphone, and an output device if asked for, behind one callback of PortAudio that neither waits nor allocates much.
+
+The callback copies a block into one of the slots that were made before and puts the slot's number into a queue; the thread that cleans
+takes it from there and puts the number back. Where no slot is free, cleaning is a second behind: the block is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from audioae.errors import DeviceError
+from audioae.live.devices import DeviceForm
+from audioae.live.player import Player
+from audioae.live.session import Xruns
+from audioae.spectrogram import Array
+
+QUEUE_SECONDS = 1.0  # of input that may wait; longer pauses of the machine lose sound
+FEWEST_SLOTS = 8
+POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 3.0  # without a block, after which a device has vanished
+LOUDEST = 16.0  # of full scale; what a broken driver gives beyond it, or as no number, must not end a session
+SWITCH_SECONDS = 0.0005  # between two threads of Python: the callback must not wait 5 ms for its turn
+
+
+class Duplex:
+    """Blocks from a microphone; a sink for what an output device plays.
+
+    Args:
+        sounddevice: the module.
+        delay: samples between input and output, so that what is cleaned is there when its turn comes; see `Stream.latency_in`.
+
+    Raises:
+        DeviceError: on entering, the devices cannot be opened.
+    """
+
+    def __init__(self, sounddevice: Any, form: DeviceForm, *, delay: int) -> None:
+        self.sample_rate, self.channels, self.block, self.form = form.sample_rate, form.channels, form.block, form
+        self.device_latency: float | None = None
+        self.xruns = Xruns()
+        self._sounddevice = sounddevice
+        slots = max(round(QUEUE_SECONDS * form.sample_rate / form.block), FEWEST_SLOTS)
+        self._slots = np.zeros((slots, form.block, form.channels), np.float32)
+        self._free: SimpleQueue[int] = SimpleQueue()
+        self._filled: SimpleQueue[tuple[int, int]] = SimpleQueue()  # number of a slot, samples in it
+        for slot in range(slots):
+            self._free.put(slot)
+        self._player = Player(form.channels, delay, (slots + 2) * form.block) if form.output else None
+        self._closing = False
+        self._ended = threading.Event()  # PortAudio has ended the stream
+        self._heard_at = time.monotonic()
+
+    def __enter__(self) -> Duplex:
+        self._stream: Any = None
+        try:
+            self._stream = self._open()
+            self._stream.start()
+        except (self._sounddevice.PortAudioError, ValueError) as error:
+            if self._stream is not None:
+                self._stream.close()
+            names = " and ".join(repr(device.name) for device in (self.form.input, self.form.output) if device)
+            raise DeviceError(f"{names} cannot be opened ({error}); in use by another program?") from error
+        self._switch_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        self.device_latency = float(np.sum(self._stream.latency))
+        self._heard_at = time.monotonic()
+        return self
+
+    def _open(self) -> Any:
+        form, sounddevice = self.form, self._sounddevice
+        common = {
+            "samplerate": form.sample_rate,
+            "blocksize": form.block,
+            "dtype": "float32",
+            "latency": "low",
+            "finished_callback": self._ended.set,
+        }
+        if form.output is None:
+            return sounddevice.InputStream(device=form.input.index, channels=form.channels, callback=self._take, **common)
+        devices, channels = (form.input.index, form.output.index), (form.channels, form.played)
+        return sounddevice.Stream(device=devices, channels=channels, callback=self._take_and_play, **common)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        sys.setswitchinterval(self._switch_seconds)
+        self._closing = True
+        self._stream.abort()
+        self._stream.close()
+
+    def _take_and_play(self, indata: Array, outdata: Array, frames: int, moment: Any, status: Any) -> None:
+        """What PortAudio calls for each block, `[frames, channels]`, on a thread of its own."""
+        self._take(indata, frames, moment, status)
+        if self._player is not None and not (self._player.play(outdata) or self._closing):
+            self.xruns.underruns += 1
+        if status and status.output_underflow and not self._closing:
+            self.xruns.underruns += 1
+
+    def _take(self, indata: Array, frames: int, moment: Any, status: Any) -> None:
+        if self._closing:
+            return
+        if status and status.input_overflow:
+            self.xruns.overruns += 1
+        try:
+            slot = self._free.get_nowait()
+        except Empty:
+            self.xruns.overruns += 1
+            self.xruns.dropped_frames += frames
+            if self._player is not None:
+                self._player.expect_less(frames)
+            return
+        self._slots[slot, :frames] = indata
+        self._filled.put((slot, frames))
+
+    def read(self) -> Array | None:
+        """The next block `[channels, n]`, empty when none came for a while; None once `stop` was called and all is read.
+
+        Raises:
+            DeviceError: the device has vanished.
+        """
+        try:
+            slot, frames = self._filled.get(block=not self._closing, timeout=POLL_SECONDS)
+        except Empty:
+            if self._closing:
+                return None
+            self._check_alive()
+            return np.zeros((self.channels, 0), np.float32)
+        self._heard_at = time.monotonic()
+        block = np.nan_to_num(self._slots[slot, :frames].T)  # a copy
+        np.clip(block, -LOUDEST, LOUDEST, out=block)
+        self._free.put(slot)
+        return block
+
+    def _check_alive(self) -> None:
+        silent = time.monotonic() - self._heard_at
+        if self._ended.is_set() or silent > PATIENCE_SECONDS:
+            what = "ended" if self._ended.is_set() else f"gave nothing for {silent:.0f} s"
+            raise DeviceError(f"the input device {self.form.input.name!r} {what}; is it still connected?")
+
+    def stop(self) -> None:
+        """Take no more sound; `read` gives what was taken before."""
+        self._closing = True
+
+    def finish(self) -> None:
+        """Take no more sound, and wait until what was written has been played."""
+        self._closing = True
+        if self._player is not None:
+            until = time.monotonic() + self._player.waiting / self.sample_rate + POLL_SECONDS
+            while self._player.waiting and time.monotonic() < until and not self._ended.is_set():
+                time.sleep(POLL_SECONDS / 10)
+            time.sleep(self.device_latency or 0.0)  # what was played is still in the device
+
+    def write(self, block: Array, /) -> None:
+        """Let the output device play `[channels, n]` when its turn comes."""
+        if self._player is not None:
+            self._player.write(block)
