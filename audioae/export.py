@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,16 +89,21 @@ def ship(
     about = read_tensors(file)[1]
     if not {"recipe", "training"} <= about.keys():
         raise CheckpointError(f"{file} does not tell how it was trained; ship a checkpoint that `audioae train` wrote")
-    denoiser = load_denoiser(file)
+    denoiser, stages = load_denoiser(file), about.get("stages", [])
     folder = weights_folder(name)
-    folder.mkdir(exist_ok=True)
-    row = export(denoiser, folder / "model.onnx", name=name, overwrite=True)
-    save_denoiser(folder / SHIPPED, denoiser, recipe=about["recipe"], training=about["training"])  # for `audioae train --from`
+    try:
+        with TemporaryDirectory(prefix=".", dir=folder.parent) as made:
+            row = export(denoiser, Path(made) / "model.onnx", name=name)
+            save_denoiser(Path(made) / SHIPPED, denoiser, recipe=about["recipe"], training=about["training"], stages=stages)
+            folder.mkdir(exist_ok=True)
+            for part in list(Path(made).iterdir()):
+                os.replace(part, folder / part.name)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder} ({error.strerror}); is the package installed where you may write?") from error
     info = replace(denoiser.info, name=name)
-    add_model(
-        Card(info, tuple(data), licence, about["training"]["audio_hours"] * 3600, about["recipe"], commit, tuple(scores)), default=default
-    )
-    return row
+    hours = about["training"]["audio_hours"] + sum(stage["audio_hours"] for stage in stages)
+    add_model(Card(info, tuple(data), licence, hours * 3600, about["recipe"], commit, tuple(scores), tuple(stages)), default=default)
+    return replace(row, path=str(folder / "model.onnx"))
 
 
 def parity(reference: Engine, engine: Engine) -> float:

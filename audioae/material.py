@@ -11,7 +11,7 @@ from typing import Any
 
 from audioae.errors import DataError, SettingsError
 from audioae.manifest import Row, read_manifest, write_manifest
-from audioae.prepare import PrepareSettings, Progress, prepare
+from audioae.prepare import PrepareSettings, Progress, Summary, prepare
 
 VALID_SHARE = 0.1  # of the sources
 HELD_SHARE = 0.2  # of one recording, where there is one source only
@@ -41,8 +41,10 @@ class Material:
 
 def gather(
     material: Material, folder: Path, *, sample_rate: int, jobs: int = 1, progress: Callable[[Progress], None] = lambda _: None
-) -> Path:
+) -> tuple[Path, Summary | None]:
     """The folder of prepared data to train on: `material.data` where nothing else is given, else `folder`, which is made or completed.
+
+    Of the latter also what was kept of the recordings, and what was dropped.
 
     Raises:
         SettingsError: neither recordings nor prepared data give speech, or noise.
@@ -54,17 +56,18 @@ def gather(
         raise SettingsError(f"there is no {' and no '.join(material.missing)} to train on; give {wanted}, or --data DATA that has it")
     if not material.own:
         assert material.data
-        return material.data
+        return material.data, None
     own: dict[str, Any] = material.own
-    prepare(PrepareSettings(out=str(folder), sample_rate=sample_rate, valid_share=VALID_SHARE, jobs=jobs, **own), progress=progress)
-    for role in own:
+    settings = PrepareSettings(out=str(folder), sample_rate=sample_rate, valid_share=VALID_SHARE, jobs=jobs, **own)
+    summary = prepare(settings, progress=progress)
+    for role in set(own) & set(NEEDED):
         hold_out(folder / f"{role}.jsonl")
     if material.data:
         check_rate(material.data, sample_rate)
         for role in ("speech", "noise", "rir"):
             if role not in own and (material.data / f"{role}.jsonl").exists():
                 borrow(material.data, folder, role)
-    return folder
+    return folder, summary
 
 
 def hold_out(manifest: Path) -> None:

@@ -12,10 +12,11 @@ from audioae.checkpoint import load_denoiser
 from audioae.dataset import DataSettings
 from audioae.errors import require
 from audioae.spectrogram import Array, StftSettings, stft
-from audioae.training import Progress, Report, Row, TrainSettings, learning_rate_at
+from audioae.training import Noisy, Progress, Report, Row, TrainSettings, learning_rate_at
 from audioae.validation import Validation
 
 EXAMPLES = 3  # mixtures that are heard and seen
+SCORES = ("loss", "si_sdr", "pesq", "stoi")
 RANGE_DB = 80.0  # from white down to black
 
 
@@ -27,6 +28,7 @@ class Tracker:
         from torch.utils.tensorboard import SummaryWriter
 
         self.out, self.settings, self.stft = out, settings, transform
+        self.noisy: Noisy | None = None
         self.writer: Any = SummaryWriter(str(out / "tensorboard"))
         examples = Validation(folder, data, settings.validation, settings.loss, every=max(1, settings.validation.pairs // EXAMPLES))
         self.pairs = examples.pairs[:EXAMPLES]
@@ -40,14 +42,20 @@ class Tracker:
             self.writer.add_scalar("train/loss", row.loss, row.step)
             self.writer.add_scalar("train/learning_rate", learning_rate_at(row.step - 1, self.settings), row.step)
             self.writer.add_scalar("train/audio_seconds_per_second", row.audio_seconds_per_second, row.step)
+        elif isinstance(row, Noisy):
+            self.noisy = row
         elif isinstance(row, Report) and not row.averaged:
-            for name in ("loss", "si_sdr", "pesq", "stoi"):
-                value = getattr(row, f"valid_{name}")
-                if value is not None:
-                    self.writer.add_scalar(f"valid/{name}", value, row.step)
+            for name in SCORES:
+                self.add(f"valid/{name}", getattr(row, f"valid_{name}"), row.step)
+                self.add(f"valid/{name}_noisy", getattr(self.noisy, f"noisy_{name}", None), row.step)  # level: the line to beat
             self.writer.add_scalar("train/skipped_steps", row.skipped_steps, row.step)
             self.enhance(row.step)
             self.writer.flush()
+
+    def add(self, name: str, value: float | None, step: int) -> None:
+        """A point of a curve, where there is one."""
+        if value is not None:
+            self.writer.add_scalar(name, value, step)
 
     def enhance(self, step: int) -> None:
         """What the last checkpoint makes of the examples."""

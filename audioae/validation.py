@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from audioae.augment import AugmentSettings
 from audioae.dataset import Corpus, DataSettings, Mixer, MixtureDataset
 from audioae.losses import levelled_loss
 from audioae.metrics import score
 from audioae.models import Denoiser
+from audioae.spectrogram import StftSettings
 
 METRICS = {"si_sdr": "si_sdr", "pesq": "pesq_wb", "stoi": "stoi"}
 SEED = 20_000_003  # the set is the same for every run, whatever its seed, so that runs can be compared
@@ -57,16 +59,21 @@ class Validation:
 
     @torch.no_grad()
     def rows(self, denoiser: Denoiser) -> list[dict[str, float | None]]:
-        """Loss, SI-SDR in dB, PESQ-WB and STOI of each pair; None where there is none, as for the last two without the `metrics` extra."""
+        """What `row` tells of each pair, enhanced."""
         device = next(denoiser.parameters()).device
-        rows: list[dict[str, float | None]] = []
-        for noisy, clean in self.pairs:
-            enhanced = denoiser(noisy[None].to(device))[0].cpu()
-            loss = levelled_loss(enhanced, clean[None], noisy[None], denoiser.settings, self.weights)
-            scores = score(enhanced[0].numpy(), clean.numpy(), self.sample_rate, names=list(METRICS.values()))
-            row: dict[str, float | None] = {name: scores[metric].value for name, metric in METRICS.items()}
-            rows.append({"loss": loss.item(), **row})
-        return rows
+        outputs = (denoiser(noisy[None].to(device))[0].cpu() for noisy, _ in self.pairs)
+        return [self.row(enhanced, *pair, denoiser.settings) for enhanced, pair in zip(outputs, self.pairs, strict=True)]
+
+    @torch.no_grad()
+    def noisy_rows(self, settings: StftSettings) -> list[dict[str, float | None]]:
+        """What `row` tells of each pair as it is, noisy: a model is worth what it adds to that."""
+        return [self.row(noisy[None], noisy, clean, settings) for noisy, clean in self.pairs]
+
+    def row(self, estimate: Tensor, noisy: Tensor, clean: Tensor, settings: StftSettings) -> dict[str, float | None]:
+        """Loss, SI-SDR in dB, PESQ-WB and STOI of an estimate `[1, samples]`; None where there is none, as without the `metrics` extra."""
+        loss = levelled_loss(estimate, clean[None], noisy[None], settings, self.weights)
+        scores = score(estimate[0].numpy(), clean.numpy(), self.sample_rate, names=list(METRICS.values()))
+        return {"loss": loss.item(), **{name: scores[metric].value for name, metric in METRICS.items()}}
 
 
 def means(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

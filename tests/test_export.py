@@ -256,7 +256,7 @@ def test_a_card_counts_all_stages_of_a_training(checkpoint: Path, scores: Path, 
     card = load_card("tuned-2k")
     assert card.seconds_seen == 3.5 * 3600 and card.recipe == {"name": "tuned"}
     assert card.stages == ({"recipe": {"name": "small"}, "audio_hours": 1.5},)
-    assert "in 2 stages, of which the first took 1.5 h" in audioae("models", "info", "tuned-2k").stdout
+    assert "in 2 stages, each begun with the weights of the one before: 1.5 h, and the last" in audioae("models", "info", "tuned-2k").stdout
     assert len(stages_of(trained_file("tuned-2k"))) == 2  # what goes on from it tells all three
 
 

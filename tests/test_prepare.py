@@ -300,6 +300,27 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_data(tmp_path: Path, speech
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_two_processes_do_not_prepare_one_folder(tmp_path: Path, speech: Path) -> None:
+    """The second changes nothing of what the first has begun, whichever of them is asked for what."""
+    pytest.importorskip("fcntl")
+    out, heard = tmp_path / "out", []
+
+    def meanwhile(progress: Progress) -> None:
+        if progress.done == 7:
+            before = {path.name for path in out.rglob("*")}
+            for more in ([], ["--sample-rate", "8000"]):
+                command = [sys.executable, "-m", "audioae", "prepare", "--speech", str(speech), "--out", str(out), *more]
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+                heard.append((done.returncode, done.stderr))
+            assert {path.name for path in out.rglob("*")} == before
+
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    prepare(PrepareSettings(out=str(out), speech=(str(speech),), shard_seconds=2.0), progress=meanwhile)
+    assert heard == 2 * [(1, f"Error: another process is preparing {out}; wait for it, or choose another folder\n")]
+    run(tmp_path / "whole", speech=(str(speech),), shard_seconds=2.0)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 def test_shards_that_are_cut_or_strangers_are_made_again(tmp_path: Path, speech: Path) -> None:
     settings = {"speech": (str(speech),), "shard_seconds": 2.0}
     run(tmp_path / "out", **settings)

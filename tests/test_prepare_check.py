@@ -20,7 +20,7 @@ from audioae.errors import DataError
 from audioae.manifest import Row, read_manifest, write_manifest
 from audioae.prepare import PrepareSettings, prepare
 from audioae.prepare.check import check
-from audioae.prepare.findings import Finding
+from audioae.prepare.findings import Finding, some
 from audioae.prepare.fingerprint import Index, fingerprint
 from audioae.prepare.measure import measure
 
@@ -80,6 +80,12 @@ def test_a_folder_without_flaws_passes_every_check(good: Path) -> None:
     assert [(finding.check, finding.level) for finding in findings] == [(name, "ok") for name in CHECKS]
 
 
+def test_findings_count_in_words_that_fit() -> None:
+    found = [next(some("x", "error", "row is wrong", "rows are wrong", ["a"] * count, "")).found for count in (1, 2, 1200)]
+    assert found == ["1 row is wrong", "2 rows are wrong", "1,200 rows are wrong"]
+    assert list(some("x", "error", "row is wrong", "rows are wrong", [], "")) == []
+
+
 def test_progress_hears_of_every_second(good: Path) -> None:
     heard: list[float] = []
     check(good, progress=heard.append)
@@ -115,9 +121,9 @@ def test_shards_that_are_not_what_was_written(data: Path, damage: str, found: st
 
 
 @pytest.mark.parametrize(("how", "found"), [
-    (lambda of: [replace(of[0], offset=10**9), *of[1:]], "1 rows reach out of their shard"),
-    (lambda of: [replace(of[0], seconds=9.0), *of[1:]], f"1 rows are not at {RATE} Hz"),
-    (lambda of: [of[0], replace(of[1], shard=of[0].shard, offset=of[0].offset + 5), *of[2:]], "1 rows share samples with another"),
+    (lambda of: [replace(of[0], offset=10**9), *of[1:]], "1 row reaches out of its shard"),
+    (lambda of: [replace(of[0], seconds=9.0), *of[1:]], f"1 row is not at {RATE} Hz"),
+    (lambda of: [of[0], replace(of[1], shard=of[0].shard, offset=of[0].offset + 5), *of[2:]], "1 row shares samples with another"),
     (lambda of: [replace(of[0], shard="shards/other.i16"), *of[1:]], "1 named by manifests only"),
 ])  # fmt: skip
 def test_manifests_that_do_not_fit(data: Path, how: Callable[[list[Row]], list[Row]], found: str) -> None:
@@ -137,7 +143,7 @@ def test_sources_and_files_in_two_splits(data: Path) -> None:
     train, valid = rows(data, "speech", "train")[0], rows(data, "speech", "valid")[0]
     change(data, "speech", lambda of: [replace(row, source=train.source) if row == valid else row for row in of])
     (finding,) = bad(data)
-    assert (finding.check, finding.level, finding.found) == ("leakage", "error", "1 sources in two splits")
+    assert (finding.check, finding.level, finding.found) == ("leakage", "error", "1 source in two splits")
     assert finding.example == f"{train.source}: train, valid"
 
 
@@ -147,7 +153,7 @@ def test_a_split_that_is_empty(data: Path, role: str, level: str) -> None:
     finding = next(finding for finding in check(data) if finding.check == "splits")
     assert finding.level == level
     if level == "error":
-        assert (finding.found, finding.example) == (f"1 splits of {role} are empty", "valid")
+        assert (finding.found, finding.example) == (f"1 split of {role} is empty", "valid")
 
 
 def test_a_folder_of_noise_alone_is_worth_a_warning(data: Path) -> None:
@@ -189,18 +195,18 @@ def test_equal_recordings_across_splits_spoil_and_within_one_only_warn(data: Pat
     first, second = rows(data, "speech", "train")[:2]
     put(data, second, samples_of(data, first))
     assert [(finding.check, finding.level, finding.found) for finding in bad(data)] == [
-        ("duplicates", "warning", "1 recordings twice in a split")
+        ("duplicates", "warning", "1 recording twice in a split")
     ]
     put(data, rows(data, "speech", "valid")[0], samples_of(data, first))
     assert [(finding.check, finding.level, finding.found) for finding in bad(data)] == [
-        ("duplicates", "error", "1 recordings in two splits")
+        ("duplicates", "error", "1 recording in two splits")
     ]
 
 
 def test_speech_among_the_noise_spoils(data: Path) -> None:
     put(data, rows(data, "noise", "train")[0], samples_of(data, rows(data, "speech", "train")[0]))
     (finding,) = bad(data)
-    assert (finding.check, finding.level, finding.found) == ("duplicates", "error", "1 recordings are speech and noise")
+    assert (finding.check, finding.level, finding.found) == ("duplicates", "error", "1 recording is speech and noise")
 
 
 def encoded(wave: np.ndarray, kind: str) -> np.ndarray:
@@ -222,7 +228,7 @@ def test_the_same_sound_in_another_dress_is_found_across_splits(data: Path, kind
     wave = samples_of(data, train).astype(float)
     put(data, valid, encoded(0.5 * wave if kind == "level" else wave, kind)[: valid.samples] - (kind == "level"))
     (finding,) = bad(data)
-    assert (finding.check, finding.level, finding.found) == ("near duplicates", "error", "1 pairs of speech across splits")
+    assert (finding.check, finding.level, finding.found) == ("near duplicates", "error", "1 pair of speech across splits")
     assert train.path in finding.example
     assert valid.path in finding.example
     change(data, "speech", lambda of: [replace(row, split="train") if row == valid else row for row in of])
@@ -233,7 +239,7 @@ def test_noise_that_is_cut_twice_from_one_recording_is_a_warning(data: Path) -> 
     train, valid = rows(data, "noise", "train")[0], rows(data, "noise", "valid")[0]
     put(data, valid, encoded(samples_of(data, train), "cut"))
     assert [(finding.check, finding.level, finding.found) for finding in bad(data)] == [
-        ("near duplicates", "warning", "1 pairs of noise across splits")
+        ("near duplicates", "warning", "1 pair of noise across splits")
     ]
 
 

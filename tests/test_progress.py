@@ -16,6 +16,27 @@ def test_auto_shows_nothing_where_stderr_is_no_terminal(capsys: pytest.CaptureFi
     assert capsys.readouterr() == ("", "")
 
 
+def test_long_work_tells_a_log_after_half_a_minute_and_every_few(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [50.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with show_progress("auto", "mine", total=2000, unit="steps", is_long=True) as advance:
+        for _ in range(30):
+            advance(10, loss="0.5", left="about 2 h")
+            now[0] += 10
+    told = ", loss 0.5, left about 2 h"
+    assert capsys.readouterr() == ("", f"mine: 40/2,000 steps{told}\nmine: 220/2,000 steps{told}\n")
+
+
+def test_a_bar_leaves_the_end_to_notes_that_know_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for knows_end, times in ((False, 2), (True, 1)):
+        with show_progress("bar", "mine", total=10, unit="steps", knows_end=knows_end) as advance:
+            advance(10)
+        last = next(line for line in reversed(capsys.readouterr().err.splitlines()) if "10/10" in line)
+        assert last.count("0:00:00") == times
+
+
 def test_a_bar_shows_label_amount_unit_and_notes_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with show_progress("bar", "[in].wav", total=10, unit="s") as advance:
         advance(4, loss="0.5[dB]")

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -64,11 +63,13 @@ def train(recipe: Path, data: Path, out: Path, *more: object) -> Result:
 def test_a_run_says_what_it_does_on_stderr(recipe: Path, prepared: Path, tmp_path: Path) -> None:
     done = train(recipe, prepared, tmp_path / "run")
     assert done.exit_code == 0 and done.stdout == ""
-    truth, *reports, last = done.stderr.splitlines()
+    mixing, noisy, truth, *reports, last = done.stderr.splitlines()
+    assert mixing == "mixing 2 pairs of 0.5 s for validation, and scoring their noisy side"
+    assert re.match(r"noisy, to beat: valid [\d.]+, SI-SDR -?[\d.]+ dB", noisy)
     network, speed = r"[\d,]+ parameters, \d+ MMAC/s", r"\d+ audio-seconds per second, about \d+ s left"
     assert re.fullmatch(f"tiny: {network}, 42 s of speech and 15 s of noise, steps 0 to 8, {speed}", truth)
     assert [re.match(r"step (\d) \(0\.0 h\): loss [\d.]+, valid [\d.]+, SI-SDR -?[\d.]+ dB", line)[1] for line in reports] == ["4", "8"]  # type: ignore[index]
-    assert reports[0].endswith("(best)")
+    assert re.search(r" \(best\), about \d+ s left$", reports[0]) and "left" not in reports[1]
     assert last == f"hear it: audioae denoise --model {tmp_path / 'run'} noisy.wav enhanced.wav"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "best.safetensors",
@@ -92,7 +93,7 @@ def test_json_reports_are_all_that_is_on_stdout(recipe: Path, prepared: Path, tm
     done = train(recipe, prepared, tmp_path / "run", "--json", "--quiet")
     assert done.stderr == ""
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["step"] for row in rows] == [4, 8]
+    assert [row["step"] for row in rows] == [0, 4, 8] and rows[0]["noisy_si_sdr"] is not None
     assert rows == [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
 
 
@@ -102,11 +103,23 @@ def test_progress_goes_up_to_all_steps(recipe: Path, prepared: Path, tmp_path: P
         recipe, prepared, tmp_path / "run", "--progress", "json", "--set", "training.steps=20", "--set", "training.report_steps=20"
     )
     events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert [(event["event"], event["done"]) for event in events] == [("start", 0), ("progress", 5), ("progress", 20), ("done", 20)]
+    assert [(event["event"], event["done"]) for event in events] == [("start", 0), ("progress", 20), ("done", 20)]
     assert all(event["total"] == 20 and event["unit"] == "steps" for event in events)
-    assert float(events[1]["loss"]) > 0 and events[1]["audio"].endswith("s/s")
+    assert float(events[1]["loss"]) > 0 and events[1]["audio"].endswith("s/s") and events[1]["left"] == "about 0 s"
     bar = train(recipe, prepared, tmp_path / "other", "--progress", "bar")
     assert bar.exit_code == 0 and bar.stdout == "" and "8/8 steps" in bar.stderr
+
+
+def test_a_log_hears_of_progress_before_the_first_report(
+    recipe: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audioae.cli.progress.FIRST_LINE", 0.0)
+    monkeypatch.setattr("audioae.cli.progress.LINE_INTERVAL", 3600.0)
+    more = ["--set", "training.steps=60", "--set", "training.report_steps=60"]
+    lines = train(recipe, prepared, tmp_path / "run", *more).stderr.splitlines()
+    assert re.fullmatch(r"tiny: 20/60 steps, loss [\d.]+, audio \d+ s/s, left about \d+ s", lines[3]) and lines[4].startswith("step 60")
+    for silent in ("--quiet", "--progress=none"):
+        assert "20/60" not in train(recipe, prepared, tmp_path / silent, silent, *more).stderr
 
 
 def test_overrides_steer_and_are_stored(recipe: Path, prepared: Path, tmp_path: Path) -> None:
@@ -195,12 +208,12 @@ def test_an_interrupted_run_can_go_on(recipe: Path, prepared: Path, tmp_path: Pa
     arguments = ["-m", "audioae", "train", recipe, "--data", prepared, "--out", out, *endless, "--set", f"training.workers={workers}"]
     with started(*arguments) as process:
         assert process.stderr is not None
-        truth = process.stderr.readline()
+        truth = [process.stderr.readline() for _ in range(3)][-1]
         assert "steps 0 to 1,000,000" in truth, truth + process.stderr.read()
         os.killpg(process.pid, number)
         _, told = process.communicate(timeout=200)
     assert process.returncode == 130 and told == "Error: interrupted\n"
-    assert [path.name for path in out.iterdir()] == ["resume.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == ["history.jsonl", "resume.safetensors"]
     step = read_tensors(out / "resume.safetensors")[1]["step"]
     assert 5 <= step < 100_000
     done = train(recipe, prepared, out, "--set", f"training.steps={step + 2}")
@@ -214,7 +227,7 @@ def test_torchrun_trains_in_two_processes_of_which_one_talks(recipe: Path, prepa
         stdout, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr
     assert stderr.count("parameters") == 1 and stderr.count("(best)") >= 1 and "has taken all" not in stderr
-    assert [json.loads(line)["step"] for line in stdout.splitlines()] == [4, 8]
+    assert [json.loads(line)["step"] for line in stdout.splitlines()] == [0, 4, 8]
     assert load_denoiser(tmp_path / "run").info.name == "tiny"
 
 
@@ -233,17 +246,32 @@ def test_own_recordings_are_prepared_and_trained_on(recipe: Path, tmp_path: Path
     assert done.exit_code == 0, done.stderr
     assert load_denoiser(out).info.name == "tiny" and list((out / "tensorboard").iterdir())
     more = audioae(*arguments, "--set", "training.steps=10")
-    assert more.exit_code == 0 and "steps 8 to 10" in more.stderr
+    assert more.exit_code == 0 and "steps 8 to 10" in more.stderr and "preparing" not in more.stderr
+    assert [row.samples for row in read_manifest(out / "data" / "rir.jsonl")] == [4000]  # a room is not cut to hold some of it out
     # A model of theirs, and noise of another place; its speech is where it was.
     done = audioae("train", "--noise", sounds / "hum", "--from", out, "--out", tmp_path / "tuned", "--set", "training.steps=2")
     assert done.exit_code == 0, done.stderr
     count = len(load_denoiser(out).state_dict())
     assert f"loaded {count} of {count} tensors from {out / 'best.safetensors'}" in done.stderr
     about = read_tensors(tmp_path / "tuned" / "best.safetensors")[1]
-    assert about["from"] == str(out) and about["recipe"]["training"]["learning_rate"] == pytest.approx(2e-3 / 5)
+    assert about["recipe"]["training"]["learning_rate"] == pytest.approx(2e-3 / 5)
+    first = read_tensors(out / "best.safetensors")[1]
+    assert about["stages"] == [{"recipe": first["recipe"], "audio_hours": first["training"]["audio_hours"]}]
     rows = {role: read_manifest(tmp_path / "tuned" / "data" / f"{role}.jsonl") for role in ("speech", "noise", "rir")}
     assert len({row.source for row in rows["speech"]}) == 5 and [row.split for row in rows["noise"]] == ["train", "valid"]
     assert rows["noise"][1].offset == rows["noise"][0].samples
+
+
+def test_a_preparation_says_what_it_keeps_and_what_it_drops(recipe: Path, tmp_path: Path) -> None:
+    sounds, out = voices(tmp_path / "sounds"), tmp_path / "run"
+    (sounds / "voices" / "empty.wav").touch()
+    done = audioae("train", recipe, "--clean", sounds / "voices", "--noise", sounds / "hum", "--out", out)
+    assert done.exit_code == 0, done.stderr
+    told = done.stderr.splitlines()
+    assert told[:2] == [f"preparing 16 files of speech into {out / 'data'}", f"preparing 1 file of noise into {out / 'data'}"]
+    assert re.fullmatch(r"speech: kept 0\.01 h in 15 files \(train 0\.01 h, valid 0\.00 h\)", told[2])
+    assert told[3] == "noise: kept 0.00 h in 1 file (train 0.00 h)" and "noise: no source is held out" in told[4]
+    assert told[5] == f"dropped: 1 unreadable; see {out / 'data'}/dropped.jsonl" and told[6].startswith("mixing 2 pairs")
 
 
 def test_fine_tuning_begins_with_all_weights_or_none(recipe: Path, prepared: Path, tmp_path: Path) -> None:
@@ -297,7 +325,8 @@ def test_the_smoke_recipe_goes_from_samples_to_a_clean_file(samples: Path, tmp_p
     done = train(SMOKE, tmp_path / "data", tmp_path / "run", "--json")
     assert done.exit_code == 0, done.output
     assert time.process_time() - began < 60
-    rows: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    noisy_side, *rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows[-1]["valid_si_sdr"] > noisy_side["noisy_si_sdr"]
     assert rows[-1]["valid_loss"] < 0.9 * rows[0]["valid_loss"] and rows[-1]["loss"] < 0.9 * rows[0]["loss"]
     assert rows[-1]["skipped_steps"] == 0
     exported = tmp_path / "smoke.onnx"

@@ -28,6 +28,7 @@ from tiny_training import (  # noqa: E402
     history,
     reports,
     same_tensors,
+    start_of,
     stop_after,
     train,
 )  # fmt: skip
@@ -39,7 +40,20 @@ from audioae.dataset import DataSettings, Mixer  # noqa: E402
 from audioae.errors import CheckpointError, DataError, DependencyError, SettingsError  # noqa: E402
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa: E402
 from audioae.spectrogram import StftSettings  # noqa: E402
-from audioae.training import Batches, Progress, Start, Team, Trainer, TrainSettings, fit, forget_after, learning_rate_at  # noqa: E402
+from audioae.training import (  # noqa: E402
+    Batches,
+    Mixing,
+    Noisy,
+    Pace,
+    Progress,
+    Start,
+    Team,
+    Trainer,
+    TrainSettings,
+    begin_history,
+    fit,
+    learning_rate_at,
+)
 from audioae.validation import Validation, ValidationSettings  # noqa: E402
 
 torch.set_num_threads(1)
@@ -53,29 +67,70 @@ def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_a_run_tells_what_it_does(prepared: Path, tmp_path: Path) -> None:
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=43, report_steps=20))
-    assert [type(row).__name__ for row in rows] == [
-        "Start",
-        *["Progress", "Progress", "Report", "Progress", "Report", "Progress", "Report"],
-    ]
-    start, told = rows[0], reports(rows)
-    assert isinstance(start, Start)
+    assert [type(row).__name__ for row in rows] == ["Mixing", "Noisy", "Start", *3 * ["Progress", "Report"]]
+    mixing, noisy, start = rows[:3]
+    told = reports(rows)
+    assert mixing == Mixing(2, 0.5) and isinstance(noisy, Noisy) and isinstance(start, Start)
     info = build(SAMPLED).info
     assert (start.parameters, start.macs_per_second, start.steps, start.first_step) == (info.parameters, info.macs_per_second, 43, 0)
     assert start.speech_hours == pytest.approx(42 / 3600) and start.noise_hours == pytest.approx(15 / 3600)
-    assert start.audio_seconds_per_second > 0 and start.seconds_left == pytest.approx(38 * 2 * 0.25 / start.audio_seconds_per_second)
-    assert [row.step for row in rows if isinstance(row, Progress)] == [5, 20, 40, 43]
+    assert start.audio_seconds_per_second > 0 and start.seconds_left > 23 * 2 * 0.25 / start.audio_seconds_per_second  # and two reports
+    progress = [row for row in rows if isinstance(row, Progress)]
+    assert [row.step for row in progress] == [20, 40, 43] and progress[-1].seconds_left == 0
     assert [row.step for row in told] == [20, 40, 43]
     assert told[1].audio_hours == pytest.approx(40 * 2 * 0.25 / 3600)
     assert all(math.isfinite(row.loss) and row.skipped_steps == 0 for row in told)
     assert [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()] == [
-        dataclasses.asdict(row) for row in told
+        dataclasses.asdict(row) for row in (noisy, *told)
     ]
+
+
+def test_slow_steps_are_told_of_earlier(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audioae.training.pace.PROGRESS_SECONDS", 0.0)
+    rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, report_steps=18))
+    assert [row.step for row in rows if isinstance(row, Progress)] == [5, 10, 15, 18]
+
+
+def test_there_is_a_score_to_beat(prepared: Path, tmp_path: Path) -> None:
+    """That of the validation mixtures as they are; a resumed run says it again, and the history holds it once."""
+    rows = train(prepared, tmp_path / "run", stop=stop_after(7)) + train(prepared, tmp_path / "run")
+    first, second = (row for row in rows if isinstance(row, Noisy))
+    validation = Validation(prepared, DATA, SHORT.validation, SHORT.loss)
+    expected = validation.score(AsItIs())  # type: ignore[arg-type]
+    assert first == second and {name: getattr(first, f"noisy_{name}") for name in expected} == pytest.approx(expected)
+    assert [line["step"] for line in history(tmp_path / "run")] == [0, 6, 12, 18]
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_a_very_short_run_has_a_line_of_truth_too(prepared: Path, tmp_path: Path, steps: int) -> None:
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=steps))
-    assert [type(row).__name__ for row in rows] == ["Start", "Progress", "Report"]
+    assert [type(row).__name__ for row in rows] == ["Mixing", "Noisy", "Start", "Progress", "Report"]
+
+
+def paced(pace: Pace, seconds: list[float], now: list[float]) -> None:
+    """Take steps of these lengths."""
+    for each in seconds:
+        now[0] += each
+        pace.step()
+
+
+def test_the_time_that_is_left_is_not_misled_by_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("audioae.training.pace.time.monotonic", lambda: now[0])
+    pace = Pace(40, steps=1000, report_steps=300)
+    now[0] += 7
+    pace.report()
+    paced(pace, [50.0], now)  # it compiled; nothing better is known
+    assert pace.step_seconds == 50.0
+    paced(pace, [1.0, 1.0, 2.0, 2.0], now)
+    assert pace.step_seconds == 1.5 and pace.seconds_left == 955 * 1.5 + 4 * 7  # reports at 300, 600, 900 and 1,000
+    paced(pace, [1.0] * 90 + [600.0], now)  # the machine slept
+    assert pace.step_seconds == pytest.approx(1.0)
+    paced(pace, [3.0] * 200, now)  # somebody else came
+    assert pace.step_seconds == 3.0
+    now[0] += 20
+    pace.report()
+    assert pace.at == 336 and pace.seconds_left == 664 * 3 + 3 * 20
 
 
 def test_loss_falls_and_the_model_cleans(prepared: Path, tmp_path: Path) -> None:
@@ -119,7 +174,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(prepared: Path, undistu
     assert [row.step for row in reports(rows)] == list(range(6, steps + 1, 6))
     assert read_tensors(out / "resume.safetensors")[1]["step"] == steps
     rows = train(prepared, out)
-    assert isinstance(rows[0], Start) and rows[0].first_step == steps
+    assert start_of(rows).first_step == steps
     assert_same_run(out, undisturbed)
 
 
@@ -145,16 +200,22 @@ def test_a_finished_run_has_nothing_to_do(prepared: Path, undisturbed: Path) -> 
 def test_a_finished_run_can_be_asked_for_more(prepared: Path, tmp_path: Path) -> None:
     train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=6))
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=12))
-    assert [row.step for row in reports(rows)] == [12] and [line["step"] for line in history(tmp_path / "run")] == [6, 12]
+    assert [row.step for row in reports(rows)] == [12] and [line["step"] for line in history(tmp_path / "run")] == [0, 6, 12]
 
 
 def test_history_forgets_steps_that_are_taken_again(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    path.write_text('{"step": 5}\n{"step": 10}\n{"step": 15}\n{"step": 20, "lo')  # the last one cut short by a power failure
-    forget_after(path, 10)
-    assert path.read_text() == '{"step": 5}\n{"step": 10}\n'
-    forget_after(tmp_path / "gone.jsonl", 10)
-    assert [each.name for each in tmp_path.iterdir()] == ["history.jsonl"]
+    path, noisy = tmp_path / "history.jsonl", Noisy(0, 1.5, 5.0, None, 0.8)
+    first = '{"step": 0, "noisy_loss": 1.5, "noisy_si_sdr": 5.0, "noisy_pesq": null, "noisy_stoi": 0.8}\n'
+    begin_history(path, noisy, 0)
+    assert path.read_text() == first
+    path.write_text('{"step": 0}\n{"step": 5}\n{"step": 10}\n{"step": 15}\n{"step": 20, "lo')  # the last one cut short by a power failure
+    begin_history(path, noisy, 10)
+    assert path.read_text() == first + '{"step": 5}\n{"step": 10}\n'
+    path.unlink()
+    begin_history(path, noisy, 10)
+    assert path.read_text() == first
+    with pytest.raises(CheckpointError, match="cannot write"):
+        begin_history(tmp_path / "gone" / "history.jsonl", noisy, 10)
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -336,7 +397,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(prepared: Path, tmp_path: Path, 
     out, written = tmp_path / "run", iter(range(100))
 
     def full(descriptor: int) -> None:
-        if next(written) >= 5:  # last, best and resume of the first report, then last and best of the second
+        if next(written) >= 6:  # the history's first line, last, best and resume of the first report, then last and best of the second
             raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patched, pytest.raises(CheckpointError, match="No space left"):

@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tiny import BINS, STFT  # noqa: E402
-from tiny_training import CONV1D, DATA, SAMPLED, SHORT, assert_same_run, build, reports, same_tensors, stop_after, train  # noqa: E402
+from tiny_training import CONV1D, DATA, SAMPLED, SHORT, assert_same_run, build, history, reports, same_tensors, stop_after, train  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from audioae import checkpoint  # noqa: E402
@@ -255,6 +255,8 @@ def test_curves_sounds_and_pictures_go_to_tensorboard(prepared: Path, tmp_path: 
     tags = events.Tags()
     assert {"train/loss", "train/learning_rate", "valid/si_sdr", "valid/loss", "train/skipped_steps"} <= set(tags["scalars"])
     assert [event.step for event in events.Scalars("valid/si_sdr")] == [6, 12, 18]
+    to_beat = history(tmp_path / "run")[0]["noisy_si_sdr"]
+    assert [event.value for event in events.Scalars("valid/si_sdr_noisy")] == pytest.approx([to_beat] * 3)
     assert {"example 0/noisy", "example 0/clean", "example 1/enhanced"} <= set(tags["audio"]) & set(tags["images"])
     tone = np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000).astype(np.float32)
     image = picture(tone, STFT)

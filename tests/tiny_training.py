@@ -16,7 +16,7 @@ from audioae.dataset import DataSettings
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder
 from audioae.models.conv1d import Conv1dSettings
 from audioae.models.conv2d import Conv2dSettings
-from audioae.training import Report, Row, TrainSettings, fit
+from audioae.training import Report, Row, Start, TrainSettings, fit
 from audioae.validation import ValidationSettings
 
 torch.set_num_threads(1)
@@ -56,6 +56,12 @@ def stop_after(steps: int) -> Callable[[], bool]:
     """A `stop` that says so after that many steps."""
     asked = iter(range(1, steps))
     return lambda: next(asked, None) is None
+
+
+def start_of(rows: list[Row]) -> Start:
+    """The line of truth among the rows."""
+    [start] = [row for row in rows if isinstance(row, Start)]
+    return start
 
 
 def history(out: Path) -> list[dict[str, Any]]:

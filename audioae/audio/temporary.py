@@ -7,11 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from audioae.errors import OutputError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where an open file cannot be renamed or removed by another process anyway
-    fcntl = None  # type: ignore[assignment]
+from audioae.locks import claim
 
 
 class Temporary:
@@ -29,9 +25,9 @@ class Temporary:
             raise OutputError(f"{path} cannot be written ({error.strerror}); choose a folder that can") from error
         self._lock: int | None = handle
         self._pending = True
-        if fcntl is None:
+        if os.name == "nt":  # where an open file cannot be renamed, or removed by another process anyway
             self._unlock()
-        elif not _claim(handle, self.path):
+        elif not (claim(handle) and _is_still(self.path, handle)):
             self._unlock()
             raise OutputError(f"{self.path} is being written by another process; two outputs cannot have one name")
 
@@ -65,12 +61,9 @@ class Temporary:
         self.remove()
 
 
-def _claim(handle: int, path: Path) -> bool:
-    """Lock an open file for this process; False if another one has it, or has just given it its final name."""
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether an open file has its temporary name; False if another process has just given it its final one."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fstat(handle).st_ino == path.stat().st_ino
-    except (BlockingIOError, FileNotFoundError):
+    except FileNotFoundError:
         return False
-    except OSError:  # a file system without locks
-        return True

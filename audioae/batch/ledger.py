@@ -15,11 +15,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from audioae.errors import OutputError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs at once into one folder are not noticed
-    fcntl = None  # type: ignore[assignment]
+from audioae.locks import claim
 
 NAME = ".audioae-ledger.jsonl"
 State = Literal["new", "begun", "done"]
@@ -74,11 +70,9 @@ class Ledger:
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose a folder that can") from error
-        try:
-            self._lock(self._file)
-        except BaseException:
+        if not claim(self._file):
             self._close()
-            raise
+            raise OutputError(f"another run is writing into {self.folder}; wait for it or choose another folder")
         self._entries.clear()
         self._load()  # another run may have written until it was locked
         return self
@@ -88,16 +82,6 @@ class Ledger:
         self._close()
         if empty:
             self.path.unlink(missing_ok=True)
-
-    def _lock(self, file: int) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(f"another run is writing into {self.folder}; wait for it or choose another folder") from error
-        except OSError:  # a file system without locks
-            return
 
     def _close(self) -> None:
         if self._file is not None:

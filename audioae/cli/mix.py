@@ -48,7 +48,7 @@ def command(
     audioae evaluate --pairs DIR reads it. No speaker and no noise of one split is in another, so pairs of valid or test are new to
     a model that was trained on the same data. In a room, the early 50 ms of the reflections belong to the clean side.
     """
-    from audioae.errors import require
+    from audioae.errors import counted, require
 
     require("torch", extra="train")
     from audioae.augment import AugmentSettings
@@ -65,4 +65,5 @@ def command(
             advance(1, snr=f"{row.snr_db:g} dB")
     if not quiet:
         speakers, noises = (len({getattr(row, side) for row in rows}) for side in ("speaker", "noise_source"))
-        click.echo(f"{out}: {pairs} pairs, {pairs * seconds / 60:.1f} min of {split}, {speakers} voices, {noises} noises", err=True)
+        held = f"{counted(speakers, 'voice')}, {counted(noises, 'noise')}"
+        click.echo(f"{out}: {counted(pairs, 'pair')}, {pairs * seconds / 60:.1f} min of {split}, {held}", err=True)

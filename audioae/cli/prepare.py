@@ -127,10 +127,11 @@ def command(
     )
     if download:
         _download(corpora, root, mode, quiet)
-    with _bars(mode) as report:
+    with show_preparing(mode) as report:
         summary = prepare(settings, progress=report)
     if not quiet:
-        for line in _lines(summary, out, valid_share):
+        alone = "Warning: {role}: nothing is held out for validation; it has one source only, or its tables put all of it elsewhere"
+        for line in describe_summary(summary, out, alone if valid_share else ""):
             click.echo(line, err=True)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary)))
@@ -236,7 +237,7 @@ def _print(table: Table) -> None:
 
 
 @contextmanager
-def _bars(mode: str) -> Iterator[Callable[[Progress], None]]:
+def show_preparing(mode: str) -> Iterator[Callable[[Progress], None]]:
     """A bar for speech, then one for noise, then one for room responses, in files."""
     with ExitStack() as bar:
         shown: tuple[str, int, Advance] | None = None
@@ -245,7 +246,7 @@ def _bars(mode: str) -> Iterator[Callable[[Progress], None]]:
             nonlocal shown
             if shown is None or shown[0] != progress.role:
                 bar.close()
-                advance = bar.enter_context(show_progress(mode, progress.role, total=progress.total, unit="files"))
+                advance = bar.enter_context(show_progress(mode, progress.role, total=progress.total, unit="files", is_long=True))
                 shown = (progress.role, 0, advance)
             role, done, advance = shown
             advance(progress.done - done, kept=f"{progress.kept_seconds / 3600:.2f} h", dropped=progress.dropped)
@@ -254,12 +255,15 @@ def _bars(mode: str) -> Iterator[Callable[[Progress], None]]:
         yield report
 
 
-def _lines(summary: Summary, out: str, valid_share: float) -> Iterator[str]:
+def describe_summary(summary: Summary, out: str | Path, alone: str) -> Iterator[str]:
+    """What was kept and what was dropped; `alone` is what to say of a {role} of which nothing is held out, if anything."""
+    from audioae.errors import counted
+
     for role, hours in summary.hours.items():
         kept = ", ".join(f"{split} {value:.2f} h" for split, value in hours.items() if value)
-        yield f"{role}: kept {sum(hours.values()):.2f} h in {summary.files[role]} files ({kept})"
-        if valid_share and not hours["valid"]:
-            yield f"Warning: {role}: nothing is held out for validation; it has one source only, or its tables put all of it elsewhere"
+        yield f"{role}: kept {sum(hours.values()):.2f} h in {counted(summary.files[role], 'file')} ({kept})"
+        if alone and role != "rir" and not hours["valid"]:  # rooms may be those of the training
+            yield alone.format(role=role)
     if summary.dropped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.dropped.items())
         yield f"dropped: {reasons}; see {out}/dropped.jsonl"

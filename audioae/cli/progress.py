@@ -12,6 +12,7 @@ from typing import Protocol
 import click
 
 JSON_INTERVAL = 0.5  # seconds between two "progress" lines
+FIRST_LINE, LINE_INTERVAL = 30.0, 180.0  # seconds to the first line for people, and between two of them
 
 progress_option = click.option(
     "--progress",
@@ -28,7 +29,9 @@ class Advance(Protocol):
 
 
 @contextmanager
-def show_progress(mode: str, label: str, *, total: float | None, unit: str) -> Iterator[Advance]:
+def show_progress(
+    mode: str, label: str, *, total: float | None, unit: str, is_long: bool = False, knows_end: bool = False
+) -> Iterator[Advance]:
     """Show one piece of work from its start to its end, as `--progress` asks.
 
     Args:
@@ -36,11 +39,16 @@ def show_progress(mode: str, label: str, *, total: float | None, unit: str) -> I
         label: what is worked on, a file's name for example.
         total: how much there is to do, None when that is not known.
         unit: of `total` and of what `Advance` is given: "s", "files", "steps".
+        is_long: so that "auto" shows a line every few minutes where there is no terminal for a bar.
+        knows_end: the notes tell the time that is left, and better than a bar can.
     """
     if mode == "auto":
-        mode = "bar" if sys.stderr.isatty() else "none"
-    show = {"bar": _bar, "json": _json_lines, "none": _nothing}[mode]
-    with show(label, total, unit) as advance:
+        mode = "bar" if sys.stderr.isatty() else "lines" if is_long else "none"
+    if mode == "bar":
+        shown = _bar(label, total, unit, knows_end)
+    else:
+        shown = {"json": _json_lines, "lines": _lines, "none": _nothing}[mode](label, total, unit)
+    with shown as advance:
         yield advance
 
 
@@ -158,15 +166,33 @@ def _nothing(label: str, total: float | None, unit: str) -> Iterator[Advance]:
 
 
 @contextmanager
-def _bar(label: str, total: float | None, unit: str) -> Iterator[Advance]:
+def _lines(label: str, total: float | None, unit: str) -> Iterator[Advance]:
+    """Lines for people who read a log; the time to the first one begins with the first that is done."""
+    done, next_at = 0.0, 0.0
+
+    def advance(amount: float, **notes: object) -> None:
+        nonlocal done, next_at
+        done += amount
+        next_at = next_at or time.monotonic() + FIRST_LINE
+        if time.monotonic() >= next_at:
+            next_at = time.monotonic() + LINE_INTERVAL
+            so_far = f"{done:,.0f}" + ("" if total is None else f"/{total:,.0f}")
+            click.echo(", ".join([f"{label}: {so_far} {unit}", *(f"{name} {value}" for name, value in notes.items())]), err=True)
+
+    yield advance
+
+
+@contextmanager
+def _bar(label: str, total: float | None, unit: str, knows_end: bool) -> Iterator[Advance]:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     done = "{task.completed:,.0f}" + ("" if total is None else "/{task.total:,.0f}") + f" {unit}"
     columns = [TextColumn("{task.description}"), BarColumn(), TextColumn(done), TextColumn("{task.fields[notes]}")]
+    times: list[ProgressColumn] = [TimeElapsedColumn()] if knows_end else [TimeElapsedColumn(), TimeRemainingColumn()]
     console = Console(file=sys.stderr, force_terminal=True)
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
+    with Progress(*columns, *times, console=console) as bars:
         task = bars.add_task(escape(label), total=total, notes="")
 
         def advance(amount: float, **notes: object) -> None:

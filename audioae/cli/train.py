@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from audioae.models import Denoiser
     from audioae.prepare import Progress as Prepared
     from audioae.recipe import Recipe
-    from audioae.training import Report, Row, Start
+    from audioae.training import Noisy, Report, Row, Start
 
 
 @click.command("train")
@@ -76,6 +76,7 @@ def command(
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait by spinning slow shared cores down a hundredfold
     require("torch", extra="train")
+    from audioae.checkpoint import stages_of
     from audioae.material import Material
     from audioae.training import check_metrics, process_group
 
@@ -85,12 +86,13 @@ def command(
     with process_group() as team:
         quiet = quiet or not team.leads
         mode = "none" if quiet and (progress == "auto" or not team.leads) else progress
-        folder = team.from_first(lambda: gather_material(material, out / "data", plan, mode))
+        folder = team.from_first(lambda: gather_material(material, out / "data", plan, mode, quiet))
         denoiser = plan.build()
         if weights and not (out / "resume.safetensors").exists():
             say(load_from(weights, denoiser), quiet)
-        about = {"recipe": plan.to_dict(), "data": str(folder)} | ({"from": model} if model else {})
-        with listen_for_interrupt() as interrupted, show_progress(mode, plan.name, total=plan.training.steps, unit="steps") as advance:
+        about = {"recipe": plan.to_dict(), "data": str(folder)} | ({"stages": stages_of(weights)} if weights else {})
+        shown = show_progress(mode, plan.name, total=plan.training.steps, unit="steps", is_long=True, knows_end=True)
+        with listen_for_interrupt() as interrupted, shown as advance:
             rows = fit_rows(plan, denoiser, folder, out, about, interrupted, device, tensorboard and team.leads)
             told = show_rows(rows, plan, advance, quiet, as_json)
             if interrupted:
@@ -119,20 +121,27 @@ def stored_data(weights: Path) -> Path | None:
     return Path(data) if data and (Path(data) / "data.json").exists() else None
 
 
-def gather_material(material: Material, folder: Path, plan: Recipe, mode: str) -> Path:
-    """Prepare the user's own recordings, if there are any."""
-    from audioae.material import gather
+def gather_material(material: Material, folder: Path, plan: Recipe, mode: str, quiet: bool) -> Path:
+    """Prepare the user's own recordings, if there are any; says what there is to do, what was kept and what was dropped."""
+    from audioae.cli.prepare import describe_summary, show_preparing
+    from audioae.errors import counted
+    from audioae.material import HELD_SHARE, gather
 
-    done = 0
-    with show_progress(mode if material.own else "none", "preparing", total=None, unit="files") as advance:
+    said: set[str] = set()
+    with show_preparing(mode) as show:
 
         def report(progress: Prepared) -> None:
-            nonlocal done
-            done = 0 if progress.done < done else done
-            advance(progress.done - done, role=progress.role, of=progress.total)
-            done = progress.done
+            if progress.role not in said and progress.done < progress.total:
+                said.add(progress.role)
+                say(f"preparing {counted(progress.total - progress.done, 'file')} of {progress.role} into {folder}", quiet)
+            show(progress)
 
-        return gather(material, folder, sample_rate=plan.stft.sample_rate, jobs=os.cpu_count() or 1, progress=report)
+        jobs = os.cpu_count() or 1
+        data, summary = gather(material, folder, sample_rate=plan.stft.sample_rate, jobs=jobs, progress=report)
+    alone = f"{{role}}: no source is held out for validation, but the last {HELD_SHARE:.0%} of the longest recording"
+    for line in describe_summary(summary, folder, alone) if summary else ():
+        say(line, quiet)
+    return data
 
 
 def load_from(weights: Path, denoiser: Denoiser) -> str:
@@ -173,23 +182,30 @@ def fit_rows(
 
 def show_rows(rows: Iterator[Row], plan: Recipe, advance: Advance, quiet: bool, as_json: bool) -> bool:
     """Say what the rows tell; returns whether there were any."""
-    from audioae.training import Progress, Start
+    from audioae.errors import counted
+    from audioae.training import Mixing, Noisy, Progress, Report, Start
 
-    shown, told = 0, False
+    shown, left, told = 0, 0.0, False
     for row in rows:
         told = True
-        if isinstance(row, Start):
+        if isinstance(row, Mixing):
+            say(f"mixing {counted(row.pairs, 'pair')} of {row.seconds:g} s for validation, and scoring their noisy side", quiet)
+        elif isinstance(row, Noisy):
+            say(describe_noisy(row), quiet)
+        elif isinstance(row, Start):
             say(describe_start(plan.name, row), quiet)
         elif isinstance(row, Progress):
-            notes = {"loss": f"{row.loss:.3f}", "audio": f"{row.audio_seconds_per_second:.0f} s/s"}
+            left = row.seconds_left
+            notes = {"loss": f"{row.loss:.3f}", "audio": f"{row.audio_seconds_per_second:.0f} s/s", "left": f"about {duration(left)}"}
             advance(row.step - shown, **notes)
             shown = row.step
         else:
-            say(describe_report(row), quiet)
-            if 0 < plan.training.patience <= row.reports_since_best and row.step < plan.training.steps and not row.averaged:
-                say(f"{row.reports_since_best} reports without a better one: ended at step {row.step:,}", quiet)
-            if as_json:
-                click.echo(json.dumps(dataclasses.asdict(row)))
+            is_over = 0 < plan.training.patience <= row.reports_since_best
+            say(describe_report(row, None if is_over or row.step >= plan.training.steps else left), quiet)
+            if is_over and row.step < plan.training.steps and not row.averaged:
+                say(f"{counted(row.reports_since_best, 'report')} without a better one: ended at step {row.step:,}", quiet)
+        if as_json and isinstance(row, (Noisy, Report)):
+            click.echo(json.dumps(dataclasses.asdict(row)))
     return told
 
 
@@ -234,12 +250,23 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def describe_report(row: Report) -> str:
-    """A validation in a line."""
+def describe_noisy(row: Noisy) -> str:
+    """What there is to beat, in a line."""
+    return f"noisy, to beat: {', '.join(describe_scores(row.noisy_loss, row.noisy_si_sdr, row.noisy_pesq, row.noisy_stoi))}"
+
+
+def describe_report(row: Report, seconds_left: float | None) -> str:
+    """A validation in a line, with the time that is left of a run that goes on."""
+    from audioae.errors import counted
+
     scores = [f"mean of {row.averaged} checkpoints" if row.averaged else f"loss {row.loss:.4f}"]
-    scores += [f"valid {row.valid_loss:.4f}"] if row.valid_loss is not None else []
-    scores += [f"SI-SDR {row.valid_si_sdr:.2f} dB"] if row.valid_si_sdr is not None else []
-    scores += [f"PESQ {row.valid_pesq:.3f}"] if row.valid_pesq is not None else []
-    scores += [f"STOI {row.valid_stoi:.4f}"] if row.valid_stoi is not None else []
-    skipped = f", {row.skipped_steps} steps skipped" if row.skipped_steps else ""
-    return f"step {row.step:,} ({row.audio_hours:.1f} h): {', '.join(scores)}{' (best)' if row.is_best else ''}{skipped}"
+    scores += describe_scores(row.valid_loss, row.valid_si_sdr, row.valid_pesq, row.valid_stoi)
+    skipped = f", {counted(row.skipped_steps, 'step')} skipped" if row.skipped_steps else ""
+    left = "" if seconds_left is None else f", about {duration(seconds_left)} left"
+    return f"step {row.step:,} ({row.audio_hours:.1f} h): {', '.join(scores)}{' (best)' if row.is_best else ''}{skipped}{left}"
+
+
+def describe_scores(loss: float | None, si_sdr: float | None, pesq: float | None, stoi: float | None) -> list[str]:
+    """Those that could be computed."""
+    words = {"valid {:.4f}": loss, "SI-SDR {:.2f} dB": si_sdr, "PESQ {:.3f}": pesq, "STOI {:.4f}": stoi}
+    return [word.format(value) for word, value in words.items() if value is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from audioae.errors import DataError, OutputError, SettingsError
+from audioae.locks import claim
 from audioae.manifest import Row, Split, assign_splits, hours, replace_text, write_manifest
 from audioae.prepare.collect import corpus_entries
 from audioae.prepare.decoding import Decoded, decode
@@ -28,6 +30,7 @@ from audioae.prepare.sources import ROLES, Dropped, Entry, Role, find_entries
 __all__ = ["PrepareSettings", "Progress", "Summary", "prepare"]
 
 DATA, DROPPED = "data.json", "dropped.jsonl"
+IDENTITY, LOCK = "settings.json", "lock"  # in the journal
 PLACES_AND_PACE = ("out", *ROLES, "corpora", "root", "jobs")  # settings that do not change what comes out of the same files
 
 
@@ -37,36 +40,50 @@ def prepare(settings: PrepareSettings, *, progress: Callable[[Progress], None] =
     Raises:
         DataError: a folder, table or corpus that is wrong or incomplete, or of which no file is kept.
         SettingsError: the output folder was made with other settings or from other files.
-        OutputError: the output folder cannot be written.
+        OutputError: the output folder cannot be written, or another process is preparing it.
     """
     known = corpus_entries(settings.corpora, Path(settings.root))
     roles = [role for role in ROLES if settings.places(role) or any(entry.role == role for entry in known)]
     found = {role: find_entries(role, settings.places(role), known) for role in roles}
     folder = Path(settings.out)
     try:
-        _open_folder(folder, settings, {role: entries for role, (entries, _) in found.items()})
-        (folder / SHARDS).mkdir(exist_ok=True)
-        pages = {role: _fill_shards(folder, role, entries, settings, progress) for role, (entries, _) in found.items()}
-        dropped = [drop for _, left_out in found.values() for drop in left_out]
-        dropped += [drop for role_pages in pages.values() for page in role_pages for drop in page.dropped]
-        replace_text(folder / DROPPED, "".join(json.dumps(dataclasses.asdict(d), ensure_ascii=False) + "\n" for d in dropped))
-        rows = {role: _rows(pages[role], entries, settings) for role, (entries, _) in found.items()}
-        _refuse_nothing(rows, dropped)
-        for role, role_rows in rows.items():
-            write_manifest(folder / f"{role}.jsonl", role_rows)
-        return _write_data(folder, settings, rows, [page for role_pages in pages.values() for page in role_pages], dropped)
+        with _alone(folder):
+            _check_settings(folder, settings, {role: entries for role, (entries, _) in found.items()})
+            (folder / SHARDS).mkdir(exist_ok=True)
+            pages = {role: _fill_shards(folder, role, entries, settings, progress) for role, (entries, _) in found.items()}
+            dropped = [drop for _, left_out in found.values() for drop in left_out]
+            dropped += [drop for role_pages in pages.values() for page in role_pages for drop in page.dropped]
+            replace_text(folder / DROPPED, "".join(json.dumps(dataclasses.asdict(d), ensure_ascii=False) + "\n" for d in dropped))
+            rows = {role: _rows(pages[role], entries, settings) for role, (entries, _) in found.items()}
+            _refuse_nothing(rows, dropped)
+            for role, role_rows in rows.items():
+                write_manifest(folder / f"{role}.jsonl", role_rows)
+            return _write_data(folder, settings, rows, [page for role_pages in pages.values() for page in role_pages], dropped)
     except OSError as error:
         raise output_error(error, folder) from error
 
 
-def _open_folder(folder: Path, settings: PrepareSettings, entries: dict[Role, list[Entry]]) -> None:
-    """Make the folder, or check that it was begun with these settings and these files."""
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make the folder, or take the one that an earlier run left, and keep other processes from preparing it too."""
+    journal = folder / JOURNAL
+    if not (journal / IDENTITY).exists() and folder.exists() and any(child.name != JOURNAL for child in folder.iterdir()):
+        raise OutputError(f"{folder} is not empty and audioae did not prepare it; choose a new folder")
+    journal.mkdir(parents=True, exist_ok=True)
+    handle = os.open(journal / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not claim(handle):
+            raise OutputError(f"another process is preparing {folder}; wait for it, or choose another folder")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check_settings(folder: Path, settings: PrepareSettings, entries: dict[Role, list[Entry]]) -> None:
+    """Write down what the folder is made with, or check that it was begun with these settings and these files."""
     wanted = _identity(settings, entries)
-    path = folder / JOURNAL / "settings.json"
+    path = folder / JOURNAL / IDENTITY
     if not path.exists():
-        if folder.exists() and any(child.name != JOURNAL for child in folder.iterdir()):
-            raise OutputError(f"{folder} is not empty and audioae did not prepare it; choose a new folder")
-        (folder / JOURNAL).mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(wanted, indent=1) + "\n")
         return
     try:
@@ -185,7 +202,8 @@ def _refuse_nothing(rows: dict[Role, list[Row]], dropped: list[Dropped]) -> None
         if not role_rows:
             example = next(drop for drop in dropped if drop.role == role)
             count = sum(drop.role == role for drop in dropped)
-            raise DataError(f"nothing kept of {role}: all {count} files were dropped, the first one {example.path} ({example.reason})")
+            which = "its only file was dropped," if count == 1 else f"all {count:,} files were dropped, the first one"
+            raise DataError(f"nothing kept of {role}: {which} {example.path} ({example.reason})")
 
 
 def _write_data(folder: Path, settings: PrepareSettings, rows: dict[Role, list[Row]], pages: list[Page], dropped: list[Dropped]) -> Summary:

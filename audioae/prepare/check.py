@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from audioae.errors import DataError
+from audioae.errors import DataError, counted
 from audioae.manifest import Row, read_manifest
 from audioae.prepare.findings import Finding, Item, of_rows, some
 from audioae.prepare.settings import PrepareSettings
@@ -39,9 +39,9 @@ def check(data: str | Path, *, progress: Callable[[float], None] = lambda _: Non
     measured = listen(folder, sound, about["sample_rate"], progress)
     return [
         *_or_ok("shards", shards, f"{len(about['shards'])} whole"),
-        *_or_ok("manifests", manifests, f"{len(items)} rows"),
+        *_or_ok("manifests", manifests, counted(len(items), "row")),
         *_or_ok("splits", _check_splits(items), _hours(items)),
-        *_or_ok("leakage", _check_sources(items), f"{len({item.row.source for item in items})} sources, each in one split"),
+        *_or_ok("leakage", _check_sources(items), f"{counted(len({item.row.source for item in items}), 'source')}, each in one split"),
         *_or_ok("durations", _check_durations(items, about), _durations(items)),
         *check_sound(measured, about),
         *_or_ok("duplicates", check_duplicates(measured), "no recording twice"),
@@ -95,7 +95,8 @@ def _check_shards(folder: Path, shards: dict[str, dict[str, Any]], items: list[I
                 "shards", "error", f"1 of {len(shards)} {what}", example, "run the same audioae prepare again, after removing the shard"
             )
     strangers = sorted({item.row.shard for item in items} - set(shards))
-    yield from some("shards", "error", "named by manifests only", [f"{name}: not in data.json" for name in strangers], "prepare it again")
+    unknown = [f"{name}: not in data.json" for name in strangers]
+    yield from some("shards", "error", "named by manifests only", "named by manifests only", unknown, "prepare it again")
 
 
 def _sha256(path: Path) -> str:
@@ -122,9 +123,9 @@ def _check_fit(about: dict[str, Any], items: list[Item]) -> list[Finding]:
     stretches = sorted((row.shard, row.offset, row.offset + row.samples, row.path) for _, row in of_rows(items))
     shared = [b[3] for a, b in pairwise(stretches) if a[0] == b[0] and b[1] < a[2]]
     return [
-        *some("manifests", "error", "rows reach out of their shard", outside, advice),
-        *some("manifests", "error", f"rows are not at {rate} Hz", rates, advice),
-        *some("manifests", "error", "rows share samples with another", shared, advice),
+        *some("manifests", "error", "row reaches out of its shard", "rows reach out of their shards", outside, advice),
+        *some("manifests", "error", f"row is not at {rate} Hz", f"rows are not at {rate} Hz", rates, advice),
+        *some("manifests", "error", "row shares samples with another", "rows share samples with another", shared, advice),
     ]
 
 
@@ -140,23 +141,26 @@ def _check_splits(items: list[Item]) -> Iterator[Finding]:
             yield Finding("splits", "warning", f"no {role}", "", f"training needs speech and noise; add --{role} to audioae prepare")
             continue
         empty = [split for split in NEEDED_SPLITS if split not in splits[role]]
-        yield from some("splits", "error", f"splits of {role} are empty", empty, "prepare it with more sources or another --valid-share")
+        advice = "prepare it with more sources or another --valid-share"
+        yield from some("splits", "error", f"split of {role} is empty", f"splits of {role} are empty", empty, advice)
 
 
 def _check_sources(items: list[Item]) -> Iterator[Finding]:
     """A source, or one file, in two splits. Speech and noise may share the name of a corpus."""
-    for what, key in (("sources", "source"), ("files", "path")):
+    for what, key in (("source", "source"), ("file", "path")):
         splits: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         for role, row in of_rows(items):
             splits[role, getattr(row, key)].add(row.split)
         examples = [f"{name}: {', '.join(sorted(of))}" for (_, name), of in splits.items() if len(of) > 1]
-        yield from some("leakage", "error", f"{what} in two splits", examples, "validation would reward memory; prepare it again")
+        advice = "validation would reward memory; prepare it again"
+        yield from some("leakage", "error", f"{what} in two splits", f"{what}s in two splits", examples, advice)
 
 
 def _check_durations(items: list[Item], about: dict[str, Any]) -> Iterator[Finding]:
     shortest = float(about["settings"].get("min_seconds", PrepareSettings.min_seconds))
     short = [f"{row.path}: {row.seconds} s" for role, row in of_rows(items) if role != "rir" and row.seconds < shortest]
-    yield from some("durations", "warning", f"shorter than {shortest:g} s", short, "prepare it again")
+    too_short = f"shorter than {shortest:g} s"
+    yield from some("durations", "warning", too_short, too_short, short, "prepare it again")
 
 
 def _hours(items: list[Item]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from audioae.errors import counted
 from audioae.manifest import Row
 from audioae.prepare.sources import Role
 
@@ -31,10 +32,10 @@ class Item:
     row: Row
 
 
-def some(name: str, level: Level, what: str, examples: list[str], advice: str) -> Iterator[Finding]:
-    """One finding for all examples; none for none."""
+def some(name: str, level: Level, one: str, many: str, examples: list[str], advice: str) -> Iterator[Finding]:
+    """One finding for all examples, in the words for `one` or for `many` of them; none for none."""
     if examples:
-        yield Finding(name, level, f"{len(examples)} {what}", examples[0], advice)
+        yield Finding(name, level, counted(len(examples), one, many), examples[0], advice)
 
 
 def of_rows(items: Iterable[Item]) -> Iterator[tuple[Role, Row]]:

@@ -89,9 +89,13 @@ def check_duplicates(heard: list[Heard]) -> Iterator[Finding]:
     both = [group for group in twice if {"speech", "noise"} <= {item.role for item in group}]
     rest = [group for group in twice if group not in across and group not in both]
     leak = "validation would reward memory; leave one of each out"
-    yield from some("duplicates", "error", "recordings in two splits", [names(group) for group in across], leak)
-    yield from some("duplicates", "error", "recordings are speech and noise", [names(group) for group in both], "decide what they are")
-    yield from some("duplicates", "warning", "recordings twice in a split", [names(group) for group in rest], "they count double")
+    found: tuple[tuple[Level, str, str, list[list[Item]], str], ...] = (
+        ("error", "recording in two splits", "recordings in two splits", across, leak),
+        ("error", "recording is speech and noise", "recordings are speech and noise", both, "decide what it is"),
+        ("warning", "recording twice in a split", "recordings twice in a split", rest, "it counts double"),
+    )
+    for level, singular, plural, alike, advice in found:
+        yield from some("duplicates", level, singular, plural, [names(group) for group in alike], advice)
 
 
 def check_near_duplicates(heard: list[Heard]) -> Iterator[Finding]:
@@ -109,4 +113,4 @@ def check_near_duplicates(heard: list[Heard]) -> Iterator[Finding]:
             if other.role == one.item.role == role and digests[role, other.row.path] != one.measured.digest
         ]
         advice = "validation would reward memory; put both into one split or leave one out"
-        yield from some("near duplicates", level, f"pairs of {role} across splits", pairs, advice)
+        yield from some("near duplicates", level, f"pair of {role} across splits", f"pairs of {role} across splits", pairs, advice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -86,7 +86,8 @@ def card_markdown(card: Card) -> str:
         f"- trained on {card.seconds_seen / 3600:.1f} h of mixtures, recipe {card.recipe_hash}, commit {card.commit}",
     ]
     if card.stages:
-        lines.append(f"- in {len(card.stages) + 1} stages, of which the first {_hours(card.stages)}; each began with the weights of the one before")
+        before = " + ".join(f"{stage['audio_hours']:.1f} h" for stage in card.stages)
+        lines.append(f"- in {len(card.stages) + 1} stages, each begun with the weights of the one before: {before}, and the last")
     for scores in card.scores:
         lines += ["", f"Mean over {scores.count} {scores.pairs}:", "", *_score_table(scores)]
     return "\n".join(lines) + "\n"
@@ -102,10 +103,6 @@ def read_scores(path: Path, *, pairs: str = "") -> Scores:
         raise DataError(f"cannot read the scores {path} ({error.strerror}); write them with: audioae evaluate --json") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} holds no scores ({error!r}); write them with: audioae evaluate --json") from error
-
-
-def _hours(stages: Sequence[Mapping[str, Any]]) -> str:
-    return f"{'took' if len(stages) == 1 else 'ones took'} " + " + ".join(f"{stage['audio_hours']:.1f} h" for stage in stages)
 
 
 def _score_table(scores: Scores) -> list[str]:

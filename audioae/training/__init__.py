@@ -3,13 +3,15 @@
 from audioae.training.averaging import mean_weights
 from audioae.training.batches import Batches
 from audioae.training.loop import check_metrics, fit
-from audioae.training.rows import Progress, Report, Row, Start
+from audioae.training.pace import Pace
+from audioae.training.rows import Mixing, Noisy, Progress, Report, Row, Start
 from audioae.training.settings import Precision, TrainSettings, learning_rate_at
-from audioae.training.state import HISTORY, RESUME, forget_after, load, save
+from audioae.training.state import HISTORY, RESUME, begin_history, load, save
 from audioae.training.team import Team, process_group
 from audioae.training.trainer import DEVICES, Trainer, find_device
 
 __all__ = [
-    "DEVICES", "HISTORY", "RESUME", "Batches", "Precision", "Progress", "Report", "Row", "Start", "Team", "TrainSettings", "Trainer",
-    "check_metrics", "find_device", "fit", "forget_after", "learning_rate_at", "load", "mean_weights", "process_group", "save",
+    "DEVICES", "HISTORY", "RESUME", "Batches", "Mixing", "Noisy", "Pace", "Precision", "Progress", "Report", "Row", "Start", "Team",
+    "TrainSettings", "Trainer", "begin_history", "check_metrics", "find_device", "fit", "learning_rate_at", "load", "mean_weights",
+    "process_group", "save",
 ]  # fmt: skip

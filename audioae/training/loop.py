@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,15 @@ from audioae.dataset import Corpus, DataSettings
 from audioae.errors import DependencyError, OutputError, SettingsError
 from audioae.models import Denoiser
 from audioae.training.batches import batches
+from audioae.training.pace import Pace
 from audioae.training.reports import Judge, mean_of
-from audioae.training.rows import Progress, Row, Start
+from audioae.training.rows import Mixing, Progress, Row, Start
 from audioae.training.settings import TrainSettings
-from audioae.training.state import HISTORY, RESUME, forget_after, load, save
+from audioae.training.state import HISTORY, RESUME, begin_history, load, save
 from audioae.training.team import process_group
 from audioae.training.trainer import Trainer
 from audioae.validation import Validation
 
-PROGRESS_STEPS = 20
-TIMED_STEPS = 5  # after which the start row can tell how long the run takes
 SAVE_SECONDS = 300.0  # at most so much work is lost to a crash between two reports
 
 
@@ -45,7 +44,8 @@ def fit(
         device: "auto", "cpu" or "cuda".
 
     Yields:
-        A `Start`, a `Progress` every 20 steps, a `Report` every `report_steps`; in other processes than the first of several, nothing.
+        A `Mixing`, a `Noisy`, a `Start`, a `Progress` every 20 steps or 10 s and before each `Report`, which come every `report_steps`;
+        nothing where there is nothing left to do, and in other processes than the first of several.
     """
     check_metrics(settings)
     corpus = Corpus(folder, "train", data)
@@ -66,30 +66,28 @@ def run(
 ) -> Iterator[Row]:
     """The loop of one process."""
     settings, team = trainer.settings, trainer.team
-    validation = Validation(folder, data, settings.validation, settings.loss, first=team.rank, every=team.size)
-    judge = Judge(trainer, validation, data.segment_seconds, out, about)
-    if team.leads:
-        forget_after(out / HISTORY, trainer.step)
-    first_step = trainer.step
-    next_report = first_step + settings.report_steps - first_step % settings.report_steps
-    timed_step = min(first_step + TIMED_STEPS, next_report, settings.steps)
-    began, mark, marked = time.monotonic() - trainer.seconds, time.monotonic(), first_step
-    saved, is_stopped = time.monotonic(), False
+    first_step, first_seconds = trainer.step, trainer.seconds
+    pace = Pace(first_step, settings.steps, settings.report_steps)
+    judge = yield from prepare_judge(trainer, data, folder, out, about)
+    pace.report()
+    began = saved = time.monotonic()
+    is_stopped = False
     pairs = iter(() if trainer.is_done else batches(trainer, corpus, data))
     for noisy, clean in pairs:
         trainer.losses.append(trainer.train_step(noisy, clean))
-        trainer.seconds = time.monotonic() - began
-        if trainer.step in (timed_step, settings.steps) or (trainer.step - first_step) % PROGRESS_STEPS == 0:
-            steps = trainer.step - marked
-            rate = steps * settings.batch_size * data.segment_seconds / (time.monotonic() - mark)
-            if trainer.step == timed_step:
-                yield start_row(trainer, corpus, data, first_step, rate)
-            yield Progress(trainer.step, mean_of(trainer.losses[-steps:]), rate)
-            mark, marked = time.monotonic(), trainer.step
+        trainer.seconds = first_seconds + time.monotonic() - began
+        pace.step()
+        is_report = trainer.step % settings.report_steps == 0 or trainer.step == settings.steps
+        if is_report or pace.is_due:
+            rate = settings.batch_size * data.segment_seconds / pace.step_seconds
+            if pace.told == first_step:
+                yield start_row(trainer, corpus, first_step, rate, pace.seconds_left)
+            yield Progress(trainer.step, mean_of(trainer.losses[-pace.tell() :]), rate, pace.seconds_left)
         is_stopped = team.any(stop())
-        if trainer.step % settings.report_steps == 0 or trainer.step == settings.steps:
+        if is_report:
             yield judge.report()
-            mark, marked, saved = time.monotonic(), trainer.step, time.monotonic()
+            pace.report()
+            saved = time.monotonic()
         elif team.leads and time.monotonic() - saved > SAVE_SECONDS:
             save(trainer, out / RESUME)
             saved = time.monotonic()
@@ -101,11 +99,25 @@ def run(
         yield row
 
 
-def start_row(trainer: Trainer, corpus: Corpus, data: DataSettings, first_step: int, rate: float) -> Start:
+def prepare_judge(trainer: Trainer, data: DataSettings, folder: Path, out: Path, about: Mapping[str, Any]) -> Generator[Row, None, Judge]:
+    """Mix what the network is judged on and, where there is something left to do, tell what it has to beat."""
+    settings, team = trainer.settings, trainer.team
+    if not trainer.is_done:
+        yield Mixing(settings.validation.pairs, settings.validation.seconds)
+    validation = Validation(folder, data, settings.validation, settings.loss, first=team.rank, every=team.size)
+    judge = Judge(trainer, validation, data.segment_seconds, out, about)
+    if not trainer.is_done:
+        row = judge.score_noisy()
+        if team.leads:
+            begin_history(out / HISTORY, row, trainer.step)
+        yield row
+    return judge
+
+
+def start_row(trainer: Trainer, corpus: Corpus, first_step: int, rate: float, seconds_left: float) -> Start:
     """The line of truth before a run."""
-    settings, info = trainer.settings, trainer.average.info
-    seconds_left = (settings.steps - trainer.step) * settings.batch_size * data.segment_seconds / rate
-    return Start(info.parameters, info.macs_per_second, *corpus.hours, settings.steps, first_step, rate, seconds_left)
+    info = trainer.average.info
+    return Start(info.parameters, info.macs_per_second, *corpus.hours, trainer.settings.steps, first_step, rate, seconds_left)
 
 
 def check_metrics(settings: TrainSettings) -> None:

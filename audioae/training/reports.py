@@ -13,7 +13,7 @@ from typing import Any
 from audioae.checkpoint import load_weights, read_tensors, save_denoiser
 from audioae.models import Denoiser
 from audioae.training import averaging
-from audioae.training.rows import Report
+from audioae.training.rows import Noisy, Report
 from audioae.training.settings import learning_rate_at
 from audioae.training.state import HISTORY, RESUME, append_history, save
 from audioae.training.trainer import Trainer
@@ -31,8 +31,17 @@ class Judge:
     about: Mapping[str, Any]
 
     def score(self, denoiser: Denoiser) -> dict[str, float | None]:
+        """What a model makes of the mixtures, on average."""
+        return self.mean(self.validation.rows(denoiser))
+
+    def score_noisy(self) -> Noisy:
+        """What the mixtures are worth as they are."""
+        scores = self.mean(self.validation.noisy_rows(self.trainer.denoiser.settings))
+        return Noisy(step=0, **{f"noisy_{name}": value for name, value in scores.items()})
+
+    def mean(self, rows: list[dict[str, float | None]]) -> dict[str, float | None]:
         """Means over the mixtures of all processes, in their order, so that they are the same for any number of processes."""
-        shares = self.trainer.team.gather(self.validation.rows(denoiser))
+        shares = self.trainer.team.gather(rows)
         longest = max(map(len, shares))
         return means([share[place] for place in range(longest) for share in shares if place < len(share)])
 

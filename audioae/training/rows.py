@@ -6,8 +6,30 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Mixing:
+    """The validation mixtures, `pairs` of so many seconds, are about to be made and their noisy sides scored."""
+
+    pairs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """What a model has to beat: the means over the validation mixtures as they are, noisy; None where a metric cannot be computed.
+
+    In the history it is the first line, of step 0.
+    """
+
+    step: int
+    noisy_loss: float | None
+    noisy_si_sdr: float | None
+    noisy_pesq: float | None
+    noisy_stoi: float | None
+
+
+@dataclass(frozen=True)
 class Start:
-    """What is about to be trained, measured on the first steps."""
+    """What is about to be trained, and how fast its first steps were."""
 
     parameters: int
     macs_per_second: int
@@ -21,11 +43,12 @@ class Start:
 
 @dataclass(frozen=True)
 class Progress:
-    """A few steps further."""
+    """A few steps further. Speed and the seconds that are left come from a running average, see `Pace`."""
 
     step: int
     loss: float
     audio_seconds_per_second: float
+    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -50,4 +73,4 @@ class Report:
     averaged: int = 0
 
 
-Row = Start | Progress | Report
+Row = Mixing | Noisy | Start | Progress | Report

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch import Tensor
 from audioae.checkpoint import describe, load_weights, read_tensors, write_tensors
 from audioae.errors import CheckpointError
 from audioae.manifest import replace_text
-from audioae.training.rows import Report
+from audioae.training.rows import Noisy, Report
 from audioae.training.trainer import Trainer
 
 RESUME, HISTORY = "resume.safetensors", "history.jsonl"
@@ -62,17 +64,32 @@ def load(trainer: Trainer, path: Path) -> None:
     trainer.losses = metadata.get("losses", [])
 
 
+def begin_history(history: Path, noisy: Noisy, step: int) -> None:
+    """Let the history begin with what the noisy mixtures score, and end at `step`.
+
+    Lines of steps that a resumed run will take again are dropped, and a last one that an interruption cut short.
+    """
+    with told_as_error(history):
+        *lines, _cut_short = history.read_text().split("\n") if history.exists() else [""]
+        reports = [line for line in lines if 0 < json.loads(line)["step"] <= step]
+        replace_text(history, "".join(line + "\n" for line in [line_of(noisy), *reports]))
+
+
 def append_history(history: Path, row: Report) -> None:
     """Add a line."""
+    with told_as_error(history), history.open("a") as file:
+        file.write(line_of(row) + "\n")
+
+
+def line_of(row: Noisy | Report) -> str:
+    """A row as JSON."""
+    return json.dumps(dataclasses.asdict(row))
+
+
+@contextmanager
+def told_as_error(history: Path) -> Iterator[None]:
+    """Turn what goes wrong with the file into one of our errors."""
     try:
-        with history.open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(row)) + "\n")
+        yield
     except OSError as error:
         raise CheckpointError(f"cannot write {history}: {error.strerror or error}; the checkpoints are intact") from error
-
-
-def forget_after(history: Path, step: int) -> None:
-    """Drop the lines of steps that a resumed run will take again, and a last one that an interruption cut short."""
-    if history.exists():
-        *lines, _cut_short = history.read_text().split("\n")
-        replace_text(history, "".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))
