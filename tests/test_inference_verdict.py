@@ -17,7 +17,9 @@ from audioae.inference.verdict import Judge
 from audioae.mixing import mix_at_snr
 from audioae.pretrained import list_models
 from audioae.resample import resample
-from audioae.spectrogram import StftSettings
+from audioae.spectrogram import StftSettings, analyse
+
+SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 def noise(samples: int, *, level: float = 0.1, seed: int = 0) -> np.ndarray:
@@ -33,6 +35,25 @@ def chord(seconds: float = 10.0, *, seed: int = 0) -> np.ndarray:
         notes = [sum(np.sin(2 * np.pi * root * k * time) / k for k in range(1, 12)) for root in roots]
         parts.append(np.sum(notes, axis=0) * np.exp(-1.5 * time) * 0.05)
     return np.concatenate(parts).astype(np.float32)[None]
+
+
+def notes(kind: str, seconds: int = 8) -> np.ndarray:
+    """Other sound that is no speech, `[1, samples]` at 16 kHz: broken chords, a melody with vibrato, drums, a tone."""
+    rng, time = np.random.default_rng(3), np.arange(seconds * 16000) / 16000
+    step = {"arpeggio": 0.2, "melody": 0.5, "drums": 0.25, "tone": 1.0}[kind]
+    since, number = time % step, (time // step).astype(int)
+    if kind == "tone":
+        waveform = np.sin(2 * np.pi * 1000 * time)
+    elif kind == "drums":
+        hits = [np.sin(2 * np.pi * 55 * since) * np.exp(-10 * since), rng.standard_normal(len(time)) * np.exp(-30 * since)]
+        waveform = np.where(number % 2, hits[1], hits[0])
+    else:
+        steps = rng.choice([0, 2, 4, 7, 9, 12], number[-1] + 1) if kind == "melody" else np.resize([0, 4, 7, 12], number[-1] + 1)
+        hertz = 220 * 2 ** (steps[number] / 12) * (1 + 0.005 * np.sin(2 * np.pi * 5.5 * time) * (kind == "melody"))
+        phase = 2 * np.pi * np.cumsum(hertz) / 16000
+        fading = np.exp(-(4 if kind == "arpeggio" else 0.5) * since) * np.minimum(1, np.minimum(since, step - since) / 0.01)
+        waveform = sum(np.sin(k * phase) / k for k in range(1, 12)) * fading
+    return (0.1 * waveform).astype(np.float32)[None]
 
 
 def judge(engine: Engine, waveform: np.ndarray, *, sample_rate: int = 16000) -> Verdict:
@@ -97,9 +118,22 @@ def test_memory_does_not_grow() -> None:
 def test_likeness_stays_between_none_and_all() -> None:
     axes = Axes.of(StftSettings())
     for power in (np.zeros((257, 125)), np.ones((257, 125)), 1e12 * np.random.default_rng(0).exponential(1, (257, 125))):
-        numbers = features(power.astype(np.float32), power.astype(np.float32), 0 * power.astype(np.float32), axes)
+        numbers = features(power.astype(np.float32), power.astype(np.float32), axes)
         assert np.isfinite(numbers).all()
         assert 0 <= speech_likeness(numbers) <= 1
+
+
+def test_what_changes_its_colour_and_its_harmonics_looks_more_like_speech() -> None:
+    axes, time = Axes.of(StftSettings()), np.arange(32000) / 16000
+    held = sum(np.sin(2 * np.pi * 200 * k * time) for k in range(1, 20))
+    gliding = sum(np.sin(2 * np.pi * k * (200 * time + 10 * np.sin(2 * np.pi * 2 * time))) for k in range(1, 20))
+    hissing = np.where(time % 0.4 < 0.15, np.diff(noise(32001, level=3.0)[0]), gliding)
+    likeness = []
+    for waveform in (held, gliding, hissing):
+        spectrum, _ = analyse(waveform[None].astype(np.float32), StftSettings())
+        power = spectrum[0].real ** 2 + spectrum[0].imag ** 2
+        likeness.append(speech_likeness(features(power, power, axes)))
+    assert likeness[0] < likeness[1] < likeness[2]
 
 
 def test_a_warning_is_given_when_it_looks_like_no_speech() -> None:
@@ -119,6 +153,20 @@ def test_music_and_noise_are_warned_of(engine: Engine) -> None:
     assert judge(engine, noise(160000, level=0.05)).warnings
 
 
+@pytest.mark.parametrize("kind", ["arpeggio", "melody", "drums", "tone"])
+def test_other_music_and_tones_are_warned_of(engine: Engine, kind: str) -> None:
+    assert judge(engine, notes(kind)).warnings
+
+
+@pytest.mark.parametrize("snr_db", [None, 0.0, -5.0])
+def test_made_speech_is_not(engine: Engine, snr_db: float | None) -> None:
+    """The short synthetic sentences that come with the project, one after another, clean and in noise."""
+    parts = [resample(waveform, rate, 16000) for waveform, rate in map(read, sorted((SAMPLES / "speech").glob("*")))]
+    speech = np.concatenate(parts, axis=-1)
+    waveform = speech if snr_db is None else mix_at_snr(speech[0], noise(speech.shape[-1])[0], snr_db=snr_db, sample_rate=16000)[None]
+    assert not judge(engine, waveform).warnings
+
+
 def test_speech_is_not(engine: Engine, shared_data: Path) -> None:
     rows = list(csv.DictReader((shared_data / "paired.csv").read_text(encoding="utf-8").splitlines()))[::9]
     errors = []
@@ -131,7 +179,8 @@ def test_speech_is_not(engine: Engine, shared_data: Path) -> None:
     assert np.mean(errors) < 4
 
 
-def test_speech_in_loud_noise_is_not(engine: Engine, shared_data: Path) -> None:
+@pytest.mark.parametrize("snr_db", [5.0, -5.0])
+def test_speech_in_loud_noise_is_not(engine: Engine, shared_data: Path, snr_db: float) -> None:
     rows = [
         row
         for row in csv.DictReader((shared_data / "speech.csv").read_text(encoding="utf-8").splitlines())
@@ -140,5 +189,5 @@ def test_speech_in_loud_noise_is_not(engine: Engine, shared_data: Path) -> None:
     for row in rows[:6]:
         clean, rate = read(shared_data / row["path"])
         clean = resample(clean, rate, 16000)[0]
-        noisy = mix_at_snr(clean, noise(clean.shape[-1], seed=1)[0], snr_db=5.0, sample_rate=16000)
+        noisy = mix_at_snr(clean, noise(clean.shape[-1], seed=1)[0], snr_db=snr_db, sample_rate=16000)
         assert not judge(engine, 0.1 * noisy[None].astype(np.float32)).warnings, row

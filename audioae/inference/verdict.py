@@ -19,7 +19,7 @@ ACTIVE_DB = 30.0  # frames that the model leaves this close to the loudest hold 
 LEVELS_DB = (-180, 180)  # of frames, in the histogram
 QUIET_DB = 40.0  # a segment this far below the loudest one is a pause and judges nothing
 SHORTEST_SECONDS = 0.5  # of sound, that a likeness can be told from
-SURE = 0.7  # out of domain beyond this: a warning; speech at 0 dB SNR and above stays below it, see `likeness`
+SURE = 0.5  # out of domain from here on: a warning; how often it comes on speech and on other sound stands in `likeness`
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Judge:
         """Count a segment by its likeness and its level."""
         total = float(segment[0].sum(dtype=np.float64))
         if total > 0 and segment.shape[-1] >= SHORTEST_SECONDS * self._axes.frame_rate:
-            likeness = speech_likeness(features(segment[0], segment[1], segment[2], self._axes))
+            likeness = speech_likeness(features(segment[0], segment[1], self._axes))
             row = min(int(likeness * len(self._likeness)), len(self._likeness) - 1)
             self._likeness[row, _level_index(np.array([total]))[0]] += 1
 
