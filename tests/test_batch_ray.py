@@ -42,7 +42,7 @@ def audio(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_cluster_makes_the_same_bytes_and_tells_what_fails(case: Path) -> None:
-    assert batch(case, "here").communicate(timeout=60)[1].startswith("4 files cleaned")
+    assert "4 files cleaned" in batch(case, "here").communicate(timeout=60)[1]
     soundfile.write(case / "rec" / "nan.wav", np.array([np.nan]), 16000, subtype="FLOAT")
     told, said = (ended := batch(case, "there", "--ray", "--json")).communicate(timeout=240)
     assert ended.returncode == 1, said
