@@ -26,7 +26,7 @@ def case(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     (tmp_path / "rec").mkdir()
     for number in range(4):
-        soundfile.write(tmp_path / "rec" / f"{number}.wav", rng.normal(0, 0.1, 16000), 16000)
+        soundfile.write(tmp_path / "rec" / f"{number}.wav", rng.normal(0, 0.1, 6000), 16000)  # too short to be told that it is no speech
     write_half_model(tmp_path / "half.onnx")
     return tmp_path
 
@@ -42,7 +42,7 @@ def audio(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_cluster_makes_the_same_bytes_and_tells_what_fails(case: Path) -> None:
-    assert "4 files cleaned" in batch(case, "here").communicate(timeout=60)[1]
+    assert batch(case, "here").communicate(timeout=60)[1].startswith("4 files cleaned")
     soundfile.write(case / "rec" / "nan.wav", np.array([np.nan]), 16000, subtype="FLOAT")
     told, said = (ended := batch(case, "there", "--ray", "--json")).communicate(timeout=240)
     assert ended.returncode == 1, said

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 
 from audioae.engine import Engine, load_engine
 from audioae.inference import Stream, denoise
 from audioae.pretrained import list_models
+
+SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 @pytest.fixture(scope="module", params=[entry.name for entry in list_models()])
@@ -45,11 +50,11 @@ def test_the_length_is_kept(engine: Engine, samples: int) -> None:
 
 def test_the_past_never_sees_what_lies_beyond_the_lookahead(engine: Engine) -> None:
     stft, change = engine.info.stft, 30000
-    waveform = noise(48000)
-    changed = waveform.copy()
-    changed[:, change:] = noise(18000, seed=1)
+    speech, _ = soundfile.read(SAMPLES / "clean.wav", dtype="float32")  # a good model leaves too little of noise to see a change in it
+    waveform = speech[None, :48000]
+    changed = np.concatenate([waveform[:, :change], speech[None, 60000:78000]], axis=-1)
     before, after = (denoise(each, stft.sample_rate, model=engine) for each in (waveform, changed))
     strides = engine.info.lookahead + engine.info.stride - 1
     reach = change - stft.win_length - strides * stft.hop_length
     assert np.abs(before - after)[:, :reach].max() < 1e-5
-    assert np.abs(before - after)[:, change:].max() > 5e-5  # a good model leaves little of either noise
+    assert np.abs(before - after)[:, change:].max() > 1e-3

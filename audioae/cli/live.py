@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audioae.cli.denoise import print_json
+from audioae.cli.interrupts import listen_for_interrupt
 from audioae.cli.options import (
     adapt_noise_option,
     device_option,
@@ -22,7 +23,6 @@ from audioae.cli.options import (
     strength_option,
 )
 from audioae.cli.progress import progress_option, show_progress
-from audioae.cli.train import listen_for_interrupt
 
 if TYPE_CHECKING:
     from audioae.audio import AudioInfo, AudioWriter

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from audioae.cli.interrupts import listen_for_interrupt
 from audioae.cli.progress import Advance, progress_option, show_progress
 
 if TYPE_CHECKING:
@@ -207,23 +206,6 @@ def show_rows(rows: Iterator[Row], plan: Recipe, advance: Advance, quiet: bool, 
         if as_json and isinstance(row, (Noisy, Report)):
             click.echo(json.dumps(dataclasses.asdict(row)))
     return told
-
-
-@contextmanager
-def listen_for_interrupt() -> Iterator[list[int]]:
-    """A list that the first SIGINT or SIGTERM adds itself to; the second acts as usual."""
-    heard: list[int] = []
-
-    def hear(number: int, frame: object) -> None:
-        heard.append(number)
-        signal.signal(number, signal.default_int_handler)
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield heard
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def say(text: str, quiet: bool) -> None:

@@ -8,6 +8,7 @@ out against the standard: alignment in time (estimates are aligned), and bad int
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 
 import numpy as np
 import torch
@@ -58,14 +59,6 @@ class Ear:
     exponents: Tensor
 
     @classmethod
-    def on(cls, device: torch.device) -> Ear:
-        """The tables on a device."""
-        if device not in EARS:
-            built = cls.build()
-            EARS[device] = cls(**{field.name: getattr(built, field.name).to(device) for field in fields(cls)})
-        return EARS[device]
-
-    @classmethod
     def build(cls) -> Ear:
         """The tables, from those of the standard."""
         hertz = np.fft.rfftfreq(FRAME, 1 / RATE)
@@ -111,16 +104,19 @@ class Ear:
         return whole * root(((self.widths * disturbance)[:, 1:].abs() ** power).sum(1) / whole, power)
 
 
-EARS: dict[torch.device, Ear] = {}
+@cache
+def ear_on(device: torch.device) -> Ear:
+    """The tables on a device."""
+    built = Ear.build()
+    return Ear(**{field.name: getattr(built, field.name).to(device) for field in fields(Ear)})
 
 
 def disturbances(estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     """The symmetric and the asymmetric disturbance, each `[batch]`, of waveforms `[batch, samples]` at 16 kHz."""
-    ear = Ear.on(reference.device)
+    ear = ear_on(reference.device)
     degraded, original = ear.bark(estimate), ear.bark(reference)
     active = (ear.audible(original, 1e2).sum(1, keepdim=True) >= 1e7).float()
-    powers = ((ear.audible(bark, 1e2) * active).mean(-1, keepdim=True) for bark in (degraded, original))
-    mean_degraded, mean_original = powers
+    mean_degraded, mean_original = ((ear.audible(bark, 1e2) * active).mean(-1, keepdim=True) for bark in (degraded, original))
     original = original * ((mean_degraded + 1e3) / (mean_original + 1e3)).clamp(0.01, 100)
     loud = ear.audible(original).sum(1, keepdim=True)
     gain = (loud + 5e3) / (ear.audible(degraded).sum(1, keepdim=True) + 5e3)
