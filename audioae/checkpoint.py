@@ -135,6 +135,18 @@ def stages_of(path: Path) -> list[dict[str, Any]]:
     return [*about.get("stages", []), last]
 
 
+def load_start(denoiser: Denoiser, tensors: Mapping[str, Tensor], source: Path) -> int:
+    """Load what a training begins with: weights of the same network, or of one with fewer blocks, which the others add nothing to yet.
+
+    Returns how many tensors were in the source.
+    """
+    prefix = "autoencoder."
+    added = denoiser.autoencoder.mute_beyond([name.removeprefix(prefix) for name in tensors])
+    own = denoiser.state_dict()
+    load_weights(denoiser, {**tensors, **{prefix + name: own[prefix + name] for name in added}}, source)
+    return len(tensors)
+
+
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> int:
     """Load all weights of a module, or none: names and shapes must be the module's own. Returns how many there are."""
     own = module.state_dict()

@@ -15,12 +15,22 @@ torch = pytest.importorskip("torch")
 from tiny import BINS, STFT  # noqa: E402
 
 import audioae  # noqa: E402
-from audioae.checkpoint import checkpoint_file, describe, load_denoiser, load_weights, read_tensors, save_denoiser, write_tensors  # noqa: E402
+from audioae.checkpoint import (  # noqa: E402
+    checkpoint_file,
+    describe,
+    load_denoiser,
+    load_start,
+    load_weights,
+    read_tensors,
+    save_denoiser,
+    write_tensors,
+)
 from audioae.errors import CheckpointError, ModelNotFoundError  # noqa: E402
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa: E402
 from audioae.models.conv1d import Conv1dSettings  # noqa: E402
 from audioae.models.conv2d import Conv2dSettings  # noqa: E402
 from audioae.models.dense import DenseSettings  # noqa: E402
+from audioae.models.dualpath import DualpathSettings  # noqa: E402
 
 CONV1D = Conv1dSettings(num_bins=BINS, channels=(8, 4), kernel=3, skip=True, num_features=3, gain="complex", bottleneck="gaussian")
 CONV2D = Conv2dSettings(num_bins=BINS, channels=(4, 6), time_strides=(1, 2), kernel=(3, 5), decoder="nearest")
@@ -193,3 +203,24 @@ def test_a_description_is_json_that_builds_the_same_network() -> None:
         own = denoiser(settings)
         again = build_denoiser(json.loads(json.dumps(describe(own))))
         assert again.info == own.info and again.autoencoder.settings == settings
+
+
+def test_a_deeper_network_begins_where_a_shallower_one_was(tmp_path: Path) -> None:
+    settings = DualpathSettings(
+        num_bins=BINS, low_bins=9, num_bands=8, nyquist_hz=4000.0, outer=4, inner=6, time_mixers=("conv",), dilations=(1,)
+    )
+    shallow, waveform = denoiser(settings), 0.1 * torch.randn(2, 500)
+    for kind in ("conv", "lstm", "gru"):
+        deep = denoiser(replace(settings, time_mixers=("conv", kind, kind), dilations=(1, 2, 1)), seed=1)
+        assert load_start(deep, shallow.state_dict(), tmp_path) == len(shallow.state_dict())
+        with torch.no_grad():
+            torch.testing.assert_close(deep(waveform)[0], shallow(waveform)[0], atol=0, rtol=0)
+        deep.train()(waveform)[0].square().mean().backward()
+        added = deep.autoencoder.mute_beyond([name.removeprefix("autoencoder.") for name in shallow.state_dict()])
+        pulled = [name for name, weight in deep.autoencoder.named_parameters() if name in added and weight.grad.abs().sum() > 0]
+        assert {name.split(".")[0] for name in pulled} == {"frequency_mixers", "time_mixers"}, "nothing pulls the new blocks from zero"
+    for other in (denoiser(), denoiser(replace(settings, inner=8))):
+        with pytest.raises(CheckpointError, match="of another network"):
+            load_start(deep, other.state_dict(), tmp_path)
+    with pytest.raises(CheckpointError, match="of another network"):
+        load_start(shallow, deep.state_dict(), tmp_path)

@@ -16,7 +16,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from audioae.checkpoint import load_denoiser, save_denoiser, stages_of, trained_file  # noqa: E402
 from audioae.cli import main  # noqa: E402
-from audioae.engine import OnnxEngine, TorchEngine, load_engine  # noqa: E402
+from audioae.engine import CACHED_FRAMES, OnnxEngine, TorchEngine, load_engine  # noqa: E402
 from audioae.errors import CheckpointError, OutputError  # noqa: E402
 from audioae.export import MAX_DIFFERENCE, export, parity  # noqa: E402
 from audioae.pretrained import ModelInfo, load_card, registry  # noqa: E402
@@ -126,6 +126,17 @@ def test_onnx_answers_as_torch(network: type[nn.Module], tmp_path: Path) -> None
             gain, state = engine.step(block, state)
             pieces.append(gain)
         np.testing.assert_allclose(np.concatenate(pieces, -1), reference.step(spectrum)[0], atol=MAX_DIFFERENCE)
+
+
+@pytest.mark.parametrize("network", [Recurrent, Strided])
+@pytest.mark.parametrize("batch", [1, 2, 200])
+def test_a_long_spectrum_is_answered_as_the_whole(network: type[nn.Module], batch: int, tmp_path: Path) -> None:
+    denoiser, spectrum = built(network), random_spectrum(15 if batch > CACHED_FRAMES else 2 * CACHED_FRAMES + 7, batch)
+    export(denoiser, tmp_path / "toy.onnx", name="toy")
+    (gain, state), (expected, following) = (engine.step(spectrum) for engine in (OnnxEngine(tmp_path / "toy.onnx"), TorchEngine(denoiser)))
+    np.testing.assert_allclose(gain, expected, atol=MAX_DIFFERENCE)
+    for mine, theirs in zip(state.tensors, following.tensors, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=MAX_DIFFERENCE)
 
 
 @pytest.mark.parametrize("network", [Recurrent, Strided])

@@ -389,6 +389,18 @@ def test_default_networks_have_the_size_of_the_plan(own: NetworkSettings, parame
     assert info.parameters == pytest.approx(parameters, rel=0.03) and info.macs_per_second == pytest.approx(macs, rel=0.05)
 
 
+def test_a_recurrence_counts_in_every_band_and_frame() -> None:
+    conv, lstm, gru = (replace(DUALPATH, time_mixers=(kind,), dilations=(1,)) for kind in ("conv", "lstm", "gru"))
+    macs = [Denoiser(build_autoencoder(own), STFT).info.macs_per_second * STFT.hop_length / STFT.sample_rate for own in (conv, lstm, gru)]
+    bands, channels = 5, DUALPATH.inner
+    mixers = [
+        9 * channels**2,
+        8 * channels**2 + channels**2,
+        6 * channels**2 + channels**2,
+    ]  # gates of two maps each, a map
+    assert [each - macs[0] for each in macs] == pytest.approx([bands * (each - mixers[0]) for each in mixers], abs=1)
+
+
 def test_counting_leaves_no_trace() -> None:
     model = denoiser("conv1d").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -145,10 +145,11 @@ def gather_material(material: Material, folder: Path, plan: Recipe, mode: str, q
 
 def load_from(weights: Path, denoiser: Denoiser) -> str:
     """Load all weights or none; says how many there were."""
-    from audioae.checkpoint import load_weights, read_tensors
+    from audioae.checkpoint import load_start, read_tensors
 
-    count = load_weights(denoiser, read_tensors(weights)[0], weights)
-    return f"loaded {count} of {count} tensors from {weights}"
+    count = load_start(denoiser, read_tensors(weights)[0], weights)
+    added = len(denoiser.state_dict()) - count
+    return f"loaded {count} of {count} tensors from {weights}" + (f"; {added} of blocks that it lacks add nothing yet" if added else "")
 
 
 def fit_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -82,6 +82,18 @@ class Autoencoder(nn.Module):
     def initial_state(self, batch: int) -> State:
         """An empty past for `batch` signals; networks without state have none."""
         return ()
+
+    def mute_beyond(self, names: Collection[str]) -> list[str]:
+        """Let the blocks that a shallower network lacks add nothing, so that with its weights this one begins where that one was
+        (Net2Net, Chen et al. 2016).
+
+        Args:
+            names: of the shallower network's weights.
+
+        Returns:
+            The names of the weights of those blocks; a family that has no such blocks answers none.
+        """
+        return []
 
     def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
         """Features `[batch, num_features, freq, frames]` to `(encoded, skips, next state)`; `encoded` is what the bottleneck reads."""

@@ -84,7 +84,7 @@ def count_macs(denoiser: Denoiser) -> int:
             macs += output.numel() * module.weight[0].numel()
         elif isinstance(module, nn.Linear):
             macs += inputs[0].numel() * module.out_features
-        elif isinstance(module, nn.GRU):
+        elif isinstance(module, nn.RNNBase):
             macs += inputs[0].shape[:-1].numel() * sum(weight.numel() for name, weight in module.named_parameters() if "weight" in name)
 
     hooks = [module.register_forward_hook(add) for module in denoiser.modules()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -52,6 +52,12 @@ class DualpathSettings(NetworkSettings):
             raise SettingsError(f"a network that is not causal mixes times by 'conv' alone; got {self.time_mixers}")
 
 
+def zero(layer: nn.Module) -> None:
+    """Let a layer answer zero, until it is trained."""
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+
+
 class FrequencyMixer(nn.Module):
     """Every band hears every band: squeeze the channels, a linear map over frequency for each, back, added to the input."""
 
@@ -65,6 +71,10 @@ class FrequencyMixer(nn.Module):
         mixed: Tensor = self.expand(self.weight @ self.squeeze(x))  # B, C, F, T
         return x + mixed
 
+    def mute(self) -> None:
+        """Add nothing to the input."""
+        zero(self.expand[1])
+
 
 class ConvTimeMixer(nn.Module):
     """A residual convolution over neighbouring bands and past frames."""
@@ -77,6 +87,10 @@ class ConvTimeMixer(nn.Module):
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         y, past = self.layer(x, past)
         return x + y, past
+
+    def mute(self) -> None:
+        """Add nothing to the input."""
+        zero(self.layer.norm)
 
     def empty_past(self, batch: int, bands: int) -> Tensor:
         """Silence before the first frame."""
@@ -107,6 +121,10 @@ class RecurrentTimeMixer(nn.Module):
             y, following = self.recurrence(rows, memory)
         y = self.project(y).reshape(batch, bands, frames, self.channels).permute(0, 3, 1, 2)  # B, C, F, T
         return x + y, following.reshape(batch, bands, -1)
+
+    def mute(self) -> None:
+        """Add nothing to the input."""
+        zero(self.project)
 
     def empty_past(self, batch: int, bands: int) -> Tensor:
         """Zeros before the first frame."""
@@ -157,6 +175,14 @@ class DualpathAutoencoder(Autoencoder):
         ends = (self.inner_encoder, self.num_bands[1]), (self.inner_decoder, self.num_bands[2])
         first, last = (layer.conv.empty_past(batch, bands) for layer, bands in ends)
         return (first, *middle, last)
+
+    def mute_beyond(self, names: Collection[str]) -> list[str]:
+        added = [index for index in range(len(self.time_mixers)) if not any(name.startswith(f"time_mixers.{index}.") for name in names)]
+        for index in added:
+            cast(FrequencyMixer, self.frequency_mixers[index]).mute()
+            cast(AnyTimeMixer, self.time_mixers[index]).mute()
+        prefixes = tuple(f"{kind}.{index}." for index in added for kind in ("frequency_mixers", "time_mixers"))
+        return [name for name in self.state_dict() if name.startswith(prefixes)]
 
     def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
         pasts = Pasts(state)

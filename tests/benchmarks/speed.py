@@ -49,9 +49,9 @@ class Run:
 
 
 def launch(*arguments: str | Path) -> Run:
-    """Run Python with these arguments on one thread, from this checkout; it must succeed."""
+    """Run Python with these arguments on one thread, from this checkout, compiled as an installed package is; it must succeed."""
     with one_thread():
-        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": ""}
         command = [sys.executable, "-S", "-c", LAUNCH, *map(str, arguments)]
         told = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
     code, *figures = json.loads(told)
