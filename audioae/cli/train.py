@@ -77,8 +77,9 @@ def command(
     require("torch", extra="train")
     from audioae.checkpoint import stages_of
     from audioae.material import Material
-    from audioae.training import check_metrics, process_group
+    from audioae.training import check_metrics, keep_freed_memory, process_group
 
+    keep_freed_memory()
     plan, weights = choose_plan(recipe, model, overrides)
     check_metrics(plan.training)
     material = Material(clean, noise, rir, data or (stored_data(weights) if weights else None))

@@ -3,6 +3,7 @@
 from audioae.training.averaging import mean_weights
 from audioae.training.batches import Batches
 from audioae.training.loop import check_metrics, fit
+from audioae.training.memory import keep_freed_memory
 from audioae.training.pace import Pace
 from audioae.training.rows import Mixing, Noisy, Progress, Report, Row, Start
 from audioae.training.settings import Precision, TrainSettings, learning_rate_at
@@ -12,6 +13,6 @@ from audioae.training.trainer import DEVICES, Trainer, find_device
 
 __all__ = [
     "DEVICES", "HISTORY", "RESUME", "Batches", "Mixing", "Noisy", "Pace", "Precision", "Progress", "Report", "Row", "Start", "Team",
-    "TrainSettings", "Trainer", "begin_history", "check_metrics", "find_device", "fit", "learning_rate_at", "load", "mean_weights",
-    "process_group", "save",
+    "TrainSettings", "Trainer", "begin_history", "check_metrics", "find_device", "fit", "keep_freed_memory", "learning_rate_at", "load",
+    "mean_weights", "process_group", "save",
 ]  # fmt: skip
