@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping
@@ -92,11 +91,13 @@ def _model_file(model_path: str | Path | None) -> Path:
 
 def _versions() -> dict[str, str]:
     """Versions of what is installed, from the packages' metadata: nothing is imported for it."""
+    from importlib import metadata  # 25 ms that only records need
+
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
     return found | {"libsndfile": _libsndfile()}
 

@@ -93,7 +93,8 @@ def _persistence(power: Array, loud: npt.NDArray[np.bool_], axes: Axes) -> list[
 
 def _colour_change_db(kept: Array, axes: Axes) -> float:
     """How much the share of each band in a frame changes over frames: the standard deviation, averaged over bands, dB."""
-    edges = np.unique(np.searchsorted(axes.hertz, COLOURS_HZ))
+    edges = np.searchsorted(axes.hertz, COLOURS_HZ)
+    edges = edges[np.diff(edges, prepend=-1) > 0]  # each once; np.unique would import numpy.ma for it
     bands = np.add.reduceat(kept[: edges[-1]], edges[:-1], axis=0, dtype=np.float64) + TINY
     shares = np.maximum(10 * np.log10(bands / (kept.sum(axis=0, dtype=np.float64) + TINY)), -40)
     return float(shares.std(axis=1).mean())
