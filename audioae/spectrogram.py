@@ -78,7 +78,9 @@ def analyse(block: Array, settings: StftSettings, past: Array | None = None) -> 
     signal = np.concatenate([past, block.astype(np.float32, copy=False)], axis=-1)
     if not block.shape[-1]:
         return np.zeros((*block.shape[:-1], settings.num_bins, 0), np.complex64), signal
-    columns = np.lib.stride_tricks.sliding_window_view(signal, settings.win_length, axis=-1)[..., :: settings.hop_length, :]
+    hop, frames = settings.hop_length, block.shape[-1] // settings.hop_length
+    hops = signal.reshape(*signal.shape[:-1], -1, hop)
+    columns = np.concatenate([hops[..., part : part + frames, :] for part in range(settings.win_length // hop)], axis=-1)
     spectrum = np.fft.rfft(columns * settings.window, settings.n_fft, axis=-1)
     return np.ascontiguousarray(np.swapaxes(spectrum, -1, -2)).astype(np.complex64, copy=False), signal[..., -settings.past :]
 

@@ -41,7 +41,7 @@ def with_past(x: Tensor, past: Tensor | None, frames: int) -> tuple[Tensor, Tens
     if not frames:
         return x, None
     x = F.pad(x, (frames, 0)) if past is None else torch.cat([past, x], -1)
-    return x, x[..., x.shape[-1] - frames :]
+    return x, x[..., -frames:]
 
 
 class TimeConv(nn.Module):
