@@ -393,11 +393,7 @@ def test_a_recurrence_counts_in_every_band_and_frame() -> None:
     conv, lstm, gru = (replace(DUALPATH, time_mixers=(kind,), dilations=(1,)) for kind in ("conv", "lstm", "gru"))
     macs = [Denoiser(build_autoencoder(own), STFT).info.macs_per_second * STFT.hop_length / STFT.sample_rate for own in (conv, lstm, gru)]
     bands, channels = 5, DUALPATH.inner
-    mixers = [
-        9 * channels**2,
-        8 * channels**2 + channels**2,
-        6 * channels**2 + channels**2,
-    ]  # gates of two maps each, a map
+    mixers = [9 * channels**2, (4 * 2 + 1) * channels**2, (3 * 2 + 1) * channels**2]  # 3 x 3; two maps a gate, and one after them
     assert [each - macs[0] for each in macs] == pytest.approx([bands * (each - mixers[0]) for each in mixers], abs=1)
 
 
