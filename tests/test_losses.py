@@ -18,6 +18,7 @@ from audioae.features import stft  # noqa: E402
 from audioae.losses import LEVEL, LOSSES, Signal, check_weights, levelled_loss, weighted_loss  # noqa: E402
 from audioae.losses.pesq import disturbances, opinion_score  # noqa: E402
 from audioae.metrics import si_sdr  # noqa: E402
+from audioae.metrics.hu_loizou import log_likelihood_ratio as measured_log_likelihood_ratio  # noqa: E402
 from audioae.spectrogram import StftSettings  # noqa: E402
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -142,6 +143,24 @@ def test_unintelligibility_is_one_less_stoi() -> None:
     for estimate in degraded().values():
         guess, truth = (Signal(torch.from_numpy(waveform)[None], StftSettings()) for waveform in (estimate, clean))
         assert 1 - LOSSES["unintelligibility"](guess, truth).item() == pytest.approx(stoi(clean, estimate, 16000), abs=0.02)
+
+
+def test_log_likelihood_ratio_is_the_metric_where_there_are_no_pauses() -> None:
+    generator = np.random.default_rng(2)
+    reference, estimate = (
+        np.convolve(generator.standard_normal(16000), taps).astype(np.float32) for taps in ([1, 0.9, 0.2], [1, 0.5, 0])
+    )
+    value = LOSSES["log_likelihood_ratio"](*(Signal(torch.from_numpy(each)[None], StftSettings()) for each in (estimate, reference)))
+    assert value.item() == pytest.approx(measured_log_likelihood_ratio(estimate, reference, 16000), rel=0.1)
+
+
+def test_log_likelihood_ratio_hears_that_high_bands_are_gone() -> None:
+    clean, states = spoken("clean"), degraded()
+    values = {
+        name: LOSSES["log_likelihood_ratio"](*(Signal(torch.from_numpy(each)[None], StftSettings()) for each in (estimate, clean))).item()
+        for name, estimate in states.items()
+    }
+    assert values["muffled"] > 2 * values["0.05 of the noise"]
 
 
 def test_short_references_are_not_judged_for_intelligibility() -> None:

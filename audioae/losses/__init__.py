@@ -21,6 +21,7 @@ from audioae.losses.distances import (
     multi_resolution_stft,
     negative_si_sdr,
 )
+from audioae.losses.envelope import log_likelihood_ratio
 from audioae.losses.intelligibility import unintelligibility
 from audioae.losses.pesq import pesq_disturbance
 from audioae.losses.signal import Signal
@@ -39,6 +40,7 @@ LOSSES: dict[str, Loss] = {
     "negative_si_sdr": negative_si_sdr,
     "level_error": level_error,
     "multi_resolution_stft": multi_resolution_stft,
+    "log_likelihood_ratio": log_likelihood_ratio,
     "pesq_disturbance": pesq_disturbance,
     "unintelligibility": unintelligibility,
 }
