@@ -23,6 +23,7 @@ from audioae.pretrained import list_models
 from audioae.spectrogram import StftSettings
 
 METADATA_KEY = "audioae"
+FORMAT = 2  # of the tensors; in the first, which had no number, kernels of two dimensions were (freq, time)
 SHIPPED = "weights.safetensors"  # beside the model.onnx of a shipped model: what it was exported from
 
 
@@ -30,7 +31,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write named tensors and JSON metadata under a temporary name, then rename: an interruption leaves the earlier file."""
     from safetensors.torch import save
 
-    data = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, {METADATA_KEY: json.dumps(metadata)})
+    about = {METADATA_KEY: json.dumps({"format": FORMAT, **metadata})}
+    data = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, about)
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
@@ -50,9 +52,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[METADATA_KEY])
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 (not a mapping)
+            earlier = metadata.pop("format", 1) < FORMAT
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path} is no checkpoint of audioae ({error})") from error
+    if earlier:
+        tensors = {name: tensor.transpose(2, 3) if tensor.ndim == 4 else tensor for name, tensor in tensors.items()}
+    return tensors, metadata
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ Tensors = tuple[Any, ...]
 Network = Callable[[FloatArray, Tensors | None], tuple[FloatArray, Tensors]]
 
 DEVICES = ("auto", "cpu", "cuda")
-CACHED_FRAMES = 96  # over all signals; what networks make of more at once falls out of a core's cache, which costs a sixth of their speed
+CACHED_FRAMES = 48  # over all signals; what networks make of more at once falls out of a core's cache, which costs a sixth of their speed
 
 
 @dataclass(frozen=True)

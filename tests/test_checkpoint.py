@@ -63,6 +63,13 @@ def test_a_denoiser_comes_back(settings: NetworkSettings, tmp_path: Path) -> Non
     assert metadata["version"] == audioae.__version__ and metadata["family"] == saved.autoencoder.family
 
 
+def test_a_checkpoint_of_the_first_format_has_its_kernels_turned(tmp_path: Path) -> None:
+    saved = denoiser(CONV2D)
+    turned = {name: tensor.transpose(2, 3).contiguous() if tensor.ndim == 4 else tensor for name, tensor in saved.state_dict().items()}
+    write_tensors(tmp_path / "a.safetensors", turned, {**describe(saved), "format": 1})
+    assert same_weights(load_denoiser(tmp_path / "a.safetensors"), saved)
+
+
 def test_other_weights_can_be_saved_in_place_of_its_own(tmp_path: Path) -> None:
     mine, average = denoiser(), denoiser(seed=1)
     save_denoiser(tmp_path / "a.safetensors", mine, average.state_dict())

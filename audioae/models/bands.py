@@ -40,13 +40,15 @@ class Bands(nn.Module):
         matrix = band_matrix(num_bins, low_bins, num_bands, nyquist_hz)
         self.low_bins = low_bins
         high = matrix[low_bins:, low_bins:]
-        self.register_buffer("up", torch.from_numpy(high.copy()), persistent=False)
-        self.register_buffer("down", torch.from_numpy((high / high.sum(0)).T.copy()), persistent=False)
+        self.register_buffer("up", torch.from_numpy(high.T.copy()), persistent=False)
+        self.register_buffer("down", torch.from_numpy(high / high.sum(0)), persistent=False)
 
     def merge(self, bins: Tensor) -> Tensor:
-        """`[batch, channels, num_bins, frames]` to `[batch, channels, low_bins + num_bands, frames]`."""
-        return torch.cat([bins[:, :, : self.low_bins], self.down @ bins[:, :, self.low_bins :]], 2)
+        """`[batch, channels, num_bins, frames]` to `[batch, channels, frames, low_bins + num_bands]`."""
+        bins = bins.transpose(2, 3)
+        return torch.cat([bins[..., : self.low_bins], bins[..., self.low_bins :] @ self.down], 3)
 
     def spread(self, bands: Tensor) -> Tensor:
-        """`[batch, channels, low_bins + num_bands, frames]` to `[batch, channels, num_bins, frames]`."""
-        return torch.cat([bands[:, :, : self.low_bins], self.up @ bands[:, :, self.low_bins :]], 2)
+        """`[batch, channels, frames, low_bins + num_bands]` to `[batch, channels, num_bins, frames]`."""
+        bins = torch.cat([bands[..., : self.low_bins], bands[..., self.low_bins :] @ self.up], 3)
+        return bins.transpose(2, 3)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
 
-from torch import nn
+from torch import Tensor, nn
 
 from audioae.errors import SettingsError
 from audioae.models.base import NetworkSettings, State
@@ -50,7 +51,7 @@ class Conv2dSettings(NetworkSettings):
 
 
 class Conv2dAutoencoder(ConvolutionalAutoencoder):
-    """Encoder of strided Conv2d, mirrored decoder: `[batch, channels, freq, frames]` throughout."""
+    """Encoder of strided Conv2d, mirrored decoder: `[batch, channels, frames, freq]` inside."""
 
     family = "conv2d"
 
@@ -61,7 +62,7 @@ class Conv2dAutoencoder(ConvolutionalAutoencoder):
         ins = [settings.num_features, *widths[:-1]]
 
         def conv(inputs: int, outputs: int, time_stride: int, upsample: Upsampling | None) -> TimeFrequencyConv:
-            return TimeFrequencyConv(inputs, outputs, settings.kernel, (2, time_stride), causal=settings.causal, upsample=upsample)
+            return TimeFrequencyConv(inputs, outputs, settings.kernel[::-1], (time_stride, 2), causal=settings.causal, upsample=upsample)
 
         self.encoder = nn.ModuleList(ConvLayer(conv(i, o, s, None), o) for i, o, s in zip(ins, outs, strides, strict=True))
         mirrored = zip(pairwise(reversed(widths)), reversed(strides[1:]), strict=True)
@@ -85,3 +86,10 @@ class Conv2dAutoencoder(ConvolutionalAutoencoder):
     def initial_state(self, batch: int) -> State:
         convs = [layer for layer in self.modules() if isinstance(layer, TimeFrequencyConv)]
         return tuple(conv.empty_past(batch, bins) for conv, bins in zip(convs, self.input_bins(), strict=True) if conv.num_past)
+
+    def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
+        return super().encode(features.transpose(2, 3), state)
+
+    def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
+        decoded, state = super().decode(latent, skips, state)
+        return decoded.transpose(2, 3), state

@@ -68,7 +68,7 @@ class FrequencyMixer(nn.Module):
         self.expand = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(squeeze, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed: Tensor = self.expand(self.weight @ self.squeeze(x))  # B, C, F, T
+        mixed: Tensor = self.expand(self.squeeze(x) @ self.weight.transpose(1, 2))  # B, C, T, F
         return x + mixed
 
     def mute(self) -> None:
@@ -79,8 +79,9 @@ class FrequencyMixer(nn.Module):
 class ConvTimeMixer(nn.Module):
     """A residual convolution over neighbouring bands and past frames."""
 
-    def __init__(self, channels: int, dilation: int, *, causal: bool) -> None:
+    def __init__(self, channels: int, bands: int, dilation: int, *, causal: bool) -> None:
         super().__init__()
+        self.bands = bands
         self.layer = ConvLayer(TimeFrequencyConv(channels, channels, (3, 3), (1, 1), causal=causal, dilation=dilation), channels)
         self.num_past = self.layer.num_past
 
@@ -92,9 +93,9 @@ class ConvTimeMixer(nn.Module):
         """Add nothing to the input."""
         zero(self.layer.norm)
 
-    def empty_past(self, batch: int, bands: int) -> Tensor:
+    def empty_past(self, batch: int) -> Tensor:
         """Silence before the first frame."""
-        return self.layer.conv.empty_past(batch, bands)
+        return self.layer.conv.empty_past(batch, self.bands)
 
 
 class RecurrentTimeMixer(nn.Module):
@@ -102,47 +103,56 @@ class RecurrentTimeMixer(nn.Module):
 
     num_past = 1
 
-    def __init__(self, channels: int, kind: TimeMixer) -> None:
+    def __init__(self, channels: int, bands: int, kind: Literal["lstm", "gru"]) -> None:
         super().__init__()
-        self.kind, self.channels = kind, channels
-        self.recurrence = nn.LSTM(channels, channels, batch_first=True) if kind == "lstm" else nn.GRU(channels, channels, batch_first=True)
+        self.channels, self.bands = channels, bands
+        self.recurrence = (nn.LSTM if kind == "lstm" else nn.GRU)(channels, channels)
+        self.parts = 2 if kind == "lstm" else 1  # of the past
         self.project = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        batch, _, bands, frames = x.shape
-        if past is None:
-            past = self.empty_past(batch, bands)
-        rows = x.permute(0, 2, 3, 1).reshape(batch * bands, frames, self.channels)
-        memory = past.reshape(1, batch * bands, -1).to(rows.dtype)
-        if self.kind == "lstm":
-            y, (hidden, cell) = self.recurrence(rows, tuple(part.contiguous() for part in memory.chunk(2, -1)))
-            following = torch.cat([hidden, cell], -1)
-        else:
-            y, following = self.recurrence(rows, memory)
-        y = self.project(y).reshape(batch, bands, frames, self.channels).permute(0, 3, 1, 2)  # B, C, F, T
-        return x + y, following.reshape(batch, bands, -1)
+        rows = self.to_rows(x)
+        memory = self.empty_past(len(x)) if past is None else past
+        hidden = [part.contiguous() for part in memory.to(x.dtype).reshape(1, -1, memory.shape[-1]).split(self.channels, -1)]
+        y, following = self.recurrence(rows, tuple(hidden) if self.parts > 1 else hidden[0])
+        if self.parts > 1:
+            following = torch.cat(following, -1)
+        return x + self.from_rows(self.project(y)), following.reshape(-1, self.bands, following.shape[-1])
+
+    # ONNX Runtime copies quickly where a single axis moves, so channels and batch move one after the other.
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        """`[batch, channels, frames, bands]` to `[frames, batch * bands, channels]`."""
+        x = x.permute(0, 2, 3, 1)  # B, T, F, C
+        x = x.reshape(x.shape[0], x.shape[1], -1).transpose(0, 1)
+        return x.reshape(x.shape[0], -1, self.channels)
+
+    def from_rows(self, rows: Tensor) -> Tensor:
+        """The way back."""
+        x = rows.reshape(rows.shape[0], -1, self.bands * self.channels).transpose(0, 1)  # B, T, F * C
+        return x.reshape(x.shape[0], x.shape[1], self.bands, self.channels).permute(0, 3, 1, 2)
 
     def mute(self) -> None:
         """Add nothing to the input."""
         zero(self.project)
 
-    def empty_past(self, batch: int, bands: int) -> Tensor:
+    def empty_past(self, batch: int) -> Tensor:
         """Zeros before the first frame."""
-        return self.project.weight.new_zeros(batch, bands, self.channels * (2 if self.kind == "lstm" else 1))
+        return self.project.weight.new_zeros(batch, self.bands, self.parts * self.channels)
 
 
 AnyTimeMixer = ConvTimeMixer | RecurrentTimeMixer
 
 
-def build_time_mixer(kind: TimeMixer, channels: int, dilation: int, *, causal: bool) -> AnyTimeMixer:
+def build_time_mixer(kind: TimeMixer, channels: int, bands: int, dilation: int, *, causal: bool) -> AnyTimeMixer:
     """The time mixer of a block."""
-    return ConvTimeMixer(channels, dilation, causal=causal) if kind == "conv" else RecurrentTimeMixer(channels, kind)
+    return ConvTimeMixer(channels, bands, dilation, causal=causal) if kind == "conv" else RecurrentTimeMixer(channels, bands, kind)
 
 
 class DualpathAutoencoder(Autoencoder):
     """Bands, two strided layers, blocks of a frequency and a time mixer, two transposed layers with skips, and back to bins.
 
-    All on `[batch, channels, freq, frames]`.
+    All on `[batch, channels, frames, bands]`.
     """
 
     family = "dualpath"
@@ -155,23 +165,24 @@ class DualpathAutoencoder(Autoencoder):
         self.bands = Bands(settings.num_bins, settings.low_bins, settings.num_bands, settings.nyquist_hz)
 
         def layer(inputs: int, outputs: int, kernel: tuple[int, int], upsample: Upsampling | None) -> ConvLayer[TimeFrequencyConv]:
-            return ConvLayer(TimeFrequencyConv(inputs, outputs, kernel, (2, 1), causal=causal, upsample=upsample), outputs)
+            return ConvLayer(TimeFrequencyConv(inputs, outputs, kernel, (1, 2), causal=causal, upsample=upsample), outputs)
 
-        kernel = (3, 2 if causal else 3)
-        self.outer_encoder = layer(settings.num_features, outer, (5, 1), None)
+        kernel = (2 if causal else 3, 3)
+        self.outer_encoder = layer(settings.num_features, outer, (1, 5), None)
         self.inner_encoder = layer(outer, inner * self.bottleneck.width, kernel, None)
         blocks = zip(settings.time_mixers, settings.dilations, strict=True)
-        self.frequency_mixers = nn.ModuleList(FrequencyMixer(inner, self.num_bands[2], settings.squeeze) for _ in settings.time_mixers)
-        self.time_mixers = nn.ModuleList(build_time_mixer(kind, inner, dilation, causal=causal) for kind, dilation in blocks)
+        middle = self.num_bands[2]
+        self.frequency_mixers = nn.ModuleList(FrequencyMixer(inner, middle, settings.squeeze) for _ in settings.time_mixers)
+        self.time_mixers = nn.ModuleList(build_time_mixer(kind, inner, middle, dilation, causal=causal) for kind, dilation in blocks)
         self.inner_decoder = layer(inner, outer, kernel, "transpose")
-        self.head = TimeFrequencyConv(outer, settings.num_outputs, (5, 1), (2, 1), causal=causal, upsample="transpose")
+        self.head = TimeFrequencyConv(outer, settings.num_outputs, (1, 5), (1, 2), causal=causal, upsample="transpose")
         if not causal:
             self.context = self.lookahead = 2 + sum(settings.dilations)
 
     def initial_state(self, batch: int) -> State:
         if self.lookahead:
             return ()
-        middle = [cast(AnyTimeMixer, mixer).empty_past(batch, self.num_bands[2]) for mixer in self.time_mixers]
+        middle = [cast(AnyTimeMixer, mixer).empty_past(batch) for mixer in self.time_mixers]
         ends = (self.inner_encoder, self.num_bands[1]), (self.inner_decoder, self.num_bands[2])
         first, last = (layer.conv.empty_past(batch, bands) for layer, bands in ends)
         return (first, *middle, last)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Generic, Literal, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 Upsampling = Literal["transpose", "nearest"]
@@ -37,11 +36,12 @@ class Pasts:
 
 
 def with_past(x: Tensor, past: Tensor | None, frames: int) -> tuple[Tensor, Tensor | None]:
-    """Put the last `frames` frames before `x`, silence where `past` is None; also the past of what comes after `x`."""
+    """Put the last `frames` frames before `x`, silence where `past` is None; also the past of what comes after `x`. Frames are axis 2."""
     if not frames:
         return x, None
-    x = F.pad(x, (frames, 0)) if past is None else torch.cat([past, x], -1)
-    return x, x[..., -frames:]
+    past = x.new_zeros(*x.shape[:2], frames, *x.shape[3:]) if past is None else past.to(x.dtype)
+    x = torch.cat([past, x], 2)
+    return x, x[:, :, -frames:]
 
 
 class TimeConv(nn.Module):
@@ -67,8 +67,9 @@ class TimeConv(nn.Module):
 
 
 class TimeFrequencyConv(nn.Module):
-    """Conv2d over `[batch, channels, freq, frames]`, kernel and stride as (freq, time).
+    """Conv2d over `[batch, channels, frames, bins]`, kernel and stride as (time, freq).
 
+    Bins come last so that rows are long where there is a single frame: a live hop takes a quarter less time than the other way round.
     Odd numbers of bins halve and double back exactly (257, 129, 65, ...). A causal layer has time stride 1; `dilation` is in frames.
     `upsample` makes it a decoder layer: a transposed convolution, or nearest-neighbour upsampling followed by a convolution (Odena et al.
     2016: no checkerboard).
@@ -87,19 +88,19 @@ class TimeFrequencyConv(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs, self.stride, self.upsample = inputs, stride, upsample
-        reach = (kernel[1] - 1) * dilation
+        reach = (kernel[0] - 1) * dilation
         self.num_past = reach if causal else 0
-        pad_freq, pad_time = kernel[0] // 2, 0 if causal else reach // 2
+        pad_time, pad_freq = 0 if causal else reach // 2, kernel[1] // 2
         if upsample == "transpose":
             # A transposed convolution of a padded input answers `reach` frames too many on each side; its own padding cuts them.
-            padding = (pad_freq, reach if causal else pad_time)
-            extra = (0, stride[1] - 1)
+            padding = (reach if causal else pad_time, pad_freq)
+            extra = (stride[0] - 1, 0)
             self.conv: nn.Module = nn.ConvTranspose2d(
-                inputs, outputs, kernel, stride, padding=padding, output_padding=extra, dilation=(1, dilation)
+                inputs, outputs, kernel, stride, padding=padding, output_padding=extra, dilation=(dilation, 1)
             )
         else:
             own_stride = stride if upsample is None else (1, 1)
-            self.conv = nn.Conv2d(inputs, outputs, kernel, own_stride, padding=(pad_freq, pad_time), dilation=(1, dilation))
+            self.conv = nn.Conv2d(inputs, outputs, kernel, own_stride, padding=(pad_time, pad_freq), dilation=(dilation, 1))
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x, past = with_past(x, past, self.num_past)
@@ -111,15 +112,15 @@ class TimeFrequencyConv(nn.Module):
         return self.conv(x), past
 
     def stretch(self, x: Tensor) -> Tensor:
-        """Repeat bins and frames by the stride; an odd number of bins F becomes 2 F - 1, as a transposed convolution answers."""
+        """Repeat frames and bins by the stride; an odd number of bins F becomes 2 F - 1, as a transposed convolution answers."""
         for dim, factor in zip((2, 3), self.stride, strict=True):
             if factor > 1:
                 x = x.repeat_interleave(factor, dim)
-        return x[:, :, : x.shape[2] - 1] if self.stride[0] > 1 else x
+        return x[..., :-1] if self.stride[1] > 1 else x
 
     def empty_past(self, batch: int, bins: int) -> Tensor:
         """Silence before the first frame of an input of `bins` bins."""
-        return next(self.parameters()).new_zeros(batch, self.inputs, bins, self.num_past)
+        return next(self.parameters()).new_zeros(batch, self.inputs, self.num_past, bins)
 
 
 Conv = TypeVar("Conv", TimeConv, TimeFrequencyConv)
