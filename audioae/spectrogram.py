@@ -95,15 +95,24 @@ def synthesise(spectrum: ComplexArray, settings: StftSettings, overlap: Array | 
     Returns:
         The waveform `[..., num_frames * hop_length]` and the overlap for the next block.
     """
-    frames, hop = spectrum.shape[-1], settings.hop_length
-    output = np.zeros((*spectrum.shape[:-2], settings.past + frames * hop), np.float32)
-    if overlap is not None:
-        output[..., : settings.past] = overlap
+    hop, parts = settings.hop_length, settings.win_length // settings.hop_length
     columns = np.fft.irfft(np.swapaxes(spectrum, -1, -2), settings.n_fft, axis=-1)[..., : settings.win_length] * settings.window
-    for part in range(settings.win_length // hop):  # every frame's part-th hop lands on consecutive output hops
-        piece = columns[..., part * hop : (part + 1) * hop].reshape(*columns.shape[:-2], frames * hop)
-        output[..., part * hop : part * hop + frames * hop] += piece
+    pieces = columns.reshape(*columns.shape[:-1], parts, hop)
+    frames = pieces.shape[-3]
+    hops = np.zeros((*spectrum.shape[:-2], parts - 1 + frames, hop), np.float32)
+    if overlap is not None:
+        hops[..., : parts - 1, :] = overlap.reshape(*overlap.shape[:-1], parts - 1, hop)
+    for part in range(parts):  # every frame's part-th hop lands on consecutive output hops
+        hops[..., part : part + frames, :] += pieces[..., part, :]
+    output = hops.reshape(*hops.shape[:-2], -1)
     return output[..., : frames * hop], output[..., frames * hop :]
+
+
+def frame_powers(spectrum: ComplexArray) -> npt.NDArray[np.float64]:
+    """The sum of the squared magnitudes of each frame, `[..., num_frames]`, of `[..., num_bins, num_frames]`."""
+    frames = np.swapaxes(spectrum, -1, -2)
+    powers: npt.NDArray[np.float64] = np.vecdot(frames, frames).real.astype(np.float64)
+    return powers
 
 
 def stft(waveform: Array, settings: StftSettings) -> ComplexArray:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from audioae.spectrogram import Array, ComplexArray, StftSettings
+from audioae.spectrogram import Array, ComplexArray, StftSettings, frame_powers
 
 PEAK_DB = 6.0  # the loudest frames of speech over its RMS level
 LOWEST, QUIET_TARGET = -46.0, -30.0  # dBFS; steady noise stands 6 dB below its RMS level here, speech 4 dB above
@@ -33,9 +33,8 @@ QUIETEST_POWER = 1e-12  # -120 dBFS; digital silence and dither tell nothing abo
 
 def frame_levels(spectrum: ComplexArray, stft: StftSettings) -> npt.NDArray[np.float64]:
     """The mean square of the samples under each frame of `[channels, freq, frames]`: `[channels, frames]`, by Parseval's theorem."""
-    power: npt.NDArray[np.float64] = (spectrum.real**2 + spectrum.imag**2).sum(axis=1, dtype=np.float64)
-    power *= 2 / (stft.n_fft * stft.hop_length)  # the window's squares sum to a hop; negative frequencies make the 2
-    return power
+    # The window's squares sum to a hop; negative frequencies make the 2.
+    return frame_powers(spectrum) * (2 / (stft.n_fft * stft.hop_length))
 
 
 def factor_db(level: float) -> float:

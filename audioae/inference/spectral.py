@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from audioae.engine import Engine, State
 from audioae.errors import CheckpointError
@@ -17,45 +16,40 @@ from audioae.inference.minimum import MinimumStatistics
 from audioae.inference.noise import NoiseTracker
 from audioae.inference.settings import DenoiseSettings
 from audioae.inference.verdict import Judge
-from audioae.spectrogram import Array, ComplexArray, analyse, synthesise
-
-Powers = npt.NDArray[np.float64]
+from audioae.spectrogram import Array, ComplexArray, analyse, frame_powers, synthesise
 
 LARGEST_DB = 120.0  # what a frame that was silenced altogether counts as
 
 
 @dataclass
 class Attenuation:
-    """How much was taken away so far: the powers before and after, and the most that any frame lost."""
+    """How much was taken away so far: the powers before and after, and the share of its power that the most lowered frame kept."""
 
     power_in: float = 0.0
     power_out: float = 0.0
-    max_db: float = 0.0
+    least_kept: float = 1.0
 
     @property
     def mean_db(self) -> float:
         """Level before over level after, of everything so far, dB; 0 when there was only silence."""
-        return float(drop_db(np.array(self.power_in), np.array(self.power_out)))
+        return drop_db(self.power_out / self.power_in) if self.power_in else 0.0
+
+    @property
+    def max_db(self) -> float:
+        """The most that any frame lost, dB."""
+        return drop_db(self.least_kept)
 
     def add(self, noisy: ComplexArray, enhanced: ComplexArray) -> None:
         """Count some frames, `[channels, freq, frames]`."""
-        before, after = frame_powers(noisy), frame_powers(enhanced)
-        self.power_in += float(before.sum())
-        self.power_out += float(after.sum())
-        self.max_db = max(self.max_db, float(drop_db(before, after).max(initial=0.0)))
+        before, after = (frame_powers(each).sum(axis=0).tolist() for each in (noisy, enhanced))
+        self.power_in += sum(before)
+        self.power_out += sum(after)
+        self.least_kept = min([self.least_kept, *(left / whole for left, whole in zip(after, before, strict=True) if whole)])
 
 
-def frame_powers(spectrum: ComplexArray) -> Powers:
-    """The power of each frame over all channels and bins."""
-    powers: Powers = (spectrum.real**2 + spectrum.imag**2).sum(axis=(0, 1), dtype=np.float64)
-    return powers
-
-
-def drop_db(before: Powers, after: Powers) -> Powers:
-    """How far a power fell, dB, at most `LARGEST_DB`; 0 where there was none."""
-    sounding = before > 0
-    kept = np.maximum(after, before * 10 ** (-LARGEST_DB / 10))
-    return 10 * np.log10(np.where(sounding, before, 1) / np.where(sounding, kept, 1))
+def drop_db(kept: float) -> float:
+    """How far a power fell of which that share was kept, dB, at most `LARGEST_DB`."""
+    return -10 * math.log10(max(kept, 10 ** (-LARGEST_DB / 10)))
 
 
 class SpectralStream:

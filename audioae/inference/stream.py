@@ -148,8 +148,9 @@ class Stream:
         ready = enhanced.shape[-1]
         noisy, self._noisy = self._noisy[:, :ready], self._noisy[:, ready:]
         self._given += ready
-        # Resamplers work in blocks and spread the rounding noise of loud places over silent ones.
-        return np.where((noisy == 0) & (np.abs(enhanced) < SILENCE), np.float32(0), enhanced), noisy
+        if (silent := noisy == 0).any():  # resamplers work in blocks and spread the rounding noise of loud places over silent ones
+            enhanced = np.where(silent & (np.abs(enhanced) < SILENCE), np.float32(0), enhanced)
+        return enhanced, noisy
 
 
 class _Bands:
