@@ -100,7 +100,7 @@ class OnnxEngine:
         except Exception as error:  # ONNX Runtime's errors share no base of their own
             raise CheckpointError(f"{path} is no model that ONNX Runtime can load ({_first_line(error)})") from error
         self.info = _read_info(self._session, path)
-        self._states = self._session.get_inputs()[1:]
+        self._states = {each.name: each.shape for each in self._session.get_inputs()[1:]}
 
     def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
         """See `Engine.step`."""
@@ -108,14 +108,14 @@ class OnnxEngine:
 
     def _run(self, spectrum: FloatArray, tensors: Tensors | None) -> tuple[FloatArray, Tensors]:
         if tensors is None:
-            tensors = tuple(self._empty(each.shape, spectrum.shape[0]) for each in self._states)
+            tensors = tuple(self._empty(shape, spectrum.shape[0]) for shape in self._states.values())
         frames = spectrum.shape[-1]
         # A network with a state may be cut at any stride.
         length = _round_up(max(CACHED_FRAMES // len(spectrum), 1), self.info.stride) if self._states else frames
         gains = []
         for start in range(0, frames, length):
-            inputs = {each.name: tensor for each, tensor in zip(self._states, tensors, strict=True)}
-            gain, *tensors = self._session.run(None, {"spectrum": spectrum[..., start : start + length], **inputs})
+            inputs = dict(zip(self._states, tensors, strict=True), spectrum=spectrum[..., start : start + length])
+            gain, *tensors = self._session.run(None, inputs)
             gains.append(gain)
         return np.concatenate(gains, -1) if len(gains) > 1 else gains[0], tuple(tensors)
 
