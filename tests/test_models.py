@@ -24,6 +24,7 @@ from audioae.models.conv1d import Conv1dSettings  # noqa: E402
 from audioae.models.conv2d import Conv2dSettings  # noqa: E402
 from audioae.models.dense import DenseSettings  # noqa: E402
 from audioae.models.dualpath import DualpathSettings  # noqa: E402
+from audioae.models.layers import TimeFrequencyConv  # noqa: E402
 from audioae.spectrogram import StftSettings  # noqa: E402
 
 DENSE = DenseSettings(num_bins=BINS, patch=4, widths=(24, 8))
@@ -163,6 +164,15 @@ def test_an_empty_past_is_zeros(variant: str) -> None:
     assert state and not any(each.any() for each in state)
     with torch.no_grad():
         torch.testing.assert_close(network(x, state)[0].gain, gains(network, x), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("kernel", "causal"), [((1, 1), False), ((1, 5), True), ((2, 3), True), ((3, 3), False), ((3, 7), True)])
+def test_a_transposed_convolution_is_the_same_in_training(kernel: tuple[int, int], causal: bool) -> None:
+    layer = TimeFrequencyConv(3, 4, kernel, (1, 2), causal=causal, upsample="transpose", dilation=2)
+    x = torch.randn(2, 3, 9, 5)
+    trained, ready = layer.train()(x)[0], layer.eval()(x)[0]
+    assert trained.shape == (2, 4, 9, 9)
+    torch.testing.assert_close(trained, ready, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("variant", CAUSAL)

@@ -206,5 +206,7 @@ class DualpathAutoencoder(Autoencoder):
         for frequency, time in zip(self.frequency_mixers, self.time_mixers, strict=True):
             x = pasts.run(time, frequency(x))
         x = pasts.run(self.inner_decoder, x + latent)
-        x = pasts.run(self.head, x + skips[0] if skips else x)
-        return self.bands.spread(x.float()), pasts.state
+        x = x + skips[0] if skips else x
+        with torch.autocast(x.device.type, enabled=False):  # a gain in bf16 has two digits
+            x = pasts.run(self.head, x.float())
+        return self.bands.spread(x), pasts.state

@@ -6,9 +6,10 @@ the last ones of its own input: one definition for whole files and for live bloc
 
 from __future__ import annotations
 
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Upsampling = Literal["transpose", "nearest"]
@@ -66,6 +67,36 @@ class TimeConv(nn.Module):
         return self.conv.weight.new_zeros(batch, self.inputs, self.num_past)
 
 
+class TransposedConv(nn.ConvTranspose2d):
+    """A transposed convolution over `[batch, channels, frames, bins]`, computed in the way that is fast where it runs.
+
+    In training one that doubles the bins is a convolution that answers even and odd bins in channels of their own, the same sums (Shi et
+    al. 2016, "Is the deconvolution layer the same as a convolutional layer?"): on a CPU it takes a third of the time.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if self.training and self.stride == (1, 2):
+            return self.by_parity(x)
+        if x.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):  # in bf16 a CPU takes a path that is several times slower than fp32
+                return super().forward(x.float(), output_size)
+        return super().forward(x, output_size)
+
+    def by_parity(self, x: Tensor) -> Tensor:
+        """The even and the odd bins of the output, each by a kernel of its own, F bins to 2 F - 1."""
+        pad_time, pad_freq = cast("tuple[int, int]", self.padding)
+        pad_time = (self.kernel_size[0] - 1) * self.dilation[0] - pad_time  # what a convolution of the same reach adds
+        taps = pad_freq + 1  # of each kernel
+        before, after = pad_freq // 2, taps - 1 - pad_freq // 2  # bins that they read beside their own
+        kernels = F.pad(self.weight.flip(2, 3), (0, 1) if pad_freq % 2 else (1, 0)).unflatten(3, (taps, 2)).flip(4)
+        kernels = kernels.permute(4, 1, 0, 2, 3).flatten(0, 1)  # 2 * outputs, inputs, time, taps
+        bias = None if self.bias is None else self.bias.repeat(2)
+        kernels = kernels.contiguous(memory_format=torch.channels_last)
+        y = F.conv2d(x, kernels, bias, padding=(pad_time, after), dilation=self.dilation)
+        y = y.unflatten(1, (2, -1)).permute(0, 2, 3, 4, 1).flatten(3)  # B, C, T, F
+        return F.pad(y, (-2 * (after - before), -1))
+
+
 class TimeFrequencyConv(nn.Module):
     """Conv2d over `[batch, channels, frames, bins]`, kernel and stride as (time, freq).
 
@@ -95,9 +126,7 @@ class TimeFrequencyConv(nn.Module):
             # A transposed convolution of a padded input answers `reach` frames too many on each side; its own padding cuts them.
             padding = (reach if causal else pad_time, pad_freq)
             extra = (stride[0] - 1, 0)
-            self.conv: nn.Module = nn.ConvTranspose2d(
-                inputs, outputs, kernel, stride, padding=padding, output_padding=extra, dilation=(dilation, 1)
-            )
+            self.conv: nn.Module = TransposedConv(inputs, outputs, kernel, stride, padding, extra, dilation=(dilation, 1))
         else:
             own_stride = stride if upsample is None else (1, 1)
             self.conv = nn.Conv2d(inputs, outputs, kernel, own_stride, padding=(pad_time, pad_freq), dilation=(dilation, 1))
@@ -106,9 +135,6 @@ class TimeFrequencyConv(nn.Module):
         x, past = with_past(x, past, self.num_past)
         if self.upsample == "nearest":
             x = self.stretch(x)
-        if self.upsample == "transpose" and x.device.type == "cpu":
-            with torch.autocast("cpu", enabled=False):  # in bf16 a CPU takes a path that is several times slower than fp32
-                return self.conv(x.float()), past
         return self.conv(x), past
 
     def stretch(self, x: Tensor) -> Tensor:
@@ -120,7 +146,8 @@ class TimeFrequencyConv(nn.Module):
 
     def empty_past(self, batch: int, bins: int) -> Tensor:
         """Silence before the first frame of an input of `bins` bins."""
-        return next(self.parameters()).new_zeros(batch, self.inputs, self.num_past, bins)
+        past = next(self.parameters()).new_zeros(batch, self.inputs, self.num_past, bins)
+        return past.contiguous(memory_format=torch.channels_last)  # as training runs, so that joining it to a signal moves no channels
 
 
 Conv = TypeVar("Conv", TimeConv, TimeFrequencyConv)
