@@ -49,7 +49,7 @@ class Attenuation:
 
 def drop_db(kept: float) -> float:
     """How far a power fell of which that share was kept, dB, at most `LARGEST_DB`."""
-    return -10 * math.log10(max(kept, 10 ** (-LARGEST_DB / 10)))
+    return 10 * math.log10(1 / max(kept, 10 ** (-LARGEST_DB / 10)))
 
 
 class SpectralStream:
