@@ -124,6 +124,8 @@ class Stream:
         starts = range(0, max(block.shape[-1], 1), length)
         pieces = [self._piece(block[:, start : start + length], last=last and start == starts[-1]) for start in starts]
         self._flushed = last
+        if len(pieces) == 1:
+            return pieces[0]
         enhanced, noisy = zip(*pieces, strict=True)
         return np.concatenate(enhanced, axis=-1), np.concatenate(noisy, axis=-1)
 
@@ -191,8 +193,8 @@ class _Bands:
 
 def find_bad(block: Array) -> tuple[int, int] | None:
     """The channel and sample of the first NaN, infinity or absurdly loud value in `[channels, samples]`, in the order of time."""
-    bad = ~(np.abs(block) <= LOUDEST)  # a NaN compares false
-    if not bad.any():
+    if np.abs(block).max(initial=0.0) <= LOUDEST:  # a NaN is the maximum, and compares false
         return None
+    bad = ~(np.abs(block) <= LOUDEST)
     sample = int(bad.any(axis=0).argmax())
     return int(bad[:, sample].argmax()), sample
