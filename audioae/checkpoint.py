@@ -141,6 +141,15 @@ def stages_of(path: Path) -> list[dict[str, Any]]:
     return [*about.get("stages", []), last]
 
 
+def stages_before(run: Path, start: Path | None) -> list[dict[str, Any]]:
+    """The trainings before that of a run folder: what its own checkpoints tell where it goes on, else those of what it begins with."""
+    own = run / "last.safetensors"
+    if own.exists():
+        stages: list[dict[str, Any]] = read_about(own).get("stages", [])
+        return stages
+    return stages_of(start) if start else []
+
+
 def load_start(denoiser: Denoiser, tensors: Mapping[str, Tensor], source: Path) -> int:
     """Load what a training begins with: weights of the same network, or of one with fewer blocks, which the others add nothing to yet.
 

@@ -23,6 +23,7 @@ from audioae.checkpoint import (  # noqa: E402
     load_weights,
     read_tensors,
     save_denoiser,
+    stages_before,
     write_tensors,
 )
 from audioae.errors import CheckpointError, ModelNotFoundError  # noqa: E402
@@ -68,6 +69,16 @@ def test_a_checkpoint_of_the_first_format_has_its_kernels_turned(tmp_path: Path)
     turned = {name: tensor.transpose(2, 3).contiguous() if tensor.ndim == 4 else tensor for name, tensor in saved.state_dict().items()}
     write_tensors(tmp_path / "a.safetensors", turned, {**describe(saved), "format": 1})
     assert same_weights(load_denoiser(tmp_path / "a.safetensors"), saved)
+
+
+def test_a_run_that_goes_on_keeps_the_stages_before_it(tmp_path: Path) -> None:
+    first, run = tmp_path / "first.safetensors", tmp_path / "run"
+    run.mkdir()
+    save_denoiser(first, denoiser(), recipe={"name": "first"}, training={"audio_hours": 1.5})
+    stages = [{"recipe": {"name": "first"}, "audio_hours": 1.5}]
+    assert stages_before(run, first) == stages and stages_before(run, None) == []
+    save_denoiser(run / "last.safetensors", denoiser(), recipe={"name": "second"}, training={"audio_hours": 2.0}, stages=stages)
+    assert stages_before(run, None) == stages_before(run, first) == stages
 
 
 def test_other_weights_can_be_saved_in_place_of_its_own(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def command(
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait by spinning slow shared cores down a hundredfold
     require("torch", extra="train")
-    from audioae.checkpoint import stages_of
+    from audioae.checkpoint import stages_before
     from audioae.material import Material
     from audioae.training import check_metrics, keep_freed_memory, process_group
 
@@ -90,7 +90,7 @@ def command(
         denoiser = plan.build()
         if weights and not (out / "resume.safetensors").exists():
             say(load_from(weights, denoiser), quiet)
-        about = {"recipe": plan.to_dict(), "data": str(folder)} | ({"stages": stages_of(weights)} if weights else {})
+        about = {"recipe": plan.to_dict(), "data": str(folder), "stages": stages_before(out, weights)}
         shown = show_progress(mode, plan.name, total=plan.training.steps, unit="steps", is_long=True, knows_end=True)
         with listen_for_interrupt() as interrupted, shown as advance:
             rows = fit_rows(plan, denoiser, folder, out, about, interrupted, device, tensorboard and team.leads)
