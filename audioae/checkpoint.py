@@ -144,7 +144,7 @@ def stages_of(path: Path) -> list[dict[str, Any]]:
 def stages_before(run: Path, start: Path | None) -> list[dict[str, Any]]:
     """The trainings before that of a run folder: what its own checkpoints tell where it goes on, else those of what it begins with."""
     own = run / "last.safetensors"
-    if own.exists():
+    if own.exists() and (run / "resume.safetensors").exists():  # without the second file a run begins anew
         stages: list[dict[str, Any]] = read_about(own).get("stages", [])
         return stages
     return stages_of(start) if start else []

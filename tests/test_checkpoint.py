@@ -78,6 +78,8 @@ def test_a_run_that_goes_on_keeps_the_stages_before_it(tmp_path: Path) -> None:
     stages = [{"recipe": {"name": "first"}, "audio_hours": 1.5}]
     assert stages_before(run, first) == stages and stages_before(run, None) == []
     save_denoiser(run / "last.safetensors", denoiser(), recipe={"name": "second"}, training={"audio_hours": 2.0}, stages=stages)
+    assert stages_before(run, None) == []  # nothing to go on from: it begins anew
+    (run / "resume.safetensors").touch()
     assert stages_before(run, None) == stages_before(run, first) == stages
 
 
