@@ -151,14 +151,18 @@ def stages_before(run: Path, start: Path | None) -> list[dict[str, Any]]:
 
 
 def load_start(denoiser: Denoiser, tensors: Mapping[str, Tensor], source: Path) -> int:
-    """Load what a training begins with: weights of the same network, or of one with fewer blocks, which the others add nothing to yet.
+    """Load what a training begins with: weights of the same network, of one with fewer blocks, which the others add nothing to yet, or of
+    the causal network that a bidirectional one is made of.
 
     Returns how many tensors were in the source.
     """
     prefix = "autoencoder."
-    added = denoiser.autoencoder.mute_beyond([name.removeprefix(prefix) for name in tensors])
-    own = denoiser.state_dict()
-    load_weights(denoiser, {**tensors, **{prefix + name: own[prefix + name] for name in added}}, source)
+    network = denoiser.autoencoder
+    given = network.start_from({name.removeprefix(prefix): value for name, value in tensors.items()})
+    added = network.mute_beyond(given)
+    own = network.state_dict()
+    start = {**given, **{name: own[name] for name in added}}
+    load_weights(denoiser, {prefix + name: value for name, value in start.items()}, source)
     return len(tensors)
 
 

@@ -38,6 +38,18 @@ def istft(spectrum: Tensor, settings: StftSettings, *, samples: int) -> Tensor:
     return torch.stack(shifted).sum(0)[:, settings.past : settings.past + samples]
 
 
+def mirror(spectrum: Tensor, before: int, after: int) -> Tensor:
+    """A spectrum `[batch, 2, freq, frames]` with frames of the signal mirrored in time on either side, fewer than there are frames.
+
+    The window is symmetric, so a mirrored frame is the complex conjugate of the frame.
+    """
+    sign = spectrum.new_tensor([1.0, -1.0]).view(1, 2, 1, 1)
+    frames = spectrum.shape[-1]
+    first = spectrum[..., 1 : before + 1].flip(-1) * sign
+    last = spectrum[..., frames - 1 - after : frames - 1].flip(-1) * sign
+    return torch.cat([first, spectrum, last], -1)
+
+
 def power_spectrum(spectrum: Tensor, floor: float = POWER_FLOOR) -> Tensor:
     """`[batch, 1, freq, frames]`, squared magnitude of a spectrum `[batch, 2, freq, frames]`, plus `floor`."""
     return spectrum.square().sum(1, keepdim=True) + floor

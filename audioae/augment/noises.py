@@ -189,7 +189,64 @@ class Wind:
         return _unit(noise * np.exp(level_db * np.float32(math.log(10) / 20)))
 
 
-MadeNoise = ColouredNoise | Hum | Clicks | Fan | Wind
+@dataclass(frozen=True)
+class Melody:
+    """Synthetic music: notes with harmonics, several at a time, each with an attack and a decay.
+
+    Args:
+        notes_per_second: mean number of notes that begin in a second.
+        lowest_hz: lowest fundamental. octaves: range above it.
+        harmonics: number of partials of a note. tilt_db: level lost per octave of partials, dB.
+        decay: time constant of a note, seconds.
+    """
+
+    notes_per_second: float
+    lowest_hz: float
+    octaves: float
+    harmonics: int
+    tilt_db: float
+    decay: float
+    seed: int
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Melody:
+        """From slow chords to fast runs."""
+        return cls(
+            float(2 ** rng.uniform(0, 4)),
+            float(rng.uniform(55, 220)),
+            float(rng.uniform(1, 4)),
+            int(rng.integers(1, 13)),
+            float(rng.uniform(3, 12)),
+            float(10 ** rng.uniform(-1.3, 0.3)),
+            _seed(rng),
+        )
+
+    def apply(self, samples: int, sample_rate: int) -> Array:
+        """`[samples]`; partials above the Nyquist frequency are left out."""
+        rng = np.random.default_rng(self.seed)
+        music = np.zeros(samples, np.float32)
+        seconds = samples / sample_rate
+        for _ in range(1 + int(rng.poisson(self.notes_per_second * (seconds + 1)))):
+            first = max(0, round(rng.uniform(-1, seconds) * sample_rate))
+            semitone = int(rng.integers(0, 1 + round(12 * self.octaves)))
+            level_db = float(rng.normal(0, 4))
+            self._add_note(music[first:], self.lowest_hz * 2 ** (semitone / 12), level_db, sample_rate)
+        return _unit(music)
+
+    def _add_note(self, music: Array, hz: float, level_db: float, sample_rate: int) -> None:
+        """Add one note at the beginning of `music`."""
+        length = min(len(music), math.ceil(5 * self.decay * sample_rate))
+        time = np.arange(length, dtype=np.float32) / np.float32(sample_rate)
+        envelope = np.minimum(time / np.float32(0.01), 1) * np.exp(-time / np.float32(self.decay))
+        note = np.zeros(length, np.float32)
+        for number in range(1, self.harmonics + 1):
+            if number * hz < 0.45 * sample_rate:
+                gain = 10 ** ((level_db - self.tilt_db * math.log2(number)) / 20)
+                note += np.float32(gain) * np.sin(np.float32(2 * math.pi * number * hz) * time)
+        music[:length] += note * envelope
+
+
+MadeNoise = ColouredNoise | Hum | Clicks | Fan | Wind | Melody
 
 
 def _seed(rng: np.random.Generator) -> int:

@@ -11,7 +11,7 @@ Range = tuple[float, float]
 
 PROBABILITIES = (
     "easy", "speech_free", "second_noise", "synthetic_noise", "babble", "reverb", "eq", "clipping",
-    "speed", "band_limit", "codec", "packet_loss", "silence", "remix",
+    "speed", "band_limit", "codec", "packet_loss", "silence", "remix", "vary_noise", "music",
 )  # fmt: skip
 RANGES = ("snr_db", "easy_snr_db", "level_dbfs", "speed_factor", "codec_kbps", "packet_loss_share", "silence_seconds")
 
@@ -38,6 +38,8 @@ class AugmentSettings:
         packet_loss: probability that packets of the mixture are lost, a `packet_loss_share` of them.
         silence: probability of a stretch of digital silence in mixture and target, `silence_seconds` long, at most half the segment.
         remix: probability that the noises of a batch change places among its mixtures (Defossez et al. 2020).
+        vary_noise: probability that recorded noise is played backwards or cut into grains that change places.
+        music: probability that the noise is synthetic music instead.
     """
 
     snr_db: Range = (-5.0, 20.0)
@@ -63,6 +65,8 @@ class AugmentSettings:
     silence: float = 0.02
     silence_seconds: Range = (0.1, 1.0)
     remix: float = 0.0
+    vary_noise: float = 0.0
+    music: float = 0.0
 
     def __post_init__(self) -> None:
         for name in PROBABILITIES:

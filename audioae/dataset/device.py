@@ -25,8 +25,8 @@ class DeviceMixer:
     """Mixes batches of a corpus on a device.
 
     Mixture i of batch `index` is drawn as `MixtureDataset` draws its pair `index * size + i`, and rendered to the same waveform, but for
-    `ColouredNoise` and `LikeRecording`, which become other noise of the same kind. Speed, codecs, lost packets, room responses and other
-    made noises are computed on the CPU and copied: they are few.
+    `ColouredNoise` and `LikeRecording`, which become other noise of the same kind. Speed, codecs, lost packets, room responses, varied and
+    other made noises are computed on the CPU and copied: they are few.
     """
 
     def __init__(self, corpus: Corpus, settings: DataSettings, device: str | torch.device) -> None:
@@ -123,6 +123,9 @@ class DeviceMixer:
                     speakers = self.speech.read(crops)
                     level = self.active_rms(speakers)[:, None]
                     noise[number] = torch.where(level > 0, speakers / torch.clamp(level, min=1e-12), 0).sum(0)
+                case Recording() if draw.variation:
+                    varied = draw.variation.apply(noise[number].cpu().numpy(), self.sample_rate)
+                    noise[number] = torch.from_numpy(varied).to(self.device)
                 case Recording():
                     pass
                 case made:

@@ -22,6 +22,7 @@ from audioae.augment import (
     SignalToNoise,
     Silence,
     Speed,
+    Variation,
 )
 from audioae.dataset.corpus import Crop, Piece
 from audioae.errors import DataError
@@ -87,6 +88,7 @@ class MixtureDraw:
     codec: Codec | None
     packet_loss: PacketLoss | None
     silence: Silence | None
+    variation: Variation | None = None  # of recorded noise
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; each record carries its class under `is`."""

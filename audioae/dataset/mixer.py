@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from audioae.augment import (
@@ -17,11 +19,13 @@ from audioae.augment import (
     ImageRoom,
     Level,
     MadeNoise,
+    Melody,
     PacketLoss,
     ShapedNoise,
     SignalToNoise,
     Silence,
     Speed,
+    Variation,
     Wind,
     filter_noise,
     filter_speech,
@@ -59,7 +63,7 @@ class Mixer:
         blend = None if alone else SignalToNoise.draw(rng, augment.snr_db, augment.easy, augment.easy_snr_db)
         level = Level.draw(rng, augment.level_dbfs)
         clipping = Clipping.draw(rng) if rng.random() < augment.clipping else None
-        return MixtureDraw(
+        draw = MixtureDraw(
             self.samples, speech, speed, room, speech_eq, noise, noise_eq, second, blend, level, clipping,
             band_limit=BandLimit.draw(more, rate) if more.random() < augment.band_limit else None,
             limits_target=augment.band_limit_target,
@@ -67,6 +71,13 @@ class Mixer:
             packet_loss=PacketLoss.draw(more, augment.packet_loss_share) if more.random() < augment.packet_loss else None,
             silence=Silence.draw(more, augment.silence_seconds, self.settings.segment_seconds) if more.random() < augment.silence else None,
         )  # fmt: skip
+        return self.vary(draw, more)
+
+    def vary(self, draw: MixtureDraw, rng: np.random.Generator) -> MixtureDraw:
+        """The draw with other noise: music, or a variation of recorded noise."""
+        if rng.random() < self.augment.music:
+            draw = dataclasses.replace(draw, noise=Melody.draw(rng))
+        return dataclasses.replace(draw, variation=Variation.draw(rng) if rng.random() < self.augment.vary_noise else None)
 
     def draw_room(self, rng: np.random.Generator) -> MeasuredRoom | DecayingRoom | ImageRoom:
         """Half the time a measured room, where there are any; otherwise a made one, by the image source method or as decaying noise."""
@@ -143,7 +154,8 @@ class Mixer:
         """The first noise `[samples]`, before its equaliser."""
         match draw.noise:
             case Recording(crop):
-                return self.corpus.noise.read(crop)
+                noise = self.corpus.noise.read(crop)
+                return draw.variation.apply(noise, self.sample_rate) if draw.variation else noise
             case Babble(crops):
                 return babble([self.corpus.speech.read(crop) for crop in crops], self.sample_rate)
             case LikeRecording(crop, shape):

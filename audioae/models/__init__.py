@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from audioae.errors import SettingsError, nearest
 from audioae.models.base import Autoencoder, Estimate, NetworkSettings, State
+from audioae.models.bidirectional import BidirectionalAutoencoder, BidirectionalSettings
 from audioae.models.conv1d import Conv1dAutoencoder, Conv1dSettings
 from audioae.models.conv2d import Conv2dAutoencoder, Conv2dSettings
 from audioae.models.denoiser import Denoiser
@@ -15,6 +16,7 @@ FAMILIES: dict[str, tuple[type[NetworkSettings], type[Autoencoder]]] = {
     "conv1d": (Conv1dSettings, Conv1dAutoencoder),
     "conv2d": (Conv2dSettings, Conv2dAutoencoder),
     "dualpath": (DualpathSettings, DualpathAutoencoder),
+    "bidirectional": (BidirectionalSettings, BidirectionalAutoencoder),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from audioae.models.bottlenecks import BottleneckName, build_bottleneck
 
 State = tuple[Tensor, ...]
 GainKind = Literal["real", "complex"]
+Edges = Literal["silence", "mirror"]
 
 
 class Estimate(NamedTuple):
@@ -67,12 +68,14 @@ class Autoencoder(nn.Module):
 
     A causal network has `lookahead == context == 0` and carries its past in the state; the others are stateless and need `context` frames
     before and `lookahead` frames after the frames that are asked for. Chunks of a network with time strides start at multiples of `stride`.
+    `edges` says what stands for the frames before the beginning and after the end of a recording: silence, or the recording mirrored in time.
     """
 
     family = ""
     lookahead = 0
     context = 0
     stride = 1
+    edges: Edges = "silence"
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
@@ -94,6 +97,10 @@ class Autoencoder(nn.Module):
             The names of the weights of those blocks; a family that has no such blocks answers none.
         """
         return []
+
+    def start_from(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights to begin a training with, out of those of another network that this one can go on from; others are left as they are."""
+        return dict(tensors)
 
     def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
         """Features `[batch, num_features, freq, frames]` to `(encoded, skips, next state)`; `encoded` is what the bottleneck reads."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audioae import __version__
-from audioae.features import apply_gain, compress, istft, stft
+from audioae.features import apply_gain, compress, istft, mirror, stft
 from audioae.models.base import Autoencoder, Estimate, State
 from audioae.pretrained import ModelInfo
 from audioae.spectrogram import StftSettings
@@ -66,7 +66,12 @@ class Denoiser(nn.Module):
         if self.training:  # crops have no true surroundings; the network's own zero padding is cheaper
             before = after = 0
         frames = spectrum.shape[-1]
-        estimate, _ = self.estimate(F.pad(spectrum, (before, after)))
+        if self.autoencoder.edges == "mirror":
+            before, after = min(before, frames - 1), min(after, frames - 1)
+            heard = mirror(spectrum, before, after)
+        else:
+            heard = F.pad(spectrum, (before, after))
+        estimate, _ = self.estimate(heard)
         gain = estimate.gain[..., before : before + frames]
         enhanced = istft(apply_gain(spectrum, gain), self.settings, samples=waveform.shape[-1])
         return enhanced, estimate._replace(gain=gain)

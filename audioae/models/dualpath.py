@@ -205,8 +205,13 @@ class DualpathAutoencoder(Autoencoder):
         pasts, x = Pasts(state), latent
         for frequency, time in zip(self.frequency_mixers, self.time_mixers, strict=True):
             x = pasts.run(time, frequency(x))
+        return self.finish(x, latent, skips, pasts), pasts.state
+
+    def finish(self, x: Tensor, latent: Tensor, skips: Sequence[Tensor], pasts: Pasts | None = None) -> Tensor:
+        """What follows the blocks: the transposed layers, and bands back to bins `[batch, num_outputs, freq, frames]`."""
+        pasts = pasts or Pasts(None)
         x = pasts.run(self.inner_decoder, x + latent)
         x = x + skips[0] if skips else x
         with torch.autocast(x.device.type, enabled=False):  # a gain in bf16 has two digits
             x = pasts.run(self.head, x.float())
-        return self.bands.spread(x), pasts.state
+        return self.bands.spread(x)
