@@ -1,11 +1,11 @@
 """audioae cleans recordings with convolutional autoencoders; the public names below are resolved on first use.
 
-    denoise(waveform, sample_rate)   clean an array
-    denoise_file(source, target)     clean a file, block by block
-    load_model(name_or_path)         a model that is ready to run
-    DenoiseSettings                  how strongly, and which channels together
-    Stream                           hop in, hop out, for live sound
-    AudioaeError                     base of all errors raised on purpose
+denoise(waveform, sample_rate)   clean an array
+denoise_file(source, target)     clean a file, block by block
+load_model(name_or_path)         a model that is ready to run
+DenoiseSettings                  how strongly, and which channels together
+Stream                           hop in, hop out, for live sound
+AudioaeError                     base of all errors raised on purpose
 """
 
 from __future__ import annotations
@@ -21,19 +21,27 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "AudioaeError": ("audioae.errors", "AudioaeError"),
-    "DenoiseSettings": ("audioae.inference", "DenoiseSettings"),
-    "Stream": ("audioae.inference", "Stream"),
-    "denoise": ("audioae.inference", "denoise"),
-    "denoise_file": ("audioae.inference", "denoise_file"),
+    "DenoiseSettings": ("audioae.denoise", "DenoiseSettings"),
+    "Stream": ("audioae.denoise", "Stream"),
+    "denoise": ("audioae.denoise", "denoise"),
+    "denoise_file": ("audioae.denoise", "denoise_file"),
     "load_model": ("audioae.engine", "load_engine"),
 }
 
-__all__ = ["AudioaeError", "DenoiseSettings", "Stream", "__version__", "denoise", "denoise_file", "load_model"]
+__all__ = [
+    "AudioaeError",
+    "DenoiseSettings",
+    "Stream",
+    "__version__",
+    "denoise",
+    "denoise_file",
+    "load_model",
+]
 
 if TYPE_CHECKING:
+    from audioae.denoise import DenoiseSettings, Stream, denoise, denoise_file
     from audioae.engine import load_engine as load_model
     from audioae.errors import AudioaeError
-    from audioae.inference import DenoiseSettings, Stream, denoise, denoise_file
 
 
 def __getattr__(name: str) -> Any:

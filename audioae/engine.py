@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from audioae.errors import CheckpointError, DependencyError, SettingsError, nearest, require
 from audioae.pretrained import ModelInfo, find_model
-from audioae.spectrogram import ComplexArray
+from audioae.signal.spectrogram import ComplexArray
 
 if TYPE_CHECKING:
     from audioae.models import Denoiser
@@ -67,17 +67,23 @@ class Engine(Protocol):
         ...
 
 
-def advance(network: Network, info: ModelInfo, spectrum: ComplexArray, state: State | None) -> tuple[Gain, State]:
+def advance(
+    network: Network, info: ModelInfo, spectrum: ComplexArray, state: State | None
+) -> tuple[Gain, State]:
     """Run a network on the frames whose gains are due, and keep those that are needed again; see `Engine.step`."""
     if spectrum.ndim != 3 or spectrum.shape[1] != info.stft.num_bins:
-        raise SettingsError(f"a spectrum has the shape {list(spectrum.shape)}; {info.name} takes [batch, {info.stft.num_bins}, frames]")
+        raise SettingsError(
+            f"a spectrum has the shape {list(spectrum.shape)}; {info.name} takes [batch, {info.stft.num_bins}, frames]"
+        )
     stride, context = info.stride, _round_up(info.context, info.stride)
     if state is None:
         state = State(np.zeros((*spectrum.shape[:2], context), np.complex64))
     frames = np.concatenate([state.frames, spectrum.astype(np.complex64, copy=False)], -1)
     due = (frames.shape[-1] - context - info.lookahead) // stride * stride
     if due <= 0:
-        empty = np.zeros((spectrum.shape[0], 1 if info.gain == "real" else 2, info.stft.num_bins, 0), np.float32)
+        empty = np.zeros(
+            (spectrum.shape[0], 1 if info.gain == "real" else 2, info.stft.num_bins, 0), np.float32
+        )
         return _to_gain(empty), State(frames, state.tensors)
     chunk = frames[..., : context + due + info.lookahead]
     # A network takes whole strides; what fills the last one lies beyond the look-ahead, so it changes no gain that is due.
@@ -92,13 +98,19 @@ class OnnxEngine:
         onnxruntime = require("onnxruntime", extra="train")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only: warnings about a graph are not for whoever cleans a file
+        options.log_severity_level = (
+            3  # errors only: warnings about a graph are not for whoever cleans a file
+        )
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[_onnx_provider(onnxruntime, device)])
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=[_onnx_provider(onnxruntime, device)]
+            )
         except DependencyError:
             raise
         except Exception as error:  # ONNX Runtime's errors share no base of their own
-            raise CheckpointError(f"{path} is no model that ONNX Runtime can load ({_first_line(error)})") from error
+            raise CheckpointError(
+                f"{path} is no model that ONNX Runtime can load ({_first_line(error)})"
+            ) from error
         self.info = _read_info(self._session, path)
         self._states = {each.name: each.shape for each in self._session.get_inputs()[1:]}
 
@@ -108,13 +120,22 @@ class OnnxEngine:
 
     def _run(self, spectrum: FloatArray, tensors: Tensors | None) -> tuple[FloatArray, Tensors]:
         if tensors is None:
-            tensors = tuple(self._empty(shape, spectrum.shape[0]) for shape in self._states.values())
+            tensors = tuple(
+                self._empty(shape, spectrum.shape[0]) for shape in self._states.values()
+            )
         frames = spectrum.shape[-1]
         # A network with a state may be cut at any stride.
-        length = _round_up(max(CACHED_FRAMES // len(spectrum), 1), self.info.stride) if self._states else frames
+        length = (
+            _round_up(max(CACHED_FRAMES // len(spectrum), 1), self.info.stride)
+            if self._states
+            else frames
+        )
         gains = []
         for start in range(0, frames, length):
-            inputs = dict(zip(self._states, tensors, strict=True), spectrum=spectrum[..., start : start + length])
+            inputs = dict(
+                zip(self._states, tensors, strict=True),
+                spectrum=spectrum[..., start : start + length],
+            )
             gain, *tensors = self._session.run(None, inputs)
             gains.append(gain)
         return np.concatenate(gains, -1) if len(gains) > 1 else gains[0], tuple(tensors)
@@ -142,7 +163,9 @@ class TorchEngine:
 
     def _run(self, spectrum: FloatArray, tensors: Tensors | None) -> tuple[FloatArray, Tensors]:
         with self._torch.inference_mode():
-            gain, following = self._denoiser.gain(self._torch.from_numpy(spectrum).to(self._device), tensors)
+            gain, following = self._denoiser.gain(
+                self._torch.from_numpy(spectrum).to(self._device), tensors
+            )
         return gain.float().cpu().numpy(), following
 
 
@@ -153,12 +176,14 @@ def load_engine(name_or_path: str | Path, *, device: str = "auto") -> Engine:
         device: "cpu", "cuda", or "auto": the CPU in ONNX Runtime; for checkpoints a GPU where torch finds one.
     """
     if device not in DEVICES:
-        raise SettingsError(f"unknown device {device!r}{nearest(device, DEVICES)}; known: {', '.join(DEVICES)}")
+        raise SettingsError(
+            f"unknown device {device!r}{nearest(device, DEVICES)}; known: {', '.join(DEVICES)}"
+        )
     path = find_model(name_or_path)
     if path.suffix == ".onnx":
         return OnnxEngine(path, device=device)
     require("torch", extra="train")
-    from audioae.checkpoint import load_denoiser
+    from audioae.models.checkpoint import load_denoiser
 
     return TorchEngine(load_denoiser(path), device=device)
 
@@ -188,7 +213,9 @@ def _onnx_provider(onnxruntime: Any, device: str) -> str:
     if device != "cuda":
         return "CPUExecutionProvider"
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise DependencyError("this onnxruntime has no CUDA; use the device 'cpu', or get it with: pip install onnxruntime-gpu")
+        raise DependencyError(
+            "this onnxruntime has no CUDA; use the device 'cpu', or get it with: pip install onnxruntime-gpu"
+        )
     return "CUDAExecutionProvider"
 
 
@@ -200,14 +227,18 @@ def _torch_device(torch: Any, device: str) -> str:
 
 
 def _read_info(session: Any, path: str | Path) -> ModelInfo:
-    """The settings that `audioae.export` wrote into the file's metadata."""
+    """The settings that `audioae.training.export` wrote into the file's metadata."""
     metadata = session.get_modelmeta().custom_metadata_map.get("audioae")
     if metadata is None:
-        raise CheckpointError(f"{path} carries no audioae settings; make it with: audioae export CHECKPOINT {path}")
+        raise CheckpointError(
+            f"{path} carries no audioae settings; make it with: audioae export CHECKPOINT {path}"
+        )
     try:
         return ModelInfo.from_dict(json.loads(metadata))
     except ValueError as error:
-        raise CheckpointError(f"{path} carries damaged audioae settings ({error}); export it again") from error
+        raise CheckpointError(
+            f"{path} carries damaged audioae settings ({error}); export it again"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

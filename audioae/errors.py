@@ -1,16 +1,16 @@
 """The errors that audioae raises on purpose, each with the exit code that the command line leaves with.
 
-    AudioaeError               1   anything below; the message is one line: got, expected, what to do
-    ├── AudioFileError         1   a file that cannot be read as audio
-    ├── OutputError            1   an output that cannot or must not be written
-    ├── DataError              1   a corpus, manifest or shard that is wrong or incomplete
-    ├── CheckpointError        1   a checkpoint or weights file that cannot be used
-    ├── ScoreError             1   a metric that cannot be computed on this pair of signals
-    ├── DeviceError            1   a microphone or loudspeaker that cannot be opened or has vanished
-    ├── SettingsError          2   an unknown or impossible setting, option or recipe key
-    └── MissingError           3   something that has to be there first
-        ├── ModelNotFoundError 3   no model of that name or at that path
-        └── DependencyError    3   an optional package that is not installed, with the command that installs it
+AudioaeError               1   anything below; the message is one line: got, expected, what to do
+├── AudioFileError         1   a file that cannot be read as audio
+├── OutputError            1   an output that cannot or must not be written
+├── DataError              1   a corpus, manifest or shard that is wrong or incomplete
+├── CheckpointError        1   a checkpoint or weights file that cannot be used
+├── ScoreError             1   a metric that cannot be computed on this pair of signals
+├── DeviceError            1   a microphone or loudspeaker that cannot be opened or has vanished
+├── SettingsError          2   an unknown or impossible setting, option or recipe key
+└── MissingError           3   something that has to be there first
+    ├── ModelNotFoundError 3   no model of that name or at that path
+    └── DependencyError    3   an optional package that is not installed, with the command that installs it
 """
 
 from __future__ import annotations
@@ -75,10 +75,20 @@ def require(module: str, *, extra: str) -> ModuleType:
     """Import an optional module, or raise `DependencyError` naming the extra that brings it."""
     try:
         return importlib.import_module(module)
-    except (ImportError, OSError, RuntimeError) as error:  # torchaudio raises the last two beside a foreign torch
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # torchaudio raises the last two beside a foreign torch
         package = module.partition(".")[0]
-        reason = "is not installed" if isinstance(error, ModuleNotFoundError) else f"does not import ({error})"
-        raise DependencyError(f"{package} {reason}; get it with: pip install 'audioae[{extra}]'") from error
+        reason = (
+            "is not installed"
+            if isinstance(error, ModuleNotFoundError)
+            else f"does not import ({error})"
+        )
+        raise DependencyError(
+            f"{package} {reason}; get it with: pip install 'audioae[{extra}]'"
+        ) from error
 
 
 def counted(number: int, one: str, many: str = "") -> str:

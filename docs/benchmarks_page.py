@@ -74,7 +74,13 @@ def render() -> str:
     """The page."""
     measured, peers = (json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, PEERS))
     models = {entry.name: measured["models"].get(entry.name, {}) for entry in list_models()}
-    sections = [HEAD, *quality(models, peers), *honesty(_having(models, "honesty")), *speed(_having(models, "speed")), *where(models)]
+    sections = [
+        HEAD,
+        *quality(models, peers),
+        *honesty(_having(models, "honesty")),
+        *speed(_having(models, "speed")),
+        *where(models),
+    ]
     return "\n\n".join(sections) + "\n"
 
 
@@ -88,15 +94,27 @@ def quality(models: Mapping[str, Told], peers: Told) -> list[str]:
     for pairs, by_model in sets.items():
         noisy: dict[str, float | None] = {}
         for scores in by_model.values():
-            noisy = {**scores.noisy, **{metric: value for metric, value in noisy.items() if value is not None}}
+            noisy = {
+                **scores.noisy,
+                **{metric: value for metric, value in noisy.items() if value is not None},
+            }
         others = peers["systems"] if peers["pairs"] in pairs else []
         rows = [
             ["noisy input", *_scores(noisy)],
-            *([f"**{name}** ({_size(name)})", *_scores(scores.enhanced)] for name, scores in by_model.items()),
+            *(
+                [f"**{name}** ({_size(name)})", *_scores(scores.enhanced)]
+                for name, scores in by_model.items()
+            ),
         ]
-        rows += [[f"[{each['name']}]({each['project']}) ({_kind(each)})", *_scores(each)] for each in others]
+        rows += [
+            [f"[{each['name']}]({each['project']}) ({_kind(each)})", *_scores(each)]
+            for each in others
+        ]
         count = next(iter(by_model.values())).count
-        sections += [f"### {count} {pairs}", _table(["", *(title for title, _ in METRICS.values())], rows)]
+        sections += [
+            f"### {count} {pairs}",
+            _table(["", *(title for title, _ in METRICS.values())], rows),
+        ]
         sections += [OTHERS.format(source=peers["source"])] if others else []
     return sections
 
@@ -118,10 +136,22 @@ def honesty(models: Mapping[str, Told]) -> list[str]:
     if not models:
         return []
     rows: list[tuple[str, Callable[[Told], str]]] = [
-        ("clean speech: PESQ-WB, mean / worst", lambda of: _both((of["clean"]["pesq_wb"] or {}).values(), 2)),
-        ("clean speech: level change, dB, mean / largest", lambda of: _both(of["clean"]["level_change_db"].values(), 2)),
-        ("digital silence, a file / amid speech", lambda of: " / ".join(_silence(peak) for peak in of["silence"].values())),
-        ("noise alone: lowered by, dB, mean / median", lambda of: _both((of["noise"]["mean_db"], of["noise"]["median_db"]), 1)),
+        (
+            "clean speech: PESQ-WB, mean / worst",
+            lambda of: _both((of["clean"]["pesq_wb"] or {}).values(), 2),
+        ),
+        (
+            "clean speech: level change, dB, mean / largest",
+            lambda of: _both(of["clean"]["level_change_db"].values(), 2),
+        ),
+        (
+            "digital silence, a file / amid speech",
+            lambda of: " / ".join(_silence(peak) for peak in of["silence"].values()),
+        ),
+        (
+            "noise alone: lowered by, dB, mean / median",
+            lambda of: _both((of["noise"]["mean_db"], of["noise"]["median_db"]), 1),
+        ),
         ("noise alone: class that is lowered least", lambda of: _worst(of["noise"]["worst_class"])),
     ]
     clips = dict.fromkeys(_clips(of) for of in models.values())
@@ -130,9 +160,14 @@ def honesty(models: Mapping[str, Told]) -> list[str]:
     names = list(warned[0])
     return [
         HONESTY.format(clips="; ".join(clips)),
-        _table(["", *models], [[title, *(tell(of) for of in models.values())] for title, tell in rows]),
+        _table(
+            ["", *models], [[title, *(tell(of) for of in models.values())] for title, tell in rows]
+        ),
         *(KEPT, *lost, WARNED),
-        _table(["", *models], [[name, *(_percent(each.get(name)) for each in warned)] for name in names]),
+        _table(
+            ["", *models],
+            [[name, *(_percent(each.get(name)) for each in warned)] for name in names],
+        ),
     ]
 
 
@@ -142,21 +177,48 @@ def speed(models: Mapping[str, Told]) -> list[str]:
         return []
     batch = next(iter(models.values()))["batch"]
     rows: list[tuple[str, Callable[[Told], str]]] = [
-        ("`audioae --help`, s (of which Python's own start)", lambda of: f"{of['help']['seconds']:.2f} ({of['python']['seconds']:.2f})"),
+        (
+            "`audioae --help`, s (of which Python's own start)",
+            lambda of: f"{of['help']['seconds']:.2f} ({of['python']['seconds']:.2f})",
+        ),
         ("a file of 8 s from a cold start: s, CPU-s, peak MiB", lambda of: _run(of["8 s"])),
         ("a file of 60 s: real-time factor, clock / CPU", lambda of: _factors(of["60 s"])),
         ("a file of 60 s: peak MiB", lambda of: f"{of['60 s']['peak_mib']:.0f}"),
-        ("60 s of 48 kHz stereo: real-time factor, clock / CPU", lambda of: _factors(of["60 s, 48 kHz stereo"])),
-        ("60 s of 48 kHz stereo: peak MiB", lambda of: f"{of['60 s, 48 kHz stereo']['peak_mib']:.0f}"),
-        ("the network alone in ONNX Runtime: real-time factor, CPU", lambda of: _network(of["network"])),
+        (
+            "60 s of 48 kHz stereo: real-time factor, clock / CPU",
+            lambda of: _factors(of["60 s, 48 kHz stereo"]),
+        ),
+        (
+            "60 s of 48 kHz stereo: peak MiB",
+            lambda of: f"{of['60 s, 48 kHz stereo']['peak_mib']:.0f}",
+        ),
+        (
+            "the network alone in ONNX Runtime: real-time factor, CPU",
+            lambda of: _network(of["network"]),
+        ),
         ("a hop of a live stream, ms: its length", lambda of: f"{of['hop']['hop_ms']:g}"),
-        ("a hop of a live stream, ms: median / 99th percentile, clock", lambda of: _both((of["hop"]["median_ms"], of["hop"]["p99_ms"]), 2)),
-        ("a hop of a live stream, ms: median / 99th percentile, CPU", lambda of: _both(_hop_cpu(of["hop"]), 2)),
-        *((f"a batch with `--jobs {jobs}`: files a second, CPU-s a file", _batch_of(jobs)) for jobs in batch["jobs"]),
+        (
+            "a hop of a live stream, ms: median / 99th percentile, clock",
+            lambda of: _both((of["hop"]["median_ms"], of["hop"]["p99_ms"]), 2),
+        ),
+        (
+            "a hop of a live stream, ms: median / 99th percentile, CPU",
+            lambda of: _both(_hop_cpu(of["hop"]), 2),
+        ),
+        *(
+            (f"a batch with `--jobs {jobs}`: files a second, CPU-s a file", _batch_of(jobs))
+            for jobs in batch["jobs"]
+        ),
     ]
     starts = ", ".join(dict.fromkeys(str(of["starts"]) for of in models.values()))
-    table = _table(["", *models], [[title, *(tell(of) for of in models.values())] for title, tell in rows])
-    return [SPEED.format(starts=starts), table, f"The batch has {batch['files']} files of {batch['file_seconds']} s."]
+    table = _table(
+        ["", *models], [[title, *(tell(of) for of in models.values())] for title, tell in rows]
+    )
+    return [
+        SPEED.format(starts=starts),
+        table,
+        f"The batch has {batch['files']} files of {batch['file_seconds']} s.",
+    ]
 
 
 def where(models: Mapping[str, Told]) -> list[str]:
@@ -165,16 +227,32 @@ def where(models: Mapping[str, Told]) -> list[str]:
     for name, parts in models.items():
         for part in (part for part in PARTS if part in parts):
             made = parts[part]["made"]
-            versions = ", ".join(f"{package} {version}" for package, version in made["versions"].items())
-            file = made["sha256"][:12] + ("" if is_current(name, parts[part]) else ", **replaced since**")
+            versions = ", ".join(
+                f"{package} {version}" for package, version in made["versions"].items()
+            )
+            file = made["sha256"][:12] + (
+                "" if is_current(name, parts[part]) else ", **replaced since**"
+            )
             machine = f"{made['cpu']}, {made['cores']} cores, {made['system']}"
             rows.append([name, part, made["date"], file, machine, f"{made['load']:.1f}", versions])
-    return [WHERE, _table(["model", "what", "date", "sha256 of the model", "machine", "load", "versions"], rows)] if rows else []
+    return (
+        [
+            WHERE,
+            _table(
+                ["model", "what", "date", "sha256 of the model", "machine", "load", "versions"],
+                rows,
+            ),
+        ]
+        if rows
+        else []
+    )
 
 
 def is_current(name: str, part: Told) -> bool:
     """Whether a measurement is of the model's file as it is shipped now."""
-    return any(entry.name == name and entry.sha256 == part["made"]["sha256"] for entry in list_models())
+    return any(
+        entry.name == name and entry.sha256 == part["made"]["sha256"] for entry in list_models()
+    )
 
 
 def _having(models: Mapping[str, Told], part: str) -> dict[str, Told]:
@@ -196,7 +274,11 @@ def _size(name: str) -> str:
 
 
 def _kind(system: Told) -> str:
-    sizes = [f"{system[key]} {unit}" for key, unit in (("parameters", "parameters"), ("macs_per_second", "MAC/s")) if key in system]
+    sizes = [
+        f"{system[key]} {unit}"
+        for key, unit in (("parameters", "parameters"), ("macs_per_second", "MAC/s"))
+        if key in system
+    ]
     return ", ".join([system["kind"], *sizes])
 
 
@@ -210,15 +292,41 @@ def _clips(of: Told) -> str:
 
 
 def _lost(of: Told) -> str:
-    columns = ("speech_lost_db", "onset_lost_db", "consonant_lost_db", "worst_clip_lost_db", "si_sdr_gain_db")
+    columns = (
+        "speech_lost_db",
+        "onset_lost_db",
+        "consonant_lost_db",
+        "worst_clip_lost_db",
+        "si_sdr_gain_db",
+    )
     rows = [["none", *(_number(of["clean"].get(name), 1) for name in columns)]]
-    rows += [[f"{_number(row['snr_db'], 0)} dB", *(_number(row.get(name), 1) for name in columns)] for row in of["mixtures"]]
-    return _table(["noise at", "speech, dB", "onsets, dB", "consonants, dB", "worst clip, dB", "SI-SDR gain, dB"], rows)
+    rows += [
+        [f"{_number(row['snr_db'], 0)} dB", *(_number(row.get(name), 1) for name in columns)]
+        for row in of["mixtures"]
+    ]
+    return _table(
+        [
+            "noise at",
+            "speech, dB",
+            "onsets, dB",
+            "consonants, dB",
+            "worst clip, dB",
+            "SI-SDR gain, dB",
+        ],
+        rows,
+    )
 
 
 def _warned(of: Told) -> dict[str, float | None]:
-    mixed = {f"speech, noise at {_number(row['snr_db'], 0)} dB": row["warned"] for row in of["mixtures"]}
-    return {"clean speech": of["clean"]["warned"], **mixed, "noise alone": of["warned"]["noise"], "synthetic music": of["warned"]["music"]}
+    mixed = {
+        f"speech, noise at {_number(row['snr_db'], 0)} dB": row["warned"] for row in of["mixtures"]
+    }
+    return {
+        "clean speech": of["clean"]["warned"],
+        **mixed,
+        "noise alone": of["warned"]["noise"],
+        "synthetic music": of["warned"]["music"],
+    }
 
 
 def _batch_of(jobs: str) -> Callable[[Told], str]:

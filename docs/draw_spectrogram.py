@@ -34,7 +34,15 @@ def draw(before: Path, after: Path, picture: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), sharey=True, layout="constrained")
     for axis, level, title in zip(axes, levels, ("before", "after"), strict=True):
         image = librosa.display.specshow(
-            level, sr=rate, hop_length=256, x_axis="time", y_axis="linear", ax=axis, cmap="magma", vmin=top - RANGE_DB, vmax=top
+            level,
+            sr=rate,
+            hop_length=256,
+            x_axis="time",
+            y_axis="linear",
+            ax=axis,
+            cmap="magma",
+            vmin=top - RANGE_DB,
+            vmax=top,
         )
         axis.set(title=title, ylabel="frequency, Hz" if axis is axes[0] else "", xlabel="time, s")
     figure.colorbar(image, ax=axes, format="%+.0f dB", pad=0.01)

@@ -20,7 +20,15 @@ command, not this page.
 
 def render() -> str:
     """The page."""
-    return "\n".join([HEAD, *_sections(main, click.Context(main, info_name="audioae", **main.context_settings))]).rstrip() + "\n"
+    return (
+        "\n".join(
+            [
+                HEAD,
+                *_sections(main, click.Context(main, info_name="audioae", **main.context_settings)),
+            ]
+        ).rstrip()
+        + "\n"
+    )
 
 
 def _sections(command: click.Command, context: click.Context) -> Iterator[str]:
@@ -35,7 +43,11 @@ def _sections(command: click.Command, context: click.Context) -> Iterator[str]:
 def _section(command: click.Command, context: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     parts = [f"## {context.command_path}", f"```\n{usage}\n```", *_paragraphs(command.help or "")]
-    records = [record for parameter in command.get_params(context) if (record := parameter.get_help_record(context)) and record[1]]
+    records = [
+        record
+        for parameter in command.get_params(context)
+        if (record := parameter.get_help_record(context)) and record[1]
+    ]
     if records:
         rows = [f"| `{_cell(names)}` | {_cell(meaning)} |" for names, meaning in records]
         parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))

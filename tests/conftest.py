@@ -23,7 +23,9 @@ def shared_data() -> Path:
     """The folder of real recordings: AUDIOAE_SHARED, or `shared/data` beside the checkout. Tests that need it skip where there is none."""
     folder = Path(os.environ.get("AUDIOAE_SHARED", CHECKOUT.parent / "shared" / "data"))
     if not (folder / "paired.csv").is_file():
-        pytest.skip(f"no recordings at {folder}; set AUDIOAE_SHARED to a folder with speech.csv, noise.csv and paired.csv")
+        pytest.skip(
+            f"no recordings at {folder}; set AUDIOAE_SHARED to a folder with speech.csv, noise.csv and paired.csv"
+        )
     return folder
 
 
@@ -36,9 +38,13 @@ def rng() -> np.random.Generator:
 def tone() -> Callable[..., np.ndarray]:
     """`tone(hz)` is a sine `[channels, samples]` of RMS 0.1."""
 
-    def make(hz: float = 440.0, *, seconds: float = 1.0, sample_rate: int = 16000, channels: int = 1) -> np.ndarray:
+    def make(
+        hz: float = 440.0, *, seconds: float = 1.0, sample_rate: int = 16000, channels: int = 1
+    ) -> np.ndarray:
         time = np.arange(round(seconds * sample_rate)) / sample_rate
-        return np.tile(0.1 * np.sqrt(2) * np.sin(2 * np.pi * hz * time), (channels, 1)).astype(np.float32)
+        return np.tile(0.1 * np.sqrt(2) * np.sin(2 * np.pi * hz * time), (channels, 1)).astype(
+            np.float32
+        )
 
     return make
 

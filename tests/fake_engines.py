@@ -8,7 +8,7 @@ import numpy as np
 
 from audioae.engine import State
 from audioae.pretrained import ModelInfo
-from audioae.spectrogram import StftSettings
+from audioae.signal.spectrogram import StftSettings
 
 Rule = Callable[[np.ndarray], np.ndarray]
 
@@ -16,9 +16,28 @@ Rule = Callable[[np.ndarray], np.ndarray]
 class FakeEngine:
     """Answers `rule(spectrum so far)`, gains `[batch, freq, frames]` of which frame t may depend on frames up to t + lookahead."""
 
-    def __init__(self, rule: Rule, *, stft: StftSettings | None = None, gain: str = "real", lookahead: int = 0, stride: int = 1) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        stft: StftSettings | None = None,
+        gain: str = "real",
+        lookahead: int = 0,
+        stride: int = 1,
+    ) -> None:
         stft = stft or StftSettings()
-        self.info = ModelInfo("fake", "fake", stft, gain, lookahead, 0, stride, parameters=0, macs_per_second=0, version="0")
+        self.info = ModelInfo(
+            "fake",
+            "fake",
+            stft,
+            gain,
+            lookahead,
+            0,
+            stride,
+            parameters=0,
+            macs_per_second=0,
+            version="0",
+        )
         self.rule = rule
         self.most_frames = 0  # the largest step so far, over the batch
 
@@ -26,19 +45,27 @@ class FakeEngine:
         self.most_frames = max(self.most_frames, spectrum.shape[0] * spectrum.shape[2])
         past, given = (state.frames, state.tensors[0]) if state else (spectrum[..., :0], 0)
         frames = np.concatenate([past, spectrum], axis=-1)
-        due = max((frames.shape[-1] - self.info.lookahead) // self.info.stride * self.info.stride, 0)
+        due = max(
+            (frames.shape[-1] - self.info.lookahead) // self.info.stride * self.info.stride, 0
+        )
         return self.rule(frames)[..., given:due], State(frames, (due,))
 
 
 def constant(gain: complex = 1.0, **form: object) -> FakeEngine:
     """The same gain everywhere."""
     kind = np.complex64 if isinstance(gain, complex) else np.float32
-    return FakeEngine(lambda spectrum: np.full(spectrum.shape, gain, kind), gain="complex" if kind is np.complex64 else "real", **form)
+    return FakeEngine(
+        lambda spectrum: np.full(spectrum.shape, gain, kind),
+        gain="complex" if kind is np.complex64 else "real",
+        **form,
+    )
 
 
 def per_bin(curve: np.ndarray, **form: object) -> FakeEngine:
     """A gain per frequency, `[freq]`, the same at all times."""
-    return FakeEngine(lambda spectrum: np.broadcast_to(curve.astype(np.float32)[:, None], spectrum.shape), **form)
+    return FakeEngine(
+        lambda spectrum: np.broadcast_to(curve.astype(np.float32)[:, None], spectrum.shape), **form
+    )
 
 
 def smoothing(**form: object) -> FakeEngine:

@@ -9,9 +9,20 @@ import numpy as np
 import pytest
 
 from audioae.pretrained import ModelInfo
-from audioae.spectrogram import StftSettings
+from audioae.signal.spectrogram import StftSettings
 
-INFO = ModelInfo("half-16k", "fake", StftSettings(), "real", 0, 0, 1, parameters=1, macs_per_second=1, version="0")
+INFO = ModelInfo(
+    "half-16k",
+    "fake",
+    StftSettings(),
+    "real",
+    0,
+    0,
+    1,
+    parameters=1,
+    macs_per_second=1,
+    version="0",
+)
 
 
 def write_constant(path: Path, gain: float, info: ModelInfo = INFO) -> Path:
@@ -24,7 +35,10 @@ def write_constant(path: Path, gain: float, info: ModelInfo = INFO) -> Path:
         helper.make_node("Mul", ["real", "zero"], ["nothing"]),
         helper.make_node("Add", ["nothing", "constant"], ["gain"]),
     ]
-    constants = [helper.make_tensor("zero", float32, [1], [0.0]), helper.make_tensor("constant", float32, [1], np.float32([gain]))]
+    constants = [
+        helper.make_tensor("zero", float32, [1], [0.0]),
+        helper.make_tensor("constant", float32, [1], np.float32([gain])),
+    ]
     inputs = [helper.make_tensor_value_info("spectrum", float32, ["batch", 2, bins, "frames"])]
     outputs = [helper.make_tensor_value_info("gain", float32, ["batch", 1, bins, "frames"])]
     graph = helper.make_graph(nodes, "constant", inputs, outputs, constants)

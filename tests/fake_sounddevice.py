@@ -16,8 +16,16 @@ class PortAudioError(Exception):
     """As the real one."""
 
 
-def device(name: str, *, inputs: int = 0, outputs: int = 0, api: int = 0, rate: float = 16000.0) -> dict[str, Any]:
-    return {"name": name, "hostapi": api, "max_input_channels": inputs, "max_output_channels": outputs, "default_samplerate": rate}
+def device(
+    name: str, *, inputs: int = 0, outputs: int = 0, api: int = 0, rate: float = 16000.0
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "hostapi": api,
+        "max_input_channels": inputs,
+        "max_output_channels": outputs,
+        "default_samplerate": rate,
+    }
 
 
 @dataclass
@@ -33,7 +41,11 @@ class FakeSounddevice:
 
     heard: np.ndarray
     devices: list[dict[str, Any]] = field(
-        default_factory=lambda: [device("Webcam", inputs=2), device("Studio Mic", inputs=2), device("Headphones", outputs=2)]
+        default_factory=lambda: [
+            device("Webcam", inputs=2),
+            device("Studio Mic", inputs=2),
+            device("Headphones", outputs=2),
+        ]
     )
     defaults: tuple[int, int] = (1, 2)
     flags: dict[int, str] = field(default_factory=dict)
@@ -57,7 +69,9 @@ class FakeSounddevice:
     def query_hostapis(self) -> list[dict[str, Any]]:
         return [{"name": "ALSA"}, {"name": "JACK"}]
 
-    def check_input_settings(self, *, device: int, channels: int, dtype: str, samplerate: int) -> None:
+    def check_input_settings(
+        self, *, device: int, channels: int, dtype: str, samplerate: int
+    ) -> None:
         if samplerate not in self.rates:
             raise PortAudioError("Invalid sample rate")
 

@@ -24,10 +24,13 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from audioae.audio import ogg
+from audioae.audio import xiph
 
 SAMPLES = 3000
-HANGS = (10.0, 120.0)  # CPU and wall seconds after which a case is a hang; other programs use the machine too
+HANGS = (
+    10.0,
+    120.0,
+)  # CPU and wall seconds after which a case is a hang; other programs use the machine too
 MEMORY = 4 * 2**30  # bytes of address space
 LARGEST = 2**28  # bytes of one file, so that no bent length fills a disk
 # File suffix and how libsndfile writes it: container, subtype, channels.
@@ -46,7 +49,24 @@ BASES = {
     "aiff16": ("aiff", "AIFF", "PCM_16", 2),
     "aifffloat": ("aiff", "AIFF", "FLOAT", 1),
 }
-ODD = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
+ODD = (
+    0,
+    1,
+    2,
+    7,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFF0,
+    0xFFFFFFFF,
+    2**63 - 1,
+    2**64 - 1,
+)
 
 
 @dataclass(frozen=True)
@@ -89,15 +109,21 @@ def base(name: str) -> bytes:
         sound.title, sound.comment = "a title", "a comment"
         sound.write(waveform)
     if container == "OGG":
-        ogg.settle(path, None)  # the same stream number every time
+        xiph.settle_ogg(path, None)  # the same stream number every time
     data = path.read_bytes()
     path.unlink()
     if container in ("WAV", "WAVEX"):
         notes = {b"bext": bytes(602), b"cue ": struct.pack("<7I", 1, 1, 5, 0, 0, 0, 0)}
-        data += b"".join(name + struct.pack("<I", len(content)) + content for name, content in notes.items())
+        data += b"".join(
+            name + struct.pack("<I", len(content)) + content for name, content in notes.items()
+        )
         data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
     if container == "MP3":
-        data = b"ID3\x03\x00\x00\x00\x00\x00\x16" + b"TIT2\x00\x00\x00\x0c\x00\x00\x00a new title" + data
+        data = (
+            b"ID3\x03\x00\x00\x00\x00\x00\x16"
+            + b"TIT2\x00\x00\x00\x0c\x00\x00\x00a new title"
+            + data
+        )
     return data
 
 
@@ -133,7 +159,11 @@ def _blocks(data: bytes) -> Iterator[Part]:
     while not last and at + 4 <= len(data):
         last, size = data[at] > 127, int.from_bytes(data[at + 1 : at + 4], "big")
         end = min(at + 4 + size, len(data))
-        inner = [(offset, width, ">") for width in (1, 2, 4) for offset in range(at + 4, min(at + 44, end - width), width)]
+        inner = [
+            (offset, width, ">")
+            for width in (1, 2, 4)
+            for offset in range(at + 4, min(at + 44, end - width), width)
+        ]
         yield Part(at, end, ((at, 1, ">"), (at + 1, 3, ">"), *inner))
         at = end
     yield from _frames(data, at, b"\xff\xf8", 8)
@@ -145,8 +175,21 @@ def _pages(data: bytes) -> Iterator[Part]:
         table = data[at + 27 : at + 27 + data[at + 26]]
         body = at + 27 + len(table)
         end = min(body + sum(table), len(data))
-        heads = ((at + 4, 1), (at + 5, 1), (at + 6, 8), (at + 14, 4), (at + 18, 4), (at + 22, 4), (at + 26, 1), (at + 27, 1))
-        inner = [(offset, width) for width in (1, 4) for offset in range(body, min(body + 48, end - width), width)]
+        heads = (
+            (at + 4, 1),
+            (at + 5, 1),
+            (at + 6, 8),
+            (at + 14, 4),
+            (at + 18, 4),
+            (at + 22, 4),
+            (at + 26, 1),
+            (at + 27, 1),
+        )
+        inner = [
+            (offset, width)
+            for width in (1, 4)
+            for offset in range(body, min(body + 48, end - width), width)
+        ]
         yield Part(at, end, tuple((offset, width, "<") for offset, width in (*heads, *inner)))
         at = end
 
@@ -161,7 +204,11 @@ def _frames(data: bytes, start: int, sync: bytes, head: int) -> Iterator[Part]:
     if places and places[0] > start:
         places.insert(0, start)
     for here, following in itertools.pairwise([*places, len(data)]):
-        fields = [(offset, width, ">") for width in (1, 4) for offset in range(here, min(here + 48, following - width), width)]
+        fields = [
+            (offset, width, ">")
+            for width in (1, 4)
+            for offset in range(here, min(here + 48, following - width), width)
+        ]
         yield Part(here, following, tuple(fields))
 
 
@@ -178,7 +225,15 @@ def set_field(data: bytearray, parts: list[Part], draw: random.Random) -> None:
     offset, width, order = draw.choice(part.fields[: draw.choice((3, len(part.fields)))])
     end = "big" if order == ">" else "little"
     value = int.from_bytes(data[offset : offset + width], end)
-    value = draw.choice((draw.choice(ODD), value + draw.choice((-2, -1, 1, 2)), value * 2, value // 2, draw.getrandbits(8 * width)))
+    value = draw.choice(
+        (
+            draw.choice(ODD),
+            value + draw.choice((-2, -1, 1, 2)),
+            value * 2,
+            value // 2,
+            draw.getrandbits(8 * width),
+        )
+    )
     data[offset : offset + width] = (value % 256**width).to_bytes(width, end)
 
 
@@ -207,7 +262,9 @@ def swap(data: bytearray, parts: list[Part], draw: random.Random) -> None:
     first, second = sorted(draw.choices(parts, k=2), key=lambda part: part.start)
     if first.end <= second.start:
         middle = data[first.end : second.start]
-        data[first.start : second.end] = data[second.start : second.end] + middle + data[first.start : first.end]
+        data[first.start : second.end] = (
+            data[second.start : second.end] + middle + data[first.start : first.end]
+        )
 
 
 def noise(data: bytearray, parts: list[Part], draw: random.Random) -> None:
@@ -237,7 +294,20 @@ def graft(data: bytearray, parts: list[Part], draw: random.Random) -> None:
     data[at:] = other[draw.choice((0, min(at, len(other)))) :]
 
 
-BENDS: tuple[Bend, ...] = (set_field, set_field, set_field, set_field, cut, double, leave_out, swap, noise, flip, insert, graft)
+BENDS: tuple[Bend, ...] = (
+    set_field,
+    set_field,
+    set_field,
+    set_field,
+    cut,
+    double,
+    leave_out,
+    swap,
+    noise,
+    flip,
+    insert,
+    graft,
+)
 
 
 def bent(case: Case) -> bytes:
@@ -254,7 +324,9 @@ def bent(case: Case) -> bytes:
         for part in parts_of(bytes(data)):
             if part.end - part.start >= 27:
                 data[part.start + 22 : part.start + 26] = bytes(4)
-                data[part.start + 22 : part.start + 26] = struct.pack("<I", ogg._crc(bytes(data[part.start : part.end])))
+                data[part.start + 22 : part.start + 26] = struct.pack(
+                    "<I", xiph._crc(bytes(data[part.start : part.end]))
+                )
     return bytes(data)
 
 
@@ -276,14 +348,20 @@ def judge(case: Case, folder: Path) -> tuple[str, str]:
         frames = info(dst).frames
         kind, told = "cleaned", ""
         if frames != result.frames and not any("length" in warning for warning in result.warnings):
-            kind, told = "broken", f"{result.frames} samples were cleaned, the output holds {frames}"
+            kind, told = (
+                "broken",
+                f"{result.frames} samples were cleaned, the output holds {frames}",
+            )
     except AudioaeError as error:
         kind, told = "refused", str(error).replace(str(folder), "")
         if "\n" in str(error):
             kind, told = "broken", f"an error of several lines: {error!r}"
     except Exception as error:
         kind, told = "broken", f"{type(error).__name__}: {error}"
-    there, expected = {path.name for path in folder.iterdir()}, {src.name, dst.name} if kind == "cleaned" else {src.name}
+    there, expected = (
+        {path.name for path in folder.iterdir()},
+        {src.name, dst.name} if kind == "cleaned" else {src.name},
+    )
     if kind != "broken" and there != expected:
         kind, told = "broken", f"{kind}, and left {sorted(there)}"
     if src.read_bytes() != data:
@@ -295,7 +373,7 @@ def judge(case: Case, folder: Path) -> tuple[str, str]:
 
 def work(folder: Path, cases: list[Case], hangs: tuple[float, float]) -> None:
     """Judge every case and print a line of JSON for each. A hang ends the process by the signal of a timer, whatever code it is in."""
-    from audioae import inference  # noqa: F401  # what the first case would wait for
+    from audioae import denoise as inference  # noqa: F401  # what the first case would wait for
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
@@ -304,7 +382,10 @@ def work(folder: Path, cases: list[Case], hangs: tuple[float, float]) -> None:
         signal.setitimer(signal.ITIMER_REAL, hangs[1])
         started = time.process_time()
         kind, told = judge(case, folder)
-        print(json.dumps([case.base, case.number, kind, told, time.process_time() - started]), flush=True)
+        print(
+            json.dumps([case.base, case.number, kind, told, time.process_time() - started]),
+            flush=True,
+        )
 
 
 # --- the parent -------------------------------------------------------------------------------------------------------------------------
@@ -323,16 +404,34 @@ def run(cases: list[Case], folder: Path, hangs: tuple[float, float] = HANGS) -> 
             yield Outcome(left.pop(0), "broken", end, 0.0)
 
 
-def _run_worker(home: Path, cases: list[Case], hangs: tuple[float, float]) -> tuple[list[Outcome], str]:
+def _run_worker(
+    home: Path, cases: list[Case], hangs: tuple[float, float]
+) -> tuple[list[Outcome], str]:
     asked = json.dumps([hangs, [[case.base, case.number] for case in cases]])
     command = [sys.executable, __file__, str(home)]
     places = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), *places]), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, input=asked, capture_output=True, env=env, encoding="utf-8", errors="replace")
-    outcomes = [Outcome(Case(row[0], row[1]), *row[2:]) for line in ended.stdout.splitlines() for row in [_row(line)] if row]
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), *places]),
+        "OMP_NUM_THREADS": "1",
+    }
+    ended = subprocess.run(
+        command, input=asked, capture_output=True, env=env, encoding="utf-8", errors="replace"
+    )
+    outcomes = [
+        Outcome(Case(row[0], row[1]), *row[2:])
+        for line in ended.stdout.splitlines()
+        for row in [_row(line)]
+        if row
+    ]
     code = ended.returncode
     last = (ended.stderr.strip().splitlines() or ["no word"])[-1]
-    return outcomes, f"the process ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}: {last}"
+    return (
+        outcomes,
+        f"the process ended by {signal.Signals(-code).name}"
+        if code < 0
+        else f"exit code {code}: {last}",
+    )
 
 
 def _row(line: str) -> list[Any] | None:

@@ -14,7 +14,10 @@ from audioae.errors import AudioFileError
 
 @pytest.fixture
 def noise() -> np.ndarray:
-    return np.round(np.random.default_rng(0).uniform(-1, 0.99, (2, 1000)) * 32768).astype(np.float32) / 32768
+    return (
+        np.round(np.random.default_rng(0).uniform(-1, 0.99, (2, 1000)) * 32768).astype(np.float32)
+        / 32768
+    )
 
 
 @pytest.fixture
@@ -25,7 +28,13 @@ def stereo(tmp_path: Path, noise: np.ndarray) -> Path:
 
 def test_info_tells_the_form_of_a_file(stereo: Path) -> None:
     got = info(stereo)
-    assert (got.sample_rate, got.channels, got.frames, got.container, got.subtype) == (22050, 2, 1000, "WAV", "PCM_16")
+    assert (got.sample_rate, got.channels, got.frames, got.container, got.subtype) == (
+        22050,
+        2,
+        1000,
+        "WAV",
+        "PCM_16",
+    )
     assert got.seconds == pytest.approx(1000 / 22050)
 
 
@@ -55,11 +64,17 @@ def test_a_start_after_the_end_is_an_error(stereo: Path) -> None:
     [
         ("missing.wav", None, "No such file"),
         ("empty.wav", b"", "is empty"),
-        ("text.wav", b"no audio at all, but a long enough line of text\n" * 20, "cannot be read as audio"),
+        (
+            "text.wav",
+            b"no audio at all, but a long enough line of text\n" * 20,
+            "cannot be read as audio",
+        ),
         ("headerless.raw", bytes(1000), "no header"),
     ],
 )
-def test_what_is_no_audio_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_what_is_no_audio_is_named(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(AudioFileError, match=message) as caught:

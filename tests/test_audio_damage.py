@@ -15,8 +15,8 @@ import pytest
 import soundfile
 
 from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output, info, mp3, read, write
-from audioae.audio.temporary import Temporary
 from audioae.errors import AudioaeError, AudioFileError, OutputError
+from audioae.storage import Temporary
 
 resource = pytest.importorskip("resource", reason="needs the limits of a POSIX system")
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 20_000)).astype(np.float32)
@@ -30,15 +30,24 @@ def cut(path: Path, share: float) -> Path:
 
 @pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.w64", "a.rf64", "a.caf"])
 @pytest.mark.parametrize("share", [0.5, 0.999])
-def test_a_recording_that_was_cut_short_is_named_with_both_numbers(tmp_path: Path, name: str, share: float) -> None:
+def test_a_recording_that_was_cut_short_is_named_with_both_numbers(
+    tmp_path: Path, name: str, share: float
+) -> None:
     path = tmp_path / name
     write(path, NOISE, 16000)
     held = int(path.stat().st_size * share)
     cut(path, share)
-    with pytest.raises(AudioFileError, match=rf"{name}.* (promises \d+ bytes of samples, the file holds (\d+)|malformed)") as caught:
+    with pytest.raises(
+        AudioFileError,
+        match=rf"{name}.* (promises \d+ bytes of samples, the file holds (\d+)|malformed)",
+    ) as caught:
         info(path)
     if "holds" in str(caught.value):
-        promised, there = (int(word.strip(",:")) for word in str(caught.value).split() if word.strip(",:").isdigit())
+        promised, there = (
+            int(word.strip(",:"))
+            for word in str(caught.value).split()
+            if word.strip(",:").isdigit()
+        )
         assert 80_000 <= promised <= 80_008
         assert there < held
 
@@ -48,7 +57,10 @@ def test_a_damaged_flac_is_found_while_it_is_read(tmp_path: Path) -> None:
     write(path, NOISE, 16000)
     cut(path, 0.5)
     assert info(path).frames == 20_000
-    with pytest.raises(AudioFileError, match=r"a\.flac promises 20000 samples, \d+ can be read"), AudioReader(path) as reader:
+    with (
+        pytest.raises(AudioFileError, match=r"a\.flac promises 20000 samples, \d+ can be read"),
+        AudioReader(path) as reader,
+    ):
         while reader.read(1000).shape[1]:
             pass
 
@@ -58,7 +70,9 @@ def test_a_wav_from_a_pipe_is_read_to_its_end(tmp_path: Path, size: int) -> None
     path = tmp_path / "a.wav"
     write(path, NOISE, 16000)
     data = path.read_bytes()
-    path.write_bytes(data[:4] + struct.pack("<I", size) + data[8:40] + struct.pack("<I", size) + data[44:])
+    path.write_bytes(
+        data[:4] + struct.pack("<I", size) + data[8:40] + struct.pack("<I", size) + data[44:]
+    )
     assert read(path)[0].shape == (2, 20_000)
 
 
@@ -89,7 +103,9 @@ def loud_then_silent(tmp_path: Path) -> Path:
     sound = np.zeros((2, 300_000), np.float32)
     sound[:, :30_000] = np.random.default_rng(0).standard_normal((2, 30_000)) * 0.3
     path = tmp_path / "a.mp3"
-    with soundfile.SoundFile(path, "w", 44100, 2, compression_level=0.0, bitrate_mode="VARIABLE") as file:
+    with soundfile.SoundFile(
+        path, "w", 44100, 2, compression_level=0.0, bitrate_mode="VARIABLE"
+    ) as file:
         file.write(sound.T)
     return path
 
@@ -105,7 +121,9 @@ def test_an_mp3_without_a_header_is_counted(loud_then_silent: Path) -> None:
     whole, _ = read(loud_then_silent)
     stream = without_xing(loud_then_silent)
     assert stream.frames == stream.promised
-    assert abs(soundfile.info(loud_then_silent).frames - 300_000) > 50_000  # what libsndfile would do
+    assert (
+        abs(soundfile.info(loud_then_silent).frames - 300_000) > 50_000
+    )  # what libsndfile would do
     bare, _ = read(loud_then_silent)
     assert info(loud_then_silent).frames == bare.shape[1]
     assert 0 <= bare.shape[1] - 300_000 <= 3 * 1152
@@ -163,9 +181,14 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.w64", "a.rf64", "a.ogg", "a.mp3", "a.opus"])
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a.flac", "a.aiff", "a.w64", "a.rf64", "a.ogg", "a.mp3", "a.opus"]
+)
 def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, name: str) -> None:
-    with full_disk(), pytest.raises(OutputError, match=rf"{name} could not be written .* bytes free"):
+    with (
+        full_disk(),
+        pytest.raises(OutputError, match=rf"{name} could not be written .* bytes free"),
+    ):
         write(tmp_path / name, np.tile(NOISE, (1, 20)), 48000)
     assert not list(tmp_path.iterdir())
 
@@ -176,18 +199,22 @@ def test_an_output_larger_than_its_disk_is_found_before(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_the_write_back_loses_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_write_back_loses_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def half(path: Path, *_: object) -> list[str]:
         cut(path, 0.5)
         return []
 
-    monkeypatch.setattr("audioae.audio.keep.finish", half)
+    monkeypatch.setattr("audioae.audio.writer.finish", half)
     with pytest.raises(OutputError, match="could not be written"):
         write(tmp_path / "a.wav", NOISE, 16000)
     assert not list(tmp_path.iterdir())
 
 
-def test_targets_that_cannot_be_written_are_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_that_cannot_be_written_are_found_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     like = AudioInfo(16000, 1, 10, "WAV", "PCM_16")
     (tmp_path / "there.wav").write_bytes(b"something")
     (tmp_path / "folder.wav").mkdir()
@@ -235,7 +262,9 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 def test_turned_arrays_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"\[channels, samples\], got the shape \[20000, 2\]; transpose"):
+    with pytest.raises(
+        OutputError, match=r"\[channels, samples\], got the shape \[20000, 2\]; transpose"
+    ):
         write(tmp_path / "a.wav", NOISE.T, 16000)
     with AudioWriter(tmp_path / "b.wav", AudioInfo(16000, 2, 0, "WAV", "PCM_16")) as writer:
         with pytest.raises(OutputError, match="2 channels"):
@@ -243,7 +272,9 @@ def test_turned_arrays_are_refused(tmp_path: Path) -> None:
         writer.write(NOISE)
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.ogg", "a.mp3", "a.caf", "a.w64", "a.rf64", "a.opus"])
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a.flac", "a.aiff", "a.ogg", "a.mp3", "a.caf", "a.w64", "a.rf64", "a.opus"]
+)
 def test_mutated_files_are_read_or_named(tmp_path: Path, name: str) -> None:
     """Every file that is bent in its header or body gives samples or an `AudioaeError`, and what it gives is as long as it says."""
     write(tmp_path / name, NOISE[:, :3000], 16000)
@@ -270,5 +301,11 @@ def test_mutated_files_are_read_or_named(tmp_path: Path, name: str) -> None:
 
 def test_import_is_light() -> None:
     code = "import sys, audioae.audio; print([name for name in ('av', 'scipy', 'torch', 'librosa', 'soxr') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert done.stdout.strip() == "[]"

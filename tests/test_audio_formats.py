@@ -11,8 +11,7 @@ import pytest
 import soundfile
 
 from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output, info, read, write
-from audioae.audio.containers import estimated_bytes
-from audioae.audio.quality import nominal_bit_rate
+from audioae.audio.formats import estimated_bytes, nominal_bit_rate
 from audioae.errors import OutputError
 
 EXACT = {
@@ -42,32 +41,58 @@ def copy_file(source: Path, target: Path) -> AudioWriter:
     return writer
 
 
-def make(path: Path, form: tuple[str, str], rate: int, channels: int, samples: int, endian: str = "FILE") -> None:
+def make(
+    path: Path, form: tuple[str, str], rate: int, channels: int, samples: int, endian: str = "FILE"
+) -> None:
     noise = np.random.default_rng(samples).uniform(-1, 1, (samples, channels))
     with soundfile.SoundFile(path, "w", rate, channels, form[1], endian, form[0]) as sound:
         sound.write(noise)
 
 
-@pytest.mark.parametrize(("container", "subtype"), [(name, subtype) for name, (_, all_) in EXACT.items() for subtype in all_])
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [(name, subtype) for name, (_, all_) in EXACT.items() for subtype in all_],
+)
 def test_codes_come_back_exactly(tmp_path: Path, container: str, subtype: str) -> None:
     suffix = EXACT[container][0]
-    for rate, channels, samples in [(44100, 1, 1), (48000, 2, 2500), (250000, 6, 999), (96000, 8, 1000), (11025, 1, 1001)]:
+    for rate, channels, samples in [
+        (44100, 1, 1),
+        (48000, 2, 2500),
+        (250000, 6, 999),
+        (96000, 8, 1000),
+        (11025, 1, 1001),
+    ]:
         source, target = tmp_path / f"a{rate}{suffix}", tmp_path / f"b{rate}{suffix}"
         make(source, (container, subtype), rate, channels, samples)
         writer = copy_file(source, target)
         assert info(target) == info(source)
         assert info(target).subtype == subtype
         assert info(target).frames == info(source).frames
-        codes = [soundfile.read(path, dtype="int32" if subtype != "FLOAT" else "float32", frames=samples)[0] for path in (source, target)]
+        codes = [
+            soundfile.read(
+                path, dtype="int32" if subtype != "FLOAT" else "float32", frames=samples
+            )[0]
+            for path in (source, target)
+        ]
         assert np.array_equal(*codes)
         assert writer.num_clipped == 0
         assert writer.lost == []
 
 
-@pytest.mark.parametrize(("container", "subtype"), [(name, subtypes[-1]) for name, (_, subtypes) in EXACT.items()] + [("OGG", "VORBIS")])
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [(name, subtypes[-1]) for name, (_, subtypes) in EXACT.items()] + [("OGG", "VORBIS")],
+)
 def test_a_recording_of_no_samples_stays_one(tmp_path: Path, container: str, subtype: str) -> None:
     suffix = EXACT.get(container, (".ogg",))[0]
-    form = AudioInfo(48000, 2, 0, container, subtype, tags={"title": "nothing"} if container not in ("W64", "AU") else {})
+    form = AudioInfo(
+        48000,
+        2,
+        0,
+        container,
+        subtype,
+        tags={"title": "nothing"} if container not in ("W64", "AU") else {},
+    )
     with AudioWriter(tmp_path / f"a{suffix}", form) as writer:
         writer.write(np.zeros((2, 0), np.float32))
     assert writer.lost == []
@@ -81,12 +106,17 @@ def test_many_channels(tmp_path: Path, channels: int) -> None:
     for container in ("WAV", "AIFF", "CAF", "W64", "OGG"):
         suffix = EXACT.get(container, (".ogg",))[0]
         source = tmp_path / f"a{suffix}"
-        make(source, (container, "VORBIS" if container == "OGG" else "PCM_16"), 16000, channels, 300)
+        make(
+            source, (container, "VORBIS" if container == "OGG" else "PCM_16"), 16000, channels, 300
+        )
         copy_file(source, tmp_path / f"b{suffix}")
         assert info(tmp_path / f"b{suffix}").channels == channels
 
 
-@pytest.mark.parametrize(("container", "endian"), [("WAV", "BIG"), ("AIFF", "LITTLE"), ("CAF", "LITTLE"), ("AU", "LITTLE")])
+@pytest.mark.parametrize(
+    ("container", "endian"),
+    [("WAV", "BIG"), ("AIFF", "LITTLE"), ("CAF", "LITTLE"), ("AU", "LITTLE")],
+)
 def test_the_byte_order_is_kept(tmp_path: Path, container: str, endian: str) -> None:
     source, target = (tmp_path / f"{name}{EXACT[container][0]}" for name in "ab")
     make(source, (container, "PCM_24"), 44100, 2, 500, endian)
@@ -97,9 +127,14 @@ def test_the_byte_order_is_kept(tmp_path: Path, container: str, endian: str) -> 
 
 
 @pytest.mark.parametrize(("container", "suffix", "subtype"), LOSSY)
-def test_lossy_files_keep_form_length_and_place(tmp_path: Path, container: str, suffix: str, subtype: str) -> None:
+def test_lossy_files_keep_form_length_and_place(
+    tmp_path: Path, container: str, suffix: str, subtype: str
+) -> None:
     for rate, channels, samples in product([8000, 22050, 48000], [1, 2], [1, 3000]):
-        source, target = tmp_path / f"a{rate}{channels}{samples}{suffix}", tmp_path / f"b{rate}{channels}{samples}{suffix}"
+        source, target = (
+            tmp_path / f"a{rate}{channels}{samples}{suffix}",
+            tmp_path / f"b{rate}{channels}{samples}{suffix}",
+        )
         if subtype == "OPUS" and rate == 22050:
             continue
         tone = 0.5 * np.sin(2 * np.pi * 400 * np.arange(samples) / rate)
@@ -136,9 +171,15 @@ def test_padding_is_no_sample(tmp_path: Path, subtype: str) -> None:
 @pytest.mark.parametrize("bits", [16, 24])
 def test_every_code_survives_float32(tmp_path: Path, bits: int) -> None:
     top = 2 ** (bits - 1)
-    codes = np.arange(-top, top) if bits == 16 else np.random.default_rng(0).integers(-top, top, 200_000)
+    codes = (
+        np.arange(-top, top)
+        if bits == 16
+        else np.random.default_rng(0).integers(-top, top, 200_000)
+    )
     codes = np.append(codes, [-top, top - 1, 0, -1, 1])
-    soundfile.write(tmp_path / "a.wav", (codes << (32 - bits)).astype(np.int32), 48000, f"PCM_{bits}")
+    soundfile.write(
+        tmp_path / "a.wav", (codes << (32 - bits)).astype(np.int32), 48000, f"PCM_{bits}"
+    )
     copy_file(tmp_path / "a.wav", tmp_path / "b.wav")
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
@@ -163,7 +204,12 @@ def test_float_files_keep_what_is_beyond_full_scale(tmp_path: Path) -> None:
 def test_nan_and_infinity_are_not_written(tmp_path: Path, subtype: str) -> None:
     path = tmp_path / ("a.ogg" if subtype == "VORBIS" else "a.wav")
     with warnings.catch_warnings():
-        write(path, np.tile(np.array([0.1, np.nan, np.inf, -np.inf], np.float32), 500), 16000, subtype=subtype)
+        write(
+            path,
+            np.tile(np.array([0.1, np.nan, np.inf, -np.inf], np.float32), 500),
+            16000,
+            subtype=subtype,
+        )
     got = read(path)[0]
     assert np.isfinite(got).all()
     if subtype != "VORBIS":
@@ -187,11 +233,16 @@ def test_nan_and_infinity_are_not_written(tmp_path: Path, subtype: str) -> None:
         (("WAV", "GSM610"), "a.wav", "PCM_16"),
     ],
 )
-def test_another_container_loses_as_little_as_it_can(tmp_path: Path, like: tuple[str, str], name: str, expected: str) -> None:
+def test_another_container_loses_as_little_as_it_can(
+    tmp_path: Path, like: tuple[str, str], name: str, expected: str
+) -> None:
     assert check_output(tmp_path / name, like=AudioInfo(48000, 2, 10, *like)).subtype == expected
 
 
-@pytest.mark.parametrize(("before", "after", "lost"), [("FLOAT", "PCM_24", True), ("PCM_16", "PCM_24", False), ("PCM_24", "PCM_16", True)])
+@pytest.mark.parametrize(
+    ("before", "after", "lost"),
+    [("FLOAT", "PCM_24", True), ("PCM_16", "PCM_24", False), ("PCM_24", "PCM_16", True)],
+)
 def test_lost_precision_is_told(tmp_path: Path, before: str, after: str, lost: bool) -> None:
     make(tmp_path / "a.wav", ("WAV", before), 48000, 1, 100)
     form = check_output(tmp_path / "b.flac", like=info(tmp_path / "a.wav"), subtype=after)
@@ -209,7 +260,12 @@ def test_lost_precision_is_told(tmp_path: Path, before: str, after: str, lost: b
         ("a.mp3", (48000, 6, 10), {}, "1 to 2 channels, got 6"),
         ("a.flac", (48000, 9, 10), {}, "1 to 8 channels, got 9"),
         ("a.ogg", (48000, 256, 10), {}, "1 to 255 channels, got 256"),
-        ("a.flac", (48000, 2, 10), {"subtype": "FLOAT"}, "FLAC cannot hold FLOAT .* PCM_S8, PCM_16, PCM_24"),
+        (
+            "a.flac",
+            (48000, 2, 10),
+            {"subtype": "FLOAT"},
+            "FLAC cannot hold FLOAT .* PCM_S8, PCM_16, PCM_24",
+        ),
         ("a.wav", (48000, 2, 10), {"subtype": "PCM16"}, "cannot hold PCM16"),
         ("a.flak", (48000, 2, 10), {}, r"suffix '\.flak'; did you mean '\.flac'"),
         ("a", (48000, 2, 10), {}, "suffix ''"),
@@ -255,13 +311,18 @@ def test_the_container_of_a_foreign_suffix_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", [0.0, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize(
-    ("suffix", "subtype", "rate"), [(".ogg", "VORBIS", 44100), (".opus", "OPUS", 48000), (".mp3", "MPEG_LAYER_III", 44100)]
+    ("suffix", "subtype", "rate"),
+    [(".ogg", "VORBIS", 44100), (".opus", "OPUS", 48000), (".mp3", "MPEG_LAYER_III", 44100)],
 )
-def test_the_bit_rate_does_not_fall(tmp_path: Path, suffix: str, subtype: str, rate: int, level: float) -> None:
+def test_the_bit_rate_does_not_fall(
+    tmp_path: Path, suffix: str, subtype: str, rate: int, level: float
+) -> None:
     source, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     noise = 0.2 * np.random.default_rng(0).standard_normal((3 * rate, 2))
     container = "MP3" if suffix == ".mp3" else "OGG"
-    with soundfile.SoundFile(source, "w", rate, 2, subtype, None, container, compression_level=level) as sound:
+    with soundfile.SoundFile(
+        source, "w", rate, 2, subtype, None, container, compression_level=level
+    ) as sound:
         for start in range(0, len(noise), 50_000):
             sound.write(noise[start : start + 50_000])
     copy_file(source, target)

@@ -11,13 +11,27 @@ import numpy as np
 import pytest
 import soundfile
 
-from audioae.audio import AudioInfo, AudioWriter, check_output, info, ogg, read, write
-from audioae.audio.comments import join
-from audioae.audio.splice import splice
+from audioae.audio import AudioInfo, AudioWriter, check_output, info, read, write, xiph
+from audioae.audio.xiph import join
+from audioae.storage import splice
 
 BEXT = b"archive of a small town".ljust(602, b"\0") + b"A=PCM,F=16000\r\n"
-NOTES = {b"bext": BEXT, b"iXML": b"<BWFXML/>x", b"cue ": struct.pack("<I", 0), b"smpl": bytes(36), b"LIST": b"adtlnote\x04\0\0\0abcd"}
-TEXTS = b"INFO" + b"INAM" + struct.pack("<I", 6) + b"title\0" + b"IART" + struct.pack("<I", 4) + b"who\0"
+NOTES = {
+    b"bext": BEXT,
+    b"iXML": b"<BWFXML/>x",
+    b"cue ": struct.pack("<I", 0),
+    b"smpl": bytes(36),
+    b"LIST": b"adtlnote\x04\0\0\0abcd",
+}
+TEXTS = (
+    b"INFO"
+    + b"INAM"
+    + struct.pack("<I", 6)
+    + b"title\0"
+    + b"IART"
+    + struct.pack("<I", 4)
+    + b"who\0"
+)
 PICTURE = np.random.default_rng(5).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
 
 
@@ -38,7 +52,9 @@ def riff_chunks(data: bytes, order: str = "<", start: int = 12) -> dict[bytes, b
     found, at = {}, start
     while at < len(data):
         name, size = struct.unpack(order + "4sI", data[at : at + 8])
-        found[name if name != b"LIST" else name + data[at + 8 : at + 12]] = data[at + 8 : at + 8 + size]
+        found[name if name != b"LIST" else name + data[at + 8 : at + 12]] = data[
+            at + 8 : at + 8 + size
+        ]
         at += 8 + size + size % 2
     return found
 
@@ -67,14 +83,18 @@ def test_wav_notes_are_copied_byte_by_byte(broadcast: Path, tmp_path: Path) -> N
     assert struct.unpack("<I", data[4:8])[0] == len(data) - 8
     assert found[b"LISTINFO"] == TEXTS
     assert found[b"LISTadtl"] == NOTES[b"LIST"]
-    assert {name: found[name] for name in (b"bext", b"iXML", b"cue ", b"smpl")} == {k: v for k, v in NOTES.items() if k != b"LIST"}
+    assert {name: found[name] for name in (b"bext", b"iXML", b"cue ", b"smpl")} == {
+        k: v for k, v in NOTES.items() if k != b"LIST"
+    }
     assert b"junk" not in found
     assert writer.lost == []
     assert info(tmp_path / "out.wav") == info(broadcast)
     assert np.array_equal(read(tmp_path / "out.wav")[0], read(broadcast)[0])
 
 
-def test_another_container_keeps_the_texts_and_names_the_rest(broadcast: Path, tmp_path: Path) -> None:
+def test_another_container_keeps_the_texts_and_names_the_rest(
+    broadcast: Path, tmp_path: Path
+) -> None:
     writer = copy_file(broadcast, tmp_path / "out.flac")
     assert info(tmp_path / "out.flac").tags == {"title": "title", "artist": "who"}
     assert writer.lost == ["bext", "iXML", "cue", "smpl", "LIST adtl"]
@@ -84,14 +104,20 @@ def test_a_container_without_texts_says_so(broadcast: Path, tmp_path: Path) -> N
     assert {"tag title", "tag artist"} <= set(copy_file(broadcast, tmp_path / "out.w64").lost)
 
 
-def test_big_wav_becomes_rf64_and_keeps_its_notes(broadcast: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audioae.audio.containers.RIFF_LIMIT", 80_000)
+def test_big_wav_becomes_rf64_and_keeps_its_notes(
+    broadcast: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audioae.audio.formats.RIFF_LIMIT", 80_000)
     copy_file(broadcast, tmp_path / "out.wav")
     data = (tmp_path / "out.wav").read_bytes()
     assert data[:4] == b"RF64"
     assert struct.unpack("<Q", data[20:28])[0] == len(data) - 8
     got = info(tmp_path / "out.wav")
-    assert (got.container, got.frames, got.tags) == ("RF64", 4999, {"title": "title", "artist": "who"})
+    assert (got.container, got.frames, got.tags) == (
+        "RF64",
+        4999,
+        {"title": "title", "artist": "who"},
+    )
     assert BEXT in data
     copy_file(tmp_path / "out.wav", tmp_path / "again.wav")
     assert np.array_equal(read(tmp_path / "again.wav")[0], read(broadcast)[0])
@@ -104,7 +130,10 @@ def test_the_loudspeakers_of_the_channels_are_kept(tmp_path: Path) -> None:
     data[40:44] = struct.pack("<I", 0x60F)  # side, not back
     path.write_bytes(data)
     copy_file(path, tmp_path / "out.wav")
-    assert riff_chunks((tmp_path / "out.wav").read_bytes())[b"fmt "] == riff_chunks(bytes(data))[b"fmt "]
+    assert (
+        riff_chunks((tmp_path / "out.wav").read_bytes())[b"fmt "]
+        == riff_chunks(bytes(data))[b"fmt "]
+    )
 
 
 def test_aiff_markers_are_kept(tmp_path: Path, noise: np.ndarray) -> None:
@@ -133,7 +162,12 @@ def test_caf_notes_are_kept(tmp_path: Path, noise: np.ndarray) -> None:
 def test_w64_notes_are_not_taken_for_samples(tmp_path: Path, noise: np.ndarray) -> None:
     path = tmp_path / "in.w64"
     soundfile.write(path, noise.T[:4999, :1], 44100, "PCM_24")
-    note = b"bext" + bytes.fromhex("f3acd3118cd100c04f8edb8a") + struct.pack("<Q", 24 + 9) + b"some text"
+    note = (
+        b"bext"
+        + bytes.fromhex("f3acd3118cd100c04f8edb8a")
+        + struct.pack("<Q", 24 + 9)
+        + b"some text"
+    )
     before = read(path)[0]
     path.write_bytes(path.read_bytes() + bytes(-path.stat().st_size % 8) + note)
     assert np.array_equal(read(path)[0], before)
@@ -145,20 +179,33 @@ def test_flac_comments_and_pictures_are_kept(tmp_path: Path, noise: np.ndarray) 
     path = tmp_path / "in.flac"
     soundfile.write(path, noise.T, 44100, "PCM_24")
     lines = ["TITLE=Träume".encode(), b"ALBUMARTIST=somebody", b"ISRC=XX0001"]
-    picture = struct.pack(">II9sI4s5I", 3, 9, b"image/png", 4, b"text", 1, 1, 24, 0, len(PICTURE)) + PICTURE
+    picture = (
+        struct.pack(">II9sI4s5I", 3, 9, b"image/png", 4, b"text", 1, 1, 24, 0, len(PICTURE))
+        + PICTURE
+    )
     blocks = [(4, join(b"an encoder", lines)), (6, picture), (2, b"appldata")]
-    new = b"".join(bytes([kind | (0x80 if kind == 2 else 0)]) + len(data).to_bytes(3, "big") + data for kind, data in blocks)
+    new = b"".join(
+        bytes([kind | (0x80 if kind == 2 else 0)]) + len(data).to_bytes(3, "big") + data
+        for kind, data in blocks
+    )
     data, end, last = path.read_bytes(), 4, False
     while not last:
         last, end = data[end] >= 0x80, end + 4 + int.from_bytes(data[end + 1 : end + 4], "big")
-    path.write_bytes(data[:4] + bytes([0]) + data[5:42] + new + data[end:])  # STREAMINFO comes first
+    path.write_bytes(
+        data[:4] + bytes([0]) + data[5:42] + new + data[end:]
+    )  # STREAMINFO comes first
     assert info(path).tags == {"title": "Träume"}
     assert copy_file(path, tmp_path / "out.flac").lost == []
     data = (tmp_path / "out.flac").read_bytes()
     assert new in data
     assert info(tmp_path / "out.flac") == info(path)
     assert np.array_equal(read(tmp_path / "out.flac")[0], read(path)[0])
-    assert copy_file(path, tmp_path / "out.wav").lost == ["ALBUMARTIST", "ISRC", "picture", "application data"]
+    assert copy_file(path, tmp_path / "out.wav").lost == [
+        "ALBUMARTIST",
+        "ISRC",
+        "picture",
+        "application data",
+    ]
 
 
 def test_mp3_tags_are_copied_whole(tmp_path: Path, noise: np.ndarray) -> None:
@@ -166,7 +213,12 @@ def test_mp3_tags_are_copied_whole(tmp_path: Path, noise: np.ndarray) -> None:
     write(path, noise, 44100)
     image = b"APIC" + struct.pack(">I", 1000) + bytes(2) + PICTURE[:1000]
     title = b"TIT2" + struct.pack(">I", 7) + bytes(2) + b"\x00abcdef"
-    tag = b"ID3\x03\x00\x00\x00\x00" + bytes([(len(image + title)) >> 7, len(image + title) & 0x7F]) + image + title
+    tag = (
+        b"ID3\x03\x00\x00\x00\x00"
+        + bytes([(len(image + title)) >> 7, len(image + title) & 0x7F])
+        + image
+        + title
+    )
     old = b"TAG" + b"abcdef".ljust(125, b"\0")
     path.write_bytes(tag + path.read_bytes() + old)
     assert copy_file(path, tmp_path / "out.mp3").lost == []
@@ -179,7 +231,15 @@ def test_mp3_tags_are_copied_whole(tmp_path: Path, noise: np.ndarray) -> None:
 
 
 def test_mp3_from_elsewhere_has_texts_in_any_script(tmp_path: Path, noise: np.ndarray) -> None:
-    tags = {"title": "Träume 夢", "artist": "Ægir", "album": "a", "date": "2021", "genre": "Speech", "tracknumber": "7", "comment": "ó"}
+    tags = {
+        "title": "Träume 夢",
+        "artist": "Ægir",
+        "album": "a",
+        "date": "2021",
+        "genre": "Speech",
+        "tracknumber": "7",
+        "comment": "ó",
+    }
     with soundfile.SoundFile(tmp_path / "in.flac", "w", 44100, 2, "PCM_16") as sound:
         for name, text in tags.items():
             setattr(sound, name, text)
@@ -189,7 +249,9 @@ def test_mp3_from_elsewhere_has_texts_in_any_script(tmp_path: Path, noise: np.nd
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_ogg_comments_are_kept_whatever_their_length(tmp_path: Path, noise: np.ndarray, subtype: str) -> None:
+def test_ogg_comments_are_kept_whatever_their_length(
+    tmp_path: Path, noise: np.ndarray, subtype: str
+) -> None:
     long, short, plain = tmp_path / "long.ogg", tmp_path / "short.ogg", tmp_path / "plain.ogg"
     tags = {"title": "x" * 150_000, "artist": "who"}  # on three pages
     with soundfile.SoundFile(long, "w", 48000, 2, "VORBIS") as sound:
@@ -200,19 +262,21 @@ def test_ogg_comments_are_kept_whatever_their_length(tmp_path: Path, noise: np.n
         sound.write(np.tile(noise.T, (4, 1)))
     shutil.copy(short, plain)
     for path in (long, short):
-        assert ogg.settle(short, path) == []
+        assert xiph.settle_ogg(short, path) == []
         got = info(short)  # libsndfile drops pages whose check sum is wrong
         assert {name: got.tags[name] for name in tags} == tags
         assert (got.frames, got.subtype) == (20_000, subtype)
         assert np.array_equal(read(short)[0], read(plain)[0])
     assert copy_file(short, tmp_path / "out.ogg").lost == []
     assert info(tmp_path / "out.ogg") == got
-    ogg.settle(short, plain)
+    xiph.settle_ogg(short, plain)
     assert info(short).tags == {}
     assert np.array_equal(read(short)[0], read(plain)[0])
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.caf", "a.ogg", "a.opus", "a.mp3", "a.flac", "a.w64", "a.rf64"])
+@pytest.mark.parametrize(
+    "name", ["a.wav", "a.aiff", "a.caf", "a.ogg", "a.opus", "a.mp3", "a.flac", "a.w64", "a.rf64"]
+)
 def test_one_recording_written_twice_gives_the_same_bytes(
     tmp_path: Path, noise: np.ndarray, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,8 +293,10 @@ def test_one_recording_written_twice_gives_the_same_bytes(
 
 @pytest.mark.parametrize("removed", [0, 3, 5000])
 @pytest.mark.parametrize("inserted", [0, 3, 7000])
-def test_splice_moves_the_rest(tmp_path: Path, removed: int, inserted: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audioae.audio.splice.PIECE", 1000)
+def test_splice_moves_the_rest(
+    tmp_path: Path, removed: int, inserted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audioae.storage.PIECE", 1000)
     old, new = PICTURE[:30_000], PICTURE[50_000 : 50_000 + inserted]
     path = tmp_path / "bytes"
     path.write_bytes(old)
@@ -241,7 +307,9 @@ def test_splice_moves_the_rest(tmp_path: Path, removed: int, inserted: int, monk
 
 def test_a_writer_needs_no_source(tmp_path: Path, noise: np.ndarray) -> None:
     tags: dict[str, str] = {"title": "a", "genre": "b"}
-    make: Callable[[str], AudioInfo] = lambda name: AudioInfo(48000, 2, 10, name, "PCM_16", tags=tags, source=Path("gone"))  # noqa: E731
+    make: Callable[[str], AudioInfo] = lambda name: AudioInfo(
+        48000, 2, 10, name, "PCM_16", tags=tags, source=Path("gone")
+    )
     with AudioWriter(tmp_path / "out.wav", make("WAV")) as writer:
         writer.write(noise)
     assert info(tmp_path / "out.wav").tags == tags

@@ -24,7 +24,9 @@ def tone(samples: int, channels: int = 2) -> np.ndarray:
 
 
 def save(path: Path, waveform: np.ndarray, subtype: str | None = None) -> AudioWriter:
-    like = AudioInfo(RATE, len(waveform), waveform.shape[1], "WAV", "FLOAT", tags={"title": "Träume"})
+    like = AudioInfo(
+        RATE, len(waveform), waveform.shape[1], "WAV", "FLOAT", tags={"title": "Träume"}
+    )
     with AudioWriter(path, check_output(path, like=like, subtype=subtype)) as writer:
         for start in range(0, waveform.shape[1], 5000):
             writer.write(waveform[:, start : start + 5000])
@@ -55,15 +57,26 @@ def copy_file(source: Path, target: Path) -> AudioWriter:
     ],
 )
 @pytest.mark.parametrize("samples", [1500, 40_001])
-def test_length_alignment_and_form_are_kept(tmp_path: Path, name: str, subtype: str, error: float, samples: int) -> None:
+def test_length_alignment_and_form_are_kept(
+    tmp_path: Path, name: str, subtype: str, error: float, samples: int
+) -> None:
     first, second = tmp_path / name, tmp_path / ("b" + name)
     waveform = tone(samples)
     assert save(first, waveform, subtype).lost == []
     got = info(first)
-    assert (got.sample_rate, got.channels, got.frames, got.subtype, got.tags) == (RATE, 2, samples, subtype, {"title": "Träume"})
+    assert (got.sample_rate, got.channels, got.frames, got.subtype, got.tags) == (
+        RATE,
+        2,
+        samples,
+        subtype,
+        {"title": "Träume"},
+    )
     assert copy_file(first, second).lost == []
     again = info(second)
-    assert (again, again.bit_rate is None) == (AudioInfo(**{**vars(got), "container": got.container}), got.bit_rate is None)
+    assert (again, again.bit_rate is None) == (
+        AudioInfo(**{**vars(got), "container": got.container}),
+        got.bit_rate is None,
+    )
     for path in (first, second):
         decoded, _ = read(path)
         assert decoded.shape == waveform.shape
@@ -90,7 +103,9 @@ def make_film(path: Path, *, delay: float = 0.0) -> None:
             picture = np.full((48, 64, 3), 5 * number, np.uint8)
             film.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             block = waveform[:, number * 1920 : (number + 1) * 1920]
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout="stereo")
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(block), format="fltp", layout="stereo"
+            )
             frame.sample_rate, frame.time_base = RATE, Fraction(1, RATE)
             frame.pts = number * 1920 + round(delay * RATE)
             film.mux(audio.encode(frame))
@@ -100,7 +115,11 @@ def make_film(path: Path, *, delay: float = 0.0) -> None:
 
 def pictures(path: Path) -> list[tuple[Any, ...]]:
     with av.open(str(path)) as film:
-        return [(float(packet.pts * packet.time_base), bytes(packet)) for packet in film.demux(video=0) if packet.size]
+        return [
+            (float(packet.pts * packet.time_base), bytes(packet))
+            for packet in film.demux(video=0)
+            if packet.size
+        ]
 
 
 def audio_time(path: Path, sample: int) -> float:
@@ -116,7 +135,10 @@ def audio_time(path: Path, sample: int) -> float:
 def lag(before: np.ndarray, after: np.ndarray) -> int:
     """Samples that `after` comes later than `before`; the sweep tells."""
     piece = before[0, 20_000:24_000]
-    return min(range(-3000, 3000), key=lambda shift: float(np.abs(after[0, 20_000 + shift : 24_000 + shift] - piece).sum()))
+    return min(
+        range(-3000, 3000),
+        key=lambda shift: float(np.abs(after[0, 20_000 + shift : 24_000 + shift] - piece).sum()),
+    )
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov"])
@@ -127,7 +149,9 @@ def test_a_film_keeps_its_pictures(tmp_path: Path, name: str, delay: float) -> N
     lost = copy_file(film, out).lost
     assert lost == [] or (len(lost) == 1 and lost[0].startswith("length: AAC"))
     assert [data for _, data in pictures(out)] == [data for _, data in pictures(film)]
-    assert [at for at, _ in pictures(out)] == pytest.approx([at for at, _ in pictures(film)], abs=0.002)
+    assert [at for at, _ in pictures(out)] == pytest.approx(
+        [at for at, _ in pictures(film)], abs=0.002
+    )
     before, after = read(film)[0], read(out)[0]
     shift = lag(before, after)
     assert shift == 0 or (
@@ -187,12 +211,16 @@ def test_a_failure_inside_leaves_nothing(tmp_path: Path) -> None:
         ("a.m4a", 48000, 12, "12 channels"),
     ],
 )
-def test_impossible_outputs_are_found_before(tmp_path: Path, name: str, rate: int, channels: int, message: str) -> None:
+def test_impossible_outputs_are_found_before(
+    tmp_path: Path, name: str, rate: int, channels: int, message: str
+) -> None:
     with pytest.raises(OutputError, match=message):
         check_output(tmp_path / name, like=AudioInfo(rate, channels, 10, "FLAC", "PCM_16"))
 
 
-def test_without_the_extra_the_way_to_get_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_way_to_get_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     (tmp_path / "a.m4a").write_bytes(bytes(100))
     with pytest.raises(DependencyError, match=r"audioae\[media\]"):

@@ -15,7 +15,10 @@ MONO = AudioInfo(16000, 1, 100, "WAV", "PCM_16")
 
 
 def test_a_failure_inside_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="stop"), AudioWriter(tmp_path / "out.wav", MONO) as writer:
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        AudioWriter(tmp_path / "out.wav", MONO) as writer,
+    ):
         writer.write(np.zeros((1, 50)))
         assert (tmp_path / "out.wav.part").exists()
         raise RuntimeError("stop")
@@ -53,4 +56,10 @@ def test_check_output_leaves_nothing_and_keeps_the_form(tmp_path: Path) -> None:
 def test_written_files_tell_their_form(tmp_path: Path) -> None:
     write(tmp_path / "out.flac", np.zeros((2, 300), np.float32), 44100, subtype="PCM_24")
     got = info(tmp_path / "out.flac")
-    assert (got.container, got.subtype, got.channels, got.frames, got.sample_rate) == ("FLAC", "PCM_24", 2, 300, 44100)
+    assert (got.container, got.subtype, got.channels, got.frames, got.sample_rate) == (
+        "FLAC",
+        "PCM_24",
+        2,
+        300,
+        44100,
+    )

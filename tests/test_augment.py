@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
 
-from audioae.augment import (
+from audioae.data.augment import (
     EARLY_SECONDS,
     AugmentSettings,
     Band,
@@ -23,8 +23,8 @@ from audioae.augment import (
     filter_noise,
     filter_speech,
 )
-from audioae.augment.rooms import NUM_ROOMS
-from audioae.augment.settings import PROBABILITIES
+from audioae.data.augment.rooms import NUM_ROOMS
+from audioae.data.augment.settings import PROBABILITIES
 from audioae.errors import SettingsError
 
 RATE = 16000
@@ -47,7 +47,9 @@ def gain_db(heard: np.ndarray, speech: np.ndarray, hz: float) -> float:
     """What became of the part of `speech` within 1/6 octave of `hz`, dB."""
     frequency = np.fft.rfftfreq(len(speech), 1 / RATE)
     band = np.abs(np.log2(np.maximum(frequency, 1) / hz)) < 1 / 12
-    before, after = (np.square(np.abs(np.fft.rfft(signal))[band]).sum() for signal in (speech, heard))
+    before, after = (
+        np.square(np.abs(np.fft.rfft(signal))[band]).sum() for signal in (speech, heard)
+    )
     return 10 * np.log10(after / before)
 
 
@@ -70,7 +72,9 @@ def test_the_target_keeps_early_reflections_and_loses_late_ones() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(distance=st.integers(0, 3000), level=st.floats(0.01, 10), seed=st.integers(0, 99))
-def test_heard_speech_and_target_stay_aligned_to_the_dry_speech(distance: int, level: float, seed: int) -> None:
+def test_heard_speech_and_target_stay_aligned_to_the_dry_speech(
+    distance: int, level: float, seed: int
+) -> None:
     """Whatever the distance and gain of a measured room, the direct sound comes at once and at its own level."""
     speech = white(4000, seed)
     room = np.float32(level) * room_of((distance, 1.0), (distance + 1500, 0.4), samples=6000)
@@ -88,10 +92,14 @@ def test_the_direct_sound_is_found_before_a_louder_reflection() -> None:
 def test_decaying_rooms_decay_after_their_direct_sound(seed: int) -> None:
     drawn = DecayingRoom.draw(np.random.default_rng(seed))
     room = drawn.response(RATE)
-    assert len(room) == int(drawn.t60 * RATE) and 0.15 <= drawn.t60 <= 0.8 and room.dtype == np.float32
+    assert (
+        len(room) == int(drawn.t60 * RATE) and 0.15 <= drawn.t60 <= 0.8 and room.dtype == np.float32
+    )
     assert room[0] == 1 and direct_sound(room) == 0 and not room[1 : RATE // 1000].any()
     first, last = np.array_split(room[RATE // 100 :], 10)[::9]
-    assert 10 * np.log10(np.square(last).sum() / np.square(first).sum()) < -45  # 60 dB from end to end, 54 between the tenths
+    assert (
+        10 * np.log10(np.square(last).sum() / np.square(first).sum()) < -45
+    )  # 60 dB from end to end, 54 between the tenths
     assert -20 * np.log10(np.linalg.norm(room[1:])) == pytest.approx(drawn.distance_db, abs=0.01)
 
 
@@ -112,7 +120,9 @@ def test_images_are_where_a_mirror_would_show_them() -> None:
         distance = np.linalg.norm(image - microphone)
         nearest = np.abs(delays - distance / 343.0).argmin()
         assert delays[nearest] == pytest.approx(distance / 343.0, rel=1e-5)
-        assert amplitudes[nearest] == pytest.approx((BOX.reflection if number else 1) / distance, rel=1e-4)
+        assert amplitudes[nearest] == pytest.approx(
+            (BOX.reflection if number else 1) / distance, rel=1e-4
+        )
     assert delays.min() == pytest.approx(np.linalg.norm(source - microphone) / 343.0, rel=1e-5)
 
 
@@ -128,10 +138,16 @@ def test_rooms_of_the_bank_fall_by_60_db_in_their_time(number: int) -> None:
     response = room.response(RATE)
     assert response[0] == 1 and direct_sound(response) == 0 and response.dtype == np.float32
     assert response is bank_room(number).response(RATE)  # computed once
-    left_db = 10 * np.log10(np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1] + 1e-20)  # Schroeder 1965
+    left_db = 10 * np.log10(
+        np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1] + 1e-20
+    )  # Schroeder 1965
     start, end = (int(np.argmax(left_db < left_db[0] - down)) for down in (5, 30))
     assert 60 / 25 * (end - start) / RATE == pytest.approx(room.t60, rel=0.35)
-    assert all(0 < place < length for point in (room.source, room.microphone) for place, length in zip(point, room.size, strict=True))
+    assert all(
+        0 < place < length
+        for point in (room.source, room.microphone)
+        for place, length in zip(point, room.size, strict=True)
+    )
 
 
 def test_early_reflections_of_a_made_room_stay_in_the_target() -> None:
@@ -155,7 +171,9 @@ def test_a_band_lifts_its_centre_and_leaves_the_rest(gain: float) -> None:
         assert gain_db(heard, speech, hz) == pytest.approx(0, abs=0.1)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("high_shelf", [0, 3, 6]), ("low_shelf", [6, 3, 0])])
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("high_shelf", [0, 3, 6]), ("low_shelf", [6, 3, 0])]
+)
 def test_a_shelf_lifts_one_side(kind: str, expected: list[float]) -> None:
     response = one(kind, 1000.0, 6.0, 0.5**0.5).response(np.array([0.0, 1000.0, 8000.0]), RATE)
     np.testing.assert_allclose(20 * np.log10(response), expected, atol=0.01)
@@ -198,7 +216,11 @@ def test_bins_between_the_evaluated_ones_lie_on_the_response(seed: int, size: in
 
 
 def test_bands_add_up_in_decibels() -> None:
-    bands = (Band("peak", 300.0, 4.0, 1.0), Band("peak", 2000.0, -7.0, 2.0), Band("high_shelf", 500.0, 3.0, 0.7))
+    bands = (
+        Band("peak", 300.0, 4.0, 1.0),
+        Band("peak", 2000.0, -7.0, 2.0),
+        Band("high_shelf", 500.0, 3.0, 0.7),
+    )
     hz = np.linspace(0, 8000, 99)
     product = np.prod([Equaliser((band,)).response(hz, RATE) for band in bands], axis=0)
     np.testing.assert_allclose(Equaliser(bands).response(hz, RATE), product, rtol=1e-12)
@@ -206,17 +228,30 @@ def test_bands_add_up_in_decibels() -> None:
 
 def test_an_equaliser_does_not_move_speech() -> None:
     speech = room_of((2000, 1.0))
-    heard, _ = filter_speech(speech, None, Equaliser((Band("peak", 800.0, 6.0, 1.0), Band("high_shelf", 3000.0, -6.0, 0.7))), RATE)
+    heard, _ = filter_speech(
+        speech,
+        None,
+        Equaliser((Band("peak", 800.0, 6.0, 1.0), Band("high_shelf", 3000.0, -6.0, 0.7))),
+        RATE,
+    )
     assert np.abs(heard).argmax() == 2000
-    np.testing.assert_allclose(heard[1:2000][::-1], heard[2001:], atol=1e-6)  # zero phase: as much before as after
+    np.testing.assert_allclose(
+        heard[1:2000][::-1], heard[2001:], atol=1e-6
+    )  # zero phase: as much before as after
 
 
 def test_room_and_equaliser_go_together() -> None:
-    speech, room, equaliser = white(6000), room_of((0, 1.0), (300, 0.4), (2000, 0.2)), one("peak", 1000.0, 6.0, 1.0)
+    speech, room, equaliser = (
+        white(6000),
+        room_of((0, 1.0), (300, 0.4), (2000, 0.2)),
+        one("peak", 1000.0, 6.0, 1.0),
+    )
     heard, target = filter_speech(speech, room, equaliser, RATE)
     for got, response in ((heard, room), (target, room[:EARLY])):
         expected = filter_speech(speech, response, None, RATE)[0]
-        whole = np.fft.rfft(expected, 16384) * equaliser.response(np.fft.rfftfreq(16384, 1 / RATE), RATE)
+        whole = np.fft.rfft(expected, 16384) * equaliser.response(
+            np.fft.rfftfreq(16384, 1 / RATE), RATE
+        )
         np.testing.assert_allclose(got[500:-500], np.fft.irfft(whole)[500:5500], atol=2e-4)
 
 
@@ -226,7 +261,9 @@ def test_a_silent_room_gives_silence_and_no_error() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 10**6), max_db=st.floats(0, 20), rate=st.sampled_from([8000, 16000, 48000]))
+@given(
+    seed=st.integers(0, 10**6), max_db=st.floats(0, 20), rate=st.sampled_from([8000, 16000, 48000])
+)
 def test_drawn_equalisers_stay_in_their_range(seed: int, max_db: float, rate: int) -> None:
     equaliser = Equaliser.draw(np.random.default_rng(seed), max_db, rate)
     assert 1 <= len(equaliser.bands) <= 4
@@ -250,10 +287,14 @@ def test_impossible_settings_are_named(wrong: dict) -> None:
 
 def test_plain_settings_draw_nothing_but_what_is_asked() -> None:
     plain = AugmentSettings.plain(eq=0.5)
-    assert {name: getattr(plain, name) for name in PROBABILITIES if getattr(plain, name)} == {"eq": 0.5}
+    assert {name: getattr(plain, name) for name in PROBABILITIES if getattr(plain, name)} == {
+        "eq": 0.5
+    }
     assert plain.snr_db == AugmentSettings().snr_db
 
 
 def test_every_effect_that_is_drawn_has_a_probability() -> None:
-    numbers = {field.name for field in dataclasses.fields(AugmentSettings) if type(field.default) is float}
+    numbers = {
+        field.name for field in dataclasses.fields(AugmentSettings) if type(field.default) is float
+    }
     assert numbers - {"eq_db"} == set(PROBABILITIES)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
 
-from audioae.augment import (
+from audioae.data.augment import (
     BandLimit,
     Clicks,
     Clipping,
@@ -27,7 +27,7 @@ from audioae.augment import (
     Wind,
     align,
 )
-from audioae.mixing import active_rms, rms
+from audioae.signal.mixing import active_rms, rms
 
 RATE = 16000
 FRAME = RATE // 50
@@ -61,15 +61,23 @@ def test_made_noises_have_rms_1_and_repeat(kind: type, samples: int) -> None:
     for seed in range(6):
         drawn = kind.draw(np.random.default_rng(seed))
         noise = drawn.apply(samples, RATE)
-        assert noise.shape == (samples,) and noise.dtype == np.float32 and rms(noise) == pytest.approx(1, rel=1e-4)
-        np.testing.assert_array_equal(noise, kind.draw(np.random.default_rng(seed)).apply(samples, RATE))
+        assert (
+            noise.shape == (samples,)
+            and noise.dtype == np.float32
+            and rms(noise) == pytest.approx(1, rel=1e-4)
+        )
+        np.testing.assert_array_equal(
+            noise, kind.draw(np.random.default_rng(seed)).apply(samples, RATE)
+        )
         assert kind.draw(np.random.default_rng(seed + 100)) != drawn
 
 
 @pytest.mark.parametrize("exponent", [-1.0, 0.0, 1.0, 2.0])
 def test_coloured_noise_falls_by_its_exponent(exponent: float) -> None:
     noise = ColouredNoise(exponent, 3).apply(1 << 17, RATE)
-    fall = power(noise, 200, 400) - power(noise, 3200, 6400)  # 4 octaves; the upper band is 16 times as wide
+    fall = power(noise, 200, 400) - power(
+        noise, 3200, 6400
+    )  # 4 octaves; the upper band is 16 times as wide
     assert fall + 10 * np.log10(16) == pytest.approx(40 * exponent * np.log10(2), abs=0.6)
 
 
@@ -88,20 +96,26 @@ def test_shaped_noise_has_the_spectrum_of_the_recording_and_none_of_its_time() -
 def test_hum_lies_on_the_harmonics_of_the_mains(mains: float) -> None:
     hum = Hum(mains, (0.0, -6.0, -3.0), (0.0, 1.0, 2.0), -50.0, 0).apply(RATE, RATE)
     levels = [power(hum, k * mains - 1, k * mains + 1) for k in (1, 2, 3)]
-    assert levels[0] - levels[1] == pytest.approx(6, abs=0.05) and levels[0] - levels[2] == pytest.approx(3, abs=0.05)
+    assert levels[0] - levels[1] == pytest.approx(6, abs=0.05) and levels[0] - levels[
+        2
+    ] == pytest.approx(3, abs=0.05)
     assert power(hum, 3 * mains + 2, 8000) < levels[0] - 40
 
 
 def test_harmonics_beyond_nyquist_are_left_out() -> None:
     hum = Hum(60.0, (0.0,) * 20, (0.0,) * 20, -80.0, 0).apply(1000, 1000)
-    assert np.abs(np.fft.rfft(hum))[480:500].max() == pytest.approx(np.abs(np.fft.rfft(hum))[60], rel=0.01)  # 480 Hz is the last
+    assert np.abs(np.fft.rfft(hum))[480:500].max() == pytest.approx(
+        np.abs(np.fft.rfft(hum))[60], rel=0.01
+    )  # 480 Hz is the last
 
 
 def test_clicks_are_rare_and_crackle_is_not() -> None:
     def busy(noise: np.ndarray) -> float:
         return float((np.abs(noise) > 0.05 * np.abs(noise).max()).mean())
 
-    clicks, crackle = (Clicks(rate, 3.0, 2000.0, 0.001, 0).apply(3 * RATE, RATE) for rate in (2.0, 200.0))
+    clicks, crackle = (
+        Clicks(rate, 3.0, 2000.0, 0.001, 0).apply(3 * RATE, RATE) for rate in (2.0, 200.0)
+    )
     assert busy(clicks) < 0.02 < 0.1 < busy(crackle)
     assert Clicks(1e-9, 3.0, 2000.0, 0.001, 0).apply(RATE, RATE).any()
 
@@ -129,18 +143,31 @@ def test_noise_comes_at_the_asked_ratio_of_active_levels(snr_db: float, pause: i
     speech, noise = white(RATE), white(RATE, 1)
     speech[: pause // FRAME * FRAME] = 0
     added = SignalToNoise(snr_db).apply(speech, noise, RATE) - speech
-    assert 20 * np.log10(active_rms(speech, RATE) / active_rms(added, RATE)) == pytest.approx(snr_db, abs=0.05)
+    assert 20 * np.log10(active_rms(speech, RATE) / active_rms(added, RATE)) == pytest.approx(
+        snr_db, abs=0.05
+    )
 
 
 def test_silence_has_no_ratio_and_takes_no_noise() -> None:
     speech, silence = white(RATE), np.zeros(RATE, np.float32)
-    for ratio, voice, noise in ((None, speech, speech), (5.0, speech, silence), (5.0, silence, speech)):
+    for ratio, voice, noise in (
+        (None, speech, speech),
+        (5.0, speech, silence),
+        (5.0, silence, speech),
+    ):
         assert SignalToNoise(ratio).apply(voice, noise, RATE) is voice
 
 
 def test_easy_ratios_are_drawn_as_often_as_asked() -> None:
-    drawn = [SignalToNoise.draw(rng, (-5, 5), 0.4, (20, 40)).snr_db for rng in [np.random.default_rng(0)] for _ in range(1000)]
-    none, easy = sum(ratio is None for ratio in drawn) / 1000, sum(ratio is not None and ratio > 19 for ratio in drawn) / 1000
+    drawn = [
+        SignalToNoise.draw(rng, (-5, 5), 0.4, (20, 40)).snr_db
+        for rng in [np.random.default_rng(0)]
+        for _ in range(1000)
+    ]
+    none, easy = (
+        sum(ratio is None for ratio in drawn) / 1000,
+        sum(ratio is not None and ratio > 19 for ratio in drawn) / 1000,
+    )
     assert none == pytest.approx(0.2, abs=0.04) and easy == pytest.approx(0.2, abs=0.04)
 
 
@@ -164,7 +191,9 @@ def test_digital_silence_is_a_stretch_in_both(seed: int) -> None:
 def test_remix_gives_each_mixture_the_noise_of_another() -> None:
     clean, noise = (np.stack([white(100, seed + side) for seed in range(5)]) for side in (0, 50))
     order = Remix.draw(np.random.default_rng(0), 5).order
-    np.testing.assert_allclose(Remix(order).apply(clean + noise, clean), clean + noise[list(order)], atol=1e-6)
+    np.testing.assert_allclose(
+        Remix(order).apply(clean + noise, clean), clean + noise[list(order)], atol=1e-6
+    )
     assert sorted(order) == [0, 1, 2, 3, 4]
 
 
@@ -178,7 +207,10 @@ def test_clipping_cuts_at_a_fraction_of_the_peak() -> None:
     assert np.abs(clipped).max() == pytest.approx(0.5 * peak)
     untouched = np.abs(waveform) <= 0.5 * peak
     np.testing.assert_array_equal(clipped[untouched], waveform[untouched])
-    assert not Clipping(0.3).apply(np.zeros(5, np.float32)).any() and not Clipping(0.3).apply(np.zeros(0, np.float32)).size
+    assert (
+        not Clipping(0.3).apply(np.zeros(5, np.float32)).any()
+        and not Clipping(0.3).apply(np.zeros(0, np.float32)).size
+    )
 
 
 @pytest.mark.parametrize("samples", [15999, 16000])
@@ -213,7 +245,10 @@ def test_a_codec_keeps_length_and_place(name: str, kbps: float) -> None:
 def test_more_bits_sound_closer_and_full_scale_is_no_limit() -> None:
     speech = 20 * voiced(RATE)
     for name in ("opus", "mp3"):
-        errors = [rms(Codec(name, kbps).apply(speech, RATE) - speech) / rms(speech) for kbps in (8.0, 24.0, 64.0)]  # type: ignore[arg-type]
+        errors = [
+            rms(Codec(name, kbps).apply(speech, RATE) - speech) / rms(speech)
+            for kbps in (8.0, 24.0, 64.0)
+        ]  # type: ignore[arg-type]
         assert errors[0] > errors[-1] and errors[-1] < 0.25
     assert not Codec("opus", 24.0).apply(np.zeros(5000, np.float32), RATE).any()
 
@@ -221,7 +256,10 @@ def test_more_bits_sound_closer_and_full_scale_is_no_limit() -> None:
 def test_codecs_are_those_that_have_the_rate() -> None:
     rng = np.random.default_rng(0)
     names = {
-        rate: {codec and codec.name for codec in (Codec.draw(rng, (8, 64), rate) for _ in range(30))} for rate in (16000, 44100, 12345)
+        rate: {
+            codec and codec.name for codec in (Codec.draw(rng, (8, 64), rate) for _ in range(30))
+        }
+        for rate in (16000, 44100, 12345)
     }
     assert names == {16000: {"opus", "mp3"}, 44100: {"mp3"}, 12345: {None}}
 
@@ -241,7 +279,9 @@ def test_lost_packets_are_as_many_and_as_bursty_as_asked() -> None:
     for share, burst in ((0.05, 1.0), (0.2, 3.0)):
         lost = np.array(PacketLoss(share, burst, False, 1).lost(40_000))
         runs = np.count_nonzero(np.diff(lost.astype(int)) == 1)
-        assert lost.mean() == pytest.approx(share, rel=0.1) and lost.sum() / runs == pytest.approx(burst, rel=0.15)
+        assert lost.mean() == pytest.approx(share, rel=0.1) and lost.sum() / runs == pytest.approx(
+            burst, rel=0.15
+        )
 
 
 def test_a_lost_packet_is_silent_or_repeats_the_last() -> None:
@@ -254,7 +294,10 @@ def test_a_lost_packet_is_silent_or_repeats_the_last() -> None:
         for number, gone in enumerate(lost[:100]):
             packet = slice(number * FRAME, (number + 1) * FRAME)
             before = received[(number - 1) * FRAME : number * FRAME]
-            np.testing.assert_array_equal(received[packet], (before / 2 if repeat else 0 * before) if gone else waveform[packet])
+            np.testing.assert_array_equal(
+                received[packet],
+                (before / 2 if repeat else 0 * before) if gone else waveform[packet],
+            )
     np.testing.assert_array_equal(PacketLoss(0.0, 2.0, False, 4).apply(waveform, RATE), waveform)
     assert not PacketLoss(1.0, 2.0, False, 4).apply(waveform, RATE).any()
 

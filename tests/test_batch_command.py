@@ -46,7 +46,11 @@ def run(*arguments: str) -> Result:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def audio(folder: Path) -> dict[str, bytes]:
@@ -124,13 +128,32 @@ def test_fail_fast_begins_nothing_after_a_failure(folder: Path) -> None:
 def test_a_worker_that_dies_costs_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is killed while it works takes one file with it; another process does the rest."""
     soundfile.write("rec/long.wav", np.zeros(16000 * 600), 16000)
-    command = [sys.executable, "-m", "audioae", "denoise", "rec/long.wav", "rec", "-O", "out", "--jobs", "2", "--progress", "json"]
-    batch = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    command = [
+        sys.executable,
+        "-m",
+        "audioae",
+        "denoise",
+        "rec/long.wav",
+        "rec",
+        "-O",
+        "out",
+        "--jobs",
+        "2",
+        "--progress",
+        "json",
+    ]
+    batch = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    )
     assert batch.stderr is not None
     said = ""
     for line in batch.stderr:
         said += line
-        if '"progress"' in line and "long" in line and (pid := _who_writes(Path("out/long.wav.part"))):
+        if (
+            '"progress"' in line
+            and "long" in line
+            and (pid := _who_writes(Path("out/long.wav.part")))
+        ):
             os.kill(pid, signal.SIGKILL)
             break
     said += batch.communicate(timeout=60)[1]
@@ -146,7 +169,9 @@ def _who_writes(path: Path) -> int | None:
         pytest.skip("needs /proc to find the worker")
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if any(os.readlink(handle) == str(path.resolve()) for handle in (process / "fd").iterdir()):
+            if any(
+                os.readlink(handle) == str(path.resolve()) for handle in (process / "fd").iterdir()
+            ):
                 return int(process.name)
         except OSError:
             continue
@@ -155,7 +180,14 @@ def _who_writes(path: Path) -> int | None:
 
 def test_same_names_in_two_folders(folder: Path) -> None:
     Path("rec/two/1.wav").write_bytes(Path("rec/one/1.wav").read_bytes())
-    refused(folder, "rec/one", "rec/two", "-O", "out", told="rec/one/1.wav and rec/two/1.wav would both be written to out/1.wav")
+    refused(
+        folder,
+        "rec/one",
+        "rec/two",
+        "-O",
+        "out",
+        told="rec/one/1.wav and rec/two/1.wav would both be written to out/1.wav",
+    )
     assert run("rec/one", "rec/two", "-O", "out", "--template", "{root}/{stem}{ext}").exit_code == 0
     assert Path("out/one/1.wav").is_file() and Path("out/two/1.wav").is_file()
 
@@ -182,7 +214,9 @@ def test_read_only_output_folder_found_before_computing(folder: Path) -> None:
 def test_outputs_that_exist_stop_all_before_computing(folder: Path) -> None:
     Path("out/two").mkdir(parents=True)
     Path("out/two/0.wav").write_bytes(b"precious")
-    refused(folder, "rec", "-O", "out", told="out/two/0.wav exists; choose --skip-existing, --overwrite")
+    refused(
+        folder, "rec", "-O", "out", told="out/two/0.wav exists; choose --skip-existing, --overwrite"
+    )
 
 
 def test_skip_existing(folder: Path) -> None:
@@ -192,7 +226,9 @@ def test_skip_existing(folder: Path) -> None:
     assert result.exit_code == 0
     assert Path("out/two/0.wav").read_bytes() == b"precious"
     assert "9 files cleaned, 1 left as they are" in result.stderr
-    assert [row["src"] for row in lines(result.stdout) if row["status"] == "skipped"] == ["rec/two/0.wav"]
+    assert [row["src"] for row in lines(result.stdout) if row["status"] == "skipped"] == [
+        "rec/two/0.wav"
+    ]
 
 
 def test_the_ledger_does_again_only_what_changed(folder: Path) -> None:
@@ -204,7 +240,9 @@ def test_the_ledger_does_again_only_what_changed(folder: Path) -> None:
     assert "10 files cleaned" in run("rec", "-O", "out", "--overwrite", "--strength", "0.5").stderr
 
 
-def test_a_disk_that_is_too_small_is_found_before_computing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small_is_found_before_computing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each output fits by itself, all together do not."""
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 20000})())
     refused(folder, "rec", "-O", "out", told="the outputs need 0 MiB")
@@ -222,7 +260,9 @@ def test_a_disk_that_is_too_small_is_found_before_computing(folder: Path, monkey
         (("--residual", "out"), 1, "the folder of the outputs as well as of the residuals"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_is_made(folder: Path, arguments: tuple[str, ...], exit_code: int, told: str) -> None:
+def test_what_is_wrong_is_told_before_anything_is_made(
+    folder: Path, arguments: tuple[str, ...], exit_code: int, told: str
+) -> None:
     refused(folder, "rec", "-O", "out", *arguments, exit_code=exit_code, told=told)
 
 
@@ -236,9 +276,22 @@ def test_a_dry_run_writes_nothing(folder: Path) -> None:
 
 
 def test_format_subtype_residual_and_record(folder: Path) -> None:
-    result = run("rec", "-O", "out", "--format", "flac", "--subtype", "PCM_24", "--residual", "rest", "--record")
+    result = run(
+        "rec",
+        "-O",
+        "out",
+        "--format",
+        "flac",
+        "--subtype",
+        "PCM_24",
+        "--residual",
+        "rest",
+        "--record",
+    )
     assert result.exit_code == 0, result.output
-    noisy, clean, rest = (soundfile.read(name)[0] for name in ("rec/one/1.wav", "out/one/1.flac", "rest/one/1.flac"))
+    noisy, clean, rest = (
+        soundfile.read(name)[0] for name in ("rec/one/1.wav", "out/one/1.flac", "rest/one/1.flac")
+    )
     assert np.abs(clean + rest - noisy).max() < 1e-6
     assert soundfile.info("out/one/1.flac").subtype == "PCM_24"
     assert Path("out/one/1.flac.audioae.json").is_file()
@@ -249,8 +302,15 @@ def test_progress_json_tells_start_done_and_error_of_each_file(folder: Path) -> 
     result = run("rec", "-O", "out", "--progress", "json", "--jobs", "2")
     events = lines(result.stderr)
     assert result.stdout == ""
-    by_kind = {kind: {event["label"] for event in events if event["event"] == kind} for kind in ("start", "done", "error")}
-    assert (len(by_kind["start"]), len(by_kind["done"]), by_kind["error"]) == (9, 9, {"rec/one/3.wav"})
+    by_kind = {
+        kind: {event["label"] for event in events if event["event"] == kind}
+        for kind in ("start", "done", "error")
+    }
+    assert (len(by_kind["start"]), len(by_kind["done"]), by_kind["error"]) == (
+        9,
+        9,
+        {"rec/one/3.wav"},
+    )
     assert by_kind["start"] == by_kind["done"]
 
 
@@ -271,8 +331,23 @@ def test_quiet_says_errors_only(folder: Path) -> None:
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_interruption_leaves_nothing_half_written_and_goes_on(folder: Path, jobs: str) -> None:
     soundfile.write("rec/long.wav", np.zeros(16000 * 900), 16000)
-    command = [sys.executable, "-m", "audioae", "denoise", "rec/long.wav", "rec", "-O", "out", "--jobs", jobs, "--progress", "json"]
-    batch = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    command = [
+        sys.executable,
+        "-m",
+        "audioae",
+        "denoise",
+        "rec/long.wav",
+        "rec",
+        "-O",
+        "out",
+        "--jobs",
+        jobs,
+        "--progress",
+        "json",
+    ]
+    batch = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    )
     assert batch.stderr is not None
     for line in batch.stderr:
         if '"progress"' in line:
@@ -297,12 +372,18 @@ def test_two_batches_into_one_folder(folder: Path) -> None:
         refused(folder, "rec", "-O", "out", told="another run is writing into out")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk"
+)
 def test_full_disk(folder: Path) -> None:
     """Formats whose size is known are refused beforehand; others fail in one line each, inputs untouched, nothing half written."""
     disk = folder / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+    )
     if mounted.returncode:
         pytest.skip(f"no small disk: {mounted.stderr.strip()}")
     try:
@@ -314,6 +395,9 @@ def test_full_disk(folder: Path) -> None:
         for path in disk.rglob("*.flac"):
             assert soundfile.info(path).frames == 8000
         assert contents(folder / "rec") == before
-        assert all(line.startswith(("Error: ", "Warning: ")) or "cleaned" in line for line in result.stderr.splitlines())
+        assert all(
+            line.startswith(("Error: ", "Warning: ")) or "cleaned" in line
+            for line in result.stderr.splitlines()
+        )
     finally:
         subprocess.run(["umount", str(disk)], check=True)

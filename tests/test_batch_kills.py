@@ -31,13 +31,30 @@ def case(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     (tmp_path / "rec").mkdir()
     for number in range(FILES):
-        soundfile.write(tmp_path / "rec" / f"{number}.wav", rng.normal(0, 0.1, 16000 * (1 + 15 * (number % 4))), 16000)
+        soundfile.write(
+            tmp_path / "rec" / f"{number}.wav",
+            rng.normal(0, 0.1, 16000 * (1 + 15 * (number % 4))),
+            16000,
+        )
     write_half_model(tmp_path / "half.onnx")
     return tmp_path
 
 
 def command(out: str, jobs: int) -> list[str]:
-    return [sys.executable, "-m", "audioae", "denoise", "rec", "-O", out, "-m", "half.onnx", "-q", "--jobs", str(jobs)]
+    return [
+        sys.executable,
+        "-m",
+        "audioae",
+        "denoise",
+        "rec",
+        "-O",
+        out,
+        "-m",
+        "half.onnx",
+        "-q",
+        "--jobs",
+        str(jobs),
+    ]
 
 
 def start(case: Path, out: str, jobs: int) -> subprocess.Popen[bytes]:
@@ -96,7 +113,9 @@ def test_kills_at_random_moments(case: Path, seed: int) -> None:
             completed += 1
         else:
             assert batch.returncode == -9
-            assert b"audioae" not in said, said  # Python itself may complain: of a parent that dies while it starts a process
+            assert b"audioae" not in said, (
+                said
+            )  # Python itself may complain: of a parent that dies while it starts a process
             at_work += 0 < len(there) < FILES
     out = f"out{completed}"
     last = start(case, out, 1)

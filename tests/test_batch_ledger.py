@@ -80,7 +80,11 @@ def test_a_torn_line_costs_itself_and_nothing_else(pair: tuple[Path, Path], kept
 
 def test_two_runs_do_not_write_into_one_folder(pair: tuple[Path, Path]) -> None:
     pytest.importorskip("fcntl")
-    with Ledger(pair[1].parent, "r"), pytest.raises(OutputError, match="another run"), Ledger(pair[1].parent, "r"):
+    with (
+        Ledger(pair[1].parent, "r"),
+        pytest.raises(OutputError, match="another run"),
+        Ledger(pair[1].parent, "r"),
+    ):
         pass
 
 

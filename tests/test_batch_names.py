@@ -8,14 +8,22 @@ from pathlib import Path
 import pytest
 
 from audioae.batch import Found, check_suffix, find_inputs
-from audioae.batch.names import output_names
+from audioae.batch.tree import output_names
 from audioae.errors import AudioFileError, OutputError, SettingsError
 
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """rec/a.wav, rec/one/b.flac, rec/one/deep/c.MP3 and files that are no audio; nothing is read, so all are empty."""
-    for name in ("a.wav", "notes.txt", ".hidden.wav", "one/b.flac", "one/b.wav.part", "one/deep/c.MP3", ".git/d.wav"):
+    for name in (
+        "a.wav",
+        "notes.txt",
+        ".hidden.wav",
+        "one/b.flac",
+        "one/b.wav.part",
+        "one/deep/c.MP3",
+        ".git/d.wav",
+    ):
         path = tmp_path / "rec" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -34,7 +42,11 @@ def outputs(*given: str, **form: str) -> list[str]:
 
 def test_a_folder_is_walked_and_what_is_no_audio_is_counted(tree: Path) -> None:
     finds = find_inputs(["rec"])
-    assert [found.path.as_posix() for found in finds.inputs] == ["rec/a.wav", "rec/one/b.flac", "rec/one/deep/c.MP3"]
+    assert [found.path.as_posix() for found in finds.inputs] == [
+        "rec/a.wav",
+        "rec/one/b.flac",
+        "rec/one/deep/c.MP3",
+    ]
     assert finds.skipped == 3  # notes, a hidden file, an unfinished output
 
 
@@ -69,7 +81,11 @@ def test_a_folder_without_audio_is_an_error(tree: Path) -> None:
 
 
 def test_an_input_given_twice_is_taken_once(tree: Path) -> None:
-    assert names("rec", "rec/a.wav", "./rec/one") == ["rec/a.wav", "rec/one/b.flac", "rec/one/deep/c.MP3"]
+    assert names("rec", "rec/a.wav", "./rec/one") == [
+        "rec/a.wav",
+        "rec/one/b.flac",
+        "rec/one/deep/c.MP3",
+    ]
 
 
 def test_the_output_folder_inside_the_tree_is_not_entered(tree: Path) -> None:
@@ -86,8 +102,16 @@ def test_links_are_followed_but_circles_end(tree: Path) -> None:
 
 
 def test_a_template_names_the_file_or_with_a_slash_the_path(tree: Path) -> None:
-    assert outputs("rec", template="{stem}-clean{ext}") == ["out/a-clean.wav", "out/one/b-clean.flac", "out/one/deep/c-clean.MP3"]
-    assert outputs("rec", template="{root}/{folder}/{stem}{ext}") == ["out/rec/a.wav", "out/rec/one/b.flac", "out/rec/one/deep/c.MP3"]
+    assert outputs("rec", template="{stem}-clean{ext}") == [
+        "out/a-clean.wav",
+        "out/one/b-clean.flac",
+        "out/one/deep/c-clean.MP3",
+    ]
+    assert outputs("rec", template="{root}/{folder}/{stem}{ext}") == [
+        "out/rec/a.wav",
+        "out/rec/one/b.flac",
+        "out/rec/one/deep/c.MP3",
+    ]
     assert outputs("rec", suffix=".wav") == ["out/a.wav", "out/one/b.wav", "out/one/deep/c.wav"]
 
 
@@ -111,21 +135,27 @@ def test_same_names_in_two_folders(tree: Path) -> None:
     """They would be one output: both are named, and a template that tells them apart."""
     (tree / "other").mkdir()
     (tree / "other" / "a.wav").touch()
-    with pytest.raises(OutputError, match=r"rec/a.wav and other/a.wav would both be written to out/a.wav.*\{root\}"):
+    with pytest.raises(
+        OutputError, match=r"rec/a.wav and other/a.wav would both be written to out/a.wav.*\{root\}"
+    ):
         outputs("rec", "other")
     assert "out/other/a.wav" in outputs("rec", "other", template="{root}/{folder}/{stem}{ext}")
 
 
 def test_two_suffixes_that_become_one_are_refused(tree: Path) -> None:
     (tree / "rec" / "a.mp3").touch()
-    with pytest.raises(OutputError, match=r"rec/a.mp3 and rec/a.wav would both be written to out/a.flac"):
+    with pytest.raises(
+        OutputError, match=r"rec/a.mp3 and rec/a.wav would both be written to out/a.flac"
+    ):
         outputs("rec", suffix=".flac")
 
 
 def test_an_output_that_is_another_input_is_refused(tree: Path) -> None:
     (tree / "rec" / "a-clean.wav").touch()
     found = find_inputs(["rec/a.wav", "rec/a-clean.wav"]).inputs
-    with pytest.raises(OutputError, match=r"rec/a-clean.wav, the output of rec/a.wav, is the input"):
+    with pytest.raises(
+        OutputError, match=r"rec/a-clean.wav, the output of rec/a.wav, is the input"
+    ):
         output_names(found, tree / "rec", template="{stem}-clean{ext}")
 
 

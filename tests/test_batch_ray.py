@@ -17,8 +17,12 @@ import soundfile
 from half_model import write_half_model
 
 CHECKOUT = Path(__file__).parents[1]
-has_ray = importlib.util.find_spec("ray") is not None  # not imported here: the batches are processes of their own
-pytestmark = pytest.mark.skipif(not has_ray, reason="ray is not installed; pip install 'audioae[ray]'")
+has_ray = (
+    importlib.util.find_spec("ray") is not None
+)  # not imported here: the batches are processes of their own
+pytestmark = pytest.mark.skipif(
+    not has_ray, reason="ray is not installed; pip install 'audioae[ray]'"
+)
 
 
 @pytest.fixture
@@ -26,15 +30,38 @@ def case(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     (tmp_path / "rec").mkdir()
     for number in range(4):
-        soundfile.write(tmp_path / "rec" / f"{number}.wav", rng.normal(0, 0.1, 6000), 16000)  # too short to be told that it is no speech
+        soundfile.write(
+            tmp_path / "rec" / f"{number}.wav", rng.normal(0, 0.1, 6000), 16000
+        )  # too short to be told that it is no speech
     write_half_model(tmp_path / "half.onnx")
     return tmp_path
 
 
 def batch(case: Path, out: str, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "audioae", "denoise", "rec", "-O", out, "-m", "half.onnx", *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.Popen(command, cwd=case, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    command = [
+        sys.executable,
+        "-m",
+        "audioae",
+        "denoise",
+        "rec",
+        "-O",
+        out,
+        "-m",
+        "half.onnx",
+        *arguments,
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]),
+    }
+    return subprocess.Popen(
+        command,
+        cwd=case,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
 
 
 def audio(folder: Path) -> dict[str, bytes]:
@@ -46,7 +73,9 @@ def test_a_cluster_makes_the_same_bytes_and_tells_what_fails(case: Path) -> None
     soundfile.write(case / "rec" / "nan.wav", np.array([np.nan]), 16000, subtype="FLOAT")
     told, said = (ended := batch(case, "there", "--ray", "--json")).communicate(timeout=240)
     assert ended.returncode == 1, said
-    assert sorted(json.loads(line)["status"] for line in told.splitlines()) == ["done"] * 4 + ["failed"], said
+    assert sorted(json.loads(line)["status"] for line in told.splitlines()) == ["done"] * 4 + [
+        "failed"
+    ], said
     assert "4 files cleaned, 1 failed" in said
     assert "sample 0 of channel 0 is nan" in said
     assert audio(case / "there") == audio(case / "here")
@@ -82,7 +111,9 @@ def _who_writes(path: Path, *, but: int) -> int | None:
         return None
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if int(process.name) != but and any(os.readlink(handle) == str(path) for handle in (process / "fd").iterdir()):
+            if int(process.name) != but and any(
+                os.readlink(handle) == str(path) for handle in (process / "fd").iterdir()
+            ):
                 return int(process.name)
         except OSError:
             continue

@@ -13,8 +13,8 @@ import soundfile
 from fake_engines import FakeEngine, constant
 
 from audioae.errors import DataError
-from audioae.mixing import active_rms
 from audioae.pretrained import list_models, load_card
+from audioae.signal.mixing import active_rms
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "tests" / "benchmarks")]
@@ -44,21 +44,31 @@ def noise(seconds: float, *, seed: int = 0, level: float = 0.1) -> np.ndarray:
 
 
 def tone(hertz: float, seconds: float, *, level: float = 0.1) -> np.ndarray:
-    return (level * np.sqrt(2) * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+    return (
+        level * np.sqrt(2) * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)
+    ).astype(np.float32)
 
 
 def speech(seed: int = 0) -> np.ndarray:
     """Three seconds that have what is looked for: two words, a pause of half a second before the second one, and a hiss at its end."""
     pause = np.zeros(RATE // 2, np.float32)
-    voice = [sum(tone(hertz + 7 * seed, 1.0, level=0.1) for hertz in (250, 500, 1100, 2300)) for _ in range(2)]
+    voice = [
+        sum(tone(hertz + 7 * seed, 1.0, level=0.1) for hertz in (250, 500, 1100, 2300))
+        for _ in range(2)
+    ]
     hiss = noise(0.5, seed=seed, level=0.02)
-    hiss = np.fft.irfft(np.fft.rfft(hiss) * (np.fft.rfftfreq(len(hiss), 1 / RATE) > 4000), len(hiss)).astype(np.float32)
+    hiss = np.fft.irfft(
+        np.fft.rfft(hiss) * (np.fft.rfftfreq(len(hiss), 1 / RATE) > 4000), len(hiss)
+    ).astype(np.float32)
     return np.concatenate([voice[0], pause, voice[1], hiss])
 
 
 def clips(count: int = 2) -> tuple[list[Clip], list[Clip]]:
     voices = [Clip(f"voice {seed}", f"speaker {seed}", speech(seed)) for seed in range(count)]
-    return voices, [Clip(f"noise {seed}", f"class {seed}", noise(2.5, seed=seed, level=0.05)) for seed in range(count)]
+    return voices, [
+        Clip(f"noise {seed}", f"class {seed}", noise(2.5, seed=seed, level=0.05))
+        for seed in range(count)
+    ]
 
 
 # --- speech that is kept ----------------------------------------------------------------------------------------------------------------
@@ -72,7 +82,9 @@ def test_a_gain_is_what_is_lost_in_every_set(gain: float) -> None:
         lost = kept(clean * np.float32(gain), clean, mask, band, RATE)
         assert lost.frames >= 4
         assert lost.attenuation_db == pytest.approx(-20 * np.log10(gain), abs=1e-3)
-    assert level_change_db(clean * np.float32(gain), clean, frames.active) == pytest.approx(20 * np.log10(gain), abs=1e-3)
+    assert level_change_db(clean * np.float32(gain), clean, frames.active) == pytest.approx(
+        20 * np.log10(gain), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 5.0])
@@ -82,7 +94,9 @@ def test_noise_that_is_left_neither_adds_to_speech_nor_takes_from_it(snr_db: flo
         voice, hiss = Clip("", "", speech(seed)), Clip("", "", noise(3, seed=seed))
         noisy, reference = mixture(voice, hiss, snr_db=snr_db, sample_rate=RATE)
         clean = spectrum(reference, RATE)
-        total += kept(spectrum(0.5 * noisy, RATE), clean, find_frames(clean, RATE).active, SPEECH, RATE)
+        total += kept(
+            spectrum(0.5 * noisy, RATE), clean, find_frames(clean, RATE).active, SPEECH, RATE
+        )
     assert total.attenuation_db == pytest.approx(6.02, abs=0.2)
 
 
@@ -95,11 +109,15 @@ def test_only_what_is_cut_counts_as_lost_and_where_it_was_cut() -> None:
     enhanced = spectrum(cut, RATE)
     assert kept(enhanced, clean, frames.onset, SPEECH, RATE).attenuation_db > 10
     assert kept(enhanced, clean, frames.active, SPEECH, RATE).attenuation_db < 0.5
-    assert kept(enhanced, clean, frames.consonant, HIGH, RATE).attenuation_db == pytest.approx(0, abs=0.01)
+    assert kept(enhanced, clean, frames.consonant, HIGH, RATE).attenuation_db == pytest.approx(
+        0, abs=0.01
+    )
 
 
 def test_quiet_frames_are_heard_beside_loud_ones() -> None:
-    clean = spectrum(np.concatenate([tone(1000, 1.0, level=0.1), tone(1000, 1.0, level=0.01)]), RATE)
+    clean = spectrum(
+        np.concatenate([tone(1000, 1.0, level=0.1), tone(1000, 1.0, level=0.01)]), RATE
+    )
     enhanced = clean.copy()
     enhanced[:, 100:] = 0  # a loss of 1 % by power
     lost = kept(enhanced, clean, find_frames(clean, RATE).active, SPEECH, RATE).attenuation_db
@@ -108,7 +126,9 @@ def test_quiet_frames_are_heard_beside_loud_ones() -> None:
 
 def test_frames_are_where_they_should_be() -> None:
     frames = find_frames(spectrum(speech(), RATE), RATE)
-    assert np.flatnonzero(frames.onset).tolist() == [*range(150, 155)]  # 10 ms each; the first word has no pause before it
+    assert np.flatnonzero(frames.onset).tolist() == [
+        *range(150, 155)
+    ]  # 10 ms each; the first word has no pause before it
     assert set(np.flatnonzero(frames.consonant)) <= set(range(248, 302))
     assert frames.consonant.sum() > 45
     assert not frames.active[103:149].any()
@@ -132,7 +152,10 @@ def test_a_model_that_does_nothing_is_seen_to_do_nothing(tmp_path: Path) -> None
     voices, noises = clips()
     clean = file_cleaner(constant(1.0), tmp_path)
     found = clean_speech(clean, voices, RATE)
-    assert found["level_change_db"] == {"mean": pytest.approx(0, abs=1e-3), "worst": pytest.approx(0, abs=1e-3)}
+    assert found["level_change_db"] == {
+        "mean": pytest.approx(0, abs=1e-3),
+        "worst": pytest.approx(0, abs=1e-3),
+    }
     assert found["speech_lost_db"] == pytest.approx(0, abs=1e-3)
     assert found["pesq_wb"]["worst"] > 4.6
     assert noise_alone(clean, noises)[0]["mean_db"] == pytest.approx(0, abs=1e-3)
@@ -160,14 +183,24 @@ def test_the_class_that_is_lowered_least_is_named(tmp_path: Path) -> None:
         gain[:, :64] = 1
         return gain
 
-    sounds = [Clip("a", "hum", tone(100, 2)), Clip("b", "whistle", tone(5000, 2)), Clip("c", "whistle", tone(6000, 2))]
+    sounds = [
+        Clip("a", "hum", tone(100, 2)),
+        Clip("b", "whistle", tone(5000, 2)),
+        Clip("c", "whistle", tone(6000, 2)),
+    ]
     numbers, _ = noise_alone(file_cleaner(FakeEngine(spare_low), tmp_path), sounds)
-    assert numbers["worst_class"] == {"name": "hum", "attenuation_db": pytest.approx(0, abs=0.1), "clips": 1}
+    assert numbers["worst_class"] == {
+        "name": "hum",
+        "attenuation_db": pytest.approx(0, abs=0.1),
+        "clips": 1,
+    }
     assert numbers["mean_db"] == pytest.approx(40 / 3, abs=0.2)
 
 
 def test_silence_that_is_not_kept_is_found() -> None:
-    found = silence(lambda waveform: Cleaned(waveform + np.float32(0.001), False), Clip("", "", speech()), RATE)
+    found = silence(
+        lambda waveform: Cleaned(waveform + np.float32(0.001), False), Clip("", "", speech()), RATE
+    )
     assert found == {"alone": pytest.approx(0.001), "amid_speech": pytest.approx(0.001)}
     assert benchmarks_page._silence(found["alone"]) == "-60 dBFS"
     assert benchmarks_page._silence(0.0) == "exact zeros"
@@ -183,7 +216,9 @@ def test_attenuation_ends_where_nothing_is_left() -> None:
 
 def write(path: Path, seconds: float, *, rate: int = RATE, channels: int = 1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.random.default_rng(0).normal(0, 0.01, (round(seconds * rate), channels)), rate)
+    soundfile.write(
+        path, np.random.default_rng(0).normal(0, 0.01, (round(seconds * rate), channels)), rate
+    )
 
 
 def test_clips_come_from_folders_and_tables(tmp_path: Path) -> None:
@@ -197,9 +232,16 @@ def test_clips_come_from_folders_and_tables(tmp_path: Path) -> None:
     lengths = {(clip.name, clip.kind): len(clip.waveform) / RATE for clip in found}
     assert lengths == {("a", "rain"): 3, ("b", "rain"): 4, ("c", "fan"): 3}
     assert all(active_rms(clip.waveform, RATE) == pytest.approx(LEVEL, rel=0.05) for clip in found)
-    assert {clip.kind for clip in load_clips(tmp_path, "noise", RATE, count=2, seconds=4.0)} == {"rain", "fan"}
-    (tmp_path / "t.csv").write_text("path,class,split\nrain/a.wav,rain,train\nrain/b.wav,rain,valid\nfan/c.wav,fan,valid\n")
-    assert {clip.name for clip in load_clips(tmp_path / "t.csv", "noise", RATE, count=10, seconds=4.0)} == {"b", "c"}
+    assert {clip.kind for clip in load_clips(tmp_path, "noise", RATE, count=2, seconds=4.0)} == {
+        "rain",
+        "fan",
+    }
+    (tmp_path / "t.csv").write_text(
+        "path,class,split\nrain/a.wav,rain,train\nrain/b.wav,rain,valid\nfan/c.wav,fan,valid\n"
+    )
+    assert {
+        clip.name for clip in load_clips(tmp_path / "t.csv", "noise", RATE, count=10, seconds=4.0)
+    } == {"b", "c"}
     with pytest.raises(DataError, match="gives no speech"):
         load_clips(tmp_path / "rain", "speech", RATE, count=10, seconds=1.0)
     with pytest.raises(DataError, match="cannot read"):
@@ -207,23 +249,39 @@ def test_clips_come_from_folders_and_tables(tmp_path: Path) -> None:
 
 
 def test_clips_come_from_the_validation_split_of_prepared_data(tmp_path: Path) -> None:
-    from audioae.manifest import Row, write_manifest
+    from audioae.data.manifest import Row, write_manifest
 
-    (3000 * np.random.default_rng(0).standard_normal(12 * RATE)).astype("<i2").tofile(tmp_path / "s.i16")
+    (3000 * np.random.default_rng(0).standard_normal(12 * RATE)).astype("<i2").tofile(
+        tmp_path / "s.i16"
+    )
     (tmp_path / "data.json").write_text(json.dumps({"sample_rate": RATE}))
     facts = [("a", "train", None), ("b", "valid", 40.0), ("c", "valid", 10.0), ("d", "valid", None)]
     rows = [
-        Row(f"{name}.wav", f"speaker {name}", 3.0, split, "s.i16", 3 * RATE * number, 3 * RATE, quiet_to_loud_db=quiet)
+        Row(
+            f"{name}.wav",
+            f"speaker {name}",
+            3.0,
+            split,
+            "s.i16",
+            3 * RATE * number,
+            3 * RATE,
+            quiet_to_loud_db=quiet,
+        )
         for number, (name, split, quiet) in enumerate(facts)
     ]
     write_manifest(tmp_path / "speech.jsonl", rows)
     found = load_clips(tmp_path, "speech", RATE, count=10, seconds=2.5)
-    assert sorted((clip.name, clip.kind, len(clip.waveform)) for clip in found) == [("b", "speaker b", 40000), ("d", "speaker d", 40000)]
+    assert sorted((clip.name, clip.kind, len(clip.waveform)) for clip in found) == [
+        ("b", "speaker b", 40000),
+        ("d", "speaker d", 40000),
+    ]
 
 
 def test_kinds_take_turns() -> None:
     names = ["a0", "a1", "b0", "b1", "b2", "c0", "c1", "c2", "c3"]
-    sources = [Source(name, name[0], lambda seconds: (np.zeros(1, np.float32), RATE)) for name in names]
+    sources = [
+        Source(name, name[0], lambda seconds: (np.zeros(1, np.float32), RATE)) for name in names
+    ]
     order = [source.name for source in spread(sources)]
     assert {name[0] for name in order[:3]} == set("abc")
     assert sorted(order) == names
@@ -240,7 +298,10 @@ def test_mixtures_have_the_ratio_and_do_not_clip() -> None:
 def test_music_is_the_same_every_time() -> None:
     pieces = [make_music(number, seconds=2.0, sample_rate=RATE) for number in range(6)]
     assert len({piece.kind for piece in pieces}) == 3
-    assert all(len(piece.waveform) == 2 * RATE and np.abs(piece.waveform).max() <= 0.9 + 1e-6 for piece in pieces)
+    assert all(
+        len(piece.waveform) == 2 * RATE and np.abs(piece.waveform).max() <= 0.9 + 1e-6
+        for piece in pieces
+    )
     assert np.array_equal(pieces[1].waveform, make_music(1, seconds=2.0, sample_rate=RATE).waveform)
 
 
@@ -262,7 +323,9 @@ def test_a_run_is_charged_with_its_own_memory_alone() -> None:
 
 def test_the_page_is_what_the_json_gives() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert page == benchmarks_page.render(), "docs/benchmarks.md is stale: run python docs/make_benchmarks.py --page-only"
+    assert page == benchmarks_page.render(), (
+        "docs/benchmarks.md is stale: run python docs/make_benchmarks.py --page-only"
+    )
 
 
 def test_the_page_has_even_tables_and_every_model() -> None:
@@ -273,16 +336,28 @@ def test_the_page_has_even_tables_and_every_model() -> None:
     assert not re.search(r"\b(None|nan|inf)\b", page)
 
 
-def test_measurements_of_other_files_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    name, parts = next((name, parts) for name, parts in json.loads(benchmarks_page.MEASURED.read_text())["models"].items() if parts)
-    old = {part: {**told, "made": {**told["made"], "sha256": 64 * "0"}} for part, told in parts.items()}
+def test_measurements_of_other_files_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name, parts = next(
+        (name, parts)
+        for name, parts in json.loads(benchmarks_page.MEASURED.read_text())["models"].items()
+        if parts
+    )
+    old = {
+        part: {**told, "made": {**told["made"], "sha256": 64 * "0"}} for part, told in parts.items()
+    }
     monkeypatch.setattr(benchmarks_page, "MEASURED", tmp_path / "benchmarks.json")
     (tmp_path / "benchmarks.json").write_text(json.dumps({"models": {name: old}}))
     assert "000000000000, **replaced since**" in benchmarks_page.render()
 
 
-def test_what_is_measured_takes_the_place_of_what_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "benchmarks.json").write_text('{"models": {"gone": {}, "speech-16k": {"speed": 1, "honesty": 2}}}')
+def test_what_is_measured_takes_the_place_of_what_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "benchmarks.json").write_text(
+        '{"models": {"gone": {}, "speech-16k": {"speed": 1, "honesty": 2}}}'
+    )
     monkeypatch.setattr(make_benchmarks, "MEASURED", tmp_path / "benchmarks.json")
     make_benchmarks.keep({"speech-16k": {"speed": 3}})
     kept_models = json.loads((tmp_path / "benchmarks.json").read_text())["models"]
@@ -290,23 +365,41 @@ def test_what_is_measured_takes_the_place_of_what_was(monkeypatch: pytest.Monkey
     assert "gone" not in kept_models
 
 
-def test_scores_that_a_card_lacks_are_taken_from_what_was_measured_of_the_same_pairs_and_file() -> None:
+def test_scores_that_a_card_lacks_are_taken_from_what_was_measured_of_the_same_pairs_and_file() -> (
+    None
+):
     entry = list_models()[0]
     pairs = make_benchmarks.PAIRS["unseen"]
     count = next(scores.count for scores in load_card(entry.name).scores if scores.pairs == pairs)
-    row = {"pairs": pairs, "count": count, "enhanced": {"pesq_wb": 9.0, "new": 2.0}, "noisy": {"pesq_wb": 9.0, "new": 1.0}}
-    parts = {"quality": {"made": {"sha256": entry.sha256}, "sets": [row, {**row, "pairs": "others", "count": 7}]}}
+    row = {
+        "pairs": pairs,
+        "count": count,
+        "enhanced": {"pesq_wb": 9.0, "new": 2.0},
+        "noisy": {"pesq_wb": 9.0, "new": 1.0},
+    }
+    parts = {
+        "quality": {
+            "made": {"sha256": entry.sha256},
+            "sets": [row, {**row, "pairs": "others", "count": 7}],
+        }
+    }
     found = {scores.pairs: scores for scores in benchmarks_page.scores_of(entry.name, parts)}
     assert found["others"].count == 7
     assert found[pairs].enhanced["pesq_wb"] != 9.0
     assert found[pairs].enhanced["new"] == 2.0
     fewer = {"quality": {**parts["quality"], "sets": [{**row, "count": count - 1}]}}
-    assert "new" not in {metric for scores in benchmarks_page.scores_of(entry.name, fewer) for metric in scores.enhanced}
+    assert "new" not in {
+        metric
+        for scores in benchmarks_page.scores_of(entry.name, fewer)
+        for metric in scores.enhanced
+    }
     stale = {"quality": {**parts["quality"], "made": {"sha256": ""}}}
     assert "others" not in {scores.pairs for scores in benchmarks_page.scores_of(entry.name, stale)}
 
 
-def test_a_model_that_is_not_shipped_has_no_place_on_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_is_not_shipped_has_no_place_on_the_page(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         make_benchmarks.main(["-m", "runs/none"])
     assert "add --json" in capsys.readouterr().err

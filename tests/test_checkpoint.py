@@ -15,7 +15,9 @@ torch = pytest.importorskip("torch")
 from tiny import BINS, STFT  # noqa: E402
 
 import audioae  # noqa: E402
-from audioae.checkpoint import (  # noqa: E402
+from audioae.errors import CheckpointError, ModelNotFoundError  # noqa: E402
+from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa: E402
+from audioae.models.checkpoint import (  # noqa: E402
     checkpoint_file,
     describe,
     load_denoiser,
@@ -26,15 +28,23 @@ from audioae.checkpoint import (  # noqa: E402
     stages_before,
     write_tensors,
 )
-from audioae.errors import CheckpointError, ModelNotFoundError  # noqa: E402
-from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa: E402
 from audioae.models.conv1d import Conv1dSettings  # noqa: E402
 from audioae.models.conv2d import Conv2dSettings  # noqa: E402
 from audioae.models.dense import DenseSettings  # noqa: E402
 from audioae.models.dualpath import DualpathSettings  # noqa: E402
 
-CONV1D = Conv1dSettings(num_bins=BINS, channels=(8, 4), kernel=3, skip=True, num_features=3, gain="complex", bottleneck="gaussian")
-CONV2D = Conv2dSettings(num_bins=BINS, channels=(4, 6), time_strides=(1, 2), kernel=(3, 5), decoder="nearest")
+CONV1D = Conv1dSettings(
+    num_bins=BINS,
+    channels=(8, 4),
+    kernel=3,
+    skip=True,
+    num_features=3,
+    gain="complex",
+    bottleneck="gaussian",
+)
+CONV2D = Conv2dSettings(
+    num_bins=BINS, channels=(4, 6), time_strides=(1, 2), kernel=(3, 5), decoder="nearest"
+)
 DENSE = DenseSettings(num_bins=BINS, patch=3, widths=(7,), activation="identity")
 
 
@@ -45,13 +55,19 @@ def denoiser(settings: NetworkSettings = CONV1D, seed: int = 0) -> Denoiser:
 
 def same_weights(one: Denoiser, other: Denoiser) -> bool:
     mine, yours = one.state_dict(), other.state_dict()
-    return mine.keys() == yours.keys() and all(torch.equal(mine[name], yours[name]) for name in mine)
+    return mine.keys() == yours.keys() and all(
+        torch.equal(mine[name], yours[name]) for name in mine
+    )
 
 
-@pytest.mark.parametrize("settings", [CONV1D, CONV2D, DENSE], ids=lambda settings: type(settings).__name__)
+@pytest.mark.parametrize(
+    "settings", [CONV1D, CONV2D, DENSE], ids=lambda settings: type(settings).__name__
+)
 def test_a_denoiser_comes_back(settings: NetworkSettings, tmp_path: Path) -> None:
     saved = denoiser(settings).to(memory_format=torch.channels_last)
-    save_denoiser(tmp_path / "a.safetensors", saved, recipe={"name": "ü"}, training={"audio_hours": 1.5})
+    save_denoiser(
+        tmp_path / "a.safetensors", saved, recipe={"name": "ü"}, training={"audio_hours": 1.5}
+    )
     assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
     loaded = load_denoiser(tmp_path / "a.safetensors")
     assert same_weights(loaded, saved) and not loaded.training
@@ -61,12 +77,18 @@ def test_a_denoiser_comes_back(settings: NetworkSettings, tmp_path: Path) -> Non
         torch.testing.assert_close(loaded(waveform)[0], saved(waveform)[0], atol=1e-6, rtol=0)
     metadata = read_tensors(tmp_path / "a.safetensors")[1]
     assert metadata["recipe"] == {"name": "ü"} and metadata["training"] == {"audio_hours": 1.5}
-    assert metadata["version"] == audioae.__version__ and metadata["family"] == saved.autoencoder.family
+    assert (
+        metadata["version"] == audioae.__version__
+        and metadata["family"] == saved.autoencoder.family
+    )
 
 
 def test_a_checkpoint_of_the_first_format_has_its_kernels_turned(tmp_path: Path) -> None:
     saved = denoiser(CONV2D)
-    turned = {name: tensor.transpose(2, 3).contiguous() if tensor.ndim == 4 else tensor for name, tensor in saved.state_dict().items()}
+    turned = {
+        name: tensor.transpose(2, 3).contiguous() if tensor.ndim == 4 else tensor
+        for name, tensor in saved.state_dict().items()
+    }
     write_tensors(tmp_path / "a.safetensors", turned, {**describe(saved), "format": 1})
     assert same_weights(load_denoiser(tmp_path / "a.safetensors"), saved)
 
@@ -77,7 +99,13 @@ def test_a_run_that_goes_on_keeps_the_stages_before_it(tmp_path: Path) -> None:
     save_denoiser(first, denoiser(), recipe={"name": "first"}, training={"audio_hours": 1.5})
     stages = [{"recipe": {"name": "first"}, "audio_hours": 1.5}]
     assert stages_before(run, first) == stages and stages_before(run, None) == []
-    save_denoiser(run / "last.safetensors", denoiser(), recipe={"name": "second"}, training={"audio_hours": 2.0}, stages=stages)
+    save_denoiser(
+        run / "last.safetensors",
+        denoiser(),
+        recipe={"name": "second"},
+        training={"audio_hours": 2.0},
+        stages=stages,
+    )
     assert stages_before(run, None) == []  # nothing to go on from: it begins anew
     (run / "resume.safetensors").touch()
     assert stages_before(run, None) == stages_before(run, first) == stages
@@ -99,11 +127,16 @@ def test_tensors_keep_type_and_value(tmp_path: Path) -> None:
     write_tensors(tmp_path / "t.safetensors", tensors, {"step": 3, "best": None})
     read, metadata = read_tensors(tmp_path / "t.safetensors")
     assert metadata == {"step": 3, "best": None} and read.keys() == tensors.keys()
-    assert all(read[name].dtype == value.dtype and torch.equal(read[name], value) for name, value in tensors.items())
+    assert all(
+        read[name].dtype == value.dtype and torch.equal(read[name], value)
+        for name, value in tensors.items()
+    )
 
 
 def test_a_run_folder_stands_for_its_best_or_last(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"holds no best\.safetensors and no last\.safetensors"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"holds no best\.safetensors and no last\.safetensors"
+    ):
         checkpoint_file(tmp_path)
     save_denoiser(tmp_path / "last.safetensors", denoiser())
     assert same_weights(load_denoiser(str(tmp_path)), denoiser())
@@ -126,11 +159,15 @@ def of_another_kind(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("spoil", [cut, damage_header, of_another_kind, lambda data: b""])
-def test_a_damaged_file_is_refused_in_one_line(spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_in_one_line(
+    spoil: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     path = tmp_path / "a.safetensors"
     save_denoiser(path, denoiser())
     path.write_bytes(spoil(path.read_bytes()))
-    with pytest.raises(CheckpointError, match=r"a\.safetensors is no checkpoint of audioae") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"a\.safetensors is no checkpoint of audioae"
+    ) as caught:
         load_denoiser(path)
     assert "\n" not in str(caught.value)
 
@@ -146,7 +183,11 @@ def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
 def edit(path: Path, **changes: object) -> Path:
     """The checkpoint with some of its metadata changed, or left out where None."""
     tensors, metadata = read_tensors(path)
-    write_tensors(path, tensors, {name: value for name, value in (metadata | changes).items() if value is not None})
+    write_tensors(
+        path,
+        tensors,
+        {name: value for name, value in (metadata | changes).items() if value is not None},
+    )
     return path
 
 
@@ -160,7 +201,9 @@ def edit(path: Path, **changes: object) -> Path:
         {"stft": {"n_fft": 100}},
     ],
 )
-def test_settings_that_this_version_does_not_have_are_named(changes: dict[str, object], tmp_path: Path) -> None:
+def test_settings_that_this_version_does_not_have_are_named(
+    changes: dict[str, object], tmp_path: Path
+) -> None:
     save_denoiser(tmp_path / "a.safetensors", denoiser())
     with pytest.raises(CheckpointError, match="was written for other settings"):
         load_denoiser(edit(tmp_path / "a.safetensors", **changes))
@@ -169,7 +212,10 @@ def test_settings_that_this_version_does_not_have_are_named(changes: dict[str, o
 def test_weights_of_another_network_are_refused_whole(tmp_path: Path) -> None:
     mine, wider = denoiser(), denoiser(replace(CONV1D, channels=(8, 6)))
     before = {name: value.clone() for name, value in mine.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"fits \d+ of \d+ tensors \(not: autoencoder\.encoder\.1.*another network"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"fits \d+ of \d+ tensors \(not: autoencoder\.encoder\.1.*another network",
+    ):
         load_weights(mine, wider.state_dict(), tmp_path / "wider")
     missing = dict(list(before.items())[1:])
     with pytest.raises(CheckpointError, match=f"fits {len(before) - 1} of {len(before)} tensors"):
@@ -179,7 +225,9 @@ def test_weights_of_another_network_are_refused_whole(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in mine.state_dict().items())
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "last.safetensors"
     save_denoiser(path, denoiser())
 
@@ -187,13 +235,18 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"cannot write .*last\.safetensors: No space left.*the earlier checkpoint is intact"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"cannot write .*last\.safetensors: No space left.*the earlier checkpoint is intact",
+    ):
         save_denoiser(path, denoiser(seed=1))
     assert [each.name for each in tmp_path.iterdir()] == ["last.safetensors"]
     assert same_weights(load_denoiser(path), denoiser())
 
 
-def test_an_interruption_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_leaves_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "last.safetensors"
     save_denoiser(path, denoiser())
 
@@ -206,7 +259,9 @@ def test_an_interruption_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypat
             save_denoiser(path, denoiser(seed=1))
     assert same_weights(load_denoiser(path), denoiser())
     save_denoiser(path, denoiser(seed=2))  # whatever was left in the way is no obstacle
-    assert [each.name for each in tmp_path.iterdir()] == ["last.safetensors"] and same_weights(load_denoiser(path), denoiser(seed=2))
+    assert [each.name for each in tmp_path.iterdir()] == ["last.safetensors"] and same_weights(
+        load_denoiser(path), denoiser(seed=2)
+    )
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -217,7 +272,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_description_is_json_that_builds_the_same_network() -> None:
     import json
 
-    from audioae.checkpoint import build_denoiser
+    from audioae.models.checkpoint import build_denoiser
 
     for settings in (CONV1D, CONV2D, DENSE):
         own = denoiser(settings)
@@ -227,18 +282,35 @@ def test_a_description_is_json_that_builds_the_same_network() -> None:
 
 def test_a_deeper_network_begins_where_a_shallower_one_was(tmp_path: Path) -> None:
     settings = DualpathSettings(
-        num_bins=BINS, low_bins=9, num_bands=8, nyquist_hz=4000.0, outer=4, inner=6, time_mixers=("conv",), dilations=(1,)
+        num_bins=BINS,
+        low_bins=9,
+        num_bands=8,
+        nyquist_hz=4000.0,
+        outer=4,
+        inner=6,
+        time_mixers=("conv",),
+        dilations=(1,),
     )
     shallow, waveform = denoiser(settings), 0.1 * torch.randn(2, 500)
     for kind in ("conv", "lstm", "gru"):
-        deep = denoiser(replace(settings, time_mixers=("conv", kind, kind), dilations=(1, 2, 1)), seed=1)
+        deep = denoiser(
+            replace(settings, time_mixers=("conv", kind, kind), dilations=(1, 2, 1)), seed=1
+        )
         assert load_start(deep, shallow.state_dict(), tmp_path) == len(shallow.state_dict())
         with torch.no_grad():
             torch.testing.assert_close(deep(waveform)[0], shallow(waveform)[0], atol=0, rtol=0)
         deep.train()(waveform)[0].square().mean().backward()
-        added = deep.autoencoder.mute_beyond([name.removeprefix("autoencoder.") for name in shallow.state_dict()])
-        pulled = [name for name, weight in deep.autoencoder.named_parameters() if name in added and weight.grad.abs().sum() > 0]
-        assert {name.split(".")[0] for name in pulled} == {"frequency_mixers", "time_mixers"}, "nothing pulls the new blocks from zero"
+        added = deep.autoencoder.mute_beyond(
+            [name.removeprefix("autoencoder.") for name in shallow.state_dict()]
+        )
+        pulled = [
+            name
+            for name, weight in deep.autoencoder.named_parameters()
+            if name in added and weight.grad.abs().sum() > 0
+        ]
+        assert {name.split(".")[0] for name in pulled} == {"frequency_mixers", "time_mixers"}, (
+            "nothing pulls the new blocks from zero"
+        )
     for other in (denoiser(), denoiser(replace(settings, inner=8))):
         with pytest.raises(CheckpointError, match="of another network"):
             load_start(deep, other.state_dict(), tmp_path)

@@ -38,7 +38,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], Non
     """`fake(function)` makes `audioae fake --strength X` call `function(X)`."""
 
     def install(function: Callable[..., None]) -> None:
-        command = click.Command("fake", callback=function, params=[click.Option(["--strength"], type=float, default=1.0)])
+        command = click.Command(
+            "fake",
+            callback=function,
+            params=[click.Option(["--strength"], type=float, default=1.0)],
+        )
         monkeypatch.setitem(sys.modules, "audioae.cli.fake", types.SimpleNamespace(command=command))  # type: ignore[arg-type]
         monkeypatch.setitem(COMMANDS, "fake", "A command for tests.")
 
@@ -76,7 +80,9 @@ def test_every_command_answers_h_and_explains_every_option() -> None:
             if isinstance(option, click.Option):
                 assert option.help, f"{' '.join(path)} {option.opts} has no help"
                 words = [name for name in option.opts if name.startswith("--")]
-                assert all(name == name.lower() and "_" not in name for name in words), f"{path} {words} are not kebab-case"
+                assert all(name == name.lower() and "_" not in name for name in words), (
+                    f"{path} {words} are not kebab-case"
+                )
 
 
 def test_version_is_the_newest_of_the_changelog(pytestconfig: pytest.Config) -> None:
@@ -94,7 +100,9 @@ def test_an_unknown_command_names_the_nearest() -> None:
     assert "No such command 'denose'; did you mean 'denoise'?" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--colour",), ("denoise", "--strenth", "1", "in.wav", "out.wav"), ("qqqq",)])
+@pytest.mark.parametrize(
+    "arguments", [("--colour",), ("denoise", "--strenth", "1", "in.wav", "out.wav"), ("qqqq",)]
+)
 def test_wrong_usage_exits_with_2_and_says_so_on_stderr(arguments: tuple[str, ...]) -> None:
     result = invoke(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
@@ -122,7 +130,9 @@ def test_an_option_can_come_from_the_environment(fake: Callable[..., None]) -> N
         (PermissionError(13, "Permission denied", "out.wav"), 1),
     ],
 )
-def test_an_error_is_one_line_and_its_exit_code(fake: Callable[..., None], error: Exception, exit_code: int) -> None:
+def test_an_error_is_one_line_and_its_exit_code(
+    fake: Callable[..., None], error: Exception, exit_code: int
+) -> None:
     fake(raising(error))
     result = invoke("fake")
     assert (result.exit_code, result.stdout, result.stderr) == (exit_code, "", f"Error: {error}\n")
@@ -142,8 +152,12 @@ def test_a_bug_is_called_internal(fake: Callable[..., None]) -> None:
     ]
 
 
-@pytest.mark.parametrize("arguments", [("--debug", "fake"), ("fake", "--debug"), ("fake", "--strength", "1", "--debug")])
-def test_debug_shows_the_traceback_wherever_it_stands(fake: Callable[..., None], arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [("--debug", "fake"), ("fake", "--debug"), ("fake", "--strength", "1", "--debug")]
+)
+def test_debug_shows_the_traceback_wherever_it_stands(
+    fake: Callable[..., None], arguments: tuple[str, ...]
+) -> None:
     fake(raising(errors.DataError("no rows")))
     result = invoke(*arguments)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -177,7 +191,9 @@ cli.main(["fake"], prog_name="audioae")
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process on Windows")
 def test_sigint_ends_the_process_with_130() -> None:
-    with subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=20)[1] == "Error: interrupted\n"
@@ -188,7 +204,12 @@ def test_a_closed_pipe_is_quiet() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "wb") as closed:
-        ended = subprocess.run([sys.executable, "-m", "audioae", "--help"], stdout=closed, stderr=subprocess.PIPE, text=True)
+        ended = subprocess.run(
+            [sys.executable, "-m", "audioae", "--help"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert ended.stderr == ""
 
 

@@ -29,7 +29,10 @@ def script(shell: str) -> str:
 def completions(*words: str) -> list[str]:
     """What `audioae WORDS` is completed to, the last word being begun."""
     complete = ShellComplete(main, {}, "audioae", "_AUDIOAE_COMPLETE")
-    return [item.value if item.type == "plain" else item.type for item in complete.get_completions(list(words[:-1]), words[-1])]
+    return [
+        item.value if item.type == "plain" else item.type
+        for item in complete.get_completions(list(words[:-1]), words[-1])
+    ]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -38,7 +41,9 @@ def test_every_shell_gets_a_script_that_asks_audioae(shell: str) -> None:
     assert f"_AUDIOAE_COMPLETE={shell}_complete" in text
     assert "\r" not in text
     if program := shutil.which(shell):
-        subprocess.run([program, "-n"], input=text, text=True, check=True, timeout=20)  # reads it without running it
+        subprocess.run(
+            [program, "-n"], input=text, text=True, check=True, timeout=20
+        )  # reads it without running it
 
 
 def test_an_unknown_shell_is_a_usage_error() -> None:
@@ -72,12 +77,24 @@ def test_names_of_models_are_completed_and_else_paths(two_models: None) -> None:
     assert model_completions("runs/") == [("file", "runs/")]
 
 
-@pytest.mark.parametrize("words", [("denoise", "-m", ""), ("denoise", "--model", ""), ("evaluate", "--model", ""), ("models", "info", "")])
-def test_models_are_completed_where_a_command_takes_one(two_models: None, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("denoise", "-m", ""),
+        ("denoise", "--model", ""),
+        ("evaluate", "--model", ""),
+        ("models", "info", ""),
+    ],
+)
+def test_models_are_completed_where_a_command_takes_one(
+    two_models: None, words: tuple[str, ...]
+) -> None:
     assert completions(*words) == ["speech-16k", "speech-48k"]
 
 
-def test_a_damaged_installation_leaves_the_prompt_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_installation_leaves_the_prompt_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
     assert model_completions("sp") == [("file", "sp")]
 
@@ -88,7 +105,11 @@ def test_bash_completes_a_real_line(tmp_path: Path) -> None:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m audioae "$@"\n')
     program.chmod(0o755)
     line = 'COMP_WORDS=(audioae denoise --channels in); COMP_CWORD=3; _audioae_completion audioae; echo "${COMPREPLY[@]}"'
-    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(CHECKOUT)}
+    env = {
+        **os.environ,
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(CHECKOUT),
+    }
     command = ["bash", "--norc", "-c", f'eval "$(audioae completion bash)"\n{line}']
     ended = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
     assert (ended.stdout, ended.stderr) == ("independent\n", "")
@@ -96,8 +117,16 @@ def test_bash_completes_a_real_line(tmp_path: Path) -> None:
 
 def test_completing_loads_nothing_heavy() -> None:
     code = "import sys; from audioae.cli import main\ntry: main(prog_name='audioae')\nfinally: print('loaded:', *sys.modules)"
-    env = {**os.environ, "_AUDIOAE_COMPLETE": "bash_complete", "COMP_WORDS": "audioae ", "COMP_CWORD": "1", "PYTHONPATH": str(CHECKOUT)}
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60)
+    env = {
+        **os.environ,
+        "_AUDIOAE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "audioae ",
+        "COMP_CWORD": "1",
+        "PYTHONPATH": str(CHECKOUT),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60
+    )
     answer, _, loaded = ended.stdout.partition("loaded:")
     assert answer.split() == [f"plain,{name}" for name in COMMANDS]
     assert not {"numpy", "torch", "onnxruntime", "soundfile", "rich"} & set(loaded.split())

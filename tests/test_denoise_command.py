@@ -19,7 +19,7 @@ from fake_engines import FakeEngine
 from half_model import write_half_model
 
 from audioae.cli import main
-from audioae.inference import PRESETS, DenoiseSettings
+from audioae.denoise import PRESETS, DenoiseSettings
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -33,7 +33,12 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, half: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder to be in, with a second of noise in it, and `half` for a default model."""
-    soundfile.write(tmp_path / "in.wav", np.random.default_rng(0).normal(0, 0.1, (48000, 2)), 48000, subtype="PCM_16")
+    soundfile.write(
+        tmp_path / "in.wav",
+        np.random.default_rng(0).normal(0, 0.1, (48000, 2)),
+        48000,
+        subtype="PCM_16",
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("audioae.pretrained.default_model", lambda: str(half))
     yield tmp_path
@@ -44,7 +49,11 @@ def run(*arguments: str) -> Result:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def refused(folder: Path, *arguments: str, exit_code: int, told: str) -> None:
@@ -87,7 +96,12 @@ def test_quiet_and_verbose_exclude_each_other(folder: Path) -> None:
 def test_json_is_alone_on_stdout(folder: Path) -> None:
     result = run("in.wav", "out.wav", "--json", "--progress", "bar")
     told = json.loads(result.stdout)
-    assert (told["src"], told["dst"], told["frames"], told["num_clipped"]) == ("in.wav", "out.wav", 48000, 0)
+    assert (told["src"], told["dst"], told["frames"], told["num_clipped"]) == (
+        "in.wav",
+        "out.wav",
+        48000,
+        0,
+    )
     assert "in.wav" in result.stderr
 
 
@@ -96,11 +110,18 @@ def test_json_carries_hashes_forms_levels_and_the_model(folder: Path, half: Path
     for side, name in (("input", "in.wav"), ("output", "out.wav")):
         facts = told[side]
         assert facts["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        assert (facts["sample_rate"], facts["channels"], facts["frames"], facts["subtype"]) == (48000, 2, 48000, "PCM_16")
+        assert (facts["sample_rate"], facts["channels"], facts["frames"], facts["subtype"]) == (
+            48000,
+            2,
+            48000,
+            "PCM_16",
+        )
         sound = soundfile.read(name)[0]
         assert facts["peak_dbfs"] == pytest.approx(20 * np.log10(np.abs(sound).max()), abs=0.01)
         assert facts["rms_dbfs"] == pytest.approx(10 * np.log10(np.mean(sound**2)), abs=0.01)
-    assert told["input"]["loudness_lufs"] - told["output"]["loudness_lufs"] == pytest.approx(6.02, abs=0.02)
+    assert told["input"]["loudness_lufs"] - told["output"]["loudness_lufs"] == pytest.approx(
+        6.02, abs=0.02
+    )
     assert told["model_sha256"] == hashlib.sha256(half.read_bytes()).hexdigest()
     assert told["mean_attenuation_db"] == pytest.approx(6.02, abs=0.01)
     assert told["real_time_factor"] > 0
@@ -122,25 +143,41 @@ def test_the_presets_are_those_of_the_core() -> None:
         (("--preset", "gentle"), PRESETS["gentle"]),
         (("--preset", "gentle", "--strength", "0.5"), replace(PRESETS["gentle"], strength=0.5)),
         (("--preset", "strong", "--no-adapt-noise"), DenoiseSettings()),
-        (("--noise-from", "0.25:0.75", "--adapt-noise"), DenoiseSettings(noise_from=(0.25, 0.75), adapt_noise=True)),
+        (
+            ("--noise-from", "0.25:0.75", "--adapt-noise"),
+            DenoiseSettings(noise_from=(0.25, 0.75), adapt_noise=True),
+        ),
     ],
 )
-def test_options_go_before_the_preset(folder: Path, arguments: tuple[str, ...], settings: DenoiseSettings) -> None:
+def test_options_go_before_the_preset(
+    folder: Path, arguments: tuple[str, ...], settings: DenoiseSettings
+) -> None:
     assert run("in.wav", "out.wav", "--record", *arguments).exit_code == 0
-    assert json.loads((folder / "out.wav.audioae.json").read_text())["settings"] == json.loads(json.dumps(asdict(settings)))
+    assert json.loads((folder / "out.wav.audioae.json").read_text())["settings"] == json.loads(
+        json.dumps(asdict(settings))
+    )
 
 
 def test_a_stretch_a_loudness_and_a_clip_mode(folder: Path) -> None:
     assert run("in.wav", "out.wav", "--start", "0.25", "--end", "0.5").exit_code == 0
     noisy, clean = soundfile.read("in.wav")[0], soundfile.read("out.wav")[0]
-    assert np.array_equal(clean[:11000], noisy[:11000]) and np.array_equal(clean[25000:], noisy[25000:])
+    assert np.array_equal(clean[:11000], noisy[:11000]) and np.array_equal(
+        clean[25000:], noisy[25000:]
+    )
     assert np.abs(clean[15000:20000]).max() < 0.7 * np.abs(noisy[15000:20000]).max()
-    told = json.loads(run("in.wav", "loud.wav", "--normalize", "-16LUFS", "--clip-mode", "rescale", "--json").stdout)
+    told = json.loads(
+        run(
+            "in.wav", "loud.wav", "--normalize", "-16LUFS", "--clip-mode", "rescale", "--json"
+        ).stdout
+    )
     assert told["output"]["loudness_lufs"] == pytest.approx(-16, abs=0.1)
     assert told["num_clipped"] == 0
 
 
-@pytest.mark.parametrize("arguments", [("--noise-from", "1"), ("--noise-from", "2:1"), ("--normalize", "loud"), ("--normalize", "7")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--noise-from", "1"), ("--noise-from", "2:1"), ("--normalize", "loud"), ("--normalize", "7")],
+)
 def test_impossible_stretches_and_loudnesses(folder: Path, arguments: tuple[str, ...]) -> None:
     before = contents(folder)
     assert run("in.wav", "out.wav", *arguments).exit_code == 2
@@ -151,7 +188,9 @@ def test_a_record_stands_beside_the_output(folder: Path) -> None:
     assert run("in.wav", "out.wav", "--record", "--subtype", "PCM_24").exit_code == 0
     record = json.loads((folder / "out.wav.audioae.json").read_text())
     assert record["options"] == {"subtype": "PCM_24"}
-    assert record["output"]["sha256"] == hashlib.sha256((folder / "out.wav").read_bytes()).hexdigest()
+    assert (
+        record["output"]["sha256"] == hashlib.sha256((folder / "out.wav").read_bytes()).hexdigest()
+    )
 
 
 def test_skip_existing_leaves_an_output_alone(folder: Path) -> None:
@@ -176,7 +215,9 @@ def test_skip_existing_leaves_an_output_alone(folder: Path) -> None:
         ("-", "-O", "out"),
     ],
 )
-def test_options_that_do_not_go_together_are_usage_errors(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_options_that_do_not_go_together_are_usage_errors(
+    folder: Path, arguments: tuple[str, ...]
+) -> None:
     before = contents(folder)
     assert run(*arguments).exit_code == 2
     assert contents(folder) == before
@@ -196,18 +237,26 @@ main(sys.argv[1:], prog_name="audioae")
 """
     command = [sys.executable, "-c", code, "denoise", "in.wav", "out.wav", "-m", str(half)]
     (folder / "temporary").mkdir()
-    environment = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("ORT_DISABLE_TELEMETRY", "CI")
+    }
     environment |= {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(folder / "temporary")}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert ended.returncode == 0, ended.stderr
-    assert list((folder / "temporary").iterdir()) == [], "its telemetry keeps the state of a session here"
+    assert list((folder / "temporary").iterdir()) == [], (
+        "its telemetry keeps the state of a session here"
+    )
     assert soundfile.info("out.wav").frames == 48000
 
 
 def test_piped_stdout_without_a_terminal(folder: Path, half: Path) -> None:
     """Where stdout and stderr are pipes there is no bar, no colour and nothing on stdout."""
     command = [sys.executable, "-m", "audioae", "denoise", "in.wav", "out.wav", "-m", str(half)]
-    ended = subprocess.run(command, capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    ended = subprocess.run(
+        command, capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    )
     assert (ended.returncode, ended.stdout) == (0, b"")
     assert ended.stderr.startswith(b"out.wav: 1.00 s cleaned")
     assert b"\x1b" not in ended.stderr
@@ -225,7 +274,18 @@ def test_a_dry_run_writes_nothing(folder: Path) -> None:
 
 def test_options_reach_the_core(folder: Path) -> None:
     assert (
-        run("in.wav", "out.wav", "--strength", "0", "--residual", "rest.wav", "--subtype", "FLOAT", "--channels", "independent").exit_code
+        run(
+            "in.wav",
+            "out.wav",
+            "--strength",
+            "0",
+            "--residual",
+            "rest.wav",
+            "--subtype",
+            "FLOAT",
+            "--channels",
+            "independent",
+        ).exit_code
         == 0
     )
     before = soundfile.read("in.wav")[0]
@@ -295,13 +355,17 @@ def test_output_that_is_a_folder(folder: Path) -> None:
     refused(folder, "in.wav", "sub", exit_code=1, told="sub")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="everything is writable for root")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="everything is writable for root"
+)
 def test_unwritable_folder(folder: Path) -> None:
     (folder / "sealed").mkdir(mode=0o500)
     refused(folder, "in.wav", "sealed/out.wav", exit_code=1, told="sealed")
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody may write to")
+@pytest.mark.skipif(
+    not Path("/proc/self").is_dir(), reason="needs a folder that nobody may write to"
+)
 def test_folder_that_nobody_may_write_to(folder: Path) -> None:
     refused(folder, "in.wav", "/proc/out.wav", exit_code=1, told="/proc")
 
@@ -323,7 +387,9 @@ def test_interruption(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(spectrum: np.ndarray) -> np.ndarray:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("audioae.inference.arrays.load_engine", lambda name, device: FakeEngine(interrupt))
+    monkeypatch.setattr(
+        "audioae.denoise.arrays.load_engine", lambda name, device: FakeEngine(interrupt)
+    )
     (folder / "out.wav").write_bytes(b"precious")
     refused(folder, "in.wav", "out.wav", "--overwrite", exit_code=130, told="interrupted")
 
@@ -342,6 +408,8 @@ def test_file_of_no_samples_and_of_one(folder: Path) -> None:
 def test_it_is_light() -> None:
     """What the command imports is what cleaning needs."""
     heavy = ["torch", "torchaudio", "librosa", "scipy", "matplotlib", "rich", "pydantic"]
-    code = f"import sys, audioae.cli.denoise, audioae.inference; print([name for name in {heavy} if name in sys.modules])"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    code = f"import sys, audioae.cli.denoise, audioae.denoise; print([name for name in {heavy} if name in sys.modules])"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert output.stdout.strip() == "[]"

@@ -18,9 +18,9 @@ from half_model import write_half_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audioae.batch.pipes import BYTES, RawForm
 from audioae.cli import main
 from audioae.errors import SettingsError
-from audioae.pipes import BYTES, RawForm
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -62,7 +62,12 @@ def test_wav_in_and_out_equals_the_files(noisy: np.ndarray) -> None:
     piped = run("-", "-", stdin=Path("in.wav").read_bytes())
     assert piped.exit_code == 0, piped.stderr
     waveform, sound = decoded(piped)
-    assert (sound.format, sound.subtype, sound.samplerate, sound.frames) == ("WAV", "PCM_24", 44100, 44100)
+    assert (sound.format, sound.subtype, sound.samplerate, sound.frames) == (
+        "WAV",
+        "PCM_24",
+        44100,
+        44100,
+    )
     assert np.array_equal(waveform, soundfile.read("out.wav")[0])
     assert left_over() == ["out.wav"], "nothing of the pipes stays"
 
@@ -110,7 +115,12 @@ def test_raw_through_a_pipe(noisy: np.ndarray) -> None:
 def test_raw_to_a_file_and_a_file_to_raw(noisy: np.ndarray) -> None:
     data, _ = RawForm(44100, 2, "FLOAT").encode(noisy.T.astype(np.float32))
     told = json.loads(run("-", "out.wav", "--raw", "44100:2:FLOAT", "--json", stdin=data).stdout)
-    assert (told["src"], told["dst"], told["input"]["path"], told["output"]["subtype"]) == ("-", "out.wav", "-", "FLOAT")
+    assert (told["src"], told["dst"], told["input"]["path"], told["output"]["subtype"]) == (
+        "-",
+        "out.wav",
+        "-",
+        "FLOAT",
+    )
     assert np.abs(soundfile.read("out.wav")[0] - noisy / 2).max() < 1e-4
     raw = run("in.wav", "-", "--raw", "44100:2:PCM_24").stdout_bytes
     assert np.abs(RawForm(44100, 2, "PCM_24").decode(raw).T - noisy / 2).max() < 1e-4
@@ -118,13 +128,27 @@ def test_raw_to_a_file_and_a_file_to_raw(noisy: np.ndarray) -> None:
 
 def test_raw_is_cleaned_as_it_arrives(noisy: np.ndarray, half: Path) -> None:
     """What was said comes out while the other end still speaks: pipes need not end."""
-    command = [sys.executable, "-m", "audioae", "denoise", "-", "-", "--raw", "16000:1:PCM_16", "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "audioae",
+        "denoise",
+        "-",
+        "-",
+        "--raw",
+        "16000:1:PCM_16",
+        "-q",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "AUDIOAE_DENOISE_MODEL": str(half)}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as live:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as live:
         assert live.stdin is not None and live.stdout is not None
         live.stdin.write(bytes(2 * 16000))
         live.stdin.flush()
-        assert len(live.stdout.read(2 * 15000)) == 2 * 15000  # would wait for ever if nothing came before the end
+        assert (
+            len(live.stdout.read(2 * 15000)) == 2 * 15000
+        )  # would wait for ever if nothing came before the end
         live.stdin.close()
         assert len(live.stdout.read()) == 2 * 1000
     assert live.returncode == 0
@@ -183,7 +207,9 @@ def test_raw_samples_beyond_full_scale_are_clamped_and_counted() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(text=st.text(max_size=20) | st.from_regex(r"\d{1,6}:\d{1,3}(:[A-Z_0-9]{0,8})?", fullmatch=True))
+@given(
+    text=st.text(max_size=20) | st.from_regex(r"\d{1,6}:\d{1,3}(:[A-Z_0-9]{0,8})?", fullmatch=True)
+)
 def test_any_text_is_a_raw_form_or_a_settings_error(text: str) -> None:
     try:
         form = RawForm.parse(text)

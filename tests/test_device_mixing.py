@@ -13,11 +13,24 @@ torch = pytest.importorskip("torch")
 
 from tiny import RATE  # noqa: E402
 
-from audioae.augment import AugmentSettings, ColouredNoise, ShapedNoise  # noqa: E402
-from audioae.dataset import Corpus, DataSettings, DeviceMixer, LikeRecording, Mixer, MixtureDataset, Recording  # noqa: E402
-from audioae.mixing import active_rms, rms  # noqa: E402
+from audioae.data.augment import AugmentSettings, ColouredNoise, ShapedNoise  # noqa: E402
+from audioae.data.mixtures import (  # noqa: E402
+    Corpus,
+    DataSettings,
+    DeviceMixer,
+    LikeRecording,
+    Mixer,
+    MixtureDataset,
+    Recording,
+)
+from audioae.signal.mixing import active_rms, rms  # noqa: E402
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"))]
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+    ),
+]
 ALONE: list[dict[str, Any]] = [
     {}, {"second_noise": 1.0}, {"babble": 1.0}, {"reverb": 1.0}, {"eq": 1.0}, {"reverb": 1.0, "eq": 1.0}, {"clipping": 1.0},
     {"speed": 1.0}, {"codec": 1.0}, {"packet_loss": 1.0, "packet_loss_share": (0.2, 0.3)}, {"silence": 1.0}, {"easy": 1.0},
@@ -35,13 +48,21 @@ def mixers(folder: Path, settings: DataSettings, device: str = "cpu") -> tuple[M
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("augment", ALONE, ids=lambda augment: "+".join(name for name in augment) or "plain")
-def test_each_effect_is_that_of_the_cpu(prepared: Path, augment: dict[str, Any], device: str) -> None:
+@pytest.mark.parametrize(
+    "augment", ALONE, ids=lambda augment: "+".join(name for name in augment) or "plain"
+)
+def test_each_effect_is_that_of_the_cpu(
+    prepared: Path, augment: dict[str, Any], device: str
+) -> None:
     mixer, device_mixer = mixers(prepared, settings_of(**augment), device)
     dataset = MixtureDataset(mixer, seed=3, pairs=100)
     noisy, clean = (side.cpu().numpy() for side in device_mixer.batch(3, 2, 6))
-    inside = slice(RATE // 10, -RATE // 10) if "reverb" in augment and "eq" in augment else slice(None)  # equalisers ring around other ends
-    tolerance = 0.05 if "codec" in augment else 1e-3  # of the level; a codec decides by the last bit
+    inside = (
+        slice(RATE // 10, -RATE // 10) if "reverb" in augment and "eq" in augment else slice(None)
+    )  # equalisers ring around other ends
+    tolerance = (
+        0.05 if "codec" in augment else 1e-3
+    )  # of the level; a codec decides by the last bit
     for number in range(6):
         expected = [side.numpy() for side in dataset[2 * 6 + number]]
         for got, cpu in zip((noisy[number], clean[number]), expected, strict=True):
@@ -51,27 +72,40 @@ def test_each_effect_is_that_of_the_cpu(prepared: Path, augment: dict[str, Any],
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_batch_repeats_with_seed_and_index(prepared: Path, device: str) -> None:
-    settings = DataSettings(segment_seconds=0.5, augment=dataclasses.replace(AugmentSettings(), synthetic_noise=0.5, remix=0.5))
+    settings = DataSettings(
+        segment_seconds=0.5,
+        augment=dataclasses.replace(AugmentSettings(), synthetic_noise=0.5, remix=0.5),
+    )
     first, second = (mixers(prepared, settings, device)[1] for _ in range(2))
     for index in (0, 7):
         batch, again = first.batch(1, index, 8), second.batch(1, index, 8)
         for side, same in zip(batch, again, strict=True):
-            assert side.shape == (8, RATE // 2) and side.dtype == torch.float32 and side.device.type == device
+            assert (
+                side.shape == (8, RATE // 2)
+                and side.dtype == torch.float32
+                and side.device.type == device
+            )
             assert torch.isfinite(side).all() and torch.equal(side, same)
     assert not torch.equal(first.batch(1, 0, 8)[0], first.batch(2, 0, 8)[0])
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_made_noise_is_of_the_same_kind_and_at_the_same_ratio(prepared: Path, device: str) -> None:
-    mixer, device_mixer = mixers(prepared, settings_of(2.0, synthetic_noise=1.0, snr_db=(3.0, 3.0)), device)
+    mixer, device_mixer = mixers(
+        prepared, settings_of(2.0, synthetic_noise=1.0, snr_db=(3.0, 3.0)), device
+    )
     kinds = set()
     for seed in range(3):
         draws = [mixer.draw_mixture(np.random.default_rng([seed, number])) for number in range(12)]
         noisy, clean = (side.cpu().numpy() for side in device_mixer.render(draws))
         for draw, mixture, target in zip(draws, noisy, clean, strict=True):
             kinds.add(type(draw.noise).__name__)
-            assert 20 * np.log10(active_rms(target, RATE) / active_rms(mixture - target, RATE)) == pytest.approx(3, abs=0.02)
-            slopes = [slope(noise - speech) for noise, speech in ((mixture, target), mixer.render(draw))]
+            assert 20 * np.log10(
+                active_rms(target, RATE) / active_rms(mixture - target, RATE)
+            ) == pytest.approx(3, abs=0.02)
+            slopes = [
+                slope(noise - speech) for noise, speech in ((mixture, target), mixer.render(draw))
+            ]
             assert slopes[0] == pytest.approx(slopes[1], abs=1.5)
     assert kinds == {"LikeRecording", "ColouredNoise", "Hum", "Clicks", "Fan", "Wind"}
 
@@ -80,7 +114,9 @@ def slope(noise: np.ndarray) -> float:
     """Power of 200 to 1000 Hz over that of 1 to 3 kHz, dB."""
     power = np.square(np.abs(np.fft.rfft(noise.astype(np.float64))))
     hz = np.fft.rfftfreq(len(noise), 1 / RATE)
-    return 10 * np.log10(power[(hz > 200) & (hz < 1000)].sum() / power[(hz >= 1000) & (hz < 3000)].sum())
+    return 10 * np.log10(
+        power[(hz > 200) & (hz < 1000)].sum() / power[(hz >= 1000) & (hz < 3000)].sum()
+    )
 
 
 def test_silent_recordings_are_no_noise(prepared: Path) -> None:
@@ -103,17 +139,29 @@ def test_a_limited_band_ends_where_it_should(prepared: Path) -> None:
     for side, waveforms in enumerate(device_mixer.render(draws)):
         for draw, waveform in zip(draws, waveforms, strict=True):
             np.testing.assert_allclose(waveform.numpy(), mixer.render(draw)[side], atol=1e-4)
-            assert np.abs(np.fft.rfft(waveform))[int(0.56 * waveform.shape[-1] / 2) :].max() < 1e-3 * np.abs(np.fft.rfft(waveform)).max()
+            assert (
+                np.abs(np.fft.rfft(waveform))[int(0.56 * waveform.shape[-1] / 2) :].max()
+                < 1e-3 * np.abs(np.fft.rfft(waveform)).max()
+            )
 
 
 def test_the_audio_is_held_as_int16(prepared: Path) -> None:
     _, device_mixer = mixers(prepared, settings_of())
     assert device_mixer.speech.held.dtype == torch.int16
-    assert len(device_mixer.speech.held) == sum(row.samples for row in device_mixer.mixer.corpus.speech.rows)
+    assert len(device_mixer.speech.held) == sum(
+        row.samples for row in device_mixer.mixer.corpus.speech.rows
+    )
 
 
 def test_noise_of_one_seed_is_one_noise(prepared: Path) -> None:
     _, device_mixer = mixers(prepared, settings_of())
     flat = torch.ones(device_mixer.samples // 2 + 1)
-    one, same, other = (device_mixer.shaped(noise, flat) for noise in (ColouredNoise(0.0, 1), ShapedNoise(1), ColouredNoise(0.0, 2)))
-    assert torch.equal(one, same) and not torch.equal(one, other) and rms(one.numpy()) == pytest.approx(1, rel=1e-4)
+    one, same, other = (
+        device_mixer.shaped(noise, flat)
+        for noise in (ColouredNoise(0.0, 1), ShapedNoise(1), ColouredNoise(0.0, 2))
+    )
+    assert (
+        torch.equal(one, same)
+        and not torch.equal(one, other)
+        and rms(one.numpy()) == pytest.approx(1, rel=1e-4)
+    )

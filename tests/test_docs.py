@@ -26,7 +26,9 @@ RENDER = f"import runpy; print(runpy.run_path({str(DOCS / 'make_cli.py')!r})['re
 @pytest.mark.parametrize("name", ["cli", "models"])
 def test_generated_pages_are_fresh(name: str) -> None:
     fresh = runpy.run_path(str(DOCS / f"make_{name}.py"))["render"]()
-    assert (DOCS / f"{name}.md").read_text(encoding="utf-8") == fresh, f"docs/{name}.md is stale: run python docs/make_{name}.py"
+    assert (DOCS / f"{name}.md").read_text(encoding="utf-8") == fresh, (
+        f"docs/{name}.md is stale: run python docs/make_{name}.py"
+    )
 
 
 def test_the_page_names_every_command_and_escapes_its_tables() -> None:
@@ -40,8 +42,20 @@ def test_the_page_names_every_command_and_escapes_its_tables() -> None:
 
 @pytest.mark.parametrize("columns", ["30", "300"])
 def test_the_page_is_the_same_on_every_terminal(columns: str) -> None:
-    env = {**os.environ, "COLUMNS": columns, "AUDIOAE_DENOISE_STRENGTH": "0.3", "PYTHONPATH": str(DOCS.parent)}
-    rendered = subprocess.run([sys.executable, "-c", RENDER], capture_output=True, env=env, check=True, timeout=60, encoding="utf-8")
+    env = {
+        **os.environ,
+        "COLUMNS": columns,
+        "AUDIOAE_DENOISE_STRENGTH": "0.3",
+        "PYTHONPATH": str(DOCS.parent),
+    }
+    rendered = subprocess.run(
+        [sys.executable, "-c", RENDER],
+        capture_output=True,
+        env=env,
+        check=True,
+        timeout=60,
+        encoding="utf-8",
+    )
     assert rendered.stdout == runpy.run_path(str(DOCS / "make_cli.py"))["render"]()
 
 
@@ -52,7 +66,10 @@ def commands_of(page: Path) -> Iterator[list[str]]:
     """The arguments of every `audioae ...` in the shell blocks of a page, and in its `code` that names an option."""
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    inline = re.findall(r"`(audioae [^`\n]+ -[^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    inline = re.findall(
+        r"`(audioae [^`\n]+ -[^`\n]+)`",
+        re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL),
+    )
     for line in [line for block in blocks for line in block.splitlines()] + inline:
         for words in split_commands(line):
             if "audioae" in words:
@@ -91,17 +108,26 @@ def test_every_command_line_parses(page: Path) -> None:
             pytest.fail(f"audioae {' '.join(arguments)}: {error.format_message()}")
 
 
-def parse(command: click.Command, arguments: list[str], parent: click.Context | None = None) -> None:
+def parse(
+    command: click.Command, arguments: list[str], parent: click.Context | None = None
+) -> None:
     """Parse arguments as the shell would, down to the values of options, and run nothing."""
     with command.make_context("audioae", list(arguments), parent=parent) as context:
         if isinstance(command, click.Group) and (context.args or context._protected_args):
-            _, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            _, inner, rest = command.resolve_command(
+                context, [*context._protected_args, *context.args]
+            )
             assert inner
             parse(inner, rest, context)
 
 
 def test_a_command_line_that_does_not_parse_is_found() -> None:
-    for wrong in (["denoise", "a.wav", "--strenth", "1"], ["train", "--out", "r", "--device", "tpu"], ["mxi"], ["models", "lst"]):
+    for wrong in (
+        ["denoise", "a.wav", "--strenth", "1"],
+        ["train", "--out", "r", "--device", "tpu"],
+        ["mxi"],
+        ["models", "lst"],
+    ):
         with pytest.raises(click.UsageError):
             parse(main, wrong)
 
@@ -111,31 +137,50 @@ def test_a_command_line_that_does_not_parse_is_found() -> None:
 
 def table_knobs(text: str) -> set[str]:
     """The names in the first column of the tables of knobs."""
-    return {name for row in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", text, re.MULTILINE) for name in re.findall(r"\w+", row)}
+    return {
+        name
+        for row in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", text, re.MULTILINE)
+        for name in re.findall(r"\w+", row)
+    }
 
 
 def test_every_knob_is_explained_and_no_other() -> None:
     pytest.importorskip("torch")
-    from audioae.augment import AugmentSettings
-    from audioae.dataset import DataSettings
+    from audioae.data.augment import AugmentSettings
+    from audioae.data.mixtures import DataSettings
     from audioae.models import FAMILIES
     from audioae.training import TrainSettings
-    from audioae.validation import ValidationSettings
+    from audioae.training.validation import ValidationSettings
 
     text = TRAINING.read_text(encoding="utf-8")
     sections = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL))
-    for heading, settings in (("`[training]`", TrainSettings), ("`[data]`", DataSettings), ("`data.augment`", AugmentSettings)):
-        assert table_knobs(sections[heading]) == {field.name for field in dataclasses.fields(settings)}
-    assert all(f"`{field.name}`" in sections["`[training]`"] for field in dataclasses.fields(ValidationSettings))
-    of_networks = {field.name for settings, _ in FAMILIES.values() for field in dataclasses.fields(settings)}
+    for heading, settings in (
+        ("`[training]`", TrainSettings),
+        ("`[data]`", DataSettings),
+        ("`data.augment`", AugmentSettings),
+    ):
+        assert table_knobs(sections[heading]) == {
+            field.name for field in dataclasses.fields(settings)
+        }
+    assert all(
+        f"`{field.name}`" in sections["`[training]`"]
+        for field in dataclasses.fields(ValidationSettings)
+    )
+    of_networks = {
+        field.name for settings, _ in FAMILIES.values() for field in dataclasses.fields(settings)
+    }
     assert table_knobs(sections["`[network]`"]) <= of_networks
 
 
 def test_the_recipe_of_the_page_is_one(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from audioae.recipe import read_recipe
+    from audioae.training.recipe import read_recipe
 
-    (tmp_path / "recipe.toml").write_text(re.findall(r"^```toml\n(.*?)^```", TRAINING.read_text(encoding="utf-8"), re.M | re.S)[0])
-    overrides = re.findall(r"--set (\S+=\S+?)[\s`]", TRAINING.read_text(encoding="utf-8").replace("=N`", "=9`"))
+    (tmp_path / "recipe.toml").write_text(
+        re.findall(r"^```toml\n(.*?)^```", TRAINING.read_text(encoding="utf-8"), re.M | re.S)[0]
+    )
+    overrides = re.findall(
+        r"--set (\S+=\S+?)[\s`]", TRAINING.read_text(encoding="utf-8").replace("=N`", "=9`")
+    )
     assert len(overrides) > 3
     assert read_recipe(tmp_path / "recipe.toml", overrides).build()

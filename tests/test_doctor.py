@@ -17,8 +17,7 @@ from fake_models import INFO, write_constant
 
 from audioae import __version__
 from audioae.cli import main
-from audioae.doctor import EXTRAS, Finding, examine, probing
-from audioae.doctor.probing import probe
+from audioae.cli.machine import EXTRAS, Finding, examine, probe, probing
 from audioae.errors import SettingsError
 from audioae.pretrained import Card, add_model, registry
 
@@ -40,7 +39,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, code in LIGHT.items():
         (folder / f"{name}.py").write_text(code)
     versions = dict.fromkeys([name for names in EXTRAS.values() for name in names], "2.0")
-    monkeypatch.setattr("audioae.doctor.findings._version", lambda name: versions.get(name, ""))
+    monkeypatch.setattr("audioae.cli.machine._version", lambda name: versions.get(name, ""))
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     return folder
 
@@ -73,9 +72,18 @@ def test_where_everything_works_it_says_so(packages: Path, weights: Path) -> Non
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     assert told["ok"] is True
-    rows: dict[tuple[str, str], dict[str, Any]] = {(row["subject"], row["name"]): row for row in told["findings"]}
+    rows: dict[tuple[str, str], dict[str, Any]] = {
+        (row["subject"], row["name"]): row for row in told["findings"]
+    }
     assert rows["system", "audioae"]["found"] == __version__
-    assert {name for subject, name in rows if subject == "core"} == {"numpy", "soundfile", "soxr", "onnxruntime", "click", "rich"}
+    assert {name for subject, name in rows if subject == "core"} == {
+        "numpy",
+        "soundfile",
+        "soxr",
+        "onnxruntime",
+        "click",
+        "rich",
+    }
     assert "libsndfile" in rows["core", "soundfile"]["found"]
     assert "FLAC" in rows["formats", "containers"]["found"].split()
     assert rows["train", "torch"]["state"] == "ok"
@@ -98,13 +106,18 @@ def test_the_table_is_one_row_a_finding_and_a_verdict(packages: Path, weights: P
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("raise OSError('libc10_cuda.so: cannot open shared object file')", "OSError: libc10_cuda.so: cannot open"),
+        (
+            "raise OSError('libc10_cuda.so: cannot open shared object file')",
+            "OSError: libc10_cuda.so: cannot open",
+        ),
         ("raise RuntimeError('other CUDA\\nsecond line')", "RuntimeError: other CUDA"),
         ("import os; os.abort()", "crashed with SIGABRT"),
         ("import os; os._exit(7)", "exit code 7"),
     ],
 )
-def test_a_broken_torchaudio_is_named_and_takes_nothing_down(packages: Path, code: str, told: str) -> None:
+def test_a_broken_torchaudio_is_named_and_takes_nothing_down(
+    packages: Path, code: str, told: str
+) -> None:
     (packages / "torchaudio.py").write_text(code)
     rows = findings("train")
     broken = rows["train", "torchaudio"]
@@ -124,7 +137,9 @@ def test_a_package_that_hangs_is_given_up(packages: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", ["soxr", "onnxruntime", "numpy"])
-def test_a_needed_package_that_fails_is_exit_code_3_and_the_command_that_mends_it(packages: Path, weights: Path, name: str) -> None:
+def test_a_needed_package_that_fails_is_exit_code_3_and_the_command_that_mends_it(
+    packages: Path, weights: Path, name: str
+) -> None:
     (packages / f"{name}.py").write_text("raise ImportError('no library')")
     result = run()
     assert result.exit_code == 3, result.output
@@ -138,17 +153,25 @@ def test_a_needed_package_that_fails_is_exit_code_3_and_the_command_that_mends_i
 def test_the_doctor_comes_without_numpy(packages: Path) -> None:
     (packages / "numpy.py").write_text("raise ImportError('no numpy here')")
     code = f"import sys; sys.path.insert(0, {str(packages)!r}); from audioae.cli import main; main(['doctor', '--json'])"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=CHECKOUT)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=CHECKOUT
+    )
     assert ended.returncode == 3, ended.stderr
     rows = {(row["subject"], row["name"]): row for row in json.loads(ended.stdout)["findings"]}
     assert "no numpy here" in rows["core", "numpy"]["found"]
     assert rows["models", "registry"]["state"] == "broken"
 
 
-def test_an_extra_that_is_absent_is_no_fault_unless_it_is_needed(packages: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audioae.doctor.findings._version", lambda name: "1.0" if name == "librosa" else "")
+def test_an_extra_that_is_absent_is_no_fault_unless_it_is_needed(
+    packages: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "audioae.cli.machine._version", lambda name: "1.0" if name == "librosa" else ""
+    )
     rows = findings("plots")
-    assert rows["media", "av"] == Finding("media", "av", "absent", "not installed", False, "pip install 'audioae[media]'")
+    assert rows["media", "av"] == Finding(
+        "media", "av", "absent", "not installed", False, "pip install 'audioae[media]'"
+    )
     assert (rows["plots", "librosa"].state, rows["plots", "matplotlib"].state) == ("ok", "absent")
     assert not rows["media", "av"].failed and rows["plots", "matplotlib"].failed
     assert run("--need", "plots").exit_code == 3
@@ -183,7 +206,10 @@ def test_a_package_without_models_lacks_something(packages: Path, weights: Path)
 
 def test_the_extras_are_those_of_the_project() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = {name: [line.split(">")[0] for line in lines] for name, lines in project["optional-dependencies"].items()}
+    extras = {
+        name: [line.split(">")[0] for line in lines]
+        for name, lines in project["optional-dependencies"].items()
+    }
     assert {name: sorted(names) for name, names in EXTRAS.items()} == {
         name: sorted(names) for name, names in extras.items() if name not in ("all", "test")
     }

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from audioae.engine import Engine, State, advance, load_engine
 from audioae.errors import CheckpointError, DependencyError, ModelNotFoundError, SettingsError
 from audioae.pretrained import ModelInfo
-from audioae.spectrogram import StftSettings
+from audioae.signal.spectrogram import StftSettings
 
 STFT = StftSettings(n_fft=32, hop_length=16, win_length=32)
 
@@ -39,10 +39,14 @@ def neighbourhood(context: int, lookahead: int, stride: int) -> Callable:
 
     def network(spectrum: np.ndarray, tensors: tuple | None) -> tuple[np.ndarray, tuple]:
         assert spectrum.shape[-1] % stride == 0
-        padded = np.pad(spectrum[:, :1], [(0, 0)] * 3 + [(context, lookahead)], constant_values=99.0)
+        padded = np.pad(
+            spectrum[:, :1], [(0, 0)] * 3 + [(context, lookahead)], constant_values=99.0
+        )
         width = context + lookahead + 1
         windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=-1)
-        return windows @ np.arange(1, width + 1, dtype=np.float32) + np.arange(spectrum.shape[-1]) % stride, ()
+        return windows @ np.arange(1, width + 1, dtype=np.float32) + np.arange(
+            spectrum.shape[-1]
+        ) % stride, ()
 
     return network
 
@@ -73,7 +77,10 @@ def in_blocks(step: Callable, spectrum: np.ndarray, cuts: list[int]) -> np.ndarr
 def test_blocks_equal_the_whole_and_both_equal_the_definition(
     context: int, lookahead: int, stride: int, frames: int, cuts: list[int]
 ) -> None:
-    model, network = info(lookahead=lookahead, context=context, stride=stride), neighbourhood(context, lookahead, stride)
+    model, network = (
+        info(lookahead=lookahead, context=context, stride=stride),
+        neighbourhood(context, lookahead, stride),
+    )
     spectrum = random_spectrum(frames)
 
     def step(block: np.ndarray, state: State | None) -> tuple[np.ndarray, State]:
@@ -82,7 +89,9 @@ def test_blocks_equal_the_whole_and_both_equal_the_definition(
     blocks = in_blocks(step, spectrum, [min(cut, frames) for cut in cuts])
     assert blocks.shape[-1] == max(frames - lookahead, 0) // stride * stride
     for frame in range(blocks.shape[-1]):
-        around = np.pad(spectrum.real, [(0, 0), (0, 0), (context, 0)])[..., frame : frame + context + lookahead + 1]
+        around = np.pad(spectrum.real, [(0, 0), (0, 0), (context, 0)])[
+            ..., frame : frame + context + lookahead + 1
+        ]
         expected = around @ np.arange(1, context + lookahead + 2) + frame % stride
         np.testing.assert_allclose(blocks[..., frame], expected, atol=1e-4)
 
@@ -100,16 +109,23 @@ def test_streams_share_an_engine_without_mixing() -> None:
     model, states, pieces = info(), [None, None], ([], [])
     for start in range(0, 20, 5):
         for index, spectrum in enumerate((first, second)):
-            gain, states[index] = advance(running_sum, model, spectrum[..., start : start + 5], states[index])  # type: ignore[call-overload]
+            gain, states[index] = advance(
+                running_sum, model, spectrum[..., start : start + 5], states[index]
+            )  # type: ignore[call-overload]
             pieces[index].append(gain)
     for spectrum, piece in zip((first, second), pieces, strict=True):
-        np.testing.assert_allclose(np.concatenate(piece, -1), np.cumsum(spectrum.real, -1), atol=1e-4)
+        np.testing.assert_allclose(
+            np.concatenate(piece, -1), np.cumsum(spectrum.real, -1), atol=1e-4
+        )
 
 
 def test_a_state_can_be_used_twice() -> None:
     _, state = advance(running_sum, info(), random_spectrum(9), None)
     block = random_spectrum(3, seed=5)
-    once, again = advance(running_sum, info(), block, state)[0], advance(running_sum, info(), block, state)[0]
+    once, again = (
+        advance(running_sum, info(), block, state)[0],
+        advance(running_sum, info(), block, state)[0],
+    )
     np.testing.assert_array_equal(once, again)
 
 
@@ -135,17 +151,31 @@ def onnx_running_sum(path: Path, metadata: str | None) -> Path:
     onnx = pytest.importorskip("onnx")
     helper, bins = onnx.helper, STFT.num_bins
     value = lambda name, shape: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)  # noqa: E731
-    constant = lambda name, *ints: helper.make_tensor(name, onnx.TensorProto.INT64, [len(ints)], ints)  # noqa: E731
+    constant = lambda name, *ints: helper.make_tensor(
+        name, onnx.TensorProto.INT64, [len(ints)], ints
+    )
     nodes = [
         helper.make_node("Slice", ["spectrum", "zero", "one", "one"], ["real"]),
         helper.make_node("CumSum", ["real", "last"], ["sums"]),
         helper.make_node("Add", ["sums", "state_0"], ["gain"]),
         helper.make_node("Slice", ["gain", "minus_one", "far", "last_axis"], ["next_state_0"]),
     ]
-    constants = [constant("zero", 0), constant("one", 1), constant("minus_one", -1), constant("far", 1 << 40), constant("last_axis", 3)]
+    constants = [
+        constant("zero", 0),
+        constant("one", 1),
+        constant("minus_one", -1),
+        constant("far", 1 << 40),
+        constant("last_axis", 3),
+    ]
     constants.append(helper.make_tensor("last", onnx.TensorProto.INT64, [], [3]))
-    inputs = [value("spectrum", ["batch", 2, bins, "frames"]), value("state_0", ["batch", 1, bins, 1])]
-    outputs = [value("gain", ["batch", 1, bins, "frames"]), value("next_state_0", ["batch", 1, bins, 1])]
+    inputs = [
+        value("spectrum", ["batch", 2, bins, "frames"]),
+        value("state_0", ["batch", 1, bins, 1]),
+    ]
+    outputs = [
+        value("gain", ["batch", 1, bins, "frames"]),
+        value("next_state_0", ["batch", 1, bins, 1]),
+    ]
     graph = helper.make_graph(nodes, "running_sum", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     if metadata is not None:
@@ -155,20 +185,30 @@ def onnx_running_sum(path: Path, metadata: str | None) -> Path:
 
 
 def test_onnx_engine_carries_state_and_batch(tmp_path: Path) -> None:
-    engine: Engine = load_engine(onnx_running_sum(tmp_path / "toy.onnx", json.dumps(info().to_dict())))
+    engine: Engine = load_engine(
+        onnx_running_sum(tmp_path / "toy.onnx", json.dumps(info().to_dict()))
+    )
     assert engine.info == info() and engine.info.causal
     for batch in (1, 3):
         spectrum = random_spectrum(30, batch)
         expected = np.cumsum(spectrum.real, axis=-1)
         np.testing.assert_allclose(engine.step(spectrum)[0], expected, atol=1e-4)
-        np.testing.assert_allclose(in_blocks(engine.step, spectrum, [1, 4, 4, 29]), expected, atol=1e-4)
+        np.testing.assert_allclose(
+            in_blocks(engine.step, spectrum, [1, 4, 4, 29]), expected, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
     ("metadata", "message"),
-    [(None, "carries no audioae settings"), ("{broken", "damaged audioae settings"), ("{}", "ModelInfo lacks name, family")],
+    [
+        (None, "carries no audioae settings"),
+        ("{broken", "damaged audioae settings"),
+        ("{}", "ModelInfo lacks name, family"),
+    ],
 )
-def test_onnx_files_of_others_are_refused(tmp_path: Path, metadata: str | None, message: str) -> None:
+def test_onnx_files_of_others_are_refused(
+    tmp_path: Path, metadata: str | None, message: str
+) -> None:
     with pytest.raises(CheckpointError, match=message):
         load_engine(onnx_running_sum(tmp_path / "toy.onnx", metadata))
 
@@ -197,4 +237,9 @@ def test_devices(tmp_path: Path) -> None:
 def test_importing_the_engine_imports_nothing_heavy() -> None:
     heavy = {"torch", "onnxruntime", "onnx", "scipy", "librosa", "soundfile", "rich", "click"}
     code = f"import sys, audioae.engine; print(sorted({heavy!r} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

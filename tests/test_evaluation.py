@@ -17,8 +17,8 @@ import soundfile
 from audioae.cli import main
 from audioae.errors import AudioaeError, AudioFileError, DataError, DependencyError, SettingsError
 from audioae.evaluation import Mean, Pair, PairRow, check_pair, evaluate, read_pairs, summarise
+from audioae.evaluation.metrics import Score, si_sdr
 from audioae.evaluation.workers import score_channels
-from audioae.metrics import Score, si_sdr
 
 RATE = 16000
 NAMES = ["a", "b", "c"]
@@ -40,7 +40,9 @@ def folder(tmp_path: Path) -> Path:
         for side, waveform in (("clean", clean), ("noisy", noisy)):
             soundfile.write(tmp_path / side / f"{name}.wav", waveform, RATE, "FLOAT")
     lines = [f"noisy/{name}.wav,{name},clean/{name}.wav" for name in reversed(NAMES)]
-    (tmp_path / "pairs.csv").write_text("\n".join(["noisy,speaker,clean", *lines]) + "\n", encoding="utf-8-sig")
+    (tmp_path / "pairs.csv").write_text(
+        "\n".join(["noisy,speaker,clean", *lines]) + "\n", encoding="utf-8-sig"
+    )
     return tmp_path
 
 
@@ -50,7 +52,11 @@ def folder(tmp_path: Path) -> Path:
 def test_pairs_come_from_a_folder_in_order_and_from_a_table_in_its_order(folder: Path) -> None:
     assert [pair.name for pair in read_pairs(folder)] == NAMES
     assert [pair.name for pair in read_pairs(folder / "pairs.csv")] == NAMES[::-1]
-    assert read_pairs(folder)[0] == Pair("a", folder / "noisy" / "a.wav", folder / "clean" / "a.wav") == read_pairs(folder / "pairs.csv")[2]
+    assert (
+        read_pairs(folder)[0]
+        == Pair("a", folder / "noisy" / "a.wav", folder / "clean" / "a.wav")
+        == read_pairs(folder / "pairs.csv")[2]
+    )
 
 
 def test_files_in_folders_below_pair_up_and_keep_apart(folder: Path) -> None:
@@ -58,7 +64,12 @@ def test_files_in_folders_below_pair_up_and_keep_apart(folder: Path) -> None:
         (folder / side / "more").mkdir()
         (folder / side / "more" / "a.wav").write_bytes((folder / side / "a.wav").read_bytes())
         (folder / side / ".hidden").write_text("no sound")
-    assert [pair.name for pair in read_pairs(folder)] == [str(Path("noisy/a.wav")), "b", "c", str(Path("noisy/more/a.wav"))]
+    assert [pair.name for pair in read_pairs(folder)] == [
+        str(Path("noisy/a.wav")),
+        "b",
+        "c",
+        str(Path("noisy/more/a.wav")),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,9 @@ def test_what_is_no_table_and_what_is_missing_are_errors(folder: Path) -> None:
         (8000, 2, 8000, "pair b: noisy has 16000 Hz, clean 8000"),
     ],
 )
-def test_a_pair_that_does_not_match_is_named_before_any_work(samples: int, channels: int, rate: int, message: str, folder: Path) -> None:
+def test_a_pair_that_does_not_match_is_named_before_any_work(
+    samples: int, channels: int, rate: int, message: str, folder: Path
+) -> None:
     soundfile.write(folder / "clean" / "b.wav", np.zeros((samples, channels)), rate)
     pairs = read_pairs(folder)
     with pytest.raises(DataError, match=message):
@@ -118,19 +131,27 @@ def test_rows_come_in_order_with_both_sides_as_the_metrics_have_them(folder: Pat
         return (noisy + clean) / 2
 
     rows = list(evaluate(pairs, halve_the_noise, metrics=["snr", "si_sdr"], jobs=2))
-    assert [(row.name, row.sample_rate, row.seconds) for row in rows] == [(name, RATE, 0.5) for name in NAMES[::-1]]
+    assert [(row.name, row.sample_rate, row.seconds) for row in rows] == [
+        (name, RATE, 0.5) for name in NAMES[::-1]
+    ]
     assert rates == [RATE] * 3
     for row, expected in zip(rows, [0, 10, 20], strict=True):
         assert row.noisy["snr"] == pytest.approx(expected, abs=0.3)
         assert row.enhanced["snr"] == pytest.approx(row.noisy["snr"] + 6.02, abs=0.01)
         assert row.reasons == {}
-    noisy, clean = (soundfile.read(path, dtype="float32")[0].T for path in (pairs[0].noisy, pairs[0].clean))
-    assert rows[0].noisy["si_sdr"] == pytest.approx(np.mean([si_sdr(*pair) for pair in zip(noisy, clean, strict=True)]))
+    noisy, clean = (
+        soundfile.read(path, dtype="float32")[0].T for path in (pairs[0].noisy, pairs[0].clean)
+    )
+    assert rows[0].noisy["si_sdr"] == pytest.approx(
+        np.mean([si_sdr(*pair) for pair in zip(noisy, clean, strict=True)])
+    )
 
 
 def test_a_metric_that_cannot_be_computed_is_null_with_its_reason(folder: Path) -> None:
     pytest.importorskip("pesq")
-    quarter = {side: soundfile.read(folder / side / "b.wav", frames=2000)[0] for side in ("noisy", "clean")}
+    quarter = {
+        side: soundfile.read(folder / side / "b.wav", frames=2000)[0] for side in ("noisy", "clean")
+    }
     for side, waveform in quarter.items():
         soundfile.write(folder / side / "b.wav", waveform, RATE, "FLOAT")
     (row,) = evaluate(read_pairs(folder)[1:2], untouched, metrics=["pesq_wb", "snr"])
@@ -148,7 +169,9 @@ def test_one_channel_without_a_value_leaves_the_file_without(folder: Path) -> No
     assert found["snr"] == Score(None, "reference is silent")
 
 
-def test_nothing_is_scored_with_unknown_metrics_missing_packages_or_no_jobs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_scored_with_unknown_metrics_missing_packages_or_no_jobs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pairs = read_pairs(folder)
     with pytest.raises(SettingsError, match="did you mean 'snr'"):
         evaluate(pairs, untouched, metrics=["snrr"])
@@ -167,7 +190,9 @@ def test_a_denoiser_that_changes_the_shape_is_named_with_the_pair(folder: Path) 
 # --- crashes ---
 
 
-def crash_on_pesq(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, names: Sequence[str]) -> dict[str, Score]:
+def crash_on_pesq(
+    estimate: np.ndarray, reference: np.ndarray, sample_rate: int, names: Sequence[str]
+) -> dict[str, Score]:
     """A scorer that dies as C code does, of one metric on the pair at 0 dB."""
     if "pesq_wb" in names and np.mean((estimate - reference) ** 2) > 0.005:
         os._exit(9)
@@ -178,28 +203,38 @@ def never_start() -> None:
     raise RuntimeError("no process today")
 
 
-def test_a_crash_costs_the_metric_that_crashed_and_nothing_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_costs_the_metric_that_crashed_and_nothing_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("pesq")
     monkeypatch.setattr("audioae.evaluation.workers.score_channels", crash_on_pesq)
     pairs = read_pairs(folder / "pairs.csv")  # the crash comes first, most of the work after it
     rows = list(evaluate([*pairs, *pairs[1:]], untouched, metrics=["pesq_wb", "snr"], jobs=1))
-    assert [row.noisy for row in rows] == [{"pesq_wb": None, "snr": 1}] + [{"pesq_wb": 1, "snr": 1}] * 4
+    assert [row.noisy for row in rows] == [{"pesq_wb": None, "snr": 1}] + [
+        {"pesq_wb": 1, "snr": 1}
+    ] * 4
     assert all("crashed" in reason for reason in rows[0].reasons.values())
     assert set(rows[0].reasons) == {"noisy.pesq_wb", "enhanced.pesq_wb"}
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_processes_that_never_start_are_an_error_not_crashes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_never_start_are_an_error_not_crashes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("audioae.evaluation.workers._leave_interrupts_to_parent", never_start)
     with pytest.raises(AudioaeError, match="no process for metrics starts"):
         list(evaluate(read_pairs(folder)[:1], untouched, metrics=["snr"]))
 
 
-def threads_allowed(estimate: np.ndarray, reference: np.ndarray, sample_rate: int, names: Sequence[str]) -> dict[str, Score]:
+def threads_allowed(
+    estimate: np.ndarray, reference: np.ndarray, sample_rate: int, names: Sequence[str]
+) -> dict[str, Score]:
     return {name: Score(float(os.environ["OPENBLAS_NUM_THREADS"])) for name in names}
 
 
-def test_workers_have_one_thread_each_and_the_caller_keeps_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_have_one_thread_each_and_the_caller_keeps_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("audioae.evaluation.workers.score_channels", threads_allowed)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
     row = next(iter(evaluate(read_pairs(folder)[:1], untouched, metrics=["snr"])))
@@ -228,8 +263,11 @@ def test_means_are_over_what_could_be_computed() -> None:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A model that leaves the sound as it is."""
-    monkeypatch.setattr("audioae.inference.ready_engine", lambda model, *, device: SimpleNamespace(info=SimpleNamespace(name=model)))
-    monkeypatch.setattr("audioae.inference.denoise", lambda waveform, rate, *, model: waveform)
+    monkeypatch.setattr(
+        "audioae.denoise.ready_engine",
+        lambda model, *, device: SimpleNamespace(info=SimpleNamespace(name=model)),
+    )
+    monkeypatch.setattr("audioae.denoise.denoise", lambda waveform, rate, *, model: waveform)
     yield
 
 
@@ -244,7 +282,11 @@ def test_the_command_prints_one_json_object_and_writes_rows(folder: Path) -> Non
     result = run("--model", "same", "--pairs", folder, "--metrics", "snr,lsd", *options)
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert (told["model"], told["count"], [one["name"] for one in told["rows"]]) == ("same", 2, ["a", "b"])
+    assert (told["model"], told["count"], [one["name"] for one in told["rows"]]) == (
+        "same",
+        2,
+        ["a", "b"],
+    )
     assert told["means"]["snr"]["unit"] == "dB"
     assert told["means"]["snr"]["noisy"] == told["means"]["snr"]["enhanced"]
     assert told["means"]["snr"]["noisy"]["count"] == 2
@@ -259,7 +301,12 @@ def test_the_command_prints_a_table_with_the_means_and_says_what_is_missing(fold
     result = run("-m", "same", "--pairs", folder, "--metrics", "snr", "-j", 1)
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.stdout.splitlines() if line.strip()]
-    assert [line[0] for line in lines if "->" in line and line[0] != "same"] == ["a", "b", "c", "mean"]
+    assert [line[0] for line in lines if "->" in line and line[0] != "same"] == [
+        "a",
+        "b",
+        "c",
+        "mean",
+    ]
     assert ["c", "0.5", "none", "->", "none"] in lines
     assert next(line for line in lines if line[0] == "mean")[-3:] == ["(of", "2,", "2)"]
     assert "Warning: no noisy.snr on 1 of 3 files, first c: reference is silent" in result.stderr
@@ -276,7 +323,10 @@ def test_rows_are_never_overwritten_unasked_nor_left_half(folder: Path) -> None:
     result = run("-m", "same", "--pairs", folder, "--metrics", "snr", "--rows", rows, "--overwrite")
     assert (result.exit_code, rows.read_text()) == (1, "mine\n")
     assert [path.name for path in folder.iterdir() if "rows" in path.name] == ["rows.jsonl"]
-    assert run("-m", "same", "--pairs", folder, "--rows", folder / "none" / "rows.jsonl").exit_code == 1
+    assert (
+        run("-m", "same", "--pairs", folder, "--rows", folder / "none" / "rows.jsonl").exit_code
+        == 1
+    )
 
 
 @pytest.mark.usefixtures("model")
@@ -289,7 +339,9 @@ def test_rows_are_never_overwritten_unasked_nor_left_half(folder: Path) -> None:
         ([], 2, "--pairs"),
     ],
 )
-def test_wrong_calls_end_in_one_line_and_the_right_code(args: list[str], exit_code: int, message: str, folder: Path) -> None:
+def test_wrong_calls_end_in_one_line_and_the_right_code(
+    args: list[str], exit_code: int, message: str, folder: Path
+) -> None:
     result = run(*(arg.format(folder) for arg in args))
     assert result.exit_code == exit_code
     assert message in result.stderr
@@ -305,7 +357,7 @@ def test_a_missing_package_ends_in_3(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_help_names_every_metric_and_default() -> None:
-    from audioae.metrics import DEFAULT_METRICS, METRICS
+    from audioae.evaluation.metrics import DEFAULT_METRICS, METRICS
 
     text = " ".join(run("--help").stdout.split())
     assert all(name in text for name in METRICS)

@@ -14,13 +14,13 @@ onnx = pytest.importorskip("onnx")
 
 from torch import Tensor, nn  # noqa: E402
 
-from audioae.checkpoint import load_denoiser, save_denoiser, stages_of, trained_file  # noqa: E402
 from audioae.cli import main  # noqa: E402
 from audioae.engine import CACHED_FRAMES, OnnxEngine, TorchEngine, load_engine  # noqa: E402
 from audioae.errors import CheckpointError, OutputError  # noqa: E402
-from audioae.export import MAX_DIFFERENCE, export, parity  # noqa: E402
+from audioae.models.checkpoint import load_denoiser, save_denoiser, stages_of, trained_file  # noqa: E402
 from audioae.pretrained import ModelInfo, load_card, registry  # noqa: E402
-from audioae.spectrogram import StftSettings  # noqa: E402
+from audioae.signal.spectrogram import StftSettings  # noqa: E402
+from audioae.training.export import MAX_DIFFERENCE, export, parity  # noqa: E402
 
 STFT = StftSettings(n_fft=64, hop_length=32, win_length=64)
 BINS = STFT.num_bins
@@ -62,7 +62,9 @@ class Strided(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.down = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.LeakyReLU(0.2), nn.Conv2d(4, 8, 3, 2, 1))
+        self.down = nn.Sequential(
+            nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.LeakyReLU(0.2), nn.Conv2d(4, 8, 3, 2, 1)
+        )
         self.up = nn.Sequential(
             nn.ConvTranspose2d(8, 4, 3, 2, 1, output_padding=(0, 1)),
             nn.LeakyReLU(0.2),
@@ -101,7 +103,9 @@ def built(network: type[nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     module = network()
     for layer in module.modules():
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):  # statistics as after training, so that folding them is seen
+        if isinstance(
+            layer, (nn.BatchNorm1d, nn.BatchNorm2d)
+        ):  # statistics as after training, so that folding them is seen
             nn.init.normal_(layer.running_mean)
             nn.init.uniform_(layer.running_var, 0.5, 2)
     return module.eval()
@@ -116,7 +120,11 @@ def random_spectrum(frames: int, batch: int) -> np.ndarray:
 def test_onnx_answers_as_torch(network: type[nn.Module], tmp_path: Path) -> None:
     denoiser, path = built(network), tmp_path / "toy.onnx"
     row = export(denoiser, path, name="toy-2k")
-    assert row.difference <= MAX_DIFFERENCE and row.bytes == path.stat().st_size and row.name == "toy-2k"
+    assert (
+        row.difference <= MAX_DIFFERENCE
+        and row.bytes == path.stat().st_size
+        and row.name == "toy-2k"
+    )
     engine, reference = OnnxEngine(path), TorchEngine(denoiser, device="cpu")
     assert engine.info.name == "toy-2k" and engine.info.stft == STFT
     assert engine.info.to_dict() == {**denoiser.info.to_dict(), "name": "toy-2k"}
@@ -125,13 +133,20 @@ def test_onnx_answers_as_torch(network: type[nn.Module], tmp_path: Path) -> None
         for block in np.split(spectrum, cuts, axis=-1):
             gain, state = engine.step(block, state)
             pieces.append(gain)
-        np.testing.assert_allclose(np.concatenate(pieces, -1), reference.step(spectrum)[0], atol=MAX_DIFFERENCE)
+        np.testing.assert_allclose(
+            np.concatenate(pieces, -1), reference.step(spectrum)[0], atol=MAX_DIFFERENCE
+        )
 
 
 @pytest.mark.parametrize("network", [Recurrent, Strided])
 @pytest.mark.parametrize("batch", [1, 2, 200])
-def test_a_long_spectrum_is_answered_as_the_whole(network: type[nn.Module], batch: int, tmp_path: Path) -> None:
-    denoiser, spectrum = built(network), random_spectrum(15 if batch > CACHED_FRAMES else 2 * CACHED_FRAMES + 7, batch)
+def test_a_long_spectrum_is_answered_as_the_whole(
+    network: type[nn.Module], batch: int, tmp_path: Path
+) -> None:
+    denoiser, spectrum = (
+        built(network),
+        random_spectrum(15 if batch > CACHED_FRAMES else 2 * CACHED_FRAMES + 7, batch),
+    )
     export(denoiser, tmp_path / "toy.onnx", name="toy")
     gain, state = OnnxEngine(tmp_path / "toy.onnx").step(spectrum)
     expected, following = TorchEngine(denoiser, device="cpu").step(spectrum)
@@ -154,12 +169,19 @@ def test_the_file_is_as_the_contract_says(tmp_path: Path) -> None:
         value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
         for value in [*model.graph.input, *model.graph.output]
     }
-    assert shapes["spectrum"] == ["batch", 2, BINS, "frames"] and shapes["gain"] == ["batch", 2, BINS, "frames"]
+    assert shapes["spectrum"] == ["batch", 2, BINS, "frames"] and shapes["gain"] == [
+        "batch",
+        2,
+        BINS,
+        "frames",
+    ]
     assert shapes["state_0"] == ["batch", BINS, 4] and shapes["state_1"] == [1, "batch", 16]
     assert set(shapes) == {"spectrum", "gain", "state_0", "state_1", "next_state_0", "next_state_1"}
     assert ModelInfo.from_dict(json.loads(model.metadata_props[0].value)) == Recurrent.info
     assert not any("BatchNormalization" in node.op_type for node in model.graph.node)
-    assert str(Path(__file__).parent).encode() not in (tmp_path / "toy.onnx").read_bytes(), "no path of the machine that made it"
+    assert str(Path(__file__).parent).encode() not in (tmp_path / "toy.onnx").read_bytes(), (
+        "no path of the machine that made it"
+    )
 
 
 @pytest.mark.parametrize("network", [OfFixedLength, Shortsighted, NotANumber])
@@ -168,7 +190,9 @@ def test_a_model_that_differs_is_not_written(network: type[nn.Module], tmp_path:
     earlier.write_bytes(b"earlier")
     with pytest.raises(CheckpointError, match="toy was not written: ONNX Runtime's gains differ"):
         export(built(network), earlier, name="toy", overwrite=True)
-    assert [file.name for file in tmp_path.iterdir()] == ["toy.onnx"] and earlier.read_bytes() == b"earlier"
+    assert [file.name for file in tmp_path.iterdir()] == [
+        "toy.onnx"
+    ] and earlier.read_bytes() == b"earlier"
 
 
 def test_the_same_weights_give_the_same_bytes_and_stay_as_they_were(tmp_path: Path) -> None:
@@ -177,12 +201,18 @@ def test_the_same_weights_give_the_same_bytes_and_stay_as_they_were(tmp_path: Pa
     for name in ("a.onnx", "b.onnx"):
         export(denoiser, tmp_path / name, name="toy")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
-    assert denoiser.training and all(torch.equal(before[name], value) for name, value in denoiser.state_dict().items())
+    assert denoiser.training and all(
+        torch.equal(before[name], value) for name, value in denoiser.state_dict().items()
+    )
 
 
 def test_targets_are_checked_first(tmp_path: Path) -> None:
     (tmp_path / "there.onnx").write_bytes(b"")
-    for path, message in (("there.onnx", "exists"), ("toy.pt", r"end in \.onnx"), ("gone/toy.onnx", "no folder")):
+    for path, message in (
+        ("there.onnx", "exists"),
+        ("toy.pt", r"end in \.onnx"),
+        ("gone/toy.onnx", "no folder"),
+    ):
         with pytest.raises(OutputError, match=message):
             export(built(Strided), tmp_path / path, name="toy")
 
@@ -194,18 +224,32 @@ def checkpoint(tmp_path: Path) -> Path:
     from audioae.models import Denoiser, build_autoencoder
     from audioae.models.conv1d import Conv1dSettings
 
-    denoiser = Denoiser(build_autoencoder(Conv1dSettings(num_bins=BINS, channels=(8, 4))), STFT, name="small").eval()
+    denoiser = Denoiser(
+        build_autoencoder(Conv1dSettings(num_bins=BINS, channels=(8, 4))), STFT, name="small"
+    ).eval()
     run = tmp_path / "run"
     run.mkdir()
-    save_denoiser(run / "best.safetensors", denoiser, recipe={"name": "small"}, training={"audio_hours": 1.5})
+    save_denoiser(
+        run / "best.safetensors", denoiser, recipe={"name": "small"}, training={"audio_hours": 1.5}
+    )
     return run
 
 
 @pytest.fixture
 def scores(tmp_path: Path) -> Path:
     file = tmp_path / "scores.json"
-    means = {"pesq_wb": {"unit": "MOS", "noisy": {"value": 1.8, "count": 4}, "enhanced": {"value": 2.2, "count": 4}}}
-    file.write_text(json.dumps({"model": "small", "pairs": "/data/pairs.csv", "count": 4, "means": means, "rows": []}))
+    means = {
+        "pesq_wb": {
+            "unit": "MOS",
+            "noisy": {"value": 1.8, "count": 4},
+            "enhanced": {"value": 2.2, "count": 4},
+        }
+    }
+    file.write_text(
+        json.dumps(
+            {"model": "small", "pairs": "/data/pairs.csv", "count": 4, "means": means, "rows": []}
+        )
+    )
     return file
 
 
@@ -216,12 +260,22 @@ def audioae(*arguments: object) -> Result:
 def test_command_exports_a_run_folder(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.onnx"
     done = audioae("export", checkpoint, out)
-    assert done.exit_code == 0 and "small" in done.stdout and "of torch" in done.stdout and done.stdout.count("\n") == 1
+    assert (
+        done.exit_code == 0
+        and "small" in done.stdout
+        and "of torch" in done.stdout
+        and done.stdout.count("\n") == 1
+    )
     assert load_engine(out).info.name == "small"
     refused = audioae("export", checkpoint, out)
     assert refused.exit_code == 1 and "--overwrite" in refused.stderr
-    again = json.loads(audioae("export", checkpoint, out, "--overwrite", "--name", "tiny-2k", "--json").stdout)
-    assert again["name"] == "tiny-2k" == load_engine(out).info.name and again["difference"] <= MAX_DIFFERENCE
+    again = json.loads(
+        audioae("export", checkpoint, out, "--overwrite", "--name", "tiny-2k", "--json").stdout
+    )
+    assert (
+        again["name"] == "tiny-2k" == load_engine(out).info.name
+        and again["difference"] <= MAX_DIFFERENCE
+    )
 
 
 def test_a_checkpoint_and_its_export_answer_alike(checkpoint: Path, tmp_path: Path) -> None:
@@ -230,45 +284,82 @@ def test_a_checkpoint_and_its_export_answer_alike(checkpoint: Path, tmp_path: Pa
     assert isinstance(reference, TorchEngine) and parity(reference, engine) <= MAX_DIFFERENCE
 
 
-def test_command_ships_a_model_with_its_card(checkpoint: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_ships_a_model_with_its_card(
+    checkpoint: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights = tmp_path / "weights"
     weights.mkdir()
     (weights / "models.json").write_text('{"models": {}}')
     monkeypatch.setattr(registry, "WEIGHTS", weights)
-    card = ["--scores", f"unseen pairs={scores}", "--data", "Some Speech (CC0)", "--commit", "abc1234"]
+    card = [
+        "--scores",
+        f"unseen pairs={scores}",
+        "--data",
+        "Some Speech (CC0)",
+        "--commit",
+        "abc1234",
+    ]
     for name, more in (("small-2k", []), ("other-2k", ["--default"]), ("small-2k", [])):
         done = audioae("export", checkpoint, "--ship", name, *card, *more)
         assert done.exit_code == 0, done.stderr
     assert load_engine("small-2k").info == load_card("small-2k").info
     listed = json.loads(audioae("models", "list", "--json").stdout)
-    assert [(model["name"], model["default"]) for model in listed] == [("other-2k", True), ("small-2k", False)]
+    assert [(model["name"], model["default"]) for model in listed] == [
+        ("other-2k", True),
+        ("small-2k", False),
+    ]
     assert "2.20 (1.80)" in audioae("models", "list").stdout
     told = audioae("models", "info", "small-2k").stdout
-    for word in ("Some Speech (CC0)", "abc1234", "licence: MIT", "1.5 h", "4 unseen pairs", "| PESQ-WB | 1.80 | 2.20 |"):
+    for word in (
+        "Some Speech (CC0)",
+        "abc1234",
+        "licence: MIT",
+        "1.5 h",
+        "4 unseen pairs",
+        "| PESQ-WB | 1.80 | 2.20 |",
+    ):
         assert word in told
-    assert json.loads(audioae("models", "info", "small-2k", "--json").stdout)["card"]["recipe"] == {"name": "small"}
+    assert json.loads(audioae("models", "info", "small-2k", "--json").stdout)["card"]["recipe"] == {
+        "name": "small"
+    }
     assert audioae("models", "verify").exit_code == 0
     (weights / "small-2k" / "model.onnx").write_bytes(b"")
     damaged = audioae("models", "verify")
     assert damaged.exit_code == 1 and "expected" in damaged.stdout
     assert audioae("models", "verify", "other-2k").exit_code == 0
-    assert [row["ok"] for row in json.loads(audioae("models", "verify", "--json").stdout)] == [True, False]
+    assert [row["ok"] for row in json.loads(audioae("models", "verify", "--json").stdout)] == [
+        True,
+        False,
+    ]
 
 
-def test_a_card_counts_all_stages_of_a_training(checkpoint: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_counts_all_stages_of_a_training(
+    checkpoint: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights = tmp_path / "weights"
     weights.mkdir()
     (weights / "models.json").write_text('{"models": {}}')
     monkeypatch.setattr(registry, "WEIGHTS", weights)
     tuned = tmp_path / "tuned.safetensors"
     stages = stages_of(checkpoint / "best.safetensors")
-    save_denoiser(tuned, load_denoiser(checkpoint), recipe={"name": "tuned"}, training={"audio_hours": 2.0}, stages=stages)
-    done = audioae("export", tuned, "--ship", "tuned-2k", "--scores", scores, "--data", "x", "--commit", "y")
+    save_denoiser(
+        tuned,
+        load_denoiser(checkpoint),
+        recipe={"name": "tuned"},
+        training={"audio_hours": 2.0},
+        stages=stages,
+    )
+    done = audioae(
+        "export", tuned, "--ship", "tuned-2k", "--scores", scores, "--data", "x", "--commit", "y"
+    )
     assert done.exit_code == 0, done.stderr
     card = load_card("tuned-2k")
     assert card.seconds_seen == 3.5 * 3600 and card.recipe == {"name": "tuned"}
     assert card.stages == ({"recipe": {"name": "small"}, "audio_hours": 1.5},)
-    assert "in 2 stages, each begun with the weights of the one before: 1.5 h, and the last" in audioae("models", "info", "tuned-2k").stdout
+    assert (
+        "in 2 stages, each begun with the weights of the one before: 1.5 h, and the last"
+        in audioae("models", "info", "tuned-2k").stdout
+    )
     assert len(stages_of(trained_file("tuned-2k"))) == 2  # what goes on from it tells all three
 
 
@@ -282,8 +373,13 @@ def test_a_model_that_cannot_be_shipped_leaves_nothing(
     monkeypatch.setattr(registry, "WEIGHTS", weights)
     assert audioae("export", checkpoint, "--ship", "small-2k", *card).exit_code == 0
     before = {path: path.read_bytes() for path in weights.rglob("*") if path.is_file()}
-    assert {path.name for path in before} == {"models.json", "model.onnx", "weights.safetensors", "card.json"}
-    monkeypatch.setattr("audioae.export.parity", lambda *_: 0.5)
+    assert {path.name for path in before} == {
+        "models.json",
+        "model.onnx",
+        "weights.safetensors",
+        "card.json",
+    }
+    monkeypatch.setattr("audioae.training.export.parity", lambda *_: 0.5)
     for name in ("other-2k", "small-2k"):
         refused = audioae("export", checkpoint, "--ship", name, *card)
         assert refused.exit_code == 1 and f"{name} was not written" in refused.stderr
@@ -291,14 +387,19 @@ def test_a_model_that_cannot_be_shipped_leaves_nothing(
     assert {path: path.read_bytes() for path in weights.rglob("*") if path.is_file()} == before
 
 
-def test_shipping_wants_a_name_a_card_and_a_trained_checkpoint(checkpoint: Path, scores: Path, tmp_path: Path) -> None:
+def test_shipping_wants_a_name_a_card_and_a_trained_checkpoint(
+    checkpoint: Path, scores: Path, tmp_path: Path
+) -> None:
     assert audioae("export", checkpoint).exit_code == 2
     assert audioae("export", checkpoint, "--ship", "small-2k").exit_code == 2
     card = ["--scores", scores, "--data", "x", "--commit", "y"]
     for name in ("", "../elsewhere", "a/b", ".hidden"):
         assert "cannot name a model" in audioae("export", checkpoint, "--ship", name, *card).stderr
     save_denoiser(tmp_path / "bare.safetensors", load_denoiser(checkpoint))
-    assert "does not tell how it was trained" in audioae("export", tmp_path / "bare.safetensors", "--ship", "small-2k", *card).stderr
+    assert (
+        "does not tell how it was trained"
+        in audioae("export", tmp_path / "bare.safetensors", "--ship", "small-2k", *card).stderr
+    )
 
 
 def test_commands_name_what_is_not_there(tmp_path: Path) -> None:
@@ -308,4 +409,8 @@ def test_commands_name_what_is_not_there(tmp_path: Path) -> None:
         ("models", "verify", "nothing-16k"),
     ):
         done = audioae(*arguments)
-        assert done.exit_code == 3 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+        assert (
+            done.exit_code == 3
+            and done.stderr.startswith("Error: ")
+            and done.stderr.count("\n") == 1
+        )

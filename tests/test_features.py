@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from audioae import spectrogram  # noqa: E402
-from audioae.features import apply_gain, compress, istft, power_spectrum, stft  # noqa: E402
-from audioae.spectrogram import StftSettings  # noqa: E402
+from audioae.models.features import apply_gain, compress, istft, power_spectrum, stft  # noqa: E402
+from audioae.signal import spectrogram  # noqa: E402
+from audioae.signal.spectrogram import StftSettings  # noqa: E402
 
 FORMS = [
     StftSettings(),
@@ -17,13 +17,17 @@ FORMS = [
     StftSettings(48000, 1024, 512, 1024),
     StftSettings(n_fft=64, hop_length=16, win_length=48),
 ]
-each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.n_fft}-{form.hop_length}-{form.win_length}")
+each_form = pytest.mark.parametrize(
+    "form", FORMS, ids=lambda form: f"{form.n_fft}-{form.hop_length}-{form.win_length}"
+)
 
 
 def speechlike(batch: int, samples: int) -> np.ndarray:
     """Noise of RMS 0.1 that comes and goes, at the level of audio: differences are relative to full scale."""
     rng = np.random.default_rng(0)
-    return (0.1 * rng.standard_normal((batch, samples)) * np.sin(np.arange(samples) / 900) ** 2).astype(np.float32)
+    return (
+        0.1 * rng.standard_normal((batch, samples)) * np.sin(np.arange(samples) / 900) ** 2
+    ).astype(np.float32)
 
 
 @each_form
@@ -44,15 +48,22 @@ def test_torch_and_numpy_agree_on_spectra_that_no_waveform_has() -> None:
     form, rng = StftSettings(), np.random.default_rng(1)
     parts = 0.1 * rng.standard_normal((2, 2, form.num_bins, 20)).astype(np.float32)  # B, 2, F, T
     expected = spectrogram.istft(parts[:, 0] + 1j * parts[:, 1], form, samples=4000)
-    np.testing.assert_allclose(istft(torch.from_numpy(parts), form, samples=4000), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        istft(torch.from_numpy(parts), form, samples=4000), expected, atol=1e-5
+    )
 
 
 def test_compression_is_a_power_law_that_keeps_the_phase() -> None:
-    spectrum = torch.from_numpy(np.random.default_rng(2).standard_normal((2, 2, 9, 5)).astype(np.float32))
+    spectrum = torch.from_numpy(
+        np.random.default_rng(2).standard_normal((2, 2, 9, 5)).astype(np.float32)
+    )
     bins = torch.complex(spectrum[:, 0], spectrum[:, 1])
     magnitude, compressed = compress(spectrum, 0.3)
     torch.testing.assert_close(magnitude[:, 0], bins.abs() ** 0.3)
-    torch.testing.assert_close(torch.complex(compressed[:, 0], compressed[:, 1]), torch.polar(bins.abs() ** 0.3, bins.angle()))
+    torch.testing.assert_close(
+        torch.complex(compressed[:, 0], compressed[:, 1]),
+        torch.polar(bins.abs() ** 0.3, bins.angle()),
+    )
     torch.testing.assert_close(power_spectrum(spectrum)[:, 0], bins.abs() ** 2)
 
 
@@ -66,7 +77,9 @@ def test_silence_has_finite_features_and_gradients() -> None:
 
 def test_gains_multiply() -> None:
     rng = np.random.default_rng(3)
-    spectrum, gain = (torch.from_numpy(rng.standard_normal((2, 2, 9, 5)).astype(np.float32)) for _ in range(2))
+    spectrum, gain = (
+        torch.from_numpy(rng.standard_normal((2, 2, 9, 5)).astype(np.float32)) for _ in range(2)
+    )
     product = torch.complex(spectrum[:, 0], spectrum[:, 1]) * torch.complex(gain[:, 0], gain[:, 1])
     enhanced = apply_gain(spectrum, gain)
     torch.testing.assert_close(torch.complex(enhanced[:, 0], enhanced[:, 1]), product)

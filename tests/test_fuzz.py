@@ -17,25 +17,33 @@ import soundfile
 from fake_engines import constant
 
 from audioae import denoise_file
+from audioae.denoise import Stream
 from audioae.errors import AudioFileError, SettingsError
-from audioae.inference import Stream
 
 if os.name == "nt":
     pytest.skip("limits of time and memory are those of Unix", allow_module_level=True)
 from fuzz import BASES, Case, bent, run
 
 EACH = 16  # files of each base
-KEPT = [Case("pcm16", 129)]  # found by the long run: a sample rate of 1.4 GHz took seconds to filter
+KEPT = [
+    Case("pcm16", 129)
+]  # found by the long run: a sample rate of 1.4 GHz took seconds to filter
 
 
 def test_bent_files_are_cleaned_or_refused_without_a_trace(tmp_path: Path) -> None:
-    outcomes = list(run([*(Case(name, number) for name in BASES for number in range(EACH)), *KEPT], tmp_path))
+    outcomes = list(
+        run([*(Case(name, number) for name in BASES for number in range(EACH)), *KEPT], tmp_path)
+    )
     assert [outcome for outcome in outcomes if outcome.kind == "broken"] == []
-    assert all(outcome.kind == "cleaned" for outcome in outcomes if outcome.case.number == 0)  # which is not bent
+    assert all(
+        outcome.kind == "cleaned" for outcome in outcomes if outcome.case.number == 0
+    )  # which is not bent
     kinds = Counter(outcome.kind for outcome in outcomes)
     assert kinds.total() == EACH * len(BASES) + len(KEPT)
     assert [outcome.kind for outcome in outcomes[-len(KEPT) :]] == ["refused"]
-    assert min(kinds["cleaned"], kinds["refused"]) > 0.2 * kinds.total(), kinds  # the bends are neither too weak nor too strong
+    assert min(kinds["cleaned"], kinds["refused"]) > 0.2 * kinds.total(), (
+        kinds
+    )  # the bends are neither too weak nor too strong
 
 
 @pytest.mark.parametrize("rate", [1, 99, 10_000_001, 2**31 - 1])
@@ -44,10 +52,15 @@ def test_a_sample_rate_that_no_sound_has_is_refused_at_once(tmp_path: Path, rate
     soundfile.write(tmp_path / "in.wav", np.zeros(3000), 16000)
     data = (tmp_path / "in.wav").read_bytes()
     (tmp_path / "in.wav").write_bytes(data[:24] + struct.pack("<I", rate) + data[28:])
-    with pytest.raises(AudioFileError, match=rf"in\.wav tells a sample rate of {rate} Hz; expected 100 Hz to 10 MHz"):
+    with pytest.raises(
+        AudioFileError,
+        match=rf"in\.wav tells a sample rate of {rate} Hz; expected 100 Hz to 10 MHz",
+    ):
         denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant())
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
-    with pytest.raises(SettingsError, match=f"at {rate} Hz; expected at least one channel and 100 Hz to 10 MHz"):
+    with pytest.raises(
+        SettingsError, match=f"at {rate} Hz; expected at least one channel and 100 Hz to 10 MHz"
+    ):
         Stream(constant(), rate)
 
 
@@ -81,10 +94,16 @@ audioae.denoise_file = denoise_file
 
 def test_the_run_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tests = Path(__file__).parent
-    code = FAULTY.format(tests=str(tests), checkout=str(tests.parent), faults={number: code for number, (code, _) in FAULTS.items()})
+    code = FAULTY.format(
+        tests=str(tests),
+        checkout=str(tests.parent),
+        faults={number: code for number, (code, _) in FAULTS.items()},
+    )
     (tmp_path / "sitecustomize.py").write_text(code)  # which Python runs first
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     outcomes = list(run([Case("pcm16", number) for number in range(10)], tmp_path, hangs=(1, 8)))
     assert [outcome.case.number for outcome in outcomes if outcome.kind == "broken"] == list(FAULTS)
-    assert [number for number, (_, told) in FAULTS.items() if told not in outcomes[number].told] == [], outcomes[1:9]
+    assert [
+        number for number, (_, told) in FAULTS.items() if told not in outcomes[number].told
+    ] == [], outcomes[1:9]
     assert (outcomes[0].kind, outcomes[9].kind) == ("refused", "refused")

@@ -8,10 +8,10 @@ from fake_engines import FakeEngine, constant, foreseeing, per_bin, smoothing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audioae.denoise import DenoiseSettings, Stream, denoise
+from audioae.denoise.stream import piece_length
 from audioae.errors import CheckpointError, SettingsError
-from audioae.inference import DenoiseSettings, Stream, denoise
-from audioae.inference.stream import piece_length
-from audioae.spectrogram import StftSettings
+from audioae.signal.spectrogram import StftSettings
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
 OVERLAPPED = StftSettings(n_fft=512, hop_length=128, win_length=512)
@@ -22,7 +22,9 @@ def noise(channels: int, samples: int, *, seed: int = 0) -> np.ndarray:
 
 
 def tone(hertz: float, sample_rate: int, seconds: float = 1.0) -> np.ndarray:
-    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * sample_rate)) / sample_rate)).astype(np.float32)
+    return (
+        0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * sample_rate)) / sample_rate)
+    ).astype(np.float32)
 
 
 def in_blocks(stream: Stream, waveform: np.ndarray, sizes: list[int]) -> np.ndarray:
@@ -42,7 +44,10 @@ def test_a_gain_of_one_gives_the_input_back(sample_rate: int, channels: int) -> 
     assert np.abs(denoise(waveform, sample_rate, model=constant(1.0)) - waveform).max() < 1e-5
 
 
-@pytest.mark.parametrize("engine", [constant(1.0, stft=OVERLAPPED), constant(1.0, lookahead=3, stride=4), constant(1 + 0j)])
+@pytest.mark.parametrize(
+    "engine",
+    [constant(1.0, stft=OVERLAPPED), constant(1.0, lookahead=3, stride=4), constant(1 + 0j)],
+)
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
 def test_that_holds_for_every_kind_of_engine(engine: FakeEngine, sample_rate: int) -> None:
     waveform = noise(2, sample_rate)
@@ -52,23 +57,35 @@ def test_that_holds_for_every_kind_of_engine(engine: FakeEngine, sample_rate: in
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 48000])
 def test_a_constant_gain_scales_every_band(sample_rate: int) -> None:
     waveform = noise(1, sample_rate)
-    assert np.abs(denoise(waveform, sample_rate, model=constant(0.25)) - 0.25 * waveform).max() < 1e-5
+    assert (
+        np.abs(denoise(waveform, sample_rate, model=constant(0.25)) - 0.25 * waveform).max() < 1e-5
+    )
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 44100])
-@pytest.mark.parametrize("engine", [smoothing(), foreseeing(2, stride=4, stft=OVERLAPPED)], ids=["causal", "lookahead"])
+@pytest.mark.parametrize(
+    "engine", [smoothing(), foreseeing(2, stride=4, stft=OVERLAPPED)], ids=["causal", "lookahead"]
+)
 @pytest.mark.parametrize("samples", [0, 1, 2, 127, 255, 256, 257, 511, 513, 5000])
-def test_the_output_is_as_long_as_the_input(sample_rate: int, engine: FakeEngine, samples: int) -> None:
+def test_the_output_is_as_long_as_the_input(
+    sample_rate: int, engine: FakeEngine, samples: int
+) -> None:
     enhanced = denoise(noise(1, samples), sample_rate, model=engine)
     assert enhanced.shape == (1, samples)
     assert enhanced.dtype == np.float32
 
 
 @settings(max_examples=25, deadline=None)
-@given(sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=5), samples=st.integers(0, 9000), data=st.data())
+@given(
+    sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=5),
+    samples=st.integers(0, 9000),
+    data=st.data(),
+)
 def test_blocks_equal_whole(sizes: list[int], samples: int, data: st.DataObject) -> None:
     sample_rate = data.draw(st.sampled_from([8000, 16000, 44100]))
-    engine = data.draw(st.sampled_from([smoothing(), foreseeing(3, stride=4), foreseeing(1, stft=OVERLAPPED)]))
+    engine = data.draw(
+        st.sampled_from([smoothing(), foreseeing(3, stride=4), foreseeing(1, stft=OVERLAPPED)])
+    )
     waveform = noise(2, samples, seed=samples)
     cut = in_blocks(Stream(engine, sample_rate, 2), waveform, sizes)
     assert cut.shape == waveform.shape
@@ -135,7 +152,11 @@ def test_the_high_band_follows_the_top_of_the_models_band() -> None:
 
 
 def test_the_high_band_opens_at_once_and_closes_slowly() -> None:
-    gate = FakeEngine(lambda spectrum: np.arange(spectrum.shape[-1]) // 31 % 2 * np.ones(spectrum.shape, np.float32))
+    gate = FakeEngine(
+        lambda spectrum: (
+            np.arange(spectrum.shape[-1]) // 31 % 2 * np.ones(spectrum.shape, np.float32)
+        )
+    )
     envelope = np.abs(denoise(tone(12000, 48000, 2.0), 48000, model=gate))
     change = 31 * 256 * 3  # every 31 hops, at three samples of the file per sample of the model
 
@@ -176,7 +197,10 @@ def test_a_model_that_answers_no_numbers_is_not_believed() -> None:
 
 def test_one_dimension_in_is_one_dimension_out() -> None:
     waveform = noise(1, 4000)[0]
-    assert np.abs(denoise(waveform.astype(np.float64), 22050, model=constant(1.0)) - waveform).max() < 1e-5
+    assert (
+        np.abs(denoise(waveform.astype(np.float64), 22050, model=constant(1.0)) - waveform).max()
+        < 1e-5
+    )
     assert denoise(waveform, 22050, model=constant(1.0)).shape == (4000,)
 
 

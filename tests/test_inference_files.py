@@ -11,13 +11,19 @@ import soundfile
 from fake_engines import constant, smoothing
 
 from audioae.audio import info, read
+from audioae.denoise import DenoiseSettings, denoise, denoise_file, plan_file
+from audioae.denoise.stream import piece_length
 from audioae.errors import AudioFileError, ModelNotFoundError, OutputError
-from audioae.inference import DenoiseSettings, denoise, denoise_file, plan_file
-from audioae.inference.stream import piece_length
 
 
 def make(
-    path: Path, *, sample_rate: int = 16000, channels: int = 1, samples: int = 8000, subtype: str = "PCM_16", level: float = 0.2
+    path: Path,
+    *,
+    sample_rate: int = 16000,
+    channels: int = 1,
+    samples: int = 8000,
+    subtype: str = "PCM_16",
+    level: float = 0.2,
 ) -> Path:
     """Noise in a file with a title."""
     waveform = np.random.default_rng(0).normal(0, level, (samples, channels)).astype(np.float32)
@@ -43,17 +49,27 @@ def test_the_form_is_kept(tmp_path: Path, name: str, sample_rate: int, channels:
 
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
 @pytest.mark.parametrize("extra", [None, -1, 0, 1])
-def test_a_file_is_cleaned_as_an_array_is(tmp_path: Path, sample_rate: int, extra: int | None) -> None:
+def test_a_file_is_cleaned_as_an_array_is(
+    tmp_path: Path, sample_rate: int, extra: int | None
+) -> None:
     samples = 1000 if extra is None else piece_length(sample_rate, 1) + extra
-    src, dst = make(tmp_path / "in.wav", sample_rate=sample_rate, samples=samples, subtype="FLOAT"), tmp_path / "out.wav"
+    src, dst = (
+        make(tmp_path / "in.wav", sample_rate=sample_rate, samples=samples, subtype="FLOAT"),
+        tmp_path / "out.wav",
+    )
     denoise_file(src, dst, model=smoothing())
     assert np.abs(read(dst)[0] - denoise(read(src)[0], sample_rate, model=smoothing())).max() < 1e-5
 
 
 @pytest.mark.parametrize("samples", [0, 1])
 @pytest.mark.parametrize("sample_rate", [16000, 48000])
-def test_a_file_of_hardly_any_samples_is_not_bad(tmp_path: Path, samples: int, sample_rate: int) -> None:
-    src, dst = make(tmp_path / "in.wav", samples=samples, sample_rate=sample_rate), tmp_path / "out.wav"
+def test_a_file_of_hardly_any_samples_is_not_bad(
+    tmp_path: Path, samples: int, sample_rate: int
+) -> None:
+    src, dst = (
+        make(tmp_path / "in.wav", samples=samples, sample_rate=sample_rate),
+        tmp_path / "out.wav",
+    )
     result = denoise_file(src, dst, model=smoothing())
     assert info(dst).frames == result.frames == samples
     assert info(dst).subtype == "PCM_16"
@@ -69,7 +85,13 @@ def test_output_and_residual_make_the_input(tmp_path: Path) -> None:
 
 def test_settings_and_subtype_are_used(tmp_path: Path) -> None:
     src, dst = make(tmp_path / "in.wav", subtype="PCM_24"), tmp_path / "out.wav"
-    denoise_file(src, dst, model=constant(0.01), settings=DenoiseSettings(max_attenuation_db=6), subtype="PCM_16")
+    denoise_file(
+        src,
+        dst,
+        model=constant(0.01),
+        settings=DenoiseSettings(max_attenuation_db=6),
+        subtype="PCM_16",
+    )
     assert info(dst).subtype == "PCM_16"
     assert np.abs(read(dst)[0] - 10 ** (-6 / 20) * read(src)[0]).max() < 1e-4
 
@@ -84,7 +106,12 @@ def test_the_result_tells_what_was_done(tmp_path: Path) -> None:
     assert result.verdict is not None
     assert result.verdict.input_snr_db == pytest.approx(20 * np.log10(0.1 / 0.9), abs=0.01)
     told = json.loads(json.dumps(result.to_dict()))
-    assert (told["src"], told["dst"], told["residual"], told["model"]) == (str(src), str(dst), None, "fake")
+    assert (told["src"], told["dst"], told["residual"], told["model"]) == (
+        str(src),
+        str(dst),
+        None,
+        "fake",
+    )
 
 
 def test_what_would_clip_is_clamped_and_counted(tmp_path: Path) -> None:
@@ -116,7 +143,12 @@ def test_samples_that_are_no_numbers_are_named(tmp_path: Path, value: float) -> 
     waveform[80000:, 1] = value
     soundfile.write(tmp_path / "in.wav", waveform, 16000, subtype="FLOAT")
     with pytest.raises(AudioFileError, match=r"in\.wav.*sample 80000 of channel 1"):
-        denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(1.0), residual=tmp_path / "rest.wav")
+        denoise_file(
+            tmp_path / "in.wav",
+            tmp_path / "out.wav",
+            model=constant(1.0),
+            residual=tmp_path / "rest.wav",
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 
@@ -152,7 +184,9 @@ def test_the_input_is_never_an_output(tmp_path: Path, same: str) -> None:
     with pytest.raises(OutputError, match="input as well as the output"):
         denoise_file(src, tmp_path / same, model=constant(1.0), overwrite=True)
     with pytest.raises(OutputError, match="input as well as the residual"):
-        denoise_file(src, tmp_path / "out.wav", residual=tmp_path / same, model=constant(1.0), overwrite=True)
+        denoise_file(
+            src, tmp_path / "out.wav", residual=tmp_path / same, model=constant(1.0), overwrite=True
+        )
     assert src.read_bytes() == kept
 
 
@@ -167,7 +201,12 @@ def test_the_input_is_not_taken_for_the_rest_of_a_killed_run(tmp_path: Path) -> 
 def test_the_residual_is_not_the_output(tmp_path: Path) -> None:
     src = make(tmp_path / "in.wav")
     with pytest.raises(OutputError, match="output as well as the residual"):
-        denoise_file(src, tmp_path / "out.wav", residual=tmp_path / "sub" / ".." / "out.wav", model=constant(1.0))
+        denoise_file(
+            src,
+            tmp_path / "out.wav",
+            residual=tmp_path / "sub" / ".." / "out.wav",
+            model=constant(1.0),
+        )
 
 
 def test_everything_is_checked_before_the_model_is_asked(tmp_path: Path) -> None:
@@ -182,6 +221,10 @@ def test_everything_is_checked_before_the_model_is_asked(tmp_path: Path) -> None
 def test_a_plan_writes_nothing(tmp_path: Path) -> None:
     src = make(tmp_path / "in.wav", subtype="PCM_24")
     plan = plan_file(src, tmp_path / "out.flac", residual=tmp_path / "rest.wav")
-    assert (plan.output.container, plan.output.subtype, plan.source.frames) == ("FLAC", "PCM_24", 8000)
+    assert (plan.output.container, plan.output.subtype, plan.source.frames) == (
+        "FLAC",
+        "PCM_24",
+        8000,
+    )
     assert json.loads(json.dumps(plan.to_dict()))["container"] == "FLAC"
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]

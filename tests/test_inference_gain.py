@@ -8,9 +8,9 @@ from fake_engines import constant, smoothing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audioae.denoise import DenoiseSettings, denoise
+from audioae.denoise.gain import limit, link, scale, shape_gain
 from audioae.errors import SettingsError
-from audioae.inference import DenoiseSettings, denoise
-from audioae.inference.gain import limit, link, scale, shape_gain
 
 
 def random_gain(seed: int, *, channels: int = 2, complex_valued: bool = False) -> np.ndarray:
@@ -22,11 +22,20 @@ def random_gain(seed: int, *, channels: int = 2, complex_valued: bool = False) -
 
 def random_spectrum(seed: int, channels: int = 2) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return (rng.normal(size=(channels, 5, 4)) + 1j * rng.normal(size=(channels, 5, 4))).astype(np.complex64)
+    return (rng.normal(size=(channels, 5, 4)) + 1j * rng.normal(size=(channels, 5, 4))).astype(
+        np.complex64
+    )
 
 
-@given(seed=st.integers(0, 10**6), complex_valued=st.booleans(), strength=st.floats(0.01, 1), limit_db=st.floats(0, 60))
-def test_no_gain_is_below_the_limit(seed: int, complex_valued: bool, strength: float, limit_db: float) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    complex_valued=st.booleans(),
+    strength=st.floats(0.01, 1),
+    limit_db=st.floats(0, 60),
+)
+def test_no_gain_is_below_the_limit(
+    seed: int, complex_valued: bool, strength: float, limit_db: float
+) -> None:
     asked = DenoiseSettings(strength, limit_db)
     gain = random_gain(seed, complex_valued=complex_valued)
     shaped = shape_gain(gain, random_spectrum(seed), asked)
@@ -73,7 +82,12 @@ def test_linked_channels_keep_the_stereo_image(sample_rate: int) -> None:
     mono = np.random.default_rng(0).normal(0, 0.2, sample_rate).astype(np.float32)
     linked = denoise(np.stack([mono, 0.3 * mono]), sample_rate, model=smoothing())
     assert np.allclose(linked[1], 0.3 * linked[0], atol=1e-6)
-    independent = denoise(np.stack([mono, 0.3 * mono]), sample_rate, model=smoothing(), settings=DenoiseSettings(channels="independent"))
+    independent = denoise(
+        np.stack([mono, 0.3 * mono]),
+        sample_rate,
+        model=smoothing(),
+        settings=DenoiseSettings(channels="independent"),
+    )
     assert np.abs(independent[1] - 0.3 * independent[0]).max() > 0.01
     alone = denoise(mono, sample_rate, model=smoothing())
     assert np.allclose(independent[0], alone, atol=1e-6)
@@ -82,11 +96,23 @@ def test_linked_channels_keep_the_stereo_image(sample_rate: int) -> None:
 @pytest.mark.parametrize("sample_rate", [16000, 48000])
 @pytest.mark.parametrize(
     ("asked", "expected"),
-    [(DenoiseSettings(strength=0), 1.0), (DenoiseSettings(strength=0.5), 0.1), (DenoiseSettings(max_attenuation_db=12), 10 ** (-12 / 20))],
+    [
+        (DenoiseSettings(strength=0), 1.0),
+        (DenoiseSettings(strength=0.5), 0.1),
+        (DenoiseSettings(max_attenuation_db=12), 10 ** (-12 / 20)),
+    ],
 )
-def test_settings_reach_what_is_heard(sample_rate: int, asked: DenoiseSettings, expected: float) -> None:
+def test_settings_reach_what_is_heard(
+    sample_rate: int, asked: DenoiseSettings, expected: float
+) -> None:
     waveform = np.random.default_rng(0).normal(0, 0.2, (1, sample_rate)).astype(np.float32)
-    assert np.abs(denoise(waveform, sample_rate, model=constant(0.01), settings=asked) - expected * waveform).max() < 1e-5
+    assert (
+        np.abs(
+            denoise(waveform, sample_rate, model=constant(0.01), settings=asked)
+            - expected * waveform
+        ).max()
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize(

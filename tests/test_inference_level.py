@@ -10,12 +10,20 @@ import soundfile
 from fake_engines import FakeEngine, constant, smoothing
 
 from audioae.audio import read
+from audioae.denoise import DenoiseSettings, Stream, denoise, denoise_file
+from audioae.denoise.level import (
+    HIGHEST,
+    LOUD_TARGET,
+    LOWEST,
+    QUIET_TARGET,
+    factor_db,
+    frame_levels,
+    running_level,
+)
+from audioae.denoise.spectral import SpectralStream
 from audioae.engine import Engine, load_engine
-from audioae.inference import DenoiseSettings, Stream, denoise, denoise_file
-from audioae.inference.level import HIGHEST, LOUD_TARGET, LOWEST, QUIET_TARGET, factor_db, frame_levels, running_level
-from audioae.inference.spectral import SpectralStream
 from audioae.pretrained import list_models
-from audioae.spectrogram import StftSettings, stft
+from audioae.signal.spectrogram import StftSettings, stft
 
 
 def speechlike(seconds: float = 12.0, *, sample_rate: int = 16000, seed: int = 0) -> np.ndarray:
@@ -45,7 +53,9 @@ def level_heard(waveform: np.ndarray) -> float:
     """RMS level, dBFS, of what the model is given for the recording."""
     engine, heard = hearing()
     denoise(waveform, 16000, model=engine)
-    return float(10 * np.log10(np.mean([frame_levels(each, StftSettings()).mean() for each in heard])))
+    return float(
+        10 * np.log10(np.mean([frame_levels(each, StftSettings()).mean() for each in heard]))
+    )
 
 
 @pytest.mark.parametrize("level_db", [-100, -80, -60, -3, 6])
@@ -58,20 +68,31 @@ def test_a_usual_level_is_left_alone_bit_by_bit(level_db: float) -> None:
     waveform = speechlike() * np.float32(10 ** ((level_db + 30) / 20))
     engine, heard = hearing()
     denoise(waveform, 16000, model=engine)
-    assert np.array_equal(np.concatenate(heard, -1)[..., :700], stft(waveform, StftSettings())[..., :700])
+    assert np.array_equal(
+        np.concatenate(heard, -1)[..., :700], stft(waveform, StftSettings())[..., :700]
+    )
 
 
 @pytest.mark.parametrize("level_db", [-60, -3])
 def test_the_same_recording_at_another_level_is_cleaned_alike(level_db: float) -> None:
     waveform, factor = speechlike(), np.float32(10 ** ((level_db + 30) / 20))
-    model = FakeEngine(lambda spectrum: (np.abs(spectrum) ** 0.3 / (np.abs(spectrum) ** 0.3 + 0.5)).astype(np.float32))
-    usual, other = denoise(waveform, 16000, model=model), denoise(waveform * factor, 16000, model=model) / factor
+    model = FakeEngine(
+        lambda spectrum: (np.abs(spectrum) ** 0.3 / (np.abs(spectrum) ** 0.3 + 0.5)).astype(
+            np.float32
+        )
+    )
+    usual, other = (
+        denoise(waveform, 16000, model=model),
+        denoise(waveform * factor, 16000, model=model) / factor,
+    )
     loss = 10 * np.log10(np.sum(np.square(other)) / np.sum(np.square(usual)))
     assert abs(loss) < 1.5
     bare = SpectralStream(model, 1, DenoiseSettings())
     bare._level.factors = lambda spectrum: None  # as it would be without
     alone, _ = bare.process(waveform * factor, last=True)
-    assert abs(10 * np.log10(np.sum(np.square(alone / factor)) / np.sum(np.square(usual)))) > 1.2 * abs(loss)
+    assert abs(
+        10 * np.log10(np.sum(np.square(alone / factor)) / np.sum(np.square(usual)))
+    ) > 1.2 * abs(loss)
 
 
 def test_blocks_equal_whole_at_a_foreign_level() -> None:
@@ -109,7 +130,9 @@ def test_silence_tells_nothing() -> None:
     waveform[:, 16000 * 2 : 16000 * 9] = 0
     engine, heard = hearing()
     denoise(waveform, 16000, model=engine)
-    assert np.array_equal(np.concatenate(heard, -1)[..., :700], stft(waveform, StftSettings())[..., :700])
+    assert np.array_equal(
+        np.concatenate(heard, -1)[..., :700], stft(waveform, StftSettings())[..., :700]
+    )
 
 
 def test_factors_are_continuous_and_lead_to_the_targets() -> None:
@@ -132,10 +155,17 @@ def test_the_level_of_a_recording_does_not_depend_on_blocks() -> None:
 
 
 def test_a_quiet_file_is_cleaned_as_a_quiet_array_is(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "in.wav", 1e-3 * speechlike(40.0, sample_rate=44100)[0], 44100, subtype="FLOAT")
+    soundfile.write(
+        tmp_path / "in.wav", 1e-3 * speechlike(40.0, sample_rate=44100)[0], 44100, subtype="FLOAT"
+    )
     denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=smoothing())
     waveform, sample_rate = read(tmp_path / "in.wav")
-    assert np.abs(read(tmp_path / "out.wav")[0] - denoise(waveform, sample_rate, model=smoothing())).max() < 1e-7
+    assert (
+        np.abs(
+            read(tmp_path / "out.wav")[0] - denoise(waveform, sample_rate, model=smoothing())
+        ).max()
+        < 1e-7
+    )
 
 
 @pytest.fixture(scope="module", params=[entry.name for entry in list_models()])
@@ -150,4 +180,6 @@ def test_shipped_models_clean_quiet_and_loud_speech_alike(engine: Engine, sample
     for level_db in (-60, -3):
         factor = np.float32(10 ** ((level_db + 30) / 20))
         other = denoise(noisy * factor, sample_rate, model=engine) / factor
-        assert 10 * np.log10(np.sum(np.square(other - usual)) / np.sum(np.square(usual))) < -9, level_db
+        assert 10 * np.log10(np.sum(np.square(other - usual)) / np.sum(np.square(usual))) < -9, (
+            level_db
+        )

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from audioae.denoise import Stream, denoise
 from audioae.engine import Engine, load_engine
-from audioae.inference import Stream, denoise
 from audioae.pretrained import list_models
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -23,12 +23,18 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 def noise(samples: int, *, seed: int = 0) -> np.ndarray:
     """Noise in bursts, so that gains move."""
     rng = np.random.default_rng(seed)
-    return (rng.normal(0, 0.1, (1, samples)) * (1 + np.sin(np.arange(samples) / 3000))).astype(np.float32)
+    return (rng.normal(0, 0.1, (1, samples)) * (1 + np.sin(np.arange(samples) / 3000))).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 44100])
 def test_blocks_equal_whole(engine: Engine, sample_rate: int) -> None:
-    waveform, stream, cuts = noise(4 * sample_rate), Stream(engine, sample_rate), np.random.default_rng(1)
+    waveform, stream, cuts = (
+        noise(4 * sample_rate),
+        Stream(engine, sample_rate),
+        np.random.default_rng(1),
+    )
     parts, start = [], 0
     while start < waveform.shape[-1]:
         end = start + int(cuts.integers(1, sample_rate // 2))
@@ -50,7 +56,9 @@ def test_the_length_is_kept(engine: Engine, samples: int) -> None:
 
 def test_the_past_never_sees_what_lies_beyond_the_lookahead(engine: Engine) -> None:
     stft, change = engine.info.stft, 30000
-    speech, _ = soundfile.read(SAMPLES / "clean.wav", dtype="float32")  # a good model leaves too little of noise to see a change in it
+    speech, _ = soundfile.read(
+        SAMPLES / "clean.wav", dtype="float32"
+    )  # a good model leaves too little of noise to see a change in it
     waveform = speech[None, :48000]
     changed = np.concatenate([waveform[:, :change], speech[None, 60000:78000]], axis=-1)
     before, after = (denoise(each, stft.sample_rate, model=engine) for each in (waveform, changed))

@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioae.audio import read
+from audioae.denoise import DenoiseSettings, Stream, denoise, denoise_file
+from audioae.denoise.noise import FLOOR, MinimumStatistics, measure_noise, noise_gain
 from audioae.errors import SettingsError
-from audioae.inference import DenoiseSettings, Stream, denoise, denoise_file
-from audioae.inference.minimum import MinimumStatistics
-from audioae.inference.noise import FLOOR, measure_noise, noise_gain
-from audioae.spectrogram import StftSettings, stft
+from audioae.signal.spectrogram import StftSettings, stft
 
 STFT = StftSettings()
 
@@ -29,7 +28,9 @@ def with_tone(seconds: float = 6.0) -> np.ndarray:
     """Two seconds of noise, then the noise and, on and off, a tone of 1 kHz well above it."""
     waveform = noise(round(16000 * seconds))
     time = np.arange(waveform.shape[-1]) / 16000
-    return waveform + (0.3 * np.sin(2 * np.pi * 1000 * time) * ((time > 2) & (time % 1 < 0.6))).astype(np.float32)
+    return waveform + (
+        0.3 * np.sin(2 * np.pi * 1000 * time) * ((time > 2) & (time % 1 < 0.6))
+    ).astype(np.float32)
 
 
 def power(waveform: np.ndarray) -> np.ndarray:
@@ -54,7 +55,9 @@ def test_no_noise_changes_nothing_and_silence_is_no_trouble() -> None:
 
 def test_a_profile_is_the_mean_power_of_the_noise() -> None:
     profile = measure_noise(np.split(noise(160000), [777, 50000], axis=-1), 16000, 1, STFT)
-    expected = 0.02**2 * STFT.hop_length  # of white noise, in a bin: the window's squares sum to a hop
+    expected = (
+        0.02**2 * STFT.hop_length
+    )  # of white noise, in a bin: the window's squares sum to a hop
     assert np.allclose(profile.power[:, 1:-1], expected, rtol=0.25)
     assert profile.power[:, 1:-1].mean() == pytest.approx(expected, rel=0.02)
     whole = measure_noise([noise(160000)], 16000, 1, STFT)
@@ -76,7 +79,9 @@ def test_minimum_statistics_do_not_follow_what_comes_and_goes() -> None:
 
 
 def test_minimum_statistics_follow_noise_that_grows() -> None:
-    tracked = MinimumStatistics(STFT, 1).powers(power(np.concatenate([noise(16000 * 5), 10 * noise(16000 * 5)], -1)))
+    tracked = MinimumStatistics(STFT, 1).powers(
+        power(np.concatenate([noise(16000 * 5), 10 * noise(16000 * 5)], -1))
+    )
     rise = 10 * np.log10(tracked[0, 5:-5, -30:].mean() / tracked[0, 5:-5, 200:300].mean())
     assert rise == pytest.approx(20, abs=2)
 
@@ -88,11 +93,18 @@ def test_minimum_statistics_do_not_depend_on_blocks() -> None:
     assert np.array_equal(np.concatenate(parts, -1), MinimumStatistics(STFT, 2).powers(frames))
 
 
-@pytest.mark.parametrize("asked", [DenoiseSettings(noise_from=(0.0, 1.5)), DenoiseSettings(adapt_noise=True)], ids=["from", "adapt"])
+@pytest.mark.parametrize(
+    "asked",
+    [DenoiseSettings(noise_from=(0.0, 1.5)), DenoiseSettings(adapt_noise=True)],
+    ids=["from", "adapt"],
+)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_noise_is_lowered_and_what_stands_out_is_not(asked: DenoiseSettings, channels: int) -> None:
     waveform = np.tile(with_tone(), (channels, 1))
-    plain, more = (denoise(waveform, 16000, model=constant(0.1), settings=each) for each in (DenoiseSettings(), asked))
+    plain, more = (
+        denoise(waveform, 16000, model=constant(0.1), settings=each)
+        for each in (DenoiseSettings(), asked)
+    )
     pause, tone = slice(16000, 30000), slice(48000, 90000)
     assert 3 < 10 * np.log10(np.sum(plain[:, pause] ** 2) / np.sum(more[:, pause] ** 2)) < 6.1
     assert 10 * np.log10(np.sum(plain[:, tone] ** 2) / np.sum(more[:, tone] ** 2)) < 1
@@ -105,31 +117,52 @@ def test_the_limit_holds_for_steady_noise_too() -> None:
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
-@pytest.mark.parametrize("engine", [smoothing(), foreseeing(2, stride=4)], ids=["causal", "lookahead"])
+@pytest.mark.parametrize(
+    "engine", [smoothing(), foreseeing(2, stride=4)], ids=["causal", "lookahead"]
+)
 def test_blocks_equal_whole(sample_rate: int, engine: object) -> None:
     waveform, asked = noise(4 * sample_rate, channels=2), DenoiseSettings(adapt_noise=True)
     stream, parts = Stream(engine, sample_rate, 2, asked), []
     for start in range(0, waveform.shape[-1], 3333):
         parts.append(stream.push(waveform[:, start : start + 3333]))
     joined = np.concatenate([*parts, stream.flush()], -1)
-    assert np.abs(joined - denoise(waveform, sample_rate, model=engine, settings=asked)).max() < 1e-5
+    assert (
+        np.abs(joined - denoise(waveform, sample_rate, model=engine, settings=asked)).max() < 1e-5
+    )
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 48000])
 def test_a_file_is_cleaned_as_an_array_is(tmp_path: Path, sample_rate: int) -> None:
-    soundfile.write(tmp_path / "in.wav", noise(5 * sample_rate, channels=2).T, sample_rate, subtype="FLOAT")
+    soundfile.write(
+        tmp_path / "in.wav", noise(5 * sample_rate, channels=2).T, sample_rate, subtype="FLOAT"
+    )
     asked = DenoiseSettings(noise_from=(1.0, 3.0))
     denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=smoothing(), settings=asked)
     expected = denoise(read(tmp_path / "in.wav")[0], sample_rate, model=smoothing(), settings=asked)
     assert np.abs(read(tmp_path / "out.wav")[0] - expected).max() < 1e-5
-    assert np.abs(expected - denoise(read(tmp_path / "in.wav")[0], sample_rate, model=smoothing())).max() > 1e-3
+    assert (
+        np.abs(
+            expected - denoise(read(tmp_path / "in.wav")[0], sample_rate, model=smoothing())
+        ).max()
+        > 1e-3
+    )
 
 
-@pytest.mark.parametrize(("stretch", "told"), [((3.0, 4.0), r"starts at 3 s; .*in\.wav has 1 s"), ((0.5, 0.55), "covers 0.05 s")])
-def test_a_stretch_without_noise_is_refused(tmp_path: Path, stretch: tuple[float, float], told: str) -> None:
+@pytest.mark.parametrize(
+    ("stretch", "told"),
+    [((3.0, 4.0), r"starts at 3 s; .*in\.wav has 1 s"), ((0.5, 0.55), "covers 0.05 s")],
+)
+def test_a_stretch_without_noise_is_refused(
+    tmp_path: Path, stretch: tuple[float, float], told: str
+) -> None:
     soundfile.write(tmp_path / "in.wav", noise(16000).T, 16000)
     with pytest.raises(SettingsError, match=told):
-        denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(), settings=DenoiseSettings(noise_from=stretch))
+        denoise_file(
+            tmp_path / "in.wav",
+            tmp_path / "out.wav",
+            model=constant(),
+            settings=DenoiseSettings(noise_from=stretch),
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 

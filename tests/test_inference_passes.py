@@ -11,9 +11,9 @@ import soundfile
 from fake_engines import FakeEngine, constant, foreseeing, smoothing
 
 from audioae.audio import info
+from audioae.denoise import DenoiseSettings, denoise_file
 from audioae.errors import SettingsError
-from audioae.inference import DenoiseSettings, denoise_file
-from audioae.loudness import integrated_loudness
+from audioae.signal.loudness import integrated_loudness
 
 
 def noise(samples: int, *, level: float = 0.1, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -31,17 +31,24 @@ def floats(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
-@pytest.mark.parametrize("engine", [constant(0.1), foreseeing(3, stride=4)], ids=["causal", "lookahead"])
-def test_outside_a_stretch_nothing_changes_by_a_bit(tmp_path: Path, subtype: str, sample_rate: int, engine: FakeEngine) -> None:
+@pytest.mark.parametrize(
+    "engine", [constant(0.1), foreseeing(3, stride=4)], ids=["causal", "lookahead"]
+)
+def test_outside_a_stretch_nothing_changes_by_a_bit(
+    tmp_path: Path, subtype: str, sample_rate: int, engine: FakeEngine
+) -> None:
     src, dst = tmp_path / "in.wav", tmp_path / "out.wav"
     soundfile.write(src, noise(9 * sample_rate, channels=2), sample_rate, subtype=subtype)
     denoise_file(src, dst, model=engine, start=3.0, end=5.5)
-    before, after = (codes(path) if subtype.startswith("PCM") else floats(path) for path in (src, dst))
+    before, after = (
+        codes(path) if subtype.startswith("PCM") else floats(path) for path in (src, dst)
+    )
     first, last = 3 * sample_rate, round(5.5 * sample_rate)
     assert np.array_equal(before[:first], after[:first])
     assert np.array_equal(before[last:], after[last:])
     assert (
-        before[first + sample_rate // 10 : last - sample_rate // 10] != after[first + sample_rate // 10 : last - sample_rate // 10]
+        before[first + sample_rate // 10 : last - sample_rate // 10]
+        != after[first + sample_rate // 10 : last - sample_rate // 10]
     ).mean() > 0.9
 
 
@@ -53,18 +60,25 @@ def test_a_stretch_is_cleaned_as_the_whole_is(tmp_path: Path, sample_rate: int) 
     denoise_file(src, tmp_path / "part.wav", model=smoothing(), start=4.0, end=6.0)
     fade = round(0.01 * sample_rate)
     inside = slice(4 * sample_rate + fade, 6 * sample_rate - fade)
-    assert np.abs(floats(tmp_path / "whole.wav") - floats(tmp_path / "part.wav"))[inside].max() < 1e-4
+    assert (
+        np.abs(floats(tmp_path / "whole.wav") - floats(tmp_path / "part.wav"))[inside].max() < 1e-4
+    )
 
 
 def test_edges_do_not_click(tmp_path: Path) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(16000 * 6) / 16000)
     soundfile.write(tmp_path / "in.wav", tone, 16000, subtype="FLOAT")
     denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(0.0), start=2.0, end=4.0)
-    assert np.abs(np.diff(floats(tmp_path / "out.wav")[:, 0])).max() < 1.2 * np.abs(np.diff(tone)).max()
+    assert (
+        np.abs(np.diff(floats(tmp_path / "out.wav")[:, 0])).max()
+        < 1.2 * np.abs(np.diff(tone)).max()
+    )
 
 
 @pytest.mark.parametrize(("start", "end"), [(None, None), (0.0, None), (None, 100.0), (0.0, 3.0)])
-def test_a_stretch_that_is_all_is_the_whole(tmp_path: Path, start: float | None, end: float | None) -> None:
+def test_a_stretch_that_is_all_is_the_whole(
+    tmp_path: Path, start: float | None, end: float | None
+) -> None:
     src = tmp_path / "in.wav"
     soundfile.write(src, noise(48000), 16000, subtype="FLOAT")
     denoise_file(src, tmp_path / "whole.wav", model=smoothing())
@@ -72,18 +86,26 @@ def test_a_stretch_that_is_all_is_the_whole(tmp_path: Path, start: float | None,
     assert (tmp_path / "whole.wav").read_bytes() == (tmp_path / "part.wav").read_bytes()
 
 
-@pytest.mark.parametrize(("start", "end"), [(4.0, None), (2.0, 1.0), (1.0, 1.0), (-1.0, None), (float("nan"), None)])
-def test_an_impossible_stretch_is_refused_before_anything_is_written(tmp_path: Path, start: float, end: float | None) -> None:
+@pytest.mark.parametrize(
+    ("start", "end"), [(4.0, None), (2.0, 1.0), (1.0, 1.0), (-1.0, None), (float("nan"), None)]
+)
+def test_an_impossible_stretch_is_refused_before_anything_is_written(
+    tmp_path: Path, start: float, end: float | None
+) -> None:
     soundfile.write(tmp_path / "in.wav", noise(48000), 16000)
     with pytest.raises(SettingsError, match=r"recording of 3 s; expected a stretch within it"):
-        denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(), start=start, end=end)
+        denoise_file(
+            tmp_path / "in.wav", tmp_path / "out.wav", model=constant(), start=start, end=end
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32"])
 @pytest.mark.parametrize("gain", [0.3, 3.0])
 @pytest.mark.parametrize("end", [None, 2.0])
-def test_output_and_residual_make_the_input_bit_by_bit(tmp_path: Path, subtype: str, gain: float, end: float | None) -> None:
+def test_output_and_residual_make_the_input_bit_by_bit(
+    tmp_path: Path, subtype: str, gain: float, end: float | None
+) -> None:
     src, dst, rest = (tmp_path / name for name in ("in.wav", "out.wav", "rest.wav"))
     soundfile.write(src, noise(48000, level=0.2, channels=2), 16000, subtype=subtype)
     result = denoise_file(src, dst, model=constant(gain), residual=rest, end=end)
@@ -107,7 +129,9 @@ def test_a_file_that_would_clip_is_lowered_as_little_as_needed(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("subtype", "gain"), [("PCM_16", 0.5), ("FLOAT", 5.0)])
-def test_a_file_that_would_not_clip_is_not_scaled(tmp_path: Path, subtype: str, gain: float) -> None:
+def test_a_file_that_would_not_clip_is_not_scaled(
+    tmp_path: Path, subtype: str, gain: float
+) -> None:
     src = tmp_path / "in.wav"
     soundfile.write(src, noise(48000), 16000, subtype=subtype)
     result = denoise_file(src, tmp_path / "scaled.wav", model=constant(gain), clip_mode="rescale")
@@ -119,7 +143,9 @@ def test_a_file_that_would_not_clip_is_not_scaled(tmp_path: Path, subtype: str, 
 @pytest.mark.parametrize("sample_rate", [16000, 48000])
 def test_the_loudness_is_what_was_asked_for(tmp_path: Path, sample_rate: int) -> None:
     src, dst = tmp_path / "in.wav", tmp_path / "out.wav"
-    soundfile.write(src, noise(5 * sample_rate, level=0.01, channels=2), sample_rate, subtype="PCM_24")
+    soundfile.write(
+        src, noise(5 * sample_rate, level=0.01, channels=2), sample_rate, subtype="PCM_24"
+    )
     result = denoise_file(src, dst, model=constant(0.5), normalize_lufs=-23.0)
     assert integrated_loudness(floats(dst).T, sample_rate) == pytest.approx(-23, abs=0.05)
     assert result.scale_db > 10
@@ -127,7 +153,13 @@ def test_the_loudness_is_what_was_asked_for(tmp_path: Path, sample_rate: int) ->
 
 def test_what_has_no_loudness_is_not_normalised(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in.wav", np.zeros(16000), 16000)
-    result = denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(), normalize_lufs=-16.0, clip_mode="rescale")
+    result = denoise_file(
+        tmp_path / "in.wav",
+        tmp_path / "out.wav",
+        model=constant(),
+        normalize_lufs=-16.0,
+        clip_mode="rescale",
+    )
     assert result.scale_db == 0
     assert any("not normalised" in warning for warning in result.warnings)
 
@@ -136,13 +168,21 @@ def test_normalising_does_not_clip_when_told_so(tmp_path: Path) -> None:
     clicks = noise(48000, level=0.001)
     clicks[::8000] = 0.9
     soundfile.write(tmp_path / "in.wav", clicks, 16000, subtype="PCM_16")
-    result = denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(), normalize_lufs=-3.0, clip_mode="rescale")
+    result = denoise_file(
+        tmp_path / "in.wav",
+        tmp_path / "out.wav",
+        model=constant(),
+        normalize_lufs=-3.0,
+        clip_mode="rescale",
+    )
     assert result.num_clipped == 0
     assert np.abs(floats(tmp_path / "out.wav")).max() > 0.99
     assert any("lowered by" in warning for warning in result.warnings)
 
 
-@pytest.mark.parametrize("options", [{"clip_mode": "rescle"}, {"normalize_lufs": 3.0}, {"normalize_lufs": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"clip_mode": "rescle"}, {"normalize_lufs": 3.0}, {"normalize_lufs": float("nan")}]
+)
 def test_impossible_options_are_refused(tmp_path: Path, options: dict[str, object]) -> None:
     soundfile.write(tmp_path / "in.wav", noise(48000), 16000)
     with pytest.raises(SettingsError, match=next(iter(options))):
@@ -152,7 +192,13 @@ def test_impossible_options_are_refused(tmp_path: Path, options: dict[str, objec
 def test_progress_of_two_passes_ends_at_the_end(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in.wav", noise(16000 * 10), 16000)
     told: list[float] = []
-    denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(3.0), clip_mode="rescale", progress=told.append)
+    denoise_file(
+        tmp_path / "in.wav",
+        tmp_path / "out.wav",
+        model=constant(3.0),
+        clip_mode="rescale",
+        progress=told.append,
+    )
     assert told == sorted(told)
     assert told[-1] == 10.0
 
@@ -160,7 +206,15 @@ def test_progress_of_two_passes_ends_at_the_end(tmp_path: Path) -> None:
 def test_the_result_with_its_verdict_is_plain(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in.wav", noise(48000), 16000)
     asked = DenoiseSettings(noise_from=(0.0, 1.0), adapt_noise=True)
-    result = denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(0.5), start=1.0, settings=asked)
+    result = denoise_file(
+        tmp_path / "in.wav", tmp_path / "out.wav", model=constant(0.5), start=1.0, settings=asked
+    )
     told = json.loads(json.dumps(result.to_dict()))
-    assert set(told["verdict"]) == {"input_snr_db", "mean_attenuation_db", "max_attenuation_db", "speech_kept", "out_of_domain"}
+    assert set(told["verdict"]) == {
+        "input_snr_db",
+        "mean_attenuation_db",
+        "max_attenuation_db",
+        "speech_kept",
+        "out_of_domain",
+    }
     assert info(tmp_path / "out.wav").frames == 48000

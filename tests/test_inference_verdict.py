@@ -10,14 +10,13 @@ import pytest
 from fake_engines import FakeEngine, constant
 
 from audioae.audio import read
+from audioae.denoise import Stream, Verdict
+from audioae.denoise.verdict import Axes, Judge, features, speech_likeness
 from audioae.engine import Engine, load_engine
-from audioae.inference import Stream, Verdict
-from audioae.inference.likeness import Axes, features, speech_likeness
-from audioae.inference.verdict import Judge
-from audioae.mixing import mix_at_snr
 from audioae.pretrained import list_models
-from audioae.resample import resample
-from audioae.spectrogram import StftSettings, analyse
+from audioae.signal.mixing import mix_at_snr
+from audioae.signal.resample import resample
+from audioae.signal.spectrogram import StftSettings, analyse
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -32,7 +31,9 @@ def chord(seconds: float = 10.0, *, seed: int = 0) -> np.ndarray:
     parts = []
     for _ in range(round(seconds)):
         roots = 110 * 2 ** (rng.choice([0, 2, 4, 5, 7, 9]) / 12) * np.array([1, 1.26, 1.5, 2])
-        notes = [sum(np.sin(2 * np.pi * root * k * time) / k for k in range(1, 12)) for root in roots]
+        notes = [
+            sum(np.sin(2 * np.pi * root * k * time) / k for k in range(1, 12)) for root in roots
+        ]
         parts.append(np.sum(notes, axis=0) * np.exp(-1.5 * time) * 0.05)
     return np.concatenate(parts).astype(np.float32)[None]
 
@@ -45,13 +46,26 @@ def notes(kind: str, seconds: int = 8) -> np.ndarray:
     if kind == "tone":
         waveform = np.sin(2 * np.pi * 1000 * time)
     elif kind == "drums":
-        hits = [np.sin(2 * np.pi * 55 * since) * np.exp(-10 * since), rng.standard_normal(len(time)) * np.exp(-30 * since)]
+        hits = [
+            np.sin(2 * np.pi * 55 * since) * np.exp(-10 * since),
+            rng.standard_normal(len(time)) * np.exp(-30 * since),
+        ]
         waveform = np.where(number % 2, hits[1], hits[0])
     else:
-        steps = rng.choice([0, 2, 4, 7, 9, 12], number[-1] + 1) if kind == "melody" else np.resize([0, 4, 7, 12], number[-1] + 1)
-        hertz = 220 * 2 ** (steps[number] / 12) * (1 + 0.005 * np.sin(2 * np.pi * 5.5 * time) * (kind == "melody"))
+        steps = (
+            rng.choice([0, 2, 4, 7, 9, 12], number[-1] + 1)
+            if kind == "melody"
+            else np.resize([0, 4, 7, 12], number[-1] + 1)
+        )
+        hertz = (
+            220
+            * 2 ** (steps[number] / 12)
+            * (1 + 0.005 * np.sin(2 * np.pi * 5.5 * time) * (kind == "melody"))
+        )
         phase = 2 * np.pi * np.cumsum(hertz) / 16000
-        fading = np.exp(-(4 if kind == "arpeggio" else 0.5) * since) * np.minimum(1, np.minimum(since, step - since) / 0.01)
+        fading = np.exp(-(4 if kind == "arpeggio" else 0.5) * since) * np.minimum(
+            1, np.minimum(since, step - since) / 0.01
+        )
         waveform = sum(np.sin(k * phase) / k for k in range(1, 12)) * fading
     return (0.1 * waveform).astype(np.float32)[None]
 
@@ -63,7 +77,9 @@ def judge(engine: Engine, waveform: np.ndarray, *, sample_rate: int = 16000) -> 
     return stream.verdict
 
 
-@pytest.mark.parametrize(("gain", "snr_db"), [(0.9, 19.085), (0.5, 0.0), (0.1, -19.085), (1.0, 60.0), (0.0, -60.0)])
+@pytest.mark.parametrize(
+    ("gain", "snr_db"), [(0.9, 19.085), (0.5, 0.0), (0.1, -19.085), (1.0, 60.0), (0.0, -60.0)]
+)
 def test_the_snr_is_power_kept_over_power_taken(gain: float, snr_db: float) -> None:
     verdict = judge(constant(gain), noise(48000))
     assert verdict.input_snr_db == pytest.approx(snr_db, abs=0.01)
@@ -104,7 +120,9 @@ def test_the_level_and_the_channels_change_no_verdict() -> None:
     waveform = chord()
     usual = judge(constant(0.7), waveform)
     for other in (waveform * np.float32(0.1), np.tile(waveform, (2, 1))):
-        assert judge(constant(0.7), other).out_of_domain == pytest.approx(usual.out_of_domain, abs=0.01)
+        assert judge(constant(0.7), other).out_of_domain == pytest.approx(
+            usual.out_of_domain, abs=0.01
+        )
 
 
 def test_memory_does_not_grow() -> None:
@@ -117,7 +135,11 @@ def test_memory_does_not_grow() -> None:
 
 def test_likeness_stays_between_none_and_all() -> None:
     axes = Axes.of(StftSettings())
-    for power in (np.zeros((257, 125)), np.ones((257, 125)), 1e12 * np.random.default_rng(0).exponential(1, (257, 125))):
+    for power in (
+        np.zeros((257, 125)),
+        np.ones((257, 125)),
+        1e12 * np.random.default_rng(0).exponential(1, (257, 125)),
+    ):
         numbers = features(power.astype(np.float32), power.astype(np.float32), axes)
         assert np.isfinite(numbers).all()
         assert 0 <= speech_likeness(numbers) <= 1
@@ -126,7 +148,10 @@ def test_likeness_stays_between_none_and_all() -> None:
 def test_what_changes_its_colour_and_its_harmonics_looks_more_like_speech() -> None:
     axes, time = Axes.of(StftSettings()), np.arange(32000) / 16000
     held = sum(np.sin(2 * np.pi * 200 * k * time) for k in range(1, 20))
-    gliding = sum(np.sin(2 * np.pi * k * (200 * time + 10 * np.sin(2 * np.pi * 2 * time))) for k in range(1, 20))
+    gliding = sum(
+        np.sin(2 * np.pi * k * (200 * time + 10 * np.sin(2 * np.pi * 2 * time)))
+        for k in range(1, 20)
+    )
     hissing = np.where(time % 0.4 < 0.15, np.diff(noise(32001, level=3.0)[0]), gliding)
     likeness = []
     for waveform in (held, gliding, hissing):
@@ -161,14 +186,25 @@ def test_other_music_and_tones_are_warned_of(engine: Engine, kind: str) -> None:
 @pytest.mark.parametrize("snr_db", [None, 0.0, -5.0])
 def test_made_speech_is_not(engine: Engine, snr_db: float | None) -> None:
     """The short synthetic sentences that come with the project, one after another, clean and in noise."""
-    parts = [resample(waveform, rate, 16000) for waveform, rate in map(read, sorted((SAMPLES / "speech").glob("*")))]
+    parts = [
+        resample(waveform, rate, 16000)
+        for waveform, rate in map(read, sorted((SAMPLES / "speech").glob("*")))
+    ]
     speech = np.concatenate(parts, axis=-1)
-    waveform = speech if snr_db is None else mix_at_snr(speech[0], noise(speech.shape[-1])[0], snr_db=snr_db, sample_rate=16000)[None]
+    waveform = (
+        speech
+        if snr_db is None
+        else mix_at_snr(speech[0], noise(speech.shape[-1])[0], snr_db=snr_db, sample_rate=16000)[
+            None
+        ]
+    )
     assert not judge(engine, waveform).warnings
 
 
 def test_speech_is_not(engine: Engine, shared_data: Path) -> None:
-    rows = list(csv.DictReader((shared_data / "paired.csv").read_text(encoding="utf-8").splitlines()))[::9]
+    rows = list(
+        csv.DictReader((shared_data / "paired.csv").read_text(encoding="utf-8").splitlines())
+    )[::9]
     errors = []
     for row in rows:
         clean, noisy = (read(shared_data / row[name])[0] for name in ("clean", "noisy"))
@@ -183,11 +219,15 @@ def test_speech_is_not(engine: Engine, shared_data: Path) -> None:
 def test_speech_in_loud_noise_is_not(engine: Engine, shared_data: Path, snr_db: float) -> None:
     rows = [
         row
-        for row in csv.DictReader((shared_data / "speech.csv").read_text(encoding="utf-8").splitlines())
+        for row in csv.DictReader(
+            (shared_data / "speech.csv").read_text(encoding="utf-8").splitlines()
+        )
         if row["corpus"] == "librispeech"
     ][::30]
     for row in rows[:6]:
         clean, rate = read(shared_data / row["path"])
         clean = resample(clean, rate, 16000)[0]
-        noisy = mix_at_snr(clean, noise(clean.shape[-1], seed=1)[0], snr_db=snr_db, sample_rate=16000)
+        noisy = mix_at_snr(
+            clean, noise(clean.shape[-1], seed=1)[0], snr_db=snr_db, sample_rate=16000
+        )
         assert not judge(engine, 0.1 * noisy[None].astype(np.float32)).warnings, row

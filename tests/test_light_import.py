@@ -19,14 +19,21 @@ finally:
 
 def modules_loaded_by(*arguments: str | Path) -> set[str]:
     """The modules that are loaded when `audioae ARGUMENTS` has ended well."""
-    ended = subprocess.run([sys.executable, "-c", RUN, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", RUN, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert ended.returncode == 0, ended.stderr
     return set(ended.stderr.rpartition("loaded:")[2].split())
 
 
 def test_importing_the_package_loads_no_room() -> None:
     code = "import sys, audioae; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert [name for name in loaded if name.startswith("audioae.") or name == "numpy"] == []
 
 

@@ -21,15 +21,15 @@ from fake_sounddevice import FakeSounddevice, device
 from half_model import write_half_model
 
 from audioae.cli import main
+from audioae.denoise import Stream, denoise
 from audioae.engine import State
 from audioae.errors import DeviceError, MissingError, OutputError, SettingsError
-from audioae.inference import Stream, denoise
 from audioae.live import DeviceForm, Duplex, Session, Xruns, choose_form, read_devices
 from audioae.live import duplex as duplex_module
 from audioae.live.devices import find_device
-from audioae.live.meters import LevelMeter, TimeMeter
-from audioae.live.player import Player
-from audioae.spectrogram import StftSettings
+from audioae.live.duplex import Player
+from audioae.live.session import LevelMeter, TimeMeter
+from audioae.signal.spectrogram import StftSettings
 
 RATE = 16000
 OVERLAPPED = StftSettings(n_fft=512, hop_length=128, win_length=512)
@@ -45,7 +45,9 @@ class Ones(FakeEngine):
         taken, given = state.tensors if state and state.tensors else (0, 0)
         taken += spectrum.shape[-1]
         due = max((taken - self.info.lookahead) // self.info.stride * self.info.stride, 0)
-        return np.ones((*spectrum.shape[:2], due - given), np.float32), State(spectrum[..., :0], (taken, due))
+        return np.ones((*spectrum.shape[:2], due - given), np.float32), State(
+            spectrum[..., :0], (taken, due)
+        )
 
 
 ENGINES = {
@@ -94,9 +96,13 @@ def test_latency_holds_for_odd_blocks(engine: FakeEngine, block: int) -> None:
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 11025, 22050, 44100, 48000, 96000])
-@pytest.mark.parametrize("engine", [ENGINES["causal"], ENGINES["strides"]], ids=["causal", "strides"])
+@pytest.mark.parametrize(
+    "engine", [ENGINES["causal"], ENGINES["strides"]], ids=["causal", "strides"]
+)
 def test_latency_at_other_rates_is_exact_too(sample_rate: int, engine: FakeEngine) -> None:
-    even = 147 if sample_rate % 147 == 0 else sample_rate // 1000  # a hundred of them hold the whole pattern of pushes and answers
+    even = (
+        147 if sample_rate % 147 == 0 else sample_rate // 1000
+    )  # a hundred of them hold the whole pattern of pushes and answers
     for block in (even, 97):
         stream = Stream(engine, sample_rate)
         most = most_pending(stream, block, pushes=100)
@@ -104,7 +110,9 @@ def test_latency_at_other_rates_is_exact_too(sample_rate: int, engine: FakeEngin
         assert most <= stream.latency_in(block) - block
         assert block != even or most == stream.latency_in(block) - block
     model = Stream(engine, RATE).latency / RATE
-    assert Stream(engine, sample_rate).latency / sample_rate - model < 0.024, "two filters of 6 ms each, 11 at half the rate"
+    assert Stream(engine, sample_rate).latency / sample_rate - model < 0.024, (
+        "two filters of 6 ms each, 11 at half the rate"
+    )
 
 
 @pytest.mark.parametrize("sample_rate", [7919, 44056, 47999])
@@ -151,23 +159,40 @@ def told(result: Result) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("block", [(), ("--block", "7.3")], ids=["hop", "odd"])
-def test_a_file_comes_out_as_denoise_gives_it(samples: Path, folder: Path, block: tuple[str, ...]) -> None:
+def test_a_file_comes_out_as_denoise_gives_it(
+    samples: Path, folder: Path, block: tuple[str, ...]
+) -> None:
     shipped = ("--model", "speech-16k")
     result = run("--from-file", samples / "noisy.wav", "-o", "live.wav", *shipped, *block)
     assert result.exit_code == 0, result.stderr
-    assert CliRunner().invoke(main, ["denoise", str(samples / "noisy.wav"), "whole.wav", *shipped, "-q"]).exit_code == 0
+    assert (
+        CliRunner()
+        .invoke(main, ["denoise", str(samples / "noisy.wav"), "whole.wav", *shipped, "-q"])
+        .exit_code
+        == 0
+    )
     (live, rate), (whole, _) = soundfile.read("live.wav"), soundfile.read("whole.wav")
     assert (rate, live.shape) == (RATE, whole.shape)
     assert np.abs(live - whole).max() < 1e-4
 
 
-@pytest.mark.parametrize(("sample_rate", "level"), [(48000, 0.1), (44100, 0.1), (48000, 0.0005)], ids=["48k", "44k", "quiet"])
-def test_a_stereo_file_comes_out_as_denoise_gives_it(folder: Path, sample_rate: int, level: float) -> None:
-    waveform = noise(sample_rate + 123, 2, level=level) * np.linspace(0, 1, sample_rate + 123, dtype=np.float32)
+@pytest.mark.parametrize(
+    ("sample_rate", "level"),
+    [(48000, 0.1), (44100, 0.1), (48000, 0.0005)],
+    ids=["48k", "44k", "quiet"],
+)
+def test_a_stereo_file_comes_out_as_denoise_gives_it(
+    folder: Path, sample_rate: int, level: float
+) -> None:
+    waveform = noise(sample_rate + 123, 2, level=level) * np.linspace(
+        0, 1, sample_rate + 123, dtype=np.float32
+    )
     soundfile.write("in.wav", waveform.T, sample_rate, subtype="FLOAT")
     shipped = ("--model", "speech-16k", "--preset", "strong", "--strength", "0.9")
     assert run("--from-file", "in.wav", "-o", "live.wav", *shipped).exit_code == 0
-    assert CliRunner().invoke(main, ["denoise", "in.wav", "whole.wav", *shipped, "-q"]).exit_code == 0
+    assert (
+        CliRunner().invoke(main, ["denoise", "in.wav", "whole.wav", *shipped, "-q"]).exit_code == 0
+    )
     live, whole = soundfile.read("live.wav")[0], soundfile.read("whole.wav")[0]
     assert live.shape == whole.shape == waveform.T.shape
     assert np.abs(live - waveform.T).max() > 0.1 * level
@@ -179,8 +204,18 @@ def test_what_is_told_of_a_file(folder: Path) -> None:
     result = run("--from-file", "in.flac", "-o", "out.flac", "--seconds", "1.5", "--json")
     assert result.exit_code == 0, result.stderr
     values = told(result)
-    assert (values["seconds"], values["ended"], values["error"], values["out"]) == (1.5, "frames", None, "out.flac")
-    assert (values["latency_samples"], values["latency_ms"], values["block_ms"], values["device_latency_ms"]) == (512, 32.0, 16.0, None)
+    assert (values["seconds"], values["ended"], values["error"], values["out"]) == (
+        1.5,
+        "frames",
+        None,
+        "out.flac",
+    )
+    assert (
+        values["latency_samples"],
+        values["latency_ms"],
+        values["block_ms"],
+        values["device_latency_ms"],
+    ) == (512, 32.0, 16.0, None)
     assert (values["overruns"], values["underruns"], values["dropped_frames"]) == (0, 0, 0)
     assert 0 < values["processing_p50_ms"] <= values["processing_p99_ms"]
     assert values["mean_attenuation_db"] == pytest.approx(6.02, abs=0.01)
@@ -198,7 +233,9 @@ def test_a_file_at_the_pace_of_a_microphone(folder: Path) -> None:
     result = run("--from-file", "in.wav", "--real-time", "--progress", "json")
     assert (result.exit_code, result.stdout) == (0, ""), result.stderr
     assert time.monotonic() - begun >= 0.5
-    events = [json.loads(line)["event"] for line in result.stderr.splitlines() if line.startswith("{")]
+    events = [
+        json.loads(line)["event"] for line in result.stderr.splitlines() if line.startswith("{")
+    ]
     assert (events[0], events[-1]) == ("start", "done")
 
 
@@ -222,16 +259,28 @@ def test_a_damaged_file_leaves_nothing(folder: Path) -> None:
         (("-o", "out.wav", "--real-time"), 2, "--real-time is for --from-file"),
         (("--from-file", "in.wav", "--output-device", "1"), 2, "--output-device is for devices"),
         (("--from-file", "in.wav", "--sample-rate", "8000"), 2, "--sample-rate is for devices"),
-        (("--from-file", "in.wav", "-o", "in.wav", "--overwrite"), 1, "in.wav is the input as well as the output"),
+        (
+            ("--from-file", "in.wav", "-o", "in.wav", "--overwrite"),
+            1,
+            "in.wav is the input as well as the output",
+        ),
         (("--from-file", "in.wav", "-o", "there.wav"), 1, "there.wav exists"),
         (("--from-file", "none.wav"), 1, "none.wav"),
         (("--from-file", "in.wav", "--strength", "2"), 2, "strength is 2.0"),
         (("--from-file", "in.wav", "--model", "none"), 3, "none"),
         (("-o", "out.xyz"), 1, "suffix '.xyz'"),
-        (("-o", "out.wav", "--input-device", "Studio Mike"), 2, "did you mean 'Studio Mic'?; there are 0 'Webcam', 1 'Studio Mic'"),
+        (
+            ("-o", "out.wav", "--input-device", "Studio Mike"),
+            2,
+            "did you mean 'Studio Mic'?; there are 0 'Webcam', 1 'Studio Mic'",
+        ),
         (("-o", "out.wav", "--input-device", "2"), 2, "there are 0 'Webcam', 1 'Studio Mic'"),
         (("-o", "out.wav", "--channels", "3"), 2, "'Studio Mic' has 2 channels, got --channels 3"),
-        (("-o", "out.wav", "--sample-rate", "12345"), 2, "does not take 12345 Hz, 1 channels (Invalid sample rate); its usual"),
+        (
+            ("-o", "out.wav", "--sample-rate", "12345"),
+            2,
+            "does not take 12345 Hz, 1 channels (Invalid sample rate); its usual",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_and_leaves_nothing(
@@ -245,13 +294,17 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
     assert sorted(os.listdir()) == ["in.wav", "there.wav"]
 
 
-def test_without_the_package_or_its_library_it_says_what_brings_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_or_its_library_it_says_what_brings_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     result = run("-o", "out.wav")
     assert result.exit_code == 3
     monkeypatch.delitem(sys.modules, "sounddevice")
     (folder / "packages").mkdir()
-    (folder / "packages" / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    (folder / "packages" / "sounddevice.py").write_text(
+        "raise OSError('PortAudio library not found')"
+    )
     monkeypatch.syspath_prepend(folder / "packages")
     for arguments in (("-o", "out.wav"), ("--list-devices",)):
         result = run(*arguments)
@@ -264,7 +317,9 @@ def test_without_the_package_or_its_library_it_says_what_brings_them(folder: Pat
 
 def test_help_loads_no_array_library() -> None:
     code = "import sys; from audioae.cli import main; main(['live', '--help'], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert not {"numpy", "sounddevice", "onnxruntime", "rich"} & set(ended.stderr.split())
 
 
@@ -285,9 +340,17 @@ def test_a_microphone_is_recorded(folder: Path, sound: FakeSounddevice) -> None:
     recorded, rate = soundfile.read("out.wav")
     assert (rate, len(recorded), soundfile.info("out.wav").subtype) == (RATE, 6400, "PCM_24")
     assert np.abs(recorded - sound.heard[:6400, 0] / 2).max() < 1e-5
-    assert (sound.opened["device"], sound.opened["blocksize"], sound.opened["channels"]) == (1, 256, 1)
+    assert (sound.opened["device"], sound.opened["blocksize"], sound.opened["channels"]) == (
+        1,
+        256,
+        1,
+    )
     values = told(result)
-    assert (values["seconds"], values["ended"], values["device_latency_ms"]) == (0.4, "frames", 10.0)
+    assert (values["seconds"], values["ended"], values["device_latency_ms"]) == (
+        0.4,
+        "frames",
+        10.0,
+    )
     assert "in: 'Studio Mic'; recorded in out.wav" in result.stderr
     assert os.listdir() == ["out.wav"]
 
@@ -299,7 +362,16 @@ def test_what_is_played_is_late_by_the_latency_that_is_told(
     sound.heard = noise(sample_rate // 2, 2).T
     sound.pace = 0.02  # time enough for the thread that cleans, so that there is no underrun
     more = ["--block", block] if block else []
-    devices = ["--input-device", "webc", "--output-device", "default", "--sample-rate", str(sample_rate), "--channels", "2"]
+    devices = [
+        "--input-device",
+        "webc",
+        "--output-device",
+        "default",
+        "--sample-rate",
+        str(sample_rate),
+        "--channels",
+        "2",
+    ]
     result = run(*devices, "--seconds", "0.25", "--json", *more)
     assert result.exit_code == 0, result.stderr
     values = told(result)
@@ -308,7 +380,9 @@ def test_what_is_played_is_late_by_the_latency_that_is_told(
     played, delay = np.concatenate(sound.played), values["latency_samples"]
     cleaned = sample_rate // 4
     assert not played[:delay].any()
-    if not values["underruns"]:  # on a machine that stands still for 20 ms there is one, and the end may be cut
+    if not values[
+        "underruns"
+    ]:  # on a machine that stands still for 20 ms there is one, and the end may be cut
         came = played[delay : delay + cleaned]
         assert len(came) > cleaned / 2
         assert np.abs(came - sound.heard[: len(came)] / 2).max() < 1e-5
@@ -332,13 +406,17 @@ def test_ctrl_c_ends_it_well(folder: Path, sound: FakeSounddevice) -> None:
     assert os.listdir() == ["out.wav"]
 
 
-def test_a_second_ctrl_c_gives_up(folder: Path, sound: FakeSounddevice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_ctrl_c_gives_up(
+    folder: Path, sound: FakeSounddevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(duplex_module.Duplex, "stop", lambda self: None)  # it hangs
     sent = []
 
     def interrupt(number: int) -> None:
         """Once, and again when the first was heard."""
-        if (number == 10 and not sent) or (len(sent) == 1 and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
+        if (number == 10 and not sent) or (
+            len(sent) == 1 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
             sent.append(number)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -356,7 +434,10 @@ def test_a_device_that_vanishes_leaves_what_was_recorded(
     setattr(sound, way, 12)
     result = run("-o", "out.wav", "--json")
     assert result.exit_code == 1
-    assert "'Studio Mic'" in result.stderr.splitlines()[-1] and "is it still connected?" in result.stderr
+    assert (
+        "'Studio Mic'" in result.stderr.splitlines()[-1]
+        and "is it still connected?" in result.stderr
+    )
     values, recorded = told(result), soundfile.read("out.wav")[0]
     assert (values["ended"], values["seconds"]) == ("error", 12 * 256 / RATE)
     assert "Studio Mic" in values["error"]
@@ -390,7 +471,9 @@ def test_a_machine_without_a_microphone_says_so(folder: Path, sound: FakeSoundde
 def test_devices_are_listed(folder: Path, sound: FakeSounddevice) -> None:
     shown = run("--list-devices")
     assert (shown.exit_code, shown.stderr) == (0, "")
-    assert "  1  Studio Mic: 2 in, 0 out, 16000 Hz, ALSA, default input" in shown.stdout.splitlines()
+    assert (
+        "  1  Studio Mic: 2 in, 0 out, 16000 Hz, ALSA, default input" in shown.stdout.splitlines()
+    )
     rows = json.loads(run("--list-devices", "--json").stdout)
     assert [row["name"] for row in rows] == ["Webcam", "Studio Mic", "Headphones"]
     sound.devices = []
@@ -402,7 +485,11 @@ def test_devices_are_listed(folder: Path, sound: FakeSounddevice) -> None:
 
 def test_devices_are_found_by_index_name_and_part_of_it() -> None:
     both = [device("Mic", inputs=1, api=api) for api in (0, 1)]
-    fake = FakeSounddevice(noise(1).T, [*both, device("Microphone Array", inputs=4), device("Speaker", outputs=2, api=1)], defaults=(1, 3))
+    fake = FakeSounddevice(
+        noise(1).T,
+        [*both, device("Microphone Array", inputs=4), device("Speaker", outputs=2, api=1)],
+        defaults=(1, 3),
+    )
     devices = read_devices(fake)
     assert find_device(devices, "2", "input").name == "Microphone Array"
     assert find_device(devices, "ARRAY", "input").index == 2
@@ -410,19 +497,37 @@ def test_devices_are_found_by_index_name_and_part_of_it() -> None:
     assert find_device(devices, "mic", "input").index == 1, "by the interface of the default device"
     assert find_device(devices, "mic", "input", api="ALSA").index == 0
     fake.defaults = (2, 3)
-    with pytest.raises(SettingsError, match="no output device is called 'Mic'; there are 3 'Speaker'"):
+    with pytest.raises(
+        SettingsError, match="no output device is called 'Mic'; there are 3 'Speaker'"
+    ):
         find_device(devices, "Mic", "output")
-    twins = read_devices(FakeSounddevice(noise(1).T, [device("Mic", inputs=1), device("Mic", inputs=1)], defaults=(-1, -1)))
-    with pytest.raises(SettingsError, match="'mic' is the name of 2 input devices: 0 'Mic', 1 'Mic'; give the index"):
+    twins = read_devices(
+        FakeSounddevice(
+            noise(1).T, [device("Mic", inputs=1), device("Mic", inputs=1)], defaults=(-1, -1)
+        )
+    )
+    with pytest.raises(
+        SettingsError,
+        match="'mic' is the name of 2 input devices: 0 'Mic', 1 'Mic'; give the index",
+    ):
         find_device(twins, "mic", "input")
     with pytest.raises(MissingError, match="no audio output device"):
         find_device(twins, "default", "output")
 
 
-def form(*, output: bool = False, channels: int = 1, block: int = 256) -> tuple[FakeSounddevice, DeviceForm]:
+def form(
+    *, output: bool = False, channels: int = 1, block: int = 256
+) -> tuple[FakeSounddevice, DeviceForm]:
     fake = FakeSounddevice(noise(RATE).T)
     target = "default" if output else None
-    chosen = choose_form(fake, source="default", target=target, sample_rate=RATE, channels=channels, block_seconds=block / RATE)
+    chosen = choose_form(
+        fake,
+        source="default",
+        target=target,
+        sample_rate=RATE,
+        channels=channels,
+        block_seconds=block / RATE,
+    )
     return fake, chosen
 
 
@@ -439,7 +544,9 @@ def test_where_cleaning_falls_behind_blocks_are_dropped_and_counted() -> None:
     read = []
     while (block := link.read()) is not None:
         read.append(float(block[0, 0]))
-    assert read == pytest.approx([number / 1000 for number in range(len(blocks) - dropped)]), "the queue has not grown"
+    assert read == pytest.approx([number / 1000 for number in range(len(blocks) - dropped)]), (
+        "the queue has not grown"
+    )
 
 
 def test_what_a_broken_driver_gives_ends_nothing() -> None:
@@ -520,7 +627,9 @@ def test_a_session_ends_at_its_frames_within_a_block() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "sink"), [(Given(5, ends=DeviceError("gone")), Kept()), (Given(10), Kept(fails_at=768))], ids=["device", "disk"]
+    ("source", "sink"),
+    [(Given(5, ends=DeviceError("gone")), Kept()), (Given(10), Kept(fails_at=768))],
+    ids=["device", "disk"],
 )
 def test_a_session_keeps_what_was_cleaned_before_an_error(source: Given, sink: Kept) -> None:
     session = Session(Stream(smoothing(), RATE), source, [sink])

@@ -14,12 +14,21 @@ torch = pytest.importorskip("torch")
 from torch import Tensor  # noqa: E402
 
 from audioae.errors import SettingsError  # noqa: E402
-from audioae.features import stft  # noqa: E402
-from audioae.losses import LEVEL, LOSSES, Signal, check_weights, levelled_loss, weighted_loss  # noqa: E402
-from audioae.losses.pesq import disturbances, opinion_score  # noqa: E402
-from audioae.metrics import si_sdr  # noqa: E402
-from audioae.metrics.hu_loizou import log_likelihood_ratio as measured_log_likelihood_ratio  # noqa: E402
-from audioae.spectrogram import StftSettings  # noqa: E402
+from audioae.evaluation.metrics import si_sdr  # noqa: E402
+from audioae.evaluation.metrics.hu_loizou import (
+    log_likelihood_ratio as measured_log_likelihood_ratio,
+)
+from audioae.models.features import stft  # noqa: E402
+from audioae.signal.spectrogram import StftSettings  # noqa: E402
+from audioae.training.losses import (  # noqa: E402
+    LEVEL,
+    LOSSES,
+    Signal,
+    check_weights,
+    levelled_loss,
+    weighted_loss,
+)
+from audioae.training.losses.pesq import disturbances, opinion_score  # noqa: E402
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 STFT = StftSettings(8000, 128, 64, 128)
@@ -28,7 +37,9 @@ each_loss = pytest.mark.parametrize("name", LOSSES)
 
 
 def white(batch: int = 2, samples: int = 4000, *, seed: int = 0, level: float = 0.1) -> Tensor:
-    return torch.from_numpy((level * np.random.default_rng(seed).standard_normal((batch, samples))).astype(np.float32))
+    return torch.from_numpy(
+        (level * np.random.default_rng(seed).standard_normal((batch, samples))).astype(np.float32)
+    )
 
 
 def loss(name: str, estimate: Tensor, reference: Tensor) -> Tensor:
@@ -46,7 +57,9 @@ def test_equality_is_best(name: str) -> None:
 @each_loss
 def test_nearer_is_better(name: str) -> None:
     reference, noise = white(), white(seed=1)
-    values = [loss(name, reference + amount * noise, reference).item() for amount in (0.03, 0.1, 0.3, 1.0)]
+    values = [
+        loss(name, reference + amount * noise, reference).item() for amount in (0.03, 0.1, 0.3, 1.0)
+    ]
     assert values == sorted(values) and values[0] < values[-1]
 
 
@@ -54,7 +67,11 @@ def test_nearer_is_better(name: str) -> None:
 @pytest.mark.parametrize("silent", ["estimate", "reference", "both", "neither", "equal"])
 def test_gradients_are_finite_at_silence_and_at_equality(name: str, silent: str) -> None:
     reference = torch.zeros(2, 4000) if silent in ("reference", "both") else white()
-    estimate = torch.zeros(2, 4000) if silent in ("estimate", "both") else white(seed=0 if silent == "equal" else 1)
+    estimate = (
+        torch.zeros(2, 4000)
+        if silent in ("estimate", "both")
+        else white(seed=0 if silent == "equal" else 1)
+    )
     estimate.requires_grad_()
     value = loss(name, estimate, reference)
     value.backward()
@@ -64,22 +81,35 @@ def test_gradients_are_finite_at_silence_and_at_equality(name: str, silent: str)
 @each_loss
 def test_the_mean_over_a_batch_does_not_depend_on_its_order(name: str) -> None:
     estimate, reference = white(3, seed=1), white(3)
-    assert loss(name, estimate.flip(0), reference.flip(0)).item() == pytest.approx(loss(name, estimate, reference).item(), rel=1e-5)
+    assert loss(name, estimate.flip(0), reference.flip(0)).item() == pytest.approx(
+        loss(name, estimate, reference).item(), rel=1e-5
+    )
 
 
 def test_magnitude_losses_are_what_numpy_says() -> None:
     estimate, reference = white(seed=1), white()
-    guess, target = (np.abs(stft(signal, STFT)[:, 0].numpy() + 1j * stft(signal, STFT)[:, 1].numpy()) for signal in (estimate, reference))
-    assert loss("magnitude_mse", estimate, reference).item() == pytest.approx(np.square(guess - target).mean(), rel=1e-3)
-    assert loss("magnitude_mae", estimate, reference).item() == pytest.approx(np.abs(guess - target).mean(), rel=1e-3)
-    assert loss("compressed_magnitude", estimate, reference).item() == pytest.approx(np.square(guess**0.3 - target**0.3).mean(), rel=1e-3)
+    guess, target = (
+        np.abs(stft(signal, STFT)[:, 0].numpy() + 1j * stft(signal, STFT)[:, 1].numpy())
+        for signal in (estimate, reference)
+    )
+    assert loss("magnitude_mse", estimate, reference).item() == pytest.approx(
+        np.square(guess - target).mean(), rel=1e-3
+    )
+    assert loss("magnitude_mae", estimate, reference).item() == pytest.approx(
+        np.abs(guess - target).mean(), rel=1e-3
+    )
+    assert loss("compressed_magnitude", estimate, reference).item() == pytest.approx(
+        np.square(guess**0.3 - target**0.3).mean(), rel=1e-3
+    )
 
 
 def test_compressed_complex_is_the_squared_distance_of_compressed_bins() -> None:
     estimate, reference = white(seed=1), white()
     bins = [torch.complex(*stft(signal, STFT).unbind(1)) for signal in (estimate, reference)]
     guess, target = (torch.polar(each.abs() ** 0.3, each.angle()) for each in bins)
-    assert loss("compressed_complex", estimate, reference).item() == pytest.approx((guess - target).abs().square().mean().item(), rel=1e-3)
+    assert loss("compressed_complex", estimate, reference).item() == pytest.approx(
+        (guess - target).abs().square().mean().item(), rel=1e-3
+    )
 
 
 def test_a_louder_estimate_has_known_losses() -> None:
@@ -87,22 +117,35 @@ def test_a_louder_estimate_has_known_losses() -> None:
     reference = white()
     power = stft(reference, STFT).square().sum(1).pow(0.3).mean().item()
     for name in ("compressed_magnitude", "compressed_complex"):
-        assert loss(name, 2 * reference, reference).item() == pytest.approx((2**0.3 - 1) ** 2 * power, rel=1e-3)
+        assert loss(name, 2 * reference, reference).item() == pytest.approx(
+            (2**0.3 - 1) ** 2 * power, rel=1e-3
+        )
     noisy = reference + 0.3 * white(seed=1)
-    assert loss("negative_si_sdr", 2 * noisy, reference).item() == pytest.approx(loss("negative_si_sdr", noisy, reference).item(), abs=1e-3)
+    assert loss("negative_si_sdr", 2 * noisy, reference).item() == pytest.approx(
+        loss("negative_si_sdr", noisy, reference).item(), abs=1e-3
+    )
 
 
 def test_negative_si_sdr_is_the_metric() -> None:
     estimate, reference = white() + 0.2 * white(seed=1), white()
-    expected = np.mean([si_sdr(guess, truth) for guess, truth in zip(estimate.numpy(), reference.numpy(), strict=True)])
+    expected = np.mean(
+        [
+            si_sdr(guess, truth)
+            for guess, truth in zip(estimate.numpy(), reference.numpy(), strict=True)
+        ]
+    )
     assert loss("negative_si_sdr", estimate, reference).item() == pytest.approx(-expected, abs=0.01)
 
 
 def test_level_error_is_the_level_of_the_reference_in_the_estimate() -> None:
     reference = white()
     for gain in (0.5, 0.9, 1.2):
-        assert loss("level_error", gain * reference + white(seed=1), reference).item() == pytest.approx(abs(20 * math.log10(gain)), abs=0.5)
-        assert loss("level_error", gain * reference, reference).item() == pytest.approx(abs(20 * math.log10(gain)), abs=1e-3)
+        assert loss(
+            "level_error", gain * reference + white(seed=1), reference
+        ).item() == pytest.approx(abs(20 * math.log10(gain)), abs=0.5)
+        assert loss("level_error", gain * reference, reference).item() == pytest.approx(
+            abs(20 * math.log10(gain)), abs=1e-3
+        )
 
 
 def test_silent_references_count_nothing_in_si_sdr() -> None:
@@ -120,7 +163,10 @@ def spoken(name: str) -> np.ndarray:
 def degraded() -> dict[str, np.ndarray]:
     """The clean sample in several states."""
     clean, noisy = spoken("clean"), spoken("noisy")
-    return {f"{share:g} of the noise": clean + share * (noisy - clean) for share in (1.0, 0.5, 0.2, 0.05)} | {
+    return {
+        f"{share:g} of the noise": clean + share * (noisy - clean)
+        for share in (1.0, 0.5, 0.2, 0.05)
+    } | {
         "muffled": np.convolve(clean, np.ones(6, np.float32) / 6, "same"),
         "gated": clean * (np.abs(clean) > 0.02),
     }
@@ -132,7 +178,11 @@ def test_pesq_disturbance_ranks_as_pesq_does() -> None:
     measured, heard = [], []
     for estimate in degraded().values():
         measured.append(pesq(16000, clean, estimate, "wb"))
-        heard.append(opinion_score(*disturbances(torch.from_numpy(estimate)[None], torch.from_numpy(clean)[None])).item())
+        heard.append(
+            opinion_score(
+                *disturbances(torch.from_numpy(estimate)[None], torch.from_numpy(clean)[None])
+            ).item()
+        )
     assert np.corrcoef(measured, heard)[0, 1] > 0.97
     assert np.abs(np.subtract(measured, heard)).max() < 0.3
 
@@ -141,23 +191,35 @@ def test_unintelligibility_is_one_less_stoi() -> None:
     stoi = pytest.importorskip("pystoi").stoi
     clean = spoken("clean")
     for estimate in degraded().values():
-        guess, truth = (Signal(torch.from_numpy(waveform)[None], StftSettings()) for waveform in (estimate, clean))
-        assert 1 - LOSSES["unintelligibility"](guess, truth).item() == pytest.approx(stoi(clean, estimate, 16000), abs=0.02)
+        guess, truth = (
+            Signal(torch.from_numpy(waveform)[None], StftSettings())
+            for waveform in (estimate, clean)
+        )
+        assert 1 - LOSSES["unintelligibility"](guess, truth).item() == pytest.approx(
+            stoi(clean, estimate, 16000), abs=0.02
+        )
 
 
 def test_log_likelihood_ratio_is_the_metric_where_there_are_no_pauses() -> None:
     generator = np.random.default_rng(2)
     reference, estimate = (
-        np.convolve(generator.standard_normal(16000), taps).astype(np.float32) for taps in ([1, 0.9, 0.2], [1, 0.5, 0])
+        np.convolve(generator.standard_normal(16000), taps).astype(np.float32)
+        for taps in ([1, 0.9, 0.2], [1, 0.5, 0])
     )
-    value = LOSSES["log_likelihood_ratio"](*(Signal(torch.from_numpy(each)[None], StftSettings()) for each in (estimate, reference)))
-    assert value.item() == pytest.approx(measured_log_likelihood_ratio(estimate, reference, 16000), rel=0.1)
+    value = LOSSES["log_likelihood_ratio"](
+        *(Signal(torch.from_numpy(each)[None], StftSettings()) for each in (estimate, reference))
+    )
+    assert value.item() == pytest.approx(
+        measured_log_likelihood_ratio(estimate, reference, 16000), rel=0.1
+    )
 
 
 def test_log_likelihood_ratio_hears_that_high_bands_are_gone() -> None:
     clean, states = spoken("clean"), degraded()
     values = {
-        name: LOSSES["log_likelihood_ratio"](*(Signal(torch.from_numpy(each)[None], StftSettings()) for each in (estimate, clean))).item()
+        name: LOSSES["log_likelihood_ratio"](
+            *(Signal(torch.from_numpy(each)[None], StftSettings()) for each in (estimate, clean))
+        ).item()
         for name, estimate in states.items()
     }
     assert values["muffled"] > 2 * values["0.05 of the noise"]
@@ -181,31 +243,41 @@ def test_bce_of_a_known_pair() -> None:
     reference, estimate = torch.full((1, 1, 100, 100), 0.5), torch.full((1, 1, 100, 100), 0.25)
     reference[0, 0, 0, 0] = estimate[0, 0, 0, 0] = 1
     expected = -(math.log(1 / 4) + math.log(3 / 4)) / 2 - math.log(2)
-    assert LOSSES["magnitude_bce"](of(estimate), of(reference)).item() == pytest.approx(expected, rel=1e-3)
+    assert LOSSES["magnitude_bce"](of(estimate), of(reference)).item() == pytest.approx(
+        expected, rel=1e-3
+    )
 
 
 def test_weights_add_up() -> None:
     estimate, reference = white(seed=1), white()
     weights = {"magnitude_mae": 2.0, "compressed_complex": 0.5, "magnitude_mse": 0.0}
-    expected = 2 * loss("magnitude_mae", estimate, reference) + 0.5 * loss("compressed_complex", estimate, reference)
+    expected = 2 * loss("magnitude_mae", estimate, reference) + 0.5 * loss(
+        "compressed_complex", estimate, reference
+    )
     torch.testing.assert_close(weighted_loss(estimate, reference, STFT, weights), expected)
 
 
 def test_quiet_and_loud_recordings_count_alike() -> None:
     estimate, reference, noisy = white(seed=1), white(), white(seed=2)
     weights = {"compressed_magnitude": 9.0, "compressed_complex": 4.0}
-    values = [levelled_loss(level * estimate, level * reference, level * noisy, STFT, weights).item() for level in (0.01, 1.0, 30.0)]
+    values = [
+        levelled_loss(level * estimate, level * reference, level * noisy, STFT, weights).item()
+        for level in (0.01, 1.0, 30.0)
+    ]
     assert values == pytest.approx([values[0]] * 3, rel=1e-4)
     at_level = LEVEL / noisy.square().mean(-1, keepdim=True).sqrt()
     torch.testing.assert_close(
-        levelled_loss(estimate, reference, noisy, STFT, weights), weighted_loss(estimate * at_level, reference * at_level, STFT, weights)
+        levelled_loss(estimate, reference, noisy, STFT, weights),
+        weighted_loss(estimate * at_level, reference * at_level, STFT, weights),
     )
 
 
 def test_a_silent_item_is_finite() -> None:
     silence = torch.zeros(2, 4000)
     estimate = silence.clone().requires_grad_()
-    value = levelled_loss(estimate, silence, silence, STFT, {"compressed_magnitude": 9.0, "negative_si_sdr": 0.003})
+    value = levelled_loss(
+        estimate, silence, silence, STFT, {"compressed_magnitude": 9.0, "negative_si_sdr": 0.003}
+    )
     value.backward()
     assert torch.isfinite(value) and torch.isfinite(estimate.grad).all()
 

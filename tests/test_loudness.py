@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from audioae.loudness import Meter, integrated_loudness
+from audioae.signal.loudness import Meter, integrated_loudness
 
 
-def sines(*levels: float | None, seconds: float, hz: float = 1000.0, sample_rate: int = 48000) -> np.ndarray:
+def sines(
+    *levels: float | None, seconds: float, hz: float = 1000.0, sample_rate: int = 48000
+) -> np.ndarray:
     """One channel for each peak level in dBFS, a sine; None is silence."""
     time = np.arange(round(seconds * sample_rate)) / sample_rate
     amplitudes = [0 if level is None else 10 ** (level / 20) for level in levels]
@@ -19,7 +21,9 @@ def sines(*levels: float | None, seconds: float, hz: float = 1000.0, sample_rate
 
 def stereo(*parts: tuple[float, float]) -> np.ndarray:
     """The same sine in two channels, `(dBFS, seconds)` one after the other."""
-    return np.concatenate([sines(level, level, seconds=seconds) for level, seconds in parts], axis=-1)
+    return np.concatenate(
+        [sines(level, level, seconds=seconds) for level, seconds in parts], axis=-1
+    )
 
 
 def test_a_full_scale_sine_in_one_channel_is_3_01_below_zero() -> None:
@@ -35,7 +39,10 @@ def test_a_full_scale_sine_in_one_channel_is_3_01_below_zero() -> None:
         (stereo((-72, 10), (-36, 10), (-23, 60), (-36, 10), (-72, 10)), -23),
         (stereo((-26, 20), (-20, 20.1), (-26, 20)), -23),
         (sines(-28, -28, -24, -30, -30, seconds=20), -23),
-        (sines(-28, -28, -24, 0, -30, -30, seconds=20), -23),  # the channel of low frequencies does not count
+        (
+            sines(-28, -28, -24, 0, -30, -30, seconds=20),
+            -23,
+        ),  # the channel of low frequencies does not count
     ],
 )
 def test_the_cases_of_the_ebu(waveform: np.ndarray, lufs: float) -> None:
@@ -45,9 +52,13 @@ def test_the_cases_of_the_ebu(waveform: np.ndarray, lufs: float) -> None:
 @pytest.mark.parametrize("sample_rate", [8000, 11025, 16000, 22050, 44100, 96000, 192000])
 @pytest.mark.parametrize("hz", [60.0, 1000.0, 3000.0])
 def test_the_sample_rate_does_not_matter(sample_rate: int, hz: float) -> None:
-    hz = min(hz, sample_rate / 16)  # higher up the bilinear transform bends the shelf (by 0.2 dB at an eighth of the rate)
+    hz = min(
+        hz, sample_rate / 16
+    )  # higher up the bilinear transform bends the shelf (by 0.2 dB at an eighth of the rate)
     reference = integrated_loudness(sines(-20, seconds=2, hz=hz), 48000)
-    assert integrated_loudness(sines(-20, seconds=2, hz=hz, sample_rate=sample_rate), sample_rate) == pytest.approx(reference, abs=0.15)
+    assert integrated_loudness(
+        sines(-20, seconds=2, hz=hz, sample_rate=sample_rate), sample_rate
+    ) == pytest.approx(reference, abs=0.15)
 
 
 def test_blocks_equal_whole() -> None:

@@ -12,22 +12,55 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audioae.data.manifest import (
+    Row,
+    ShardReader,
+    assign_splits,
+    hours,
+    read_manifest,
+    write_manifest,
+)
 from audioae.errors import DataError, SettingsError
-from audioae.manifest import Row, ShardReader, assign_splits, hours, read_manifest, write_manifest
 
-ROW = Row("/audio/ä.wav", "corpus/anna", 1.5, "train", "shards/speech-00000.i16", 10, 24000, "CC0", "corpus", "de", "", 41.5, -3.25)
+ROW = Row(
+    "/audio/ä.wav",
+    "corpus/anna",
+    1.5,
+    "train",
+    "shards/speech-00000.i16",
+    10,
+    24000,
+    "CC0",
+    "corpus",
+    "de",
+    "",
+    41.5,
+    -3.25,
+)
 SECONDS = st.dictionaries(st.text(min_size=1, max_size=8), st.floats(0.1, 1000.0), max_size=30)
 
 
 def test_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    rows = [ROW, replace(ROW, split="valid", quiet_to_loud_db=None, path='with "quotes"\nand a line break')]
+    rows = [
+        ROW,
+        replace(ROW, split="valid", quiet_to_loud_db=None, path='with "quotes"\nand a line break'),
+    ]
     write_manifest(tmp_path / "a.jsonl", rows)
     assert read_manifest(tmp_path / "a.jsonl") == rows
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_manifest_ignores_keys_of_others_and_fills_in_what_may_be_absent(tmp_path: Path) -> None:
-    short = {"path": "a", "source": "b", "seconds": 1, "split": "test", "shard": "c", "offset": 0, "samples": 16000, "mood": "good"}
+    short = {
+        "path": "a",
+        "source": "b",
+        "seconds": 1,
+        "split": "test",
+        "shard": "c",
+        "offset": 0,
+        "samples": 16000,
+        "mood": "good",
+    }
     (tmp_path / "a.jsonl").write_text("\n" + json.dumps(short) + "\n")
     assert read_manifest(tmp_path / "a.jsonl") == [Row("a", "b", 1, "test", "c", 0, 16000)]
 
@@ -38,9 +71,18 @@ def test_manifest_ignores_keys_of_others_and_fills_in_what_may_be_absent(tmp_pat
         ("{", "line 2 is not JSON"),
         ("[]", "line 2 has no 'path'"),
         ('{"path": "a"}', "line 2 has no 'source'"),
-        ('{"path":"a","source":"b","seconds":"1","split":"test","shard":"c","offset":0,"samples":1}', "line 2 has seconds '1'"),
-        ('{"path":"a","source":"b","seconds":1,"split":"dev","shard":"c","offset":0,"samples":1}', "line 2 has split 'dev'"),
-        ('{"path":"a","source":"b","seconds":1,"split":"test","shard":"c","offset":0.5,"samples":1}', "line 2 has offset 0.5"),
+        (
+            '{"path":"a","source":"b","seconds":"1","split":"test","shard":"c","offset":0,"samples":1}',
+            "line 2 has seconds '1'",
+        ),
+        (
+            '{"path":"a","source":"b","seconds":1,"split":"dev","shard":"c","offset":0,"samples":1}',
+            "line 2 has split 'dev'",
+        ),
+        (
+            '{"path":"a","source":"b","seconds":1,"split":"test","shard":"c","offset":0.5,"samples":1}',
+            "line 2 has offset 0.5",
+        ),
     ],
 )
 def test_manifest_names_the_line_that_is_wrong(tmp_path: Path, line: str, message: str) -> None:
@@ -57,11 +99,17 @@ def test_manifest_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_hours_by_split() -> None:
-    assert hours([replace(ROW, seconds=1800.0), replace(ROW, seconds=5400.0)]) == {"train": 2.0, "valid": 0.0, "test": 0.0}
+    assert hours([replace(ROW, seconds=1800.0), replace(ROW, seconds=5400.0)]) == {
+        "train": 2.0,
+        "valid": 0.0,
+        "test": 0.0,
+    }
 
 
 @given(SECONDS, st.floats(0, 0.45), st.floats(0, 0.45), st.integers(0, 5))
-def test_every_source_gets_one_split_and_training_is_never_empty(seconds: dict[str, float], valid: float, test: float, seed: int) -> None:
+def test_every_source_gets_one_split_and_training_is_never_empty(
+    seconds: dict[str, float], valid: float, test: float, seed: int
+) -> None:
     splits = assign_splits(seconds, valid_share=valid, test_share=test, seed=seed)
     assert set(splits) == set(seconds)
     assert not seconds or "train" in splits.values()
@@ -80,9 +128,15 @@ def test_given_splits_stay(seconds: dict[str, float], seed: int) -> None:
 
 def test_shares_are_met_and_the_seed_decides_who_is_held_out() -> None:
     seconds = {f"s{n}": 60.0 for n in range(200)}
-    draws = [assign_splits(seconds, valid_share=0.1, test_share=0.05, seed=seed) for seed in (0, 0, 1)]
+    draws = [
+        assign_splits(seconds, valid_share=0.1, test_share=0.05, seed=seed) for seed in (0, 0, 1)
+    ]
     for splits in draws:
-        assert [list(splits.values()).count(split) for split in ("train", "valid", "test")] == [170, 20, 10]
+        assert [list(splits.values()).count(split) for split in ("train", "valid", "test")] == [
+            170,
+            20,
+            10,
+        ]
     assert draws[0] == draws[1] != draws[2]
 
 
@@ -116,7 +170,9 @@ def test_reader_leaves_its_maps_behind_when_it_is_sent(shard: ShardReader) -> No
 
 
 @pytest.mark.parametrize(("start", "count"), [(-1, 5), (0, -1), (1995, 6)])
-def test_reader_refuses_what_the_row_does_not_have(shard: ShardReader, start: int, count: int) -> None:
+def test_reader_refuses_what_the_row_does_not_have(
+    shard: ShardReader, start: int, count: int
+) -> None:
     with pytest.raises(DataError, match="which has 2000"):
         shard.read(replace(ROW, shard="shards/a.i16", offset=0, samples=2000), start, count)
 
@@ -124,7 +180,9 @@ def test_reader_refuses_what_the_row_does_not_have(shard: ShardReader, start: in
 def test_missing_short_and_odd_shards_are_named(shard: ShardReader) -> None:
     with pytest.raises(DataError, match=r"cannot read the shard .*shards/none\.i16: No such file"):
         shard.read(replace(ROW, shard="shards/none.i16"), 0, 1)
-    with pytest.raises(DataError, match=r"shards/a\.i16 holds 2000 samples, /audio/ä\.wav needs 10 to 24010"):
+    with pytest.raises(
+        DataError, match=r"shards/a\.i16 holds 2000 samples, /audio/ä\.wav needs 10 to 24010"
+    ):
         shard.read(replace(ROW, shard="shards/a.i16"), 0, 1)
     (shard.folder / "shards/odd.i16").write_bytes(b"abc")
     with pytest.raises(DataError, match=r"shards/odd\.i16 has 3 bytes"):

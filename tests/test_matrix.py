@@ -12,18 +12,23 @@ import soundfile
 from fake_engines import FakeEngine, constant, smoothing
 
 from audioae.audio import info, read
+from audioae.denoise import DenoiseSettings, denoise, denoise_file
+from audioae.denoise.stream import piece_length
 from audioae.errors import AudioFileError, SettingsError
-from audioae.inference import DenoiseSettings, denoise, denoise_file
-from audioae.inference.stream import piece_length
 
 HOP = 256
 FORMS = [
-    *(("wav", "WAV", subtype) for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")),
+    *(
+        ("wav", "WAV", subtype)
+        for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+    ),
     *(("wav", "WAVEX", subtype) for subtype in ("PCM_16", "PCM_24", "FLOAT")),
     *(("flac", "FLAC", subtype) for subtype in ("PCM_S8", "PCM_16", "PCM_24")),
     *(("aiff", "AIFF", subtype) for subtype in ("PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT")),
     *(("au", "AU", subtype) for subtype in ("PCM_16", "PCM_24", "FLOAT")),
-    *(("caf", "CAF", subtype) for subtype in ("PCM_16", "PCM_24", "FLOAT", "ALAC_16")),  # ALAC_24 loses bits and becomes PCM_24
+    *(
+        ("caf", "CAF", subtype) for subtype in ("PCM_16", "PCM_24", "FLOAT", "ALAC_16")
+    ),  # ALAC_24 loses bits and becomes PCM_24
     *(("w64", "W64", subtype) for subtype in ("PCM_16", "PCM_24")),
     *(("rf64", "RF64", subtype) for subtype in ("PCM_16", "PCM_24")),
 ]
@@ -34,7 +39,11 @@ EXACT = {"PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "PCM_S8", "PCM_U8", "A
 
 
 def in_samples(length: int | str, sample_rate: int, channels: int) -> int:
-    return length if isinstance(length, int) else piece_length(sample_rate, channels) + int(length.removeprefix("block") or 0)
+    return (
+        length
+        if isinstance(length, int)
+        else piece_length(sample_rate, channels) + int(length.removeprefix("block") or 0)
+    )
 
 
 def noise(channels: int, samples: int, *, level: float = 0.1, seed: int = 0) -> np.ndarray:
@@ -42,12 +51,16 @@ def noise(channels: int, samples: int, *, level: float = 0.1, seed: int = 0) -> 
 
 
 def make(path: Path, waveform: np.ndarray, sample_rate: int, container: str, subtype: str) -> Path:
-    with soundfile.SoundFile(path, "w", sample_rate, len(waveform), subtype, format=container) as sound:
+    with soundfile.SoundFile(
+        path, "w", sample_rate, len(waveform), subtype, format=container
+    ) as sound:
         sound.write(waveform.T)
     return path
 
 
-def keeps_its_form(folder: Path, form: tuple[str, str, str], sample_rate: int, channels: int, samples: int) -> None:
+def keeps_its_form(
+    folder: Path, form: tuple[str, str, str], sample_rate: int, channels: int, samples: int
+) -> None:
     """A gain of one half: the output has the form of the input, and is half of it."""
     suffix, container, subtype = form
     src, dst = folder / f"in.{suffix}", folder / f"out.{suffix}"
@@ -56,7 +69,12 @@ def keeps_its_form(folder: Path, form: tuple[str, str, str], sample_rate: int, c
     before, after = info(src), info(dst)
     for kept in ("sample_rate", "channels", "frames", "container", "subtype", "endian"):
         assert getattr(before, kept) == getattr(after, kept), kept
-    assert (before.sample_rate, before.channels, before.container, before.subtype) == (sample_rate, channels, container, subtype)
+    assert (before.sample_rate, before.channels, before.container, before.subtype) == (
+        sample_rate,
+        channels,
+        container,
+        subtype,
+    )
     assert result.frames == before.frames
     if form[1:] != ("AIFF", "PCM_S8"):  # libsndfile counts the byte that fills an odd chunk
         assert before.frames == samples
@@ -70,7 +88,9 @@ def test_every_format_at_every_length(tmp_path: Path, form: tuple[str, str, str]
     for index, length in enumerate(LENGTHS):
         rate, channels = RATES[index % 4], CHANNELS[index % 3]
         samples = in_samples(length, rate, channels)
-        if samples or (form[1] != "FLAC" and form[2] != "ALAC_16"):  # libsndfile writes none of no samples
+        if samples or (
+            form[1] != "FLAC" and form[2] != "ALAC_16"
+        ):  # libsndfile writes none of no samples
             keeps_its_form(tmp_path, form, rate, channels, samples)
 
 
@@ -82,7 +102,9 @@ def test_every_format_at_every_rate_and_channel(tmp_path: Path, form: tuple[str,
 
 @pytest.mark.parametrize("sample_rate", RATES)
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_every_rate_channel_and_short_length(tmp_path: Path, sample_rate: int, channels: int) -> None:
+def test_every_rate_channel_and_short_length(
+    tmp_path: Path, sample_rate: int, channels: int
+) -> None:
     for length in (0, 1, HOP - 1, HOP, HOP + 1):
         keeps_its_form(tmp_path, ("wav", "WAV", "PCM_24"), sample_rate, channels, length)
 
@@ -90,7 +112,9 @@ def test_every_rate_channel_and_short_length(tmp_path: Path, sample_rate: int, c
 @pytest.mark.parametrize("sample_rate", RATES)
 @pytest.mark.parametrize("extra", ["block-1", "block", "block+1"])
 def test_every_rate_around_a_block(tmp_path: Path, sample_rate: int, extra: str) -> None:
-    keeps_its_form(tmp_path, ("wav", "WAV", "PCM_16"), sample_rate, 1, in_samples(extra, sample_rate, 1))
+    keeps_its_form(
+        tmp_path, ("wav", "WAV", "PCM_16"), sample_rate, 1, in_samples(extra, sample_rate, 1)
+    )
 
 
 # The traps, each by its name.
@@ -110,7 +134,9 @@ def test_over_full_scale_samples(tmp_path: Path) -> None:
     kept = denoise_file(tmp_path / "in.wav", tmp_path / "float.wav", model=constant(1.0))
     assert kept.num_clipped == 0
     assert np.abs(read(tmp_path / "float.wav")[0] - read(tmp_path / "in.wav")[0]).max() < 1e-5
-    clamped = denoise_file(tmp_path / "in.wav", tmp_path / "int.wav", model=constant(1.0), subtype="PCM_16")
+    clamped = denoise_file(
+        tmp_path / "in.wav", tmp_path / "int.wav", model=constant(1.0), subtype="PCM_16"
+    )
     assert clamped.num_clipped == pytest.approx(over, abs=5)
     assert np.abs(read(tmp_path / "int.wav")[0]).max() == 1
 
@@ -119,10 +145,19 @@ def test_over_full_scale_samples(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
 def test_all_zeros(tmp_path: Path, subtype: str, sample_rate: int) -> None:
     make(tmp_path / "in.wav", np.zeros((2, 3 * sample_rate)), sample_rate, "WAV", subtype)
-    result = denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=smoothing(), settings=DenoiseSettings(adapt_noise=True))
+    result = denoise_file(
+        tmp_path / "in.wav",
+        tmp_path / "out.wav",
+        model=smoothing(),
+        settings=DenoiseSettings(adapt_noise=True),
+    )
     assert not read(tmp_path / "out.wav")[0].any()
     assert result.verdict is not None
-    assert (result.verdict.input_snr_db, result.verdict.out_of_domain, result.mean_attenuation_db) == (None, None, 0.0)
+    assert (
+        result.verdict.input_snr_db,
+        result.verdict.out_of_domain,
+        result.mean_attenuation_db,
+    ) == (None, None, 0.0)
 
 
 def test_six_channels(tmp_path: Path) -> None:
@@ -151,7 +186,12 @@ def test_tagged_24_bit_44k_stereo_flac(tmp_path: Path) -> None:
     denoise_file(src, dst, model=constant(0.5))
     before, after = info(src), info(dst)
     assert before == after
-    assert (after.sample_rate, after.channels, after.frames, after.subtype) == (44100, 2, 44100, "PCM_24")
+    assert (after.sample_rate, after.channels, after.frames, after.subtype) == (
+        44100,
+        2,
+        44100,
+        "PCM_24",
+    )
     assert after.tags == {"title": "Träume", "artist": "somebody", "date": "1987"}
     assert np.abs(read(dst)[0] - 0.5 * read(src)[0]).max() < 1e-5
 
@@ -169,7 +209,12 @@ def test_seams_between_blocks(tmp_path: Path, sample_rate: int) -> None:
     length = piece_length(sample_rate, 1)
     hum = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * length + 5000) / sample_rate)[None]
     make(tmp_path / "in.wav", hum, sample_rate, "WAV", "FLOAT")
-    denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=smoothing(), settings=DenoiseSettings(adapt_noise=True))
+    denoise_file(
+        tmp_path / "in.wav",
+        tmp_path / "out.wav",
+        model=smoothing(),
+        settings=DenoiseSettings(adapt_noise=True),
+    )
     jerk = np.abs(np.diff(read(tmp_path / "out.wav")[0][0], 3))
     usual = jerk[length // 2 : length - 2000].max()
     for seam in (length, 2 * length):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audioae.errors import DependencyError, ScoreError, SettingsError
-from audioae.metrics import (
+from audioae.evaluation.metrics import (
     DEFAULT_METRICS,
     METRICS,
     check_metrics,
@@ -34,7 +34,7 @@ from audioae.metrics import (
     stoi,
     weighted_spectral_slope,
 )
-from audioae.resample import resample
+from audioae.signal.resample import resample
 
 RATE = 16000
 Signal = np.ndarray
@@ -44,7 +44,9 @@ Metric = Callable[[Signal, Signal, int], float]
 @pytest.fixture(scope="module")
 def speech() -> Signal:
     """Three seconds of the project's synthetic voice."""
-    return soundfile.read(Path(__file__).parents[1] / "samples" / "clean.wav", dtype="float32")[0][: 3 * RATE]
+    return soundfile.read(Path(__file__).parents[1] / "samples" / "clean.wav", dtype="float32")[0][
+        : 3 * RATE
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,9 @@ def orthogonal(noise: Signal, reference: Signal) -> Signal:
 
 @settings(max_examples=25, deadline=None)
 @given(decibels=st.floats(-30, 60), gain=st.floats(0.01, 100), offset=st.floats(-1, 1))
-def test_si_sdr_is_the_ratio_put_in_at_any_level_and_offset(decibels: float, gain: float, offset: float) -> None:
+def test_si_sdr_is_the_ratio_put_in_at_any_level_and_offset(
+    decibels: float, gain: float, offset: float
+) -> None:
     rng = np.random.default_rng(0)
     reference = rng.standard_normal(4000)
     reference -= reference.mean()
@@ -86,7 +90,9 @@ def test_a_perfect_estimate_is_infinitely_good_and_an_unrelated_one_infinitely_b
 
 
 @pytest.mark.parametrize(("decibels", "expected"), [(12, 12), (50, 35), (-25, -10)])
-def test_segmental_snr_is_the_ratio_of_every_frame_within_its_limits(noise: Signal, decibels: float, expected: float) -> None:
+def test_segmental_snr_is_the_ratio_of_every_frame_within_its_limits(
+    noise: Signal, decibels: float, expected: float
+) -> None:
     estimate = noise.astype(float) * (1 + 10 ** (-decibels / 20))
     assert segmental_snr(estimate, noise, RATE) == pytest.approx(expected, abs=1e-6)
 
@@ -100,15 +106,21 @@ def test_segmental_snr_weighs_soft_and_loud_frames_alike(noise: Signal) -> None:
 
 @pytest.mark.parametrize("gain_db", [-6, 6])
 def test_log_spectral_distance_of_a_gain_is_the_gain(noise: Signal, gain_db: float) -> None:
-    assert log_spectral_distance(noise * 10 ** (gain_db / 20), noise, RATE) == pytest.approx(6, abs=0.05)
+    assert log_spectral_distance(noise * 10 ** (gain_db / 20), noise, RATE) == pytest.approx(
+        6, abs=0.05
+    )
 
 
 @pytest.mark.parametrize("level", [1e-12, 1, 1000])
-def test_log_spectral_distance_minds_no_common_level_and_is_0_for_the_reference(speech: Signal, noise: Signal, level: float) -> None:
+def test_log_spectral_distance_minds_no_common_level_and_is_0_for_the_reference(
+    speech: Signal, noise: Signal, level: float
+) -> None:
     reference, estimate = speech.astype(float), speech + noise.astype(float)
     assert log_spectral_distance(reference * level, reference * level, RATE) == 0
     expected = log_spectral_distance(estimate, reference, RATE)
-    assert log_spectral_distance(estimate * level, reference * level, RATE) == pytest.approx(expected, rel=1e-4)
+    assert log_spectral_distance(estimate * level, reference * level, RATE) == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 # --- Hu & Loizou ---
@@ -117,7 +129,11 @@ def test_log_spectral_distance_minds_no_common_level_and_is_0_for_the_reference(
 def frames(signal: Signal) -> Signal:
     """Windowed frames of 480 samples, 120 apart, without the last full one."""
     window = np.hanning(482)[1:-1]
-    return np.stack([signal[start : start + 480] * window for start in range(0, len(signal) - 480, 120)][: (len(signal) - 480) // 120])
+    return np.stack(
+        [signal[start : start + 480] * window for start in range(0, len(signal) - 480, 120)][
+            : (len(signal) - 480) // 120
+        ]
+    )
 
 
 def best(values: list[float]) -> float:
@@ -130,22 +146,37 @@ def test_log_likelihood_ratio_solves_the_normal_equations(speech: Signal, noise:
     def predictor(lags: Signal) -> Signal:
         return np.append(1, -solve_toeplitz(lags[:-1], lags[1:]))
 
-    estimate, reference, ratios = speech + noise.astype(float), speech + 1e-6 * noise.astype(float), []
+    estimate, reference, ratios = (
+        speech + noise.astype(float),
+        speech + 1e-6 * noise.astype(float),
+        [],
+    )
     for processed, clean in zip(frames(estimate), frames(reference), strict=True):
-        processed_lags, lags = (np.correlate(frame, frame, "full")[479 : 479 + 17] for frame in (processed, clean))
+        processed_lags, lags = (
+            np.correlate(frame, frame, "full")[479 : 479 + 17] for frame in (processed, clean)
+        )
         a, c, r = predictor(processed_lags), predictor(lags), toeplitz(lags)
         ratios.append(math.log((a @ r @ a) / (c @ r @ c)))
     assert log_likelihood_ratio(estimate, reference, RATE) == pytest.approx(best(ratios), rel=1e-6)
 
 
 def test_weighted_spectral_slope_is_klatts_sum_band_by_band(speech: Signal, noise: Signal) -> None:
-    from audioae.metrics.hu_loizou import BAND_CENTRES, BAND_WIDTHS
+    from audioae.evaluation.metrics.hu_loizou import BAND_CENTRES, BAND_WIDTHS
 
     def energies(frame: Signal) -> list[float]:
         power, found = np.abs(np.fft.fft(frame, 1024)) ** 2, []
         for centre, width in zip(BAND_CENTRES, BAND_WIDTHS, strict=True):
-            weights = [70 / width * math.exp(-11 * ((k - int(centre * 1024 / RATE)) / (width * 1024 / RATE)) ** 2) for k in range(512)]
-            total = sum(weight * value for weight, value in zip(weights, power, strict=False) if weight > math.exp(-30 / 4.606))
+            weights = [
+                70
+                / width
+                * math.exp(-11 * ((k - int(centre * 1024 / RATE)) / (width * 1024 / RATE)) ** 2)
+                for k in range(512)
+            ]
+            total = sum(
+                weight * value
+                for weight, value in zip(weights, power, strict=False)
+                if weight > math.exp(-30 / 4.606)
+            )
             found.append(10 * math.log10(max(total, 1e-10)))
         return found
 
@@ -161,15 +192,29 @@ def test_weighted_spectral_slope_is_klatts_sum_band_by_band(speech: Signal, nois
             peak = energy[at + 1]
         return 20 / (20 + max(energy) - energy[band]) / (1 + peak - energy[band])
 
-    estimate, reference, distances = speech[8000:11000] + noise[:3000].astype(float), speech[8000:11000].astype(float), []
-    for processed, clean in zip(map(energies, frames(estimate)), map(energies, frames(reference)), strict=True):
-        weights = np.array([(weight(processed, band) + weight(clean, band)) / 2 for band in range(24)])
-        distances.append(float(weights @ (np.diff(processed) - np.diff(clean)) ** 2 / weights.sum()))
-    assert weighted_spectral_slope(estimate, reference, RATE) == pytest.approx(best(distances), rel=1e-9)
+    estimate, reference, distances = (
+        speech[8000:11000] + noise[:3000].astype(float),
+        speech[8000:11000].astype(float),
+        [],
+    )
+    for processed, clean in zip(
+        map(energies, frames(estimate)), map(energies, frames(reference)), strict=True
+    ):
+        weights = np.array(
+            [(weight(processed, band) + weight(clean, band)) / 2 for band in range(24)]
+        )
+        distances.append(
+            float(weights @ (np.diff(processed) - np.diff(clean)) ** 2 / weights.sum())
+        )
+    assert weighted_spectral_slope(estimate, reference, RATE) == pytest.approx(
+        best(distances), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("measure", [log_likelihood_ratio, weighted_spectral_slope])
-def test_envelope_measures_are_0_for_the_reference_at_any_level_and_survive_digital_silence(measure: Metric, speech: Signal) -> None:
+def test_envelope_measures_are_0_for_the_reference_at_any_level_and_survive_digital_silence(
+    measure: Metric, speech: Signal
+) -> None:
     loud = np.where(np.abs(speech) > 1e-3, speech, 0)
     loud[8000:24000] = 0
     assert measure(loud, loud, RATE) == 0
@@ -179,8 +224,18 @@ def test_envelope_measures_are_0_for_the_reference_at_any_level_and_survive_digi
 
 
 @pytest.mark.parametrize("rate", [16000, 48000, 192000])
-@pytest.mark.parametrize("shape", [np.ones_like, np.square, lambda t: np.sin(700 * t) + np.sin(900 * t), lambda t: np.isclose(t, 0.25)])
-def test_envelope_measures_are_finite_for_what_a_predictor_foresees(shape: Callable[[Signal], Signal], rate: int) -> None:
+@pytest.mark.parametrize(
+    "shape",
+    [
+        np.ones_like,
+        np.square,
+        lambda t: np.sin(700 * t) + np.sin(900 * t),
+        lambda t: np.isclose(t, 0.25),
+    ],
+)
+def test_envelope_measures_are_finite_for_what_a_predictor_foresees(
+    shape: Callable[[Signal], Signal], rate: int
+) -> None:
     signal = shape(np.arange(rate // 2) / rate).astype(float)
     other = np.random.default_rng(0).standard_normal(len(signal))
     for measure in (log_likelihood_ratio, weighted_spectral_slope):
@@ -189,13 +244,17 @@ def test_envelope_measures_are_finite_for_what_a_predictor_foresees(shape: Calla
         assert 0 < measure(other, signal, rate) < 1e4
 
 
-def test_frame_measures_of_long_signals_are_those_of_their_pieces(speech: Signal, noise: Signal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frame_measures_of_long_signals_are_those_of_their_pieces(
+    speech: Signal, noise: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = weighted_spectral_slope(speech + noise, speech, RATE)
-    monkeypatch.setattr("audioae.metrics.hu_loizou.FRAMES_AT_ONCE", 7)
+    monkeypatch.setattr("audioae.evaluation.metrics.hu_loizou.FRAMES_AT_ONCE", 7)
     assert weighted_spectral_slope(speech + noise, speech, RATE) == pytest.approx(whole, rel=1e-9)
 
 
-def test_composite_is_best_for_the_reference_and_falls_with_the_noise(speech: Signal, noise: Signal) -> None:
+def test_composite_is_best_for_the_reference_and_falls_with_the_noise(
+    speech: Signal, noise: Signal
+) -> None:
     assert composite(speech, speech, RATE, pesq=4.64) == (5, 5, 5)
     little, much = (composite(speech + level * noise, speech, RATE, pesq=2) for level in (0.01, 1))
     assert all(1 <= lower < higher <= 5 for lower, higher in zip(much, little, strict=True))
@@ -221,7 +280,9 @@ def test_pesq_and_stoi_are_best_for_the_reference_at_any_level(speech: Signal) -
 
 
 @pytest.mark.parametrize("metric", [pesq_wb, pesq_nb, stoi, estoi])
-def test_perceptual_metrics_fall_with_the_noise(metric: Metric, speech: Signal, noise: Signal) -> None:
+def test_perceptual_metrics_fall_with_the_noise(
+    metric: Metric, speech: Signal, noise: Signal
+) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     falling = [metric(speech + level * noise, speech, RATE) for level in (0, 0.1, 1)]
@@ -230,7 +291,9 @@ def test_perceptual_metrics_fall_with_the_noise(metric: Metric, speech: Signal, 
 
 
 @pytest.mark.parametrize(("metric", "rate"), [(pesq_wb, 48000), (pesq_nb, 44100), (stoi, 48000)])
-def test_perceptual_metrics_take_any_rate(metric: Metric, rate: int, speech: Signal, noise: Signal) -> None:
+def test_perceptual_metrics_take_any_rate(
+    metric: Metric, rate: int, speech: Signal, noise: Signal
+) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     there = metric(resample(speech + noise, RATE, rate), resample(speech, RATE, rate), rate)
@@ -249,9 +312,13 @@ def test_pesq_says_what_it_cannot_score(speech: Signal) -> None:
 
 def test_pesq_refuses_more_utterances_than_its_package_has_room_for() -> None:
     pytest.importorskip("pesq")
-    burst = np.append(0.1 * np.random.default_rng(0).standard_normal(2400), np.zeros(2400)).astype(np.float32)  # 0.3 s on, 0.3 s off
+    burst = np.append(0.1 * np.random.default_rng(0).standard_normal(2400), np.zeros(2400)).astype(
+        np.float32
+    )  # 0.3 s on, 0.3 s off
     assert math.isfinite(pesq_nb(np.tile(burst, 40), np.tile(burst, 40), 8000))
-    with pytest.raises(ScoreError, match="50 utterances, this reference may have 60; score it in pieces"):
+    with pytest.raises(
+        ScoreError, match="50 utterances, this reference may have 60; score it in pieces"
+    ):
         pesq_nb(np.tile(burst, 60), np.tile(burst, 60), 8000)
 
 
@@ -264,7 +331,10 @@ def test_stoi_needs_enough_speech(speech: Signal) -> None:
 
 def test_dnsmos_prefers_clean_speech_and_needs_no_reference(speech: Signal, noise: Signal) -> None:
     pytest.importorskip("speechmos.dnsmos", exc_type=ImportError)
-    clean, noisy = dnsmos(speech, RATE), dnsmos(3 * (speech + noise), RATE)  # beyond full scale, too
+    clean, noisy = (
+        dnsmos(speech, RATE),
+        dnsmos(3 * (speech + noise), RATE),
+    )  # beyond full scale, too
     assert clean.bak > noisy.bak + 0.5
     assert clean.ovrl > noisy.ovrl + 0.3
     with pytest.raises(ScoreError, match="estimate is silent"):
@@ -274,14 +344,18 @@ def test_dnsmos_prefers_clean_speech_and_needs_no_reference(speech: Signal, nois
 # --- scores by name ---
 
 
-def test_score_answers_every_default_metric_as_its_function_does(speech: Signal, noise: Signal) -> None:
+def test_score_answers_every_default_metric_as_its_function_does(
+    speech: Signal, noise: Signal
+) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     found = score(speech + noise, speech, RATE)
     assert tuple(found) == DEFAULT_METRICS
     expected = [pesq_wb(speech + noise, speech, RATE), stoi(speech + noise, speech, RATE)]
     assert [found["pesq_wb"].value, found["stoi"].value] == pytest.approx(expected)
-    assert found["estoi"].value == pytest.approx(estoi(speech + noise, speech, RATE), abs=1e-6)  # pystoi adds a random eps
+    assert found["estoi"].value == pytest.approx(
+        estoi(speech + noise, speech, RATE), abs=1e-6
+    )  # pystoi adds a random eps
     assert found["si_sdr"].value == pytest.approx(si_sdr(speech + noise, speech))
     assert all(one.reason is None for one in found.values())
 
@@ -311,7 +385,9 @@ def without_dnsmos() -> list[str]:
     ],
     ids=["silent estimate", "silent reference", "nan", "empty", "one sample", "equal"],
 )
-def test_a_metric_is_a_number_or_none_with_a_reason(spoil: Callable[[Signal], tuple[Signal, Signal]], reason: str, speech: Signal) -> None:
+def test_a_metric_is_a_number_or_none_with_a_reason(
+    spoil: Callable[[Signal], tuple[Signal, Signal]], reason: str, speech: Signal
+) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     found = score(*spoil(speech), RATE, without_dnsmos())
@@ -334,10 +410,15 @@ def test_unknown_metrics_are_named_with_their_neighbours() -> None:
     assert check_metrics(["snr", "lsd", "snr"]) == ("snr", "lsd")
 
 
-def test_a_missing_package_is_a_reason_and_beforehand_an_error(speech: Signal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_a_reason_and_beforehand_an_error(
+    speech: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pesq", None)
     found = score(speech, speech, RATE, ["pesq_wb", "lsd"])
-    assert found["pesq_wb"].reason == "pesq is not installed; get it with: pip install 'audioae[metrics]'"
+    assert (
+        found["pesq_wb"].reason
+        == "pesq is not installed; get it with: pip install 'audioae[metrics]'"
+    )
     assert found["lsd"].value == 0
     require_packages(["lsd", "snr"])
     with pytest.raises(DependencyError, match=r"pip install 'audioae\[metrics\]'"):
@@ -346,17 +427,46 @@ def test_a_missing_package_is_a_reason_and_beforehand_an_error(speech: Signal, m
 
 def test_importing_metrics_imports_no_optional_package() -> None:
     heavy = ["pesq", "pystoi", "speechmos", "librosa", "scipy", "torch"]
-    program = f"import sys, audioae.metrics; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    program = f"import sys, audioae.evaluation.metrics; print([name for name in {heavy} if name in sys.modules])"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 # --- real recordings ---
 
 # The noisy side of three public pairs. The means over all 44: 1.812 PESQ-WB, 0.914 STOI, 6.26 dB SI-SDR.
 PUBLIC = {
-    "p232_001": {"pesq_wb": 2.925, "stoi": 0.896, "estoi": 0.829, "si_sdr": 15.469, "csig": 4.284, "cbak": 3.261, "covl": 3.584},
-    "p232_005": {"pesq_wb": 1.332, "stoi": 0.882, "estoi": 0.726, "si_sdr": 1.855, "csig": 2.566, "cbak": 1.971, "covl": 1.897},
-    "p232_011": {"pesq_wb": 2.733, "stoi": 0.965, "estoi": 0.914, "si_sdr": 16.802, "csig": 4.106, "cbak": 3.427, "covl": 3.431},
+    "p232_001": {
+        "pesq_wb": 2.925,
+        "stoi": 0.896,
+        "estoi": 0.829,
+        "si_sdr": 15.469,
+        "csig": 4.284,
+        "cbak": 3.261,
+        "covl": 3.584,
+    },
+    "p232_005": {
+        "pesq_wb": 1.332,
+        "stoi": 0.882,
+        "estoi": 0.726,
+        "si_sdr": 1.855,
+        "csig": 2.566,
+        "cbak": 1.971,
+        "covl": 1.897,
+    },
+    "p232_011": {
+        "pesq_wb": 2.733,
+        "stoi": 0.965,
+        "estoi": 0.914,
+        "si_sdr": 16.802,
+        "csig": 4.106,
+        "cbak": 3.427,
+        "covl": 3.431,
+    },
 }
 
 
@@ -365,6 +475,9 @@ def test_public_pairs_score_as_they_always_have(name: str, shared_data: Path) ->
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     folder = shared_data / "paired" / "voicebank-demand-p232"
-    (noisy, rate), (clean, _) = (soundfile.read(folder / side / f"{name}.flac", dtype="float32") for side in ("noisy", "clean"))
+    (noisy, rate), (clean, _) = (
+        soundfile.read(folder / side / f"{name}.flac", dtype="float32")
+        for side in ("noisy", "clean")
+    )
     found = {metric: one.value for metric, one in score(noisy, clean, rate, PUBLIC[name]).items()}
     assert found == pytest.approx(PUBLIC[name], abs=2e-3)

@@ -14,15 +14,17 @@ from click.testing import CliRunner, Result
 pytest.importorskip("torch")
 
 from audioae.cli import main
-from audioae.dataset import parse_ratios
+from audioae.data.manifest import read_manifest
+from audioae.data.mixtures import parse_ratios
 from audioae.errors import SettingsError
 from audioae.evaluation.pairs import check_pair, read_pairs
-from audioae.manifest import read_manifest
-from audioae.mixing import active_rms
+from audioae.signal.mixing import active_rms
 
 
 def mix(data: Path, out: Path, *more: str) -> Result:
-    return CliRunner().invoke(main, ["mix", "--data", str(data), "--out", str(out), "--seconds", "1", *more])
+    return CliRunner().invoke(
+        main, ["mix", "--data", str(data), "--out", str(out), "--seconds", "1", *more]
+    )
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -61,11 +63,20 @@ def test_evaluate_reads_the_folder_and_the_table(grid: Path) -> None:
         assert check_pair(pair).subtype == "PCM_16"
 
 
-def test_the_same_seed_gives_the_same_bytes_and_more_pairs_change_none(prepared: Path, grid: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_more_pairs_change_none(
+    prepared: Path, grid: Path, tmp_path: Path
+) -> None:
     for seed in ("3", "4"):
-        assert mix(prepared, tmp_path / seed, "--pairs", "8", "--snr", "-5,0,5", "--seed", seed, "-q").output == ""
+        assert (
+            mix(
+                prepared, tmp_path / seed, "--pairs", "8", "--snr", "-5,0,5", "--seed", seed, "-q"
+            ).output
+            == ""
+        )
         files = [row[side] for row in table(grid) for side in ("noisy", "clean")]
-        same = [(tmp_path / seed / file).read_bytes() == (grid / file).read_bytes() for file in files]
+        same = [
+            (tmp_path / seed / file).read_bytes() == (grid / file).read_bytes() for file in files
+        ]
         assert all(same) if seed == "3" else not any(same)
 
 
@@ -78,12 +89,29 @@ def test_voices_and_noises_are_of_the_split_alone(prepared: Path, grid: Path) ->
 
 
 def test_a_range_is_filled_and_rooms_come_as_often_as_asked(prepared: Path, tmp_path: Path) -> None:
-    assert mix(prepared, tmp_path / "a", "--pairs", "30", "--snr", "-5:15", "--room", "0.5", "--format", "flac").exit_code == 0
+    assert (
+        mix(
+            prepared,
+            tmp_path / "a",
+            "--pairs",
+            "30",
+            "--snr",
+            "-5:15",
+            "--room",
+            "0.5",
+            "--format",
+            "flac",
+        ).exit_code
+        == 0
+    )
     rows = table(tmp_path / "a")
     ratios = [float(row["snr_db"]) for row in rows]
     assert -5 <= min(ratios) < 0 and 10 < max(ratios) <= 15
     assert 8 <= sum(bool(row["room"]) for row in rows) <= 22
-    assert rows[0]["noisy"] == "noisy/000.flac" and soundfile.info(tmp_path / "a" / "noisy" / "000.flac").subtype == "PCM_16"
+    assert (
+        rows[0]["noisy"] == "noisy/000.flac"
+        and soundfile.info(tmp_path / "a" / "noisy" / "000.flac").subtype == "PCM_16"
+    )
 
 
 def test_silent_noise_is_drawn_again(prepared: Path, tmp_path: Path) -> None:
@@ -92,14 +120,22 @@ def test_silent_noise_is_drawn_again(prepared: Path, tmp_path: Path) -> None:
     rows = [row for row in read_manifest(data / "noise.jsonl") if row.split == "valid"]
     shard = np.memmap(data / rows[0].shard, "<i2", "r+")
     shard[rows[0].offset : rows[0].offset + rows[0].samples // 2] = 0
-    assert mix(data, tmp_path / "half", "--pairs", "12", "--seconds", "0.2", "--snr", "3").exit_code == 0
+    assert (
+        mix(data, tmp_path / "half", "--pairs", "12", "--seconds", "0.2", "--snr", "3").exit_code
+        == 0
+    )
     for row in table(tmp_path / "half"):
-        noisy, clean = read(tmp_path / "half" / row["noisy"]), read(tmp_path / "half" / row["clean"])
+        noisy, clean = (
+            read(tmp_path / "half" / row["noisy"]),
+            read(tmp_path / "half" / row["clean"]),
+        )
         assert active_rms(noisy - clean, 8000) > 0.3 * active_rms(clean, 8000)
     for row in rows:
         shard[row.offset : row.offset + row.samples] = 0
     result = mix(data, tmp_path / "none")
-    assert result.exit_code == 1 and "20 crops of noise in a row were digital silence" in result.stderr
+    assert (
+        result.exit_code == 1 and "20 crops of noise in a row were digital silence" in result.stderr
+    )
 
 
 def test_nothing_is_overwritten(prepared: Path, grid: Path, tmp_path: Path) -> None:

@@ -16,21 +16,30 @@ from hypothesis import strategies as st  # noqa: E402
 from tiny import BINS, STFT  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from audioae import features  # noqa: E402
 from audioae.errors import SettingsError  # noqa: E402
-from audioae.models import FAMILIES, Autoencoder, Denoiser, NetworkSettings, build_autoencoder, settings_class  # noqa: E402
+from audioae.models import (  # noqa: E402
+    FAMILIES,
+    Autoencoder,
+    Denoiser,
+    NetworkSettings,
+    build_autoencoder,
+    features,
+    settings_class,
+)
 from audioae.models.bottlenecks import Gaussian, Plain, Sparse, build_bottleneck  # noqa: E402
 from audioae.models.conv1d import Conv1dSettings  # noqa: E402
 from audioae.models.conv2d import Conv2dSettings  # noqa: E402
 from audioae.models.dense import DenseSettings  # noqa: E402
 from audioae.models.dualpath import DualpathSettings  # noqa: E402
 from audioae.models.layers import TimeFrequencyConv  # noqa: E402
-from audioae.spectrogram import StftSettings  # noqa: E402
+from audioae.signal.spectrogram import StftSettings  # noqa: E402
 
 DENSE = DenseSettings(num_bins=BINS, patch=4, widths=(24, 8))
 CONV1D = Conv1dSettings(num_bins=BINS, channels=(12, 8, 6), kernel=3)
 CONV2D = Conv2dSettings(num_bins=BINS, channels=(4, 6, 8))
-DUALPATH = DualpathSettings(num_bins=BINS, low_bins=9, num_bands=8, nyquist_hz=4000.0, outer=4, inner=6, squeeze=3)
+DUALPATH = DualpathSettings(
+    num_bins=BINS, low_bins=9, num_bands=8, nyquist_hz=4000.0, outer=4, inner=6, squeeze=3
+)
 WITHOUT_STRIDE = replace(CONV2D, time_strides=(1, 1, 1))
 STATELESS: dict[str, NetworkSettings] = {
     "dense": DENSE,
@@ -44,13 +53,17 @@ STATELESS: dict[str, NetworkSettings] = {
     "conv2d-no-stride": WITHOUT_STRIDE,
     "conv2d-nearest": replace(CONV2D, decoder="nearest"),
     "conv2d-nearest-skip": replace(CONV2D, decoder="nearest", time_strides=(2, 1, 2), skip=True),
-    "dualpath-offline": replace(DUALPATH, causal=False, time_mixers=("conv", "conv"), dilations=(1, 3)),
+    "dualpath-offline": replace(
+        DUALPATH, causal=False, time_mixers=("conv", "conv"), dilations=(1, 3)
+    ),
 }
 CAUSAL: dict[str, NetworkSettings] = {
     "conv1d-causal": replace(CONV1D, causal=True),
     "conv1d-causal-skip": replace(CONV1D, causal=True, skip=True, num_features=3, gain="complex"),
     "conv2d-causal": replace(WITHOUT_STRIDE, causal=True),
-    "conv2d-causal-skip": replace(WITHOUT_STRIDE, causal=True, skip=True, num_features=3, gain="complex", kernel=(3, 2)),
+    "conv2d-causal-skip": replace(
+        WITHOUT_STRIDE, causal=True, skip=True, num_features=3, gain="complex", kernel=(3, 2)
+    ),
     "conv2d-causal-nearest": replace(WITHOUT_STRIDE, causal=True, decoder="nearest"),
     "dualpath": DUALPATH,
     "dualpath-gru": replace(DUALPATH, time_mixers=("gru", "conv"), dilations=(1, 2), gain="real"),
@@ -77,7 +90,9 @@ def build(variant: str, **changes: object) -> Autoencoder:
 def inputs(network: Autoencoder, frames: int, *, batch: int = 2, seed: int = 0) -> Tensor:
     """Random features `[batch, num_features, freq, frames]`."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, network.settings.num_features, network.settings.num_bins, frames, generator=generator)
+    return torch.randn(
+        batch, network.settings.num_features, network.settings.num_bins, frames, generator=generator
+    )
 
 
 def gains(network: Autoencoder, x: Tensor) -> Tensor:
@@ -116,7 +131,10 @@ def test_encoder_bottleneck_and_decoder_work_alone(variant: str) -> None:
         other, _ = network.decode(latent + 1)
     torch.testing.assert_close(latent, estimate.latent)
     torch.testing.assert_close(network.mask(decoded), estimate.gain)
-    assert from_code_alone.shape == estimate.gain.shape and (other - from_code_alone).abs().max() > 1e-4
+    assert (
+        from_code_alone.shape == estimate.gain.shape
+        and (other - from_code_alone).abs().max() > 1e-4
+    )
     takes_skips = getattr(network.settings, "skip", network.family == "dualpath")
     assert takes_skips != torch.equal(decoded, from_code_alone)
 
@@ -139,7 +157,9 @@ def test_the_past_never_sees_the_future(variant: str) -> None:
         changed[..., frame:] = 5 * inputs(network, 24 - frame, seed=1)
         after = gains(network, changed)
         torch.testing.assert_close(after[..., :frame], before[..., :frame], atol=1e-6, rtol=0)
-        assert (after[..., frame] - before[..., frame]).abs().max() > 1e-4  # the frame itself is heard at once
+        assert (
+            after[..., frame] - before[..., frame]
+        ).abs().max() > 1e-4  # the frame itself is heard at once
 
 
 @pytest.mark.parametrize("variant", CAUSAL)
@@ -166,8 +186,13 @@ def test_an_empty_past_is_zeros(variant: str) -> None:
         torch.testing.assert_close(network(x, state)[0].gain, gains(network, x), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("kernel", "causal"), [((1, 1), False), ((1, 5), True), ((2, 3), True), ((3, 3), False), ((3, 7), True)])
-def test_a_transposed_convolution_is_the_same_in_training(kernel: tuple[int, int], causal: bool) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "causal"),
+    [((1, 1), False), ((1, 5), True), ((2, 3), True), ((3, 3), False), ((3, 7), True)],
+)
+def test_a_transposed_convolution_is_the_same_in_training(
+    kernel: tuple[int, int], causal: bool
+) -> None:
     layer = TimeFrequencyConv(3, 4, kernel, (1, 2), causal=causal, upsample="transpose", dilation=2)
     x = torch.randn(2, 3, 9, 5)
     trained, ready = layer.train()(x)[0], layer.eval()(x)[0]
@@ -185,7 +210,9 @@ def test_streams_do_not_mix(variant: str) -> None:
         first = network(inputs(network, 4, seed=1), state)[0].gain
         network(inputs(network, 4, seed=2), state)
         assert all(torch.equal(each, before) for each, before in zip(state, kept, strict=True))
-        torch.testing.assert_close(network(inputs(network, 4, seed=1), state)[0].gain, first, atol=0, rtol=0)
+        torch.testing.assert_close(
+            network(inputs(network, 4, seed=1), state)[0].gain, first, atol=0, rtol=0
+        )
 
 
 @pytest.mark.parametrize("variant", STATELESS)
@@ -207,7 +234,10 @@ def test_declared_context_and_lookahead_suffice(variant: str) -> None:
 def test_declared_context_and_lookahead_are_what_is_heard_rounded_up(variant: str) -> None:
     """More would cost computing in every chunk. The farthest frames that the gains of one stride depend on are found by their gradients."""
     network = build(variant)
-    stride, far = network.stride, -(-3 * (network.context + network.lookahead) // network.stride) * network.stride
+    stride, far = (
+        network.stride,
+        -(-3 * (network.context + network.lookahead) // network.stride) * network.stride,
+    )
     x = inputs(network, 2 * far + 4 * stride, batch=1).requires_grad_()
     gain = network(x)[0].gain
     back = ahead = 0
@@ -215,7 +245,9 @@ def test_declared_context_and_lookahead_are_what_is_heard_rounded_up(variant: st
         (gradient,) = torch.autograd.grad(gain[..., frame].sum(), x, retain_graph=True)
         heard = gradient.abs().sum((0, 1, 2)).nonzero()[:, 0]
         back, ahead = max(back, far - int(heard.min())), max(ahead, int(heard.max()) - frame)
-    assert back <= network.context < back + 2 * stride  # `context` counts from a multiple of the stride
+    assert (
+        back <= network.context < back + 2 * stride
+    )  # `context` counts from a multiple of the stride
     assert ahead <= network.lookahead < ahead + 2 * stride
 
 
@@ -247,7 +279,9 @@ def test_bf16_autocast_gives_fp32_gains(variant: str) -> None:
 
 
 @pytest.mark.parametrize("bottleneck", ["plain", "sparse", "gaussian"])
-@pytest.mark.parametrize("variant", ["dense", "conv1d-skip-kernel-5", "conv1d-causal", "conv2d", "conv2d-causal-skip"])
+@pytest.mark.parametrize(
+    "variant", ["dense", "conv1d-skip-kernel-5", "conv1d-causal", "conv2d", "conv2d-causal-skip"]
+)
 def test_networks_and_bottlenecks_are_parts(variant: str, bottleneck: str) -> None:
     network = build(variant, bottleneck=bottleneck, bottleneck_weight=0.5)
     estimate, _ = network(inputs(network, 9))
@@ -270,7 +304,8 @@ def test_gaussian_charges_the_divergence_from_a_standard_normal() -> None:
     gaussian = Gaussian(0.1).eval()
     latent, penalty = gaussian(torch.cat([mean, log_variance], 1))
     expected = torch.distributions.kl_divergence(
-        torch.distributions.Normal(mean, (log_variance / 2).exp()), torch.distributions.Normal(torch.zeros(()), torch.ones(()))
+        torch.distributions.Normal(mean, (log_variance / 2).exp()),
+        torch.distributions.Normal(torch.zeros(()), torch.ones(())),
     )
     assert penalty.item() == pytest.approx(0.1 * expected.mean().item(), rel=1e-5)
     assert torch.equal(latent, mean)
@@ -279,10 +314,15 @@ def test_gaussian_charges_the_divergence_from_a_standard_normal() -> None:
 
 
 def test_gaussian_samples_in_training_alone() -> None:
-    gaussian, code = Gaussian(1.0).train(), torch.cat([torch.full((1, 1, 20000), 3.0), torch.full((1, 1, 20000), np.log(4.0))], 1)
+    gaussian, code = (
+        Gaussian(1.0).train(),
+        torch.cat([torch.full((1, 1, 20000), 3.0), torch.full((1, 1, 20000), np.log(4.0))], 1),
+    )
     torch.manual_seed(0)
     first = gaussian(code)[0]
-    assert first.mean().item() == pytest.approx(3, abs=0.05) and first.std().item() == pytest.approx(2, abs=0.05)
+    assert first.mean().item() == pytest.approx(
+        3, abs=0.05
+    ) and first.std().item() == pytest.approx(2, abs=0.05)
     assert not torch.equal(gaussian(code)[0], first)
     torch.manual_seed(0)
     assert torch.equal(gaussian(code)[0], first)
@@ -298,12 +338,26 @@ def test_a_linear_dense_network_matches_pca() -> None:
     """Baldi & Hornik 1989: under MSE the optimum of a linear autoencoder with biases spans the first principal components."""
     bins, patch, latent, patches = 9, 2, 4, 300
     rng = np.random.default_rng(0)
-    rows = rng.standard_normal((patches, bins * patch)) @ np.diag(np.linspace(2, 0.3, bins * patch)) @ rng.standard_normal((18, 18)) + 1
+    rows = (
+        rng.standard_normal((patches, bins * patch))
+        @ np.diag(np.linspace(2, 0.3, bins * patch))
+        @ rng.standard_normal((18, 18))
+        + 1
+    )
     rows /= rows.std()
-    x = torch.from_numpy(rows.astype(np.float32)).reshape(1, patches, bins, patch).permute(0, 2, 1, 3).reshape(1, 1, bins, -1)
+    x = (
+        torch.from_numpy(rows.astype(np.float32))
+        .reshape(1, patches, bins, patch)
+        .permute(0, 2, 1, 3)
+        .reshape(1, 1, bins, -1)
+    )
     torch.manual_seed(0)
-    network = build_autoencoder(DenseSettings(num_bins=bins, patch=patch, widths=(12, latent), activation="identity"))
-    optimizer = torch.optim.LBFGS(network.parameters(), max_iter=400, history_size=20, line_search_fn="strong_wolfe")
+    network = build_autoencoder(
+        DenseSettings(num_bins=bins, patch=patch, widths=(12, latent), activation="identity")
+    )
+    optimizer = torch.optim.LBFGS(
+        network.parameters(), max_iter=400, history_size=20, line_search_fn="strong_wolfe"
+    )
 
     def error() -> Tensor:
         optimizer.zero_grad()
@@ -327,16 +381,26 @@ def test_a_mask_acts_on_the_compressed_spectrum(gain: str, compression: float) -
     network = build("conv1d", gain=gain, compression=compression)
     decoded, spectrum = torch.randn(2, network.settings.num_outputs, BINS, 5), random_spectrum(5)
     enhanced = features.apply_gain(spectrum, network.mask(decoded))
-    mask = torch.sigmoid(decoded) if gain == "real" else decoded + torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    mask = (
+        torch.sigmoid(decoded)
+        if gain == "real"
+        else decoded + torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    )
     expected = features.apply_gain(features.compress(spectrum, compression)[1], mask)
-    torch.testing.assert_close(features.compress(enhanced, compression)[1], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        features.compress(enhanced, compression)[1], expected, atol=1e-4, rtol=1e-4
+    )
 
 
-@pytest.mark.parametrize("variant", [name for name, each in VARIANTS.items() if each.gain == "complex"])
+@pytest.mark.parametrize(
+    "variant", [name for name, each in VARIANTS.items() if each.gain == "complex"]
+)
 def test_a_complex_gain_is_one_where_the_decoder_answers_zero(variant: str) -> None:
     network = build(variant)
     nothing = torch.zeros(1, 2, BINS, 3)
-    assert torch.equal(network.mask(nothing), torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, BINS, 3))
+    assert torch.equal(
+        network.mask(nothing), torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, BINS, 3)
+    )
 
 
 def denoiser(variant: str) -> Denoiser:
@@ -364,14 +428,19 @@ def test_silence_stays_silent(variant: str) -> None:
 @each_variant
 def test_a_waveform_is_cleaned_with_the_gains_of_its_spectrum(variant: str) -> None:
     """Surrounded by as much silence as the network declares to need, as an engine does it."""
-    model, waveform = denoiser(variant), 0.1 * torch.randn(2, 700, generator=torch.Generator().manual_seed(1))
+    model, waveform = (
+        denoiser(variant),
+        0.1 * torch.randn(2, 700, generator=torch.Generator().manual_seed(1)),
+    )
     with torch.no_grad():
         enhanced, estimate = model(waveform)
         spectrum = features.stft(waveform, STFT)
         gain, _ = model.gain(F.pad(spectrum, (model.info.context, model.info.lookahead)))
         gain = gain[..., model.info.context :][..., : spectrum.shape[-1]]
     torch.testing.assert_close(estimate.gain, gain)
-    torch.testing.assert_close(enhanced, features.istft(features.apply_gain(spectrum, gain), STFT, samples=700))
+    torch.testing.assert_close(
+        enhanced, features.istft(features.apply_gain(spectrum, gain), STFT, samples=700)
+    )
 
 
 @each_variant
@@ -381,37 +450,65 @@ def test_info_tells_what_an_engine_has_to_know(variant: str) -> None:
     assert (info.name, info.stft, info.gain) == (variant, STFT, model.autoencoder.settings.gain)
     assert info.causal == (variant in CAUSAL) == bool(model.initial_state(1))
     assert info.parameters == sum(each.numel() for each in model.parameters())
-    assert (info.context, info.lookahead, info.stride) == (model.autoencoder.context, model.autoencoder.lookahead, model.autoencoder.stride)
+    assert (info.context, info.lookahead, info.stride) == (
+        model.autoencoder.context,
+        model.autoencoder.lookahead,
+        model.autoencoder.stride,
+    )
 
 
 @pytest.mark.parametrize(
-    ("variant", "per_frame"), [("dense", 2 * (4 * BINS * 24 + 24 * 8) / 4), ("conv1d", 2 * 3 * (BINS * 12 + 12 * 8 + 8 * 6))]
+    ("variant", "per_frame"),
+    [("dense", 2 * (4 * BINS * 24 + 24 * 8) / 4), ("conv1d", 2 * 3 * (BINS * 12 + 12 * 8 + 8 * 6))],
 )
 def test_multiply_accumulates_are_counted(variant: str, per_frame: float) -> None:
-    assert denoiser(variant).info.macs_per_second == pytest.approx(per_frame * STFT.sample_rate / STFT.hop_length, rel=1e-6)
+    assert denoiser(variant).info.macs_per_second == pytest.approx(
+        per_frame * STFT.sample_rate / STFT.hop_length, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
-    ("own", "parameters", "macs"), [(Conv1dSettings(), 430e3, 27e6), (Conv2dSettings(), 47e3, 20e6)], ids=["conv1d", "conv2d"]
+    ("own", "parameters", "macs"),
+    [(Conv1dSettings(), 430e3, 27e6), (Conv2dSettings(), 47e3, 20e6)],
+    ids=["conv1d", "conv2d"],
 )
-def test_default_networks_have_the_size_of_the_plan(own: NetworkSettings, parameters: float, macs: float) -> None:
+def test_default_networks_have_the_size_of_the_plan(
+    own: NetworkSettings, parameters: float, macs: float
+) -> None:
     info = Denoiser(build_autoencoder(own), StftSettings()).info
-    assert info.parameters == pytest.approx(parameters, rel=0.03) and info.macs_per_second == pytest.approx(macs, rel=0.05)
+    assert info.parameters == pytest.approx(
+        parameters, rel=0.03
+    ) and info.macs_per_second == pytest.approx(macs, rel=0.05)
 
 
 def test_a_recurrence_counts_in_every_band_and_frame() -> None:
-    conv, lstm, gru = (replace(DUALPATH, time_mixers=(kind,), dilations=(1,)) for kind in ("conv", "lstm", "gru"))
-    macs = [Denoiser(build_autoencoder(own), STFT).info.macs_per_second * STFT.hop_length / STFT.sample_rate for own in (conv, lstm, gru)]
+    conv, lstm, gru = (
+        replace(DUALPATH, time_mixers=(kind,), dilations=(1,)) for kind in ("conv", "lstm", "gru")
+    )
+    macs = [
+        Denoiser(build_autoencoder(own), STFT).info.macs_per_second
+        * STFT.hop_length
+        / STFT.sample_rate
+        for own in (conv, lstm, gru)
+    ]
     bands, channels = 5, DUALPATH.inner
-    mixers = [9 * channels**2, (4 * 2 + 1) * channels**2, (3 * 2 + 1) * channels**2]  # 3 x 3; two maps a gate, and one after them
-    assert [each - macs[0] for each in macs] == pytest.approx([bands * (each - mixers[0]) for each in mixers], abs=1)
+    mixers = [
+        9 * channels**2,
+        (4 * 2 + 1) * channels**2,
+        (3 * 2 + 1) * channels**2,
+    ]  # 3 x 3; two maps a gate, and one after them
+    assert [each - macs[0] for each in macs] == pytest.approx(
+        [bands * (each - mixers[0]) for each in mixers], abs=1
+    )
 
 
 def test_counting_leaves_no_trace() -> None:
     model = denoiser("conv1d").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert model.info.macs_per_second == model.info.macs_per_second
-    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training and all(
+        torch.equal(value, before[name]) for name, value in model.state_dict().items()
+    )
 
 
 def test_unknown_networks_are_named() -> None:
@@ -433,6 +530,8 @@ def test_unknown_networks_are_named() -> None:
         (lambda: Conv2dSettings(num_bins=100), "100 bins do not halve 3 times"),
     ],
 )
-def test_impossible_settings_are_refused(settings_of: Callable[[], NetworkSettings], message: str) -> None:
+def test_impossible_settings_are_refused(
+    settings_of: Callable[[], NetworkSettings], message: str
+) -> None:
     with pytest.raises(SettingsError, match=message):
         settings_of()

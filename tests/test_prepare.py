@@ -17,18 +17,20 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-import audioae.prepare.shards
+import audioae.data.prepare.shards
 from audioae.cli import main
+from audioae.data.manifest import Row, ShardReader, read_manifest
+from audioae.data.prepare import PrepareSettings, Progress, prepare
+from audioae.data.sources import find_entries
 from audioae.errors import DataError, OutputError, SettingsError
-from audioae.manifest import Row, ShardReader, read_manifest
-from audioae.prepare import PrepareSettings, Progress, prepare
-from audioae.prepare.sources import find_entries
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RATE = 16000
 
 
-def tone(seconds: float, *, hz: float = 440.0, level: float = 0.3, rate: int = RATE, channels: int = 1) -> np.ndarray:
+def tone(
+    seconds: float, *, hz: float = 440.0, level: float = 0.3, rate: int = RATE, channels: int = 1
+) -> np.ndarray:
     """`[samples, channels]`, the channels alike."""
     wave = level * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)
     return np.repeat(wave[:, None], channels, axis=1)
@@ -54,13 +56,17 @@ def speech(tmp_path: Path) -> Path:
     folder = tmp_path / "voices"
     for speaker in range(6):
         for take in range(3):
-            save(folder / f"s{speaker}" / f"{take}.wav", tone(0.5, hz=100 + 50 * speaker + 10 * take))
+            save(
+                folder / f"s{speaker}" / f"{take}.wav", tone(0.5, hz=100 + 50 * speaker + 10 * take)
+            )
     return folder
 
 
 def run(out: Path, **settings: object) -> dict[str, list[Row]]:
     prepare(PrepareSettings(out=str(out), **settings))  # type: ignore[arg-type]
-    return {path.stem: read_manifest(path) for path in out.glob("*.jsonl") if path.stem != "dropped"}
+    return {
+        path.stem: read_manifest(path) for path in out.glob("*.jsonl") if path.stem != "dropped"
+    }
 
 
 def dropped(out: Path) -> dict[str, str]:
@@ -70,11 +76,20 @@ def dropped(out: Path) -> dict[str, str]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file but data.json, which names the folder itself."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "data.json"}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != "data.json"
+    }
 
 
 def test_samples_come_back_at_the_asked_rate(tmp_path: Path) -> None:
-    save(tmp_path / "in/a/quiet.flac", tone(1.0, level=0.002, rate=44100, channels=2), 44100, "PCM_24")
+    save(
+        tmp_path / "in/a/quiet.flac",
+        tone(1.0, level=0.002, rate=44100, channels=2),
+        44100,
+        "PCM_24",
+    )
     row = run(tmp_path / "out", speech=(str(tmp_path / "in"),))["speech"][0]
     assert (row.samples, row.seconds) == (RATE, 1.0)
     wave = ShardReader(tmp_path / "out").read(row, 0, row.samples)
@@ -96,18 +111,24 @@ def test_speech_is_the_mean_of_its_channels_and_noise_the_first(tmp_path: Path) 
     save(tmp_path / "in/x.wav", both)
     rows = run(tmp_path / "out", speech=(str(tmp_path / "in"),), noise=(str(tmp_path / "in"),))
     reader = ShardReader(tmp_path / "out")
-    second = {role: np.abs(np.fft.rfft(reader.view(rows[role][0])))[1000] for role in ("speech", "noise")}
+    second = {
+        role: np.abs(np.fft.rfft(reader.view(rows[role][0])))[1000] for role in ("speech", "noise")
+    }
     assert second["noise"] < 1e-3 * second["speech"]
 
 
-def test_long_recordings_are_the_same_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_recordings_are_the_same_in_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     noise = 0.3 * np.random.default_rng(0).standard_normal((3 * 44100 + 17, 1)).clip(-3, 3)
     save(tmp_path / "in/a.wav", noise, 44100)
     whole = run(tmp_path / "whole", noise=(str(tmp_path / "in"),))["noise"]
-    monkeypatch.setattr("audioae.prepare.decoding.BLOCK_SECONDS", 1)
+    monkeypatch.setattr("audioae.data.prepare.decoding.BLOCK_SECONDS", 1)
     blocks = run(tmp_path / "blocks", noise=(str(tmp_path / "in"),))["noise"]
     assert whole == blocks
-    views = [ShardReader(tmp_path / name).view(whole[0]).astype(int) for name in ("whole", "blocks")]
+    views = [
+        ShardReader(tmp_path / name).view(whole[0]).astype(int) for name in ("whole", "blocks")
+    ]
     assert np.abs(views[0] - views[1]).max() <= 1
 
 
@@ -119,7 +140,11 @@ def test_what_would_spoil_a_training_is_left_out_with_its_reason(tmp_path: Path)
     save(folder / "clipped.wav", tone(1, level=4).clip(-1, 1))
     save(folder / "loud.wav", np.full((RATE, 1), 0.1) + (np.arange(RATE)[:, None] == 99) * 0.9)
     save(folder / "short.wav", tone(0.2))
-    save(folder / "nan.wav", np.where(np.arange(RATE)[:, None] == 5, np.nan, tone(1)), subtype="FLOAT")
+    save(
+        folder / "nan.wav",
+        np.where(np.arange(RATE)[:, None] == 5, np.nan, tone(1)),
+        subtype="FLOAT",
+    )
     (folder / "text.wav").write_text("not audio")
     (folder / "empty.flac").write_bytes(b"")
     (folder / "notes.txt").write_text("no audio, and nobody says so")
@@ -142,25 +167,54 @@ def test_clipped_noise_is_judged_more_mildly_and_rooms_not_at_all(tmp_path: Path
     rows = run(tmp_path / "out", noise=place, rir=place)
     assert [Path(row.path).name for row in rows["noise"]] == ["some.wav"]
     assert len(rows["rir"]) == 2
-    with pytest.raises(DataError, match=r"nothing kept of speech: all 2 files were dropped, the first one .*much\.wav \(clipped: "):
+    with pytest.raises(
+        DataError,
+        match=r"nothing kept of speech: all 2 files were dropped, the first one .*much\.wav \(clipped: ",
+    ):
         run(tmp_path / "speech", speech=place)
 
 
 def test_a_table_gives_split_source_and_the_rest(tmp_path: Path) -> None:
     for name in "abcd":
         save(tmp_path / f"clips/{name}.wav", tone(0.5))
-    head = {"corpus": "c", "licence": "CC0", "language": "de", "quiet_to_loud_db": "40.5", "mood": "calm"}
-    plan = [("a", "anna", "train"), ("b", "anna", ""), ("c", "bert", "dev"), ("d", "c/carl", "test")]
-    rows = [{"path": f"clips/{name}.wav", "speaker": who, "split": split, **head} for name, who, split in plan]
+    head = {
+        "corpus": "c",
+        "licence": "CC0",
+        "language": "de",
+        "quiet_to_loud_db": "40.5",
+        "mood": "calm",
+    }
+    plan = [
+        ("a", "anna", "train"),
+        ("b", "anna", ""),
+        ("c", "bert", "dev"),
+        ("d", "c/carl", "test"),
+    ]
+    rows = [
+        {"path": f"clips/{name}.wav", "speaker": who, "split": split, **head}
+        for name, who, split in plan
+    ]
     made = run(tmp_path / "out", speech=(table(tmp_path / "t.csv", rows),))["speech"]
-    assert [(row.source, row.split) for row in made] == [("c/anna", "train"), ("c/anna", "train"), ("c/bert", "valid"), ("c/carl", "test")]
-    assert {(row.licence, row.corpus, row.language, row.quiet_to_loud_db) for row in made} == {("CC0", "c", "de", 40.5)}
+    assert [(row.source, row.split) for row in made] == [
+        ("c/anna", "train"),
+        ("c/anna", "train"),
+        ("c/bert", "valid"),
+        ("c/carl", "test"),
+    ]
+    assert {(row.licence, row.corpus, row.language, row.quiet_to_loud_db) for row in made} == {
+        ("CC0", "c", "de", 40.5)
+    }
     assert Path(made[0].path) == tmp_path / "clips/a.wav"
 
 
 def test_a_source_in_two_splits_of_a_table_is_kept_where_it_is_held_out(tmp_path: Path) -> None:
     rows = [
-        {"path": f"{n}.wav", "split": split, "source_file": f"1-{n // 2}-{'AB'[n % 2]}-7.wav", "class": "rain"}
+        {
+            "path": f"{n}.wav",
+            "split": split,
+            "source_file": f"1-{n // 2}-{'AB'[n % 2]}-7.wav",
+            "class": "rain",
+        }
         for n, split in enumerate(["train", "valid", "train", "train"])
     ]
     for row in rows:
@@ -169,7 +223,9 @@ def test_a_source_in_two_splits_of_a_table_is_kept_where_it_is_held_out(tmp_path
     assert [(row.source, row.split, row.kind) for row in made] == [
         ("freesound/0", "valid", "rain"), ("freesound/1", "train", "rain"), ("freesound/1", "train", "rain"),
     ]  # fmt: skip
-    assert dropped(tmp_path / "out") == {"0.wav": "leak: freesound/0 is in valid too, this file is in train"}
+    assert dropped(tmp_path / "out") == {
+        "0.wav": "leak: freesound/0 is in valid too, this file is in train"
+    }
 
 
 @pytest.mark.parametrize(
@@ -178,7 +234,11 @@ def test_a_source_in_two_splits_of_a_table_is_kept_where_it_is_held_out(tmp_path
         ("speech", {"path": "1.wav", "speaker": "anna"}, "anna"),
         ("speech", {"path": "1.wav", "speaker": "anna", "corpus": "c"}, "c/anna"),
         ("noise", {"path": "x/1.wav", "class": "rain", "corpus": "c"}, "c/rain"),
-        ("noise", {"path": "x/1.wav", "class": "rain", "corpus": "c", "source_file": "roof.ogg"}, "c/roof"),
+        (
+            "noise",
+            {"path": "x/1.wav", "class": "rain", "corpus": "c", "source_file": "roof.ogg"},
+            "c/roof",
+        ),
         ("noise", {"path": "x/1.wav", "source_file": "3-987-B.ogg"}, "freesound/987"),
         ("noise", {"path": "x/1.wav", "class": "rain"}, "rain"),
         ("rir", {"path": "x/hall-ch1.wav"}, "x/hall"),
@@ -194,9 +254,15 @@ def test_source_of_a_table_row(tmp_path: Path, role: str, row: dict[str, str], s
     ("files", "sources"),
     [
         (["a/1.wav", "a/2.wav", "b/1.wav"], ["v/a", "v/a", "v/b"]),
-        (["a/x/1.wav", "a/y/1.wav", "b/x/1.wav"], ["v/a", "v/a", "v/b"]),  # speaker / chapter / file
+        (
+            ["a/x/1.wav", "a/y/1.wav", "b/x/1.wav"],
+            ["v/a", "v/a", "v/b"],
+        ),  # speaker / chapter / file
         (["deep/down/a/1.wav", "deep/down/b/1.wav"], ["v/a", "v/b"]),
-        (["1.wav", "2.wav", "5-77-A-3.wav", "5-77-B-3.wav"], ["v/1", "v/2", "freesound/77", "freesound/77"]),
+        (
+            ["1.wav", "2.wav", "5-77-A-3.wav", "5-77-B-3.wav"],
+            ["v/1", "v/2", "freesound/77", "freesound/77"],
+        ),
     ],
 )
 def test_source_of_a_file_in_a_folder(tmp_path: Path, files: list[str], sources: list[str]) -> None:
@@ -212,7 +278,9 @@ def test_source_of_a_file_in_a_folder(tmp_path: Path, files: list[str], sources:
 def test_folders_are_split_by_speaker_with_a_seed(tmp_path: Path, speech: Path) -> None:
     held_out = set()
     for seed in range(4):
-        rows = run(tmp_path / str(seed), speech=(str(speech),), valid_share=0.2, test_share=0.2, seed=seed)["speech"]
+        rows = run(
+            tmp_path / str(seed), speech=(str(speech),), valid_share=0.2, test_share=0.2, seed=seed
+        )["speech"]
         splits = defaultdict(set)
         for row in rows:
             splits[row.source].add(row.split)
@@ -233,25 +301,37 @@ def test_shards_hold_every_sample_once(tmp_path: Path, speech: Path) -> None:
     rows = run(tmp_path / "out", speech=(str(speech),), shard_seconds=1.4)["speech"]
     data = json.loads((tmp_path / "out/data.json").read_text())
     assert data["sample_rate"] == RATE
-    assert data["hours"]["speech"]["train"] + data["hours"]["speech"]["valid"] == pytest.approx(9 / 3600, abs=1e-3)
+    assert data["hours"]["speech"]["train"] + data["hours"]["speech"]["valid"] == pytest.approx(
+        9 / 3600, abs=1e-3
+    )
     assert len(data["shards"]) == 6
     for shard, about in data["shards"].items():
-        stretches = sorted((row.offset, row.offset + row.samples) for row in rows if row.shard == shard)
+        stretches = sorted(
+            (row.offset, row.offset + row.samples) for row in rows if row.shard == shard
+        )
         assert [start for start, _ in stretches] == [0, *(end for _, end in stretches[:-1])]
-        assert stretches[-1][1] == about["samples"] == (tmp_path / "out" / shard).stat().st_size // 2
+        assert (
+            stretches[-1][1] == about["samples"] == (tmp_path / "out" / shard).stat().st_size // 2
+        )
 
 
 def test_number_of_jobs_changes_nothing(tmp_path: Path, speech: Path) -> None:
     save(speech / "s0/silent.wav", 0 * tone(1))
     for jobs in (1, 2):
-        run(tmp_path / str(jobs), speech=(str(speech),), noise=(str(speech),), shard_seconds=2.0, jobs=jobs)
+        run(
+            tmp_path / str(jobs),
+            speech=(str(speech),),
+            noise=(str(speech),),
+            shard_seconds=2.0,
+            jobs=jobs,
+        )
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from audioae.prepare import PrepareSettings, prepare
+from audioae.data.prepare import PrepareSettings, prepare
 
 speech, out, when, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 replace, calls = Path.replace, 0
@@ -290,7 +370,13 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_data(tmp_path: Path, speech
         "after 2",
     ]
     for moment in moments:
-        command = [sys.executable, str(tmp_path / "killed.py"), str(speech), str(tmp_path / "out"), *moment.split()]
+        command = [
+            sys.executable,
+            str(tmp_path / "killed.py"),
+            str(speech),
+            str(tmp_path / "out"),
+            *moment.split(),
+        ]
         assert subprocess.run(command, env=environment, check=False).returncode == -9, moment
     steps: list[Progress] = []
     settings = PrepareSettings(out=str(tmp_path / "out"), speech=(str(speech),), shard_seconds=2.0)
@@ -309,14 +395,30 @@ def test_two_processes_do_not_prepare_one_folder(tmp_path: Path, speech: Path) -
         if progress.done == 7:
             before = {path.name for path in out.rglob("*")}
             for more in ([], ["--sample-rate", "8000"]):
-                command = [sys.executable, "-m", "audioae", "prepare", "--speech", str(speech), "--out", str(out), *more]
-                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+                command = [
+                    sys.executable,
+                    "-m",
+                    "audioae",
+                    "prepare",
+                    "--speech",
+                    str(speech),
+                    "--out",
+                    str(out),
+                    *more,
+                ]
+                done = subprocess.run(
+                    command, env=environment, capture_output=True, text=True, check=False
+                )
                 heard.append((done.returncode, done.stderr))
             assert {path.name for path in out.rglob("*")} == before
 
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    prepare(PrepareSettings(out=str(out), speech=(str(speech),), shard_seconds=2.0), progress=meanwhile)
-    assert heard == 2 * [(1, f"Error: another process is preparing {out}; wait for it, or choose another folder\n")]
+    prepare(
+        PrepareSettings(out=str(out), speech=(str(speech),), shard_seconds=2.0), progress=meanwhile
+    )
+    assert heard == 2 * [
+        (1, f"Error: another process is preparing {out}; wait for it, or choose another folder\n")
+    ]
     run(tmp_path / "whole", speech=(str(speech),), shard_seconds=2.0)
     assert contents(out) == contents(tmp_path / "whole")
 
@@ -335,7 +437,9 @@ def test_shards_that_are_cut_or_strangers_are_made_again(tmp_path: Path, speech:
     assert contents(tmp_path / "out") == good
 
 
-def test_full_disk_is_one_line_and_costs_nothing_that_was_done(tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_one_line_and_costs_nothing_that_was_done(
+    tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"speech": (str(speech),), "shard_seconds": 2.0}
     calls = []
 
@@ -345,8 +449,10 @@ def test_full_disk_is_one_line_and_costs_nothing_that_was_done(tmp_path: Path, s
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(audioae.prepare.shards.os, "fsync", full)
-        with pytest.raises(OutputError, match="No space left on device; free some space and run it again"):
+        patch.setattr(audioae.data.prepare.shards.os, "fsync", full)
+        with pytest.raises(
+            OutputError, match="No space left on device; free some space and run it again"
+        ):
             run(tmp_path / "out", **settings)
     assert [path.name for path in (tmp_path / "out/shards").iterdir()] == ["speech-00000.i16"]
     assert not (tmp_path / "out/data.json").exists()
@@ -355,7 +461,9 @@ def test_full_disk_is_one_line_and_costs_nothing_that_was_done(tmp_path: Path, s
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_other_settings_or_files_are_refused_and_change_nothing(tmp_path: Path, speech: Path) -> None:
+def test_other_settings_or_files_are_refused_and_change_nothing(
+    tmp_path: Path, speech: Path
+) -> None:
     run(tmp_path / "out", speech=(str(speech),))
     before = contents(tmp_path / "out")
     with pytest.raises(SettingsError, match="out was made with sample_rate 16000, not 48000"):
@@ -380,7 +488,10 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, speech: Path) -
         ("file,split\na.wav,train\n", r"t\.csv has no column 'path' \(its columns: file, split\)"),
         ("", r"has no column 'path' \(its columns: none\)"),
         ("path,split\n", "names no file"),
-        ("path,split\na.wav,later\n", "line 2 has split 'later', expected one of train, valid, test"),
+        (
+            "path,split\na.wav,later\n",
+            "line 2 has split 'later', expected one of train, valid, test",
+        ),
         ("path,split\n,train\n", "line 2 has an empty path"),
         ("path,quiet_to_loud_db\na.wav,loud\n", "line 2 has quiet_to_loud_db 'loud'"),
     ],
@@ -408,7 +519,13 @@ def test_places_that_are_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"speech": ("a",), "jobs": 0}, {"speech": ("a",), "sample_rate": 0}, {"speech": ("a",), "valid_share": 1.0}]
+    "wrong",
+    [
+        {},
+        {"speech": ("a",), "jobs": 0},
+        {"speech": ("a",), "sample_rate": 0},
+        {"speech": ("a",), "valid_share": 1.0},
+    ],
 )
 def test_settings_that_are_impossible(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
@@ -417,7 +534,10 @@ def test_settings_that_are_impossible(wrong: dict[str, object]) -> None:
 
 def test_a_file_that_a_table_names_and_nobody_has_is_dropped(tmp_path: Path) -> None:
     save(tmp_path / "a.wav", tone(0.5))
-    run(tmp_path / "out", speech=(table(tmp_path / "t.csv", [{"path": "a.wav"}, {"path": "gone.wav"}]),))
+    run(
+        tmp_path / "out",
+        speech=(table(tmp_path / "t.csv", [{"path": "a.wav"}, {"path": "gone.wav"}]),),
+    )
     assert dropped(tmp_path / "out")["gone.wav"].startswith("unreadable: ")
 
 
@@ -426,18 +546,27 @@ def test_command_takes_several_places_and_says_what_it_kept(tmp_path: Path, spee
     save(tmp_path / "rain/2.wav", 0 * tone(0.5))
     out = str(tmp_path / "out")
     places = ["--speech", str(speech / "s0"), str(speech / "s1"), "--noise", str(tmp_path / "rain")]
-    result = CliRunner().invoke(main, ["prepare", *places, "--out", out, "--json", "--progress", "json"])
+    result = CliRunner().invoke(
+        main, ["prepare", *places, "--out", out, "--json", "--progress", "json"]
+    )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["files"] == {"speech": 6, "noise": 1}
     assert "speech: kept 0.00 h in 6 files" in result.stderr
     assert "Warning: noise: nothing is held out for validation" in result.stderr
     assert f"dropped: 1 silent; see {out}/dropped.jsonl" in result.stderr
     events = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
-    assert [(e["label"], e["done"]) for e in events if e["event"] == "done"] == [("speech", 6), ("noise", 2)]
+    assert [(e["label"], e["done"]) for e in events if e["event"] == "done"] == [
+        ("speech", 6),
+        ("noise", 2),
+    ]
 
 
 def test_command_fails_in_one_line(tmp_path: Path, speech: Path) -> None:
-    for arguments, code in [(["--speech", str(tmp_path / "none")], 1), ([], 2), (["--speech", str(speech), "--sample-rate", "3"], 2)]:
+    for arguments, code in [
+        (["--speech", str(tmp_path / "none")], 1),
+        ([], 2),
+        (["--speech", str(speech), "--sample-rate", "3"], 2),
+    ]:
         result = CliRunner().invoke(main, ["prepare", *arguments, "--out", str(tmp_path / "out")])
         assert (result.exit_code, result.stdout) == (code, "")
         assert result.stderr.startswith("Error: ")
@@ -447,7 +576,9 @@ def test_command_fails_in_one_line(tmp_path: Path, speech: Path) -> None:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the recordings of ../shared/data are not here")
 @pytest.mark.parametrize(("role", "num_left_out"), [("speech", 0), ("noise", 1)])
-def test_tables_of_the_shared_recordings_share_no_source_between_splits(role: str, num_left_out: int) -> None:
+def test_tables_of_the_shared_recordings_share_no_source_between_splits(
+    role: str, num_left_out: int
+) -> None:
     entries, left_out = find_entries(role, [str(SHARED / f"{role}.csv")])  # type: ignore[arg-type]
     splits = defaultdict(set)
     for entry in entries:

@@ -16,15 +16,24 @@ from click.testing import CliRunner
 from tiny import RATE, hiss, save, voice
 
 from audioae.cli import main
+from audioae.data.manifest import Row, read_manifest, write_manifest
+from audioae.data.prepare import PrepareSettings, prepare
+from audioae.data.prepare.check import Finding, check, some
+from audioae.data.prepare.measure import Index, fingerprint, measure
 from audioae.errors import DataError
-from audioae.manifest import Row, read_manifest, write_manifest
-from audioae.prepare import PrepareSettings, prepare
-from audioae.prepare.check import check
-from audioae.prepare.findings import Finding, some
-from audioae.prepare.fingerprint import Index, fingerprint
-from audioae.prepare.measure import measure
 
-CHECKS = ["shards", "manifests", "splits", "leakage", "durations", "clipping", "silence", "DC offset", "duplicates", "near duplicates"]
+CHECKS = [
+    "shards",
+    "manifests",
+    "splits",
+    "leakage",
+    "durations",
+    "clipping",
+    "silence",
+    "DC offset",
+    "duplicates",
+    "near duplicates",
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +47,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(root / f"noise/n{number}.wav", wave - wave.mean())
     save(root / "rir/room.wav", np.eye(1, 400)[0])
     places = {role: (str(root / role),) for role in ("speech", "noise", "rir")}
-    prepare(PrepareSettings(out=str(root / "data"), sample_rate=RATE, valid_share=0.3, shard_seconds=10.0, **places))  # type: ignore[arg-type]
+    prepare(
+        PrepareSettings(
+            out=str(root / "data"), sample_rate=RATE, valid_share=0.3, shard_seconds=10.0, **places
+        )
+    )  # type: ignore[arg-type]
     return root / "data"
 
 
@@ -77,11 +90,16 @@ def samples_of(data: Path, row: Row) -> np.ndarray:
 
 def test_a_folder_without_flaws_passes_every_check(good: Path) -> None:
     findings = check(good)
-    assert [(finding.check, finding.level) for finding in findings] == [(name, "ok") for name in CHECKS]
+    assert [(finding.check, finding.level) for finding in findings] == [
+        (name, "ok") for name in CHECKS
+    ]
 
 
 def test_findings_count_in_words_that_fit() -> None:
-    found = [next(some("x", "error", "row is wrong", "rows are wrong", ["a"] * count, "")).found for count in (1, 2, 1200)]
+    found = [
+        next(some("x", "error", "row is wrong", "rows are wrong", ["a"] * count, "")).found
+        for count in (1, 2, 1200)
+    ]
     assert found == ["1 row is wrong", "2 rows are wrong", "1,200 rows are wrong"]
     assert list(some("x", "error", "row is wrong", "rows are wrong", [], "")) == []
 
@@ -94,7 +112,9 @@ def test_progress_hears_of_every_second(good: Path) -> None:
 
 def test_the_synthetic_data_of_other_tests_is_usable(prepared: Path) -> None:
     assert [
-        finding for finding in check(prepared) if finding.level == "error" and finding.check in ("shards", "manifests", "leakage")
+        finding
+        for finding in check(prepared)
+        if finding.level == "error" and finding.check in ("shards", "manifests", "leakage")
     ] == []
 
 
@@ -103,7 +123,9 @@ def test_the_synthetic_data_of_other_tests_is_usable(prepared: Path) -> None:
     ("cut", "1 of 6 of another size", "speech-00000.i16: 100 bytes, 192,000 were written"),
     ("flip", "1 of 6 changed since they were written", "speech-00000.i16: another sha256 than in data.json"),
 ])  # fmt: skip
-def test_shards_that_are_not_what_was_written(data: Path, damage: str, found: str, example: str) -> None:
+def test_shards_that_are_not_what_was_written(
+    data: Path, damage: str, found: str, example: str
+) -> None:
     shard = data / "shards/speech-00000.i16"
     if damage == "remove":
         shard.unlink()
@@ -117,7 +139,9 @@ def test_shards_that_are_not_what_was_written(data: Path, damage: str, found: st
     (finding,) = bad(data)
     assert finding.level == "error"
     assert finding.found == found.replace("6", str(len(about)))
-    assert finding.example == "shards/" + example.replace("192,000", f"{2 * about['shards/speech-00000.i16']['samples']:,}")
+    assert finding.example == "shards/" + example.replace(
+        "192,000", f"{2 * about['shards/speech-00000.i16']['samples']:,}"
+    )
 
 
 @pytest.mark.parametrize(("how", "found"), [
@@ -126,7 +150,9 @@ def test_shards_that_are_not_what_was_written(data: Path, damage: str, found: st
     (lambda of: [of[0], replace(of[1], shard=of[0].shard, offset=of[0].offset + 5), *of[2:]], "1 row shares samples with another"),
     (lambda of: [replace(of[0], shard="shards/other.i16"), *of[1:]], "1 named by manifests only"),
 ])  # fmt: skip
-def test_manifests_that_do_not_fit(data: Path, how: Callable[[list[Row]], list[Row]], found: str) -> None:
+def test_manifests_that_do_not_fit(
+    data: Path, how: Callable[[list[Row]], list[Row]], found: str
+) -> None:
     change(data, "speech", how)
     findings = [finding for finding in bad(data) if finding.check in ("shards", "manifests")]
     assert [(finding.level, finding.found) for finding in findings] == [("error", found)]
@@ -141,13 +167,23 @@ def test_a_manifest_that_cannot_be_read(data: Path) -> None:
 
 def test_sources_and_files_in_two_splits(data: Path) -> None:
     train, valid = rows(data, "speech", "train")[0], rows(data, "speech", "valid")[0]
-    change(data, "speech", lambda of: [replace(row, source=train.source) if row == valid else row for row in of])
+    change(
+        data,
+        "speech",
+        lambda of: [replace(row, source=train.source) if row == valid else row for row in of],
+    )
     (finding,) = bad(data)
-    assert (finding.check, finding.level, finding.found) == ("leakage", "error", "1 source in two splits")
+    assert (finding.check, finding.level, finding.found) == (
+        "leakage",
+        "error",
+        "1 source in two splits",
+    )
     assert finding.example == f"{train.source}: train, valid"
 
 
-@pytest.mark.parametrize(("role", "level"), [("speech", "error"), ("noise", "error"), ("rir", "ok")])
+@pytest.mark.parametrize(
+    ("role", "level"), [("speech", "error"), ("noise", "error"), ("rir", "ok")]
+)
 def test_a_split_that_is_empty(data: Path, role: str, level: str) -> None:
     change(data, role, lambda of: [replace(row, split="train") for row in of])
     finding = next(finding for finding in check(data) if finding.check == "splits")
@@ -168,19 +204,29 @@ def test_a_folder_of_noise_alone_is_worth_a_warning(data: Path) -> None:
     ("silence", lambda wave: wave * (np.arange(len(wave)) < 0.05 * len(wave)), "error"),
     ("DC offset", lambda wave: 0.3 * wave + 9000, "warning"),
 ])  # fmt: skip
-def test_sound_that_spoils_is_found(data: Path, name: str, spoil: Callable[[np.ndarray], np.ndarray], level: str) -> None:
+def test_sound_that_spoils_is_found(
+    data: Path, name: str, spoil: Callable[[np.ndarray], np.ndarray], level: str
+) -> None:
     row = rows(data, "speech", "train")[0]
     put(data, row, spoil(samples_of(data, row).astype(float)).astype(np.int16))
     finding = next(finding for finding in bad(data) if finding.check == name)
     assert (finding.level, finding.example) == (level, row.path)
     assert finding.found == "1 of speech, 12.50% of its seconds"
-    assert [other.check for other in bad(data) if other.level == "error" and other.check != name] == []
+    assert [
+        other.check for other in bad(data) if other.level == "error" and other.check != name
+    ] == []
 
 
-def test_a_flaw_in_little_of_the_sound_is_a_warning(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audioae.prepare.sound.TOLERATED", 0.2)
+def test_a_flaw_in_little_of_the_sound_is_a_warning(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audioae.data.prepare.decoding.TOLERATED", 0.2)
     row = rows(data, "speech", "train")[0]
-    put(data, row, np.clip(4.0 * samples_of(data, row).astype(float), -20000, 20000).astype(np.int16))
+    put(
+        data,
+        row,
+        np.clip(4.0 * samples_of(data, row).astype(float), -20000, 20000).astype(np.int16),
+    )
     assert [(finding.check, finding.level) for finding in bad(data)] == [("clipping", "warning")]
 
 
@@ -206,7 +252,11 @@ def test_equal_recordings_across_splits_spoil_and_within_one_only_warn(data: Pat
 def test_speech_among_the_noise_spoils(data: Path) -> None:
     put(data, rows(data, "noise", "train")[0], samples_of(data, rows(data, "speech", "train")[0]))
     (finding,) = bad(data)
-    assert (finding.check, finding.level, finding.found) == ("duplicates", "error", "1 recording is speech and noise")
+    assert (finding.check, finding.level, finding.found) == (
+        "duplicates",
+        "error",
+        "1 recording is speech and noise",
+    )
 
 
 def encoded(wave: np.ndarray, kind: str) -> np.ndarray:
@@ -226,12 +276,24 @@ def encoded(wave: np.ndarray, kind: str) -> np.ndarray:
 def test_the_same_sound_in_another_dress_is_found_across_splits(data: Path, kind: str) -> None:
     train, valid = rows(data, "speech", "train")[0], rows(data, "speech", "valid")[0]
     wave = samples_of(data, train).astype(float)
-    put(data, valid, encoded(0.5 * wave if kind == "level" else wave, kind)[: valid.samples] - (kind == "level"))
+    put(
+        data,
+        valid,
+        encoded(0.5 * wave if kind == "level" else wave, kind)[: valid.samples] - (kind == "level"),
+    )
     (finding,) = bad(data)
-    assert (finding.check, finding.level, finding.found) == ("near duplicates", "error", "1 pair of speech across splits")
+    assert (finding.check, finding.level, finding.found) == (
+        "near duplicates",
+        "error",
+        "1 pair of speech across splits",
+    )
     assert train.path in finding.example
     assert valid.path in finding.example
-    change(data, "speech", lambda of: [replace(row, split="train") if row == valid else row for row in of])
+    change(
+        data,
+        "speech",
+        lambda of: [replace(row, split="train") if row == valid else row for row in of],
+    )
     assert "near duplicates" not in {finding.check for finding in bad(data)}
 
 
@@ -249,7 +311,12 @@ def test_other_sounds_have_half_their_bits_in_common(rng: np.random.Generator) -
     index = Index(prints)
     for number, bits in enumerate(prints):
         assert [(match.known, match.bit_errors) for match in index.find(bits)] == [(number, 0.0)]
-    errors = [np.bitwise_count(a[:100] ^ b[:100]).mean() / 32 for a in prints for b in prints if a is not b]
+    errors = [
+        np.bitwise_count(a[:100] ^ b[:100]).mean() / 32
+        for a in prints
+        for b in prints
+        if a is not b
+    ]
     assert 0.4 < np.mean(errors) < 0.6
 
 
@@ -261,14 +328,21 @@ def test_pauses_hums_and_short_sounds_match_nothing(rate: int) -> None:
     click = np.where(np.arange(2 * rate) == rate, 30000, 0).astype(np.int16)
     prints = [fingerprint(wave, rate) for wave in (*hums, pause, click)]
     index = Index(prints)
-    assert [match.known for bits in prints for match in index.find(bits) if prints[match.known] is not bits] == []
+    assert [
+        match.known
+        for bits in prints
+        for match in index.find(bits)
+        if prints[match.known] is not bits
+    ] == []
     assert len(fingerprint(pause[: rate // 4], rate)) == 0
 
 
 def test_a_folder_that_is_none_or_not_finished_is_one_line(data: Path, tmp_path: Path) -> None:
     (data / "data.json").unlink()
     for folder in (data, tmp_path / "none"):
-        with pytest.raises(DataError, match=r"is no data folder or was not finished \(data.json: No such file"):
+        with pytest.raises(
+            DataError, match=r"is no data folder or was not finished \(data.json: No such file"
+        ):
             check(folder)
 
 
@@ -279,6 +353,11 @@ def test_command_shows_a_table_and_its_exit_code(data: Path) -> None:
     (data / "shards/speech-00000.i16").unlink()
     spoilt = CliRunner().invoke(main, ["prepare", "--check", str(data), "--json"])
     assert spoilt.exit_code == 1
-    assert spoilt.stderr == f"Error: {data} would spoil a training: shards; see the table for what to do\n"
+    assert (
+        spoilt.stderr
+        == f"Error: {data} would spoil a training: shards; see the table for what to do\n"
+    )
     told = json.loads(spoilt.stdout)
-    assert [finding["check"] for finding in told["findings"] if finding["level"] == "error"] == ["shards"]
+    assert [finding["check"] for finding in told["findings"] if finding["level"] == "error"] == [
+        "shards"
+    ]

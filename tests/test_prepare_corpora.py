@@ -15,13 +15,13 @@ import soundfile
 from click.testing import CliRunner
 
 from audioae.cli import main
+from audioae.data.corpora.catalog import CORPORA
+from audioae.data.corpora.collect import choose, corpus_entries, pending
+from audioae.data.corpora.layouts import DEMAND_PLACES
+from audioae.data.manifest import Row, ShardReader, read_manifest
+from audioae.data.prepare import PrepareSettings, prepare
+from audioae.data.sources import Entry
 from audioae.errors import DataError, SettingsError
-from audioae.manifest import Row, ShardReader, read_manifest
-from audioae.prepare import PrepareSettings, prepare
-from audioae.prepare.collect import choose, corpus_entries, pending
-from audioae.prepare.corpora import CORPORA
-from audioae.prepare.layouts import DEMAND_PLACES
-from audioae.prepare.sources import Entry
 
 SECONDS = 0.3
 
@@ -30,7 +30,9 @@ def save(path: Path, *, seed: int = 0, rate: int = 16000, wave: np.ndarray | Non
     """A third of a second of noise; another seed, another sound."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if wave is None:
-        wave = 0.1 * np.random.default_rng([seed, len(path.name), ord(path.stem[-1])]).standard_normal(round(SECONDS * rate))
+        wave = 0.1 * np.random.default_rng(
+            [seed, len(path.name), ord(path.stem[-1])]
+        ).standard_normal(round(SECONDS * rate))
     soundfile.write(path, wave, rate)
     return path
 
@@ -44,12 +46,21 @@ def write(path: Path, text: str) -> None:
 
 
 def voicebank_demand(root: Path, rate: int = 48000) -> None:
-    for part, speakers in {"trainset_28spk": ("p225x", "p226", "p227"), "testset": ("p232", "p257")}.items():
+    for part, speakers in {
+        "trainset_28spk": ("p225x", "p226", "p227"),
+        "testset": ("p232", "p257"),
+    }.items():
         for number, speaker in enumerate(speakers):
             rng = np.random.default_rng(number)
             clean, noise = 0.1 * rng.standard_normal((2, round(SECONDS * rate)))
-            save(root / f"VoiceBank-DEMAND/clean_{part}_wav/{speaker}_001.wav", rate=rate, wave=clean)
-            save(root / f"VoiceBank-DEMAND/noisy_{part}_wav/{speaker}_001.wav", rate=rate, wave=clean + noise)
+            save(
+                root / f"VoiceBank-DEMAND/clean_{part}_wav/{speaker}_001.wav", rate=rate, wave=clean
+            )
+            save(
+                root / f"VoiceBank-DEMAND/noisy_{part}_wav/{speaker}_001.wav",
+                rate=rate,
+                wave=clean + noise,
+            )
 
 
 def librispeech(root: Path) -> None:
@@ -66,22 +77,40 @@ def ljspeech(root: Path) -> None:
 
 
 def vctk(root: Path) -> None:
-    for name in ("p225/p225_001_mic1", "p225/p225_001_mic2", "p280/p280_001_mic1", "p232/p232_001_mic2", "s5/s5_001_mic2"):
+    for name in (
+        "p225/p225_001_mic1",
+        "p225/p225_001_mic2",
+        "p280/p280_001_mic1",
+        "p232/p232_001_mic2",
+        "s5/s5_001_mic2",
+    ):
         save(root / f"VCTK-Corpus-0.92/wav48_silence_trimmed/{name}.flac", rate=48000)
 
 
 def common_voice(root: Path) -> None:
     folder = root / "cv-corpus-17.0-2024-03-15/de"
-    rows = {"train": [("anna", 1)], "dev": [("bert", 2)], "test": [("carl", 3)], "validated": [("anna", 1), ("anna", 4), ("dora", 5)]}
+    rows = {
+        "train": [("anna", 1)],
+        "dev": [("bert", 2)],
+        "test": [("carl", 3)],
+        "validated": [("anna", 1), ("anna", 4), ("dora", 5)],
+    }
     for name, clips in rows.items():
         lines = [f'{who}\tcommon_voice_de_{clip}.flac\tEr sagte: "Nein.\t2' for who, clip in clips]
-        write(folder / f"{name}.tsv", "\n".join(["client_id\tpath\tsentence\tup_votes", *lines]) + "\n")
+        write(
+            folder / f"{name}.tsv",
+            "\n".join(["client_id\tpath\tsentence\tup_votes", *lines]) + "\n",
+        )
     for clip in range(1, 6):
         save(folder / f"clips/common_voice_de_{clip}.flac", rate=48000)
 
 
 def musan(root: Path) -> None:
-    for name in ("noise/free-sound/noise-free-sound-0000", "noise/sound-bible/noise-sound-bible-0001", "music/fma/music-fma-0000"):
+    for name in (
+        "noise/free-sound/noise-free-sound-0000",
+        "noise/sound-bible/noise-sound-bible-0001",
+        "music/fma/music-fma-0000",
+    ):
         save(root / f"musan/{name}.wav")
     save(root / "musan/speech/librivox/speech-librivox-0000.wav")
     write(root / "musan/noise/free-sound/LICENSE", "public domain")
@@ -89,7 +118,12 @@ def musan(root: Path) -> None:
 
 def esc50(root: Path) -> None:
     rows = ["filename,fold,target,category,esc10,src_file,take"]
-    for name, fold in [("1-100032-A-0", 1), ("2-100786-A-1", 2), ("5-9032-A-0", 5), ("5-9032-B-0", 5)]:
+    for name, fold in [
+        ("1-100032-A-0", 1),
+        ("2-100786-A-1", 2),
+        ("5-9032-A-0", 5),
+        ("5-9032-B-0", 5),
+    ]:
         rows.append(f"{name}.wav,{fold},0,dog,True,{name.split('-')[1]},{name.split('-')[2]}")
         save(root / f"ESC-50-master/audio/{name}.wav", rate=44100)
     write(root / "ESC-50-master/meta/esc50.csv", "\n".join(rows) + "\n")
@@ -117,11 +151,16 @@ def slr28(root: Path) -> None:
     real, small = "real_rirs_isotropic_noises", "simulated_rirs/smallroom"
     save(root / f"RIRS_NOISES/{real}/air_type1_air_aula_1.wav")
     save(root / f"RIRS_NOISES/{real}/RVB2014_type1_noise_largeroom1_1.wav")
-    write(root / f"RIRS_NOISES/{real}/rir_list", f"--rir-id 00001 --room-id aula RIRS_NOISES/{real}/air_type1_air_aula_1.wav \n")
+    write(
+        root / f"RIRS_NOISES/{real}/rir_list",
+        f"--rir-id 00001 --room-id aula RIRS_NOISES/{real}/air_type1_air_aula_1.wav \n",
+    )
     lines = []
     for number in (1, 2):
         save(root / f"RIRS_NOISES/{small}/Room001/Room001-0000{number}.wav", seed=number)
-        lines.append(f"--rir-id s1-{number} --room-id Room001 RIRS_NOISES/{small}/Room001/Room001-0000{number}.wav")
+        lines.append(
+            f"--rir-id s1-{number} --room-id Room001 RIRS_NOISES/{small}/Room001/Room001-0000{number}.wav"
+        )
     write(root / f"RIRS_NOISES/{small}/rir_list", "\n".join(lines) + "\n")
     save(root / "RIRS_NOISES/pointsource_noises/noise-free-sound-0000.wav")
 
@@ -181,7 +220,9 @@ def tally(entries: list[Entry]) -> set[tuple[str, str, str, int]]:
 
 def run(out: Path, root: Path, *names: str, **settings: object) -> dict[str, list[Row]]:
     prepare(PrepareSettings(out=str(out), root=str(root), corpora=names, **settings))  # type: ignore[arg-type]
-    return {path.stem: read_manifest(path) for path in out.glob("*.jsonl") if path.stem != "dropped"}
+    return {
+        path.stem: read_manifest(path) for path in out.glob("*.jsonl") if path.stem != "dropped"
+    }
 
 
 def test_every_corpus_has_a_copy_here_and_every_fact_that_people_need() -> None:
@@ -193,7 +234,10 @@ def test_every_corpus_has_a_copy_here_and_every_fact_that_people_need() -> None:
             assert part.archives or corpus.manual, name
             for archive in part.archives:
                 assert archive.url.startswith("https://") and archive.size > 0
-                assert re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", archive.checksum) or archive.unchecked, archive.url
+                assert (
+                    re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", archive.checksum)
+                    or archive.unchecked
+                ), archive.url
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -202,7 +246,9 @@ def test_the_published_layout_gives_sources_and_splits(tmp_path: Path, name: str
     entries = corpus_entries([name], tmp_path)
     assert tally(entries) == EXPECTED[name]
     corpus = CORPORA[name.partition("/")[0]]
-    assert {(entry.corpus, entry.licence) for entry in entries} == {(name.partition("/")[0], corpus.licence)}
+    assert {(entry.corpus, entry.licence) for entry in entries} == {
+        (name.partition("/")[0], corpus.licence)
+    }
     assert all(Path(entry.path).is_file() for entry in entries)
 
 
@@ -214,7 +260,9 @@ def test_the_root_may_be_the_corpus_itself(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_a_corpus_that_is_not_there_says_what_it_lacks_and_how_to_get_it(tmp_path: Path, name: str) -> None:
+def test_a_corpus_that_is_not_there_says_what_it_lacks_and_how_to_get_it(
+    tmp_path: Path, name: str
+) -> None:
     with pytest.raises(DataError, match=rf"^{name}: .* lacks ") as error:
         corpus_entries([name], tmp_path)
     assert CORPORA[name].homepage in str(error.value)
@@ -236,7 +284,9 @@ def test_a_corpus_that_is_not_there_says_what_it_lacks_and_how_to_get_it(tmp_pat
         ("musan", "musan/noise", r"lacks noise/\*/\*.wav"),
     ],
 )  # fmt: skip
-def test_a_partial_layout_names_what_is_missing(tmp_path: Path, name: str, remove: str, lacks: str) -> None:
+def test_a_partial_layout_names_what_is_missing(
+    tmp_path: Path, name: str, remove: str, lacks: str
+) -> None:
     COPIES[name.partition("/")[0]](tmp_path)
     gone = tmp_path / remove
     gone.rename(tmp_path / "elsewhere")
@@ -248,11 +298,21 @@ def test_a_partial_layout_names_what_is_missing(tmp_path: Path, name: str, remov
     ("path", "text", "message"),
     [
         ("ESC-50-master/meta/esc50.csv", "file,fold\n", "esc50.csv has no column 'filename'"),
-        ("RIRS_NOISES/simulated_rirs/smallroom/rir_list", "Room001-00001.wav\n", "rir_list line 1 names no room"),
-        ("cv-corpus-17.0-2024-03-15/de/train.tsv", "path\tsentence\n", "train.tsv has no column 'client_id'"),
+        (
+            "RIRS_NOISES/simulated_rirs/smallroom/rir_list",
+            "Room001-00001.wav\n",
+            "rir_list line 1 names no room",
+        ),
+        (
+            "cv-corpus-17.0-2024-03-15/de/train.tsv",
+            "path\tsentence\n",
+            "train.tsv has no column 'client_id'",
+        ),
     ],
 )
-def test_tables_of_corpora_that_are_wrong(tmp_path: Path, path: str, text: str, message: str) -> None:
+def test_tables_of_corpora_that_are_wrong(
+    tmp_path: Path, path: str, text: str, message: str
+) -> None:
     for name in ("esc50", "slr28", "common-voice"):
         COPIES[name](tmp_path)
     write(tmp_path / path, text)
@@ -264,7 +324,10 @@ def test_names_that_nobody_knows_get_the_nearest() -> None:
     for name, message in [
         ("librispech", "no corpus 'librispech'; did you mean 'librispeech'"),
         ("xyz", "no corpus 'xyz'; known are voicebank-demand, "),
-        ("librispeech/train-clean", "librispeech has no part 'train-clean'; did you mean 'train-clean-"),
+        (
+            "librispeech/train-clean",
+            "librispeech has no part 'train-clean'; did you mean 'train-clean-",
+        ),
     ]:
         with pytest.raises(SettingsError, match=message):
             choose([name])
@@ -281,22 +344,33 @@ def test_noisy_minus_clean_is_the_noise_to_the_sample(tmp_path: Path, rate: int)
     row = next(row for row in rows["noise"] if row.source.endswith("p226"))
     stored = ShardReader(tmp_path / "out").read(row, 0, row.samples) / 10 ** (row.gain_db / 20)
     assert row.samples == round(SECONDS * rate)
-    if rate == 48000:  # the noise that the copy was mixed from, to the rounding of three 16-bit files
+    if (
+        rate == 48000
+    ):  # the noise that the copy was mixed from, to the rounding of three 16-bit files
         _, noise = 0.1 * np.random.default_rng(1).standard_normal((2, row.samples))
         np.testing.assert_allclose(stored, noise, atol=6e-5)
-    speakers = {split: {row.source for row in rows["speech"] if row.split == split} for split in ("train", "valid", "test")}
-    assert speakers == {"train": {"vctk/p225x", "vctk/p227"}, "valid": {"vctk/p226"}, "test": {"vctk/p232", "vctk/p257"}}
+    speakers = {
+        split: {row.source for row in rows["speech"] if row.split == split}
+        for split in ("train", "valid", "test")
+    }
+    assert speakers == {
+        "train": {"vctk/p225x", "vctk/p227"},
+        "valid": {"vctk/p226"},
+        "test": {"vctk/p232", "vctk/p257"},
+    }
 
 
 def test_a_pair_of_other_lengths_is_dropped_with_its_reason(tmp_path: Path) -> None:
     voicebank_demand(tmp_path)
-    save(tmp_path / "VoiceBank-DEMAND/noisy_testset_wav/p257_001.wav", wave=0.1 * np.ones(9600), rate=48000)
+    save(
+        tmp_path / "VoiceBank-DEMAND/noisy_testset_wav/p257_001.wav",
+        wave=0.1 * np.ones(9600),
+        rate=48000,
+    )
     rows = run(tmp_path / "out", tmp_path, "voicebank-demand")
     assert len(rows["noise"]) == 4
     dropped = json.loads((tmp_path / "out/dropped.jsonl").read_text())
-    expected = (
-        "unlike its clean side: 48000 Hz x 1 channels x 9600 samples and 48000 Hz x 1 channels x 14400 samples; they have to be alike"
-    )
+    expected = "unlike its clean side: 48000 Hz x 1 channels x 9600 samples and 48000 Hz x 1 channels x 14400 samples; they have to be alike"
     assert (Path(dropped["path"]).name, dropped["reason"]) == ("p257_001.wav", expected)
 
 
@@ -313,7 +387,9 @@ def test_several_corpora_and_a_folder_become_one_data_folder(tmp_path: Path) -> 
     for row in [*rows["speech"], *rows["noise"]]:
         splits[row.source].add(row.split)
     assert all(len(of_source) == 1 for of_source in splits.values())
-    assert sum(row.source == "musan/noise-free-sound-0000" for row in rows["noise"]) == 2  # one recording, two corpora, one source
+    assert (
+        sum(row.source == "musan/noise-free-sound-0000" for row in rows["noise"]) == 2
+    )  # one recording, two corpora, one source
 
 
 def test_an_own_copy_is_never_downloaded_again(tmp_path: Path) -> None:
@@ -327,7 +403,10 @@ def test_what_is_pending_is_each_archive_once(tmp_path: Path) -> None:
     (wanted,) = choose(["slr28", "slr28/noise"])
     assert [archive.name for archive in pending(wanted, tmp_path)] == ["rirs_noises.zip"]
     (wanted,) = choose(["librispeech"])
-    assert [archive.name for archive in pending(wanted, tmp_path)] == ["train-clean-100.tar.gz", "dev-clean.tar.gz"]
+    assert [archive.name for archive in pending(wanted, tmp_path)] == [
+        "train-clean-100.tar.gz",
+        "dev-clean.tar.gz",
+    ]
     (wanted,) = choose(["common-voice/de"])
     with pytest.raises(DataError, match="terms have to be accepted in a browser"):
         pending(wanted, tmp_path)
@@ -335,25 +414,44 @@ def test_what_is_pending_is_each_archive_once(tmp_path: Path) -> None:
 
 def test_folders_made_before_corpora_had_names_are_gone_on_with(tmp_path: Path) -> None:
     fields = [field.name for field in dataclasses.fields(Entry)]
-    assert fields[-1] == "minus"  # the identity of a data folder leaves it out where it is empty, and relies on its place
+    assert (
+        fields[-1] == "minus"
+    )  # the identity of a data folder leaves it out where it is empty, and relies on its place
 
 
 def test_command_prepares_by_name(tmp_path: Path) -> None:
     librispeech(tmp_path / "corpora")
     esc50(tmp_path / "corpora")
-    command = ["prepare", "librispeech", "esc50", "--root", str(tmp_path / "corpora"), "--out", str(tmp_path / "out"), "--json"]
+    command = [
+        "prepare",
+        "librispeech",
+        "esc50",
+        "--root",
+        str(tmp_path / "corpora"),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["files"] == {"speech": 6, "noise": 4}
-    again = CliRunner().invoke(main, [*command, "--download"])  # all is there: nothing is asked of anybody
+    again = CliRunner().invoke(
+        main, [*command, "--download"]
+    )  # all is there: nothing is asked of anybody
     assert (again.exit_code, json.loads(again.stdout)["files"]) == (0, {"speech": 6, "noise": 4})
 
 
 def test_command_lists_corpora_and_refuses_unknown_ones(tmp_path: Path) -> None:
     shown = CliRunner().invoke(main, ["prepare", "--list"])
     assert shown.exit_code == 0
-    assert all(name in shown.stdout and corpus.licence[:9] in shown.stdout for name, corpus in CORPORA.items())
-    for arguments, message in [(["esc51", "--out", "x"], "did you mean 'esc50'"), (["esc50"], "Missing option '--out'")]:
+    assert all(
+        name in shown.stdout and corpus.licence[:9] in shown.stdout
+        for name, corpus in CORPORA.items()
+    )
+    for arguments, message in [
+        (["esc51", "--out", "x"], "did you mean 'esc50'"),
+        (["esc50"], "Missing option '--out'"),
+    ]:
         result = CliRunner().invoke(main, ["prepare", *arguments])
         assert (result.exit_code, result.stdout) == (2, "")
         assert message in result.stderr

@@ -23,14 +23,13 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-import audioae.prepare.download
+import audioae.data.corpora.download
 from audioae.cli import main
+from audioae.data.corpora.catalog import CORPORA
+from audioae.data.corpora.collect import choose, download, pending
+from audioae.data.corpora.corpus import Archive, Part
+from audioae.data.corpora.download import Fetch, fetch, refuse_full_disk, unpack
 from audioae.errors import DataError, OutputError
-from audioae.prepare.archives import unpack
-from audioae.prepare.collect import choose, download, pending
-from audioae.prepare.corpora import CORPORA
-from audioae.prepare.corpus import Archive, Part
-from audioae.prepare.download import Fetch, fetch, refuse_full_disk
 
 BODY = np.random.default_rng(0).bytes(300_000)
 
@@ -59,7 +58,13 @@ class Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range", "")
         self.server.asked.append(f"{self.path[1:]} {asked}".strip())
         body = self.server.files.get(self.path[1:])
-        status = self.server.statuses.pop(0) if self.server.statuses else 200 if body is not None else 404
+        status = (
+            self.server.statuses.pop(0)
+            if self.server.statuses
+            else 200
+            if body is not None
+            else 404
+        )
         if status != 200 or body is None:
             return self.send_error(status)
         tag = f'"{hashlib.md5(body).hexdigest()}"'
@@ -87,8 +92,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(audioae.prepare.download, "RETRY_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr(audioae.prepare.download, "CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(audioae.data.corpora.download, "RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(audioae.data.corpora.download, "CHUNK_BYTES", 10_000)
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -100,7 +105,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def published(server: Server, name: str, body: bytes = BODY, **more: Any) -> Archive:
     """`body` on the server, and what its publisher says of it."""
     server.files[name] = body
-    return dataclasses.replace(Archive(server.url(name), len(body), f"sha256:{hashlib.sha256(body).hexdigest()}"), **more)
+    return dataclasses.replace(
+        Archive(server.url(name), len(body), f"sha256:{hashlib.sha256(body).hexdigest()}"), **more
+    )
 
 
 def test_a_file_comes_whole_with_its_progress(server: Server, tmp_path: Path) -> None:
@@ -108,7 +115,10 @@ def test_a_file_comes_whole_with_its_progress(server: Server, tmp_path: Path) ->
     fetch(published(server, "a.bin"), tmp_path / "new/a.bin", report=seen.append)
     assert (tmp_path / "new/a.bin").read_bytes() == BODY
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.bin"]
-    assert [fetched.done for fetched in seen if not fetched.verifying] == [*range(0, 300_000, 10_000), 300_000]
+    assert [fetched.done for fetched in seen if not fetched.verifying] == [
+        *range(0, 300_000, 10_000),
+        300_000,
+    ]
     assert seen[-1] == Fetch("a.bin", 300_000, 300_000, verifying=True)
 
 
@@ -119,10 +129,15 @@ def test_a_connection_that_breaks_off_goes_on_where_it_was(server: Server, tmp_p
     assert server.asked == ["a.bin", "a.bin bytes=100000-", "a.bin bytes=150000-"]
 
 
-def test_a_run_that_ends_keeps_what_came_and_the_next_one_goes_on(server: Server, tmp_path: Path) -> None:
+def test_a_run_that_ends_keeps_what_came_and_the_next_one_goes_on(
+    server: Server, tmp_path: Path
+) -> None:
     archive = published(server, "a.bin")
     server.stops = [100_000, 0, 0]
-    with pytest.raises(DataError, match=r"cannot be downloaded: 200,000 bytes are missing; 100,000 bytes have come, run it again"):
+    with pytest.raises(
+        DataError,
+        match=r"cannot be downloaded: 200,000 bytes are missing; 100,000 bytes have come, run it again",
+    ):
         fetch(archive, tmp_path / "a.bin")
     assert not (tmp_path / "a.bin").exists()
     server.asked.clear()
@@ -131,7 +146,9 @@ def test_a_run_that_ends_keeps_what_came_and_the_next_one_goes_on(server: Server
 
 
 @pytest.mark.parametrize("validators", [True, False])
-def test_a_server_without_ranges_is_asked_for_all_of_it(server: Server, tmp_path: Path, validators: bool) -> None:
+def test_a_server_without_ranges_is_asked_for_all_of_it(
+    server: Server, tmp_path: Path, validators: bool
+) -> None:
     server.ranges, server.validators, server.stops = False, validators, [100_000]
     fetch(published(server, "a.bin"), tmp_path / "a.bin")
     assert ((tmp_path / "a.bin").read_bytes(), len(server.asked)) == (BODY, 2)
@@ -146,22 +163,31 @@ def test_a_file_that_changed_in_between_is_begun_anew(server: Server, tmp_path: 
     assert (tmp_path / "a.bin").read_bytes() == changed
 
 
-def test_a_file_that_is_whole_but_not_yet_renamed_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+def test_a_file_that_is_whole_but_not_yet_renamed_is_not_asked_for_again(
+    server: Server, tmp_path: Path
+) -> None:
     (tmp_path / "a.bin.part").write_bytes(BODY)
     fetch(published(server, "a.bin"), tmp_path / "a.bin")
     assert server.asked == []
     (tmp_path / "b.bin.part").write_bytes(BODY)
-    fetch(published(server, "b.bin", exact=False), tmp_path / "b.bin")  # its size is not known: the server says that there is no more
+    fetch(
+        published(server, "b.bin", exact=False), tmp_path / "b.bin"
+    )  # its size is not known: the server says that there is no more
     assert server.asked == ["b.bin bytes=300000-"]
     assert (tmp_path / "b.bin").read_bytes() == BODY
 
 
 @pytest.mark.parametrize("kind", ["sha256", "md5"])
-def test_another_content_of_the_same_size_never_counts(server: Server, tmp_path: Path, kind: str) -> None:
+def test_another_content_of_the_same_size_never_counts(
+    server: Server, tmp_path: Path, kind: str
+) -> None:
     archive = published(server, "a.bin", checksum=f"{kind}:{hashlib.new(kind, BODY).hexdigest()}")
     fetch(archive, tmp_path / "good.bin")
     server.files["a.bin"] = bytes(len(BODY))
-    with pytest.raises(DataError, match=rf"a.bin has the {kind} [0-9a-f]+, [0-9a-f]+ was published; it was removed, download it again"):
+    with pytest.raises(
+        DataError,
+        match=rf"a.bin has the {kind} [0-9a-f]+, [0-9a-f]+ was published; it was removed, download it again",
+    ):
         fetch(archive, tmp_path / "a.bin")
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".bin"] == ["good.bin"]
     assert not (tmp_path / "a.bin.part").exists()
@@ -170,7 +196,10 @@ def test_another_content_of_the_same_size_never_counts(server: Server, tmp_path:
 def test_another_size_is_refused_before_anything_is_written(server: Server, tmp_path: Path) -> None:
     archive = published(server, "a.bin")
     server.files["a.bin"] = b"<html>we have moved</html>"
-    with pytest.raises(DataError, match="offers 26 bytes, 300,000 were published; it is another file or a page about one"):
+    with pytest.raises(
+        DataError,
+        match="offers 26 bytes, 300,000 were published; it is another file or a page about one",
+    ):
         fetch(archive, tmp_path / "a.bin")
     assert list(tmp_path.iterdir()) == []
 
@@ -178,14 +207,18 @@ def test_another_size_is_refused_before_anything_is_written(server: Server, tmp_
 def test_without_a_checksum_the_size_is_what_counts(server: Server, tmp_path: Path) -> None:
     archive = published(server, "a.bin", checksum="", unchecked="a reason")
     (tmp_path / "a.bin").write_bytes(BODY[:-1])  # somebody's broken copy
-    with pytest.raises(DataError, match=r"a\.bin has 299,999 bytes, 300,000 were published; it was removed"):
+    with pytest.raises(
+        DataError, match=r"a\.bin has 299,999 bytes, 300,000 were published; it was removed"
+    ):
         fetch(archive, tmp_path / "a.bin")
     fetch(archive, tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 
 @pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (503, 3), (429, 3)])
-def test_refusals_are_final_and_overload_is_not(server: Server, tmp_path: Path, status: int, attempts: int) -> None:
+def test_refusals_are_final_and_overload_is_not(
+    server: Server, tmp_path: Path, status: int, attempts: int
+) -> None:
     server.statuses = [status] * 3
     with pytest.raises(DataError, match=rf"a.bin .*answers {status} "):
         fetch(published(server, "a.bin"), tmp_path / "a.bin")
@@ -202,7 +235,9 @@ def test_a_server_that_is_not_there_is_one_line(server: Server, tmp_path: Path) 
         fetch(archive, tmp_path / "a.bin")
 
 
-def test_a_full_disk_keeps_what_came(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_what_came(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive, sync = published(server, "a.bin"), os.fsync
 
     def full(descriptor: int) -> None:
@@ -211,25 +246,37 @@ def test_a_full_disk_keeps_what_came(server: Server, tmp_path: Path, monkeypatch
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(audioae.prepare.download.os, "fsync", full)
-        with pytest.raises(OutputError, match=r"a\.bin: No space left on device; free some space and run it again, it goes on"):
+        patch.setattr(audioae.data.corpora.download.os, "fsync", full)
+        with pytest.raises(
+            OutputError,
+            match=r"a\.bin: No space left on device; free some space and run it again, it goes on",
+        ):
             fetch(archive, tmp_path / "a.bin")
     assert (tmp_path / "a.bin.part").stat().st_size == len(BODY)
     fetch(archive, tmp_path / "a.bin")
     assert len(server.asked) == 1
 
 
-def test_a_disk_that_is_too_small_is_refused_before_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 20 * 10**9))
+def test_a_disk_that_is_too_small_is_refused_before_the_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 20 * 10**9)
+    )
     refuse_full_disk(tmp_path / "not/yet/there", [6 * 10**9])
-    with pytest.raises(OutputError, match=r"needs 24.0 GB for the download and its content, 20.0 GB are free; .*another --root"):
+    with pytest.raises(
+        OutputError,
+        match=r"needs 24.0 GB for the download and its content, 20.0 GB are free; .*another --root",
+    ):
         refuse_full_disk(tmp_path / "not/yet/there", [10 * 10**9])
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------------------------
 
 
-def tar(members: dict[str, bytes], mode: str = "w:gz", links: dict[str, str] | None = None) -> bytes:
+def tar(
+    members: dict[str, bytes], mode: str = "w:gz", links: dict[str, str] | None = None
+) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as file:  # type: ignore[call-overload]
         for name, body in members.items():
@@ -256,7 +303,12 @@ MEMBERS = {"top/a/1.wav": b"one", "top/a/2.wav": b"two", "top/README": b"new"}
 
 @pytest.mark.parametrize(
     ("name", "body"),
-    [("x.zip", zipped(MEMBERS)), ("x.tar.gz", tar(MEMBERS)), ("x.tar.bz2", tar(MEMBERS, "w:bz2")), ("x.tar", tar(MEMBERS, "w"))],
+    [
+        ("x.zip", zipped(MEMBERS)),
+        ("x.tar.gz", tar(MEMBERS)),
+        ("x.tar.bz2", tar(MEMBERS, "w:bz2")),
+        ("x.tar", tar(MEMBERS, "w")),
+    ],
 )
 def test_archives_are_unpacked_beside_what_is_there(tmp_path: Path, name: str, body: bytes) -> None:
     (tmp_path / name).write_bytes(body)
@@ -264,7 +316,11 @@ def test_archives_are_unpacked_beside_what_is_there(tmp_path: Path, name: str, b
     (tmp_path / "out/README").write_text("mine")
     unpack(tmp_path / name, tmp_path / "out", inside="top")
     unpack(tmp_path / name, tmp_path / "out", inside="top")  # a second time changes nothing
-    files = {str(path.relative_to(tmp_path / "out")): path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    files = {
+        str(path.relative_to(tmp_path / "out")): path.read_bytes()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    }
     assert files == {"a/1.wav": b"one", "a/2.wav": b"two", "README": b"mine"}
 
 
@@ -304,13 +360,18 @@ def test_damaged_archives_leave_nothing(tmp_path: Path, name: str, body: bytes) 
     assert list((tmp_path / "out").rglob("*")) == []
 
 
-def test_a_disk_that_fills_up_while_unpacking_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_while_unpacking_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (tmp_path / "x.zip").write_bytes(zipped(MEMBERS))
     monkeypatch.setattr(shutil, "copyfileobj", full)
-    with pytest.raises(OutputError, match=r"cannot unpack x\.zip into .*: No space left on device; free some space and run it again"):
+    with pytest.raises(
+        OutputError,
+        match=r"cannot unpack x\.zip into .*: No space left on device; free some space and run it again",
+    ):
         unpack(tmp_path / "x.zip", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -326,7 +387,9 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def clip(seed: int) -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, 0.1 * np.random.default_rng(seed).standard_normal(8000), 16000, format="FLAC")
+    soundfile.write(
+        buffer, 0.1 * np.random.default_rng(seed).standard_normal(8000), 16000, format="FLAC"
+    )
     return buffer.getvalue()
 
 
@@ -335,7 +398,12 @@ def librispeech(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[Archive
     """LibriSpeech with two small parts on the local server instead of its own."""
     parts, archives = {}, []
     for number, part in enumerate(("train-clean-100", "dev-clean")):
-        body = tar({f"LibriSpeech/{part}/{s}{number}/1/{s}{number}-1-0000.flac": clip(10 * s + number) for s in (1, 2)})
+        body = tar(
+            {
+                f"LibriSpeech/{part}/{s}{number}/1/{s}{number}-1-0000.flac": clip(10 * s + number)
+                for s in (1, 2)
+            }
+        )
         archives.append(published(server, f"{part}.tar.gz", body, inside="LibriSpeech"))
         parts[part] = Part((f"{part}/*/*/*.flac",), (archives[-1],))
     changed = dataclasses.replace(CORPORA["librispeech"], parts=MappingProxyType(parts))
@@ -343,10 +411,14 @@ def librispeech(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[Archive
     return archives
 
 
-def test_a_corpus_is_downloaded_unpacked_and_never_again(server: Server, librispeech: list[Archive], tmp_path: Path) -> None:
+def test_a_corpus_is_downloaded_unpacked_and_never_again(
+    server: Server, librispeech: list[Archive], tmp_path: Path
+) -> None:
     (wanted,) = choose(["librispeech"])
     download(wanted, tmp_path)
-    assert sorted(path.name for path in (tmp_path / "LibriSpeech").iterdir() if not path.name.startswith(".")) == [
+    assert sorted(
+        path.name for path in (tmp_path / "LibriSpeech").iterdir() if not path.name.startswith(".")
+    ) == [
         "dev-clean",
         "train-clean-100",
     ]
@@ -356,7 +428,9 @@ def test_a_corpus_is_downloaded_unpacked_and_never_again(server: Server, librisp
     assert server.asked == []
 
 
-def test_an_interrupted_corpus_goes_on_at_the_archive_where_it_stopped(server: Server, librispeech: list[Archive], tmp_path: Path) -> None:
+def test_an_interrupted_corpus_goes_on_at_the_archive_where_it_stopped(
+    server: Server, librispeech: list[Archive], tmp_path: Path
+) -> None:
     (wanted,) = choose(["librispeech"])
     server.stops = [10**9, 1000, 0, 0]
     with pytest.raises(DataError, match="1,000 bytes have come"):
@@ -381,23 +455,55 @@ def test_unpacking_that_was_interrupted_is_done_again_without_a_download(
     assert not (folder / "dev-clean.tar.gz").exists()
 
 
-def test_command_says_what_comes_then_downloads_and_prepares(server: Server, librispeech: list[Archive], tmp_path: Path) -> None:
-    arguments = ["prepare", "librispeech", "--root", str(tmp_path / "corpora"), "--download", "--out", str(tmp_path / "out")]
+def test_command_says_what_comes_then_downloads_and_prepares(
+    server: Server, librispeech: list[Archive], tmp_path: Path
+) -> None:
+    arguments = [
+        "prepare",
+        "librispeech",
+        "--root",
+        str(tmp_path / "corpora"),
+        "--download",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     result = CliRunner().invoke(main, [*arguments, "--json", "--progress", "json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["files"] == {"speech": 4}
     lines = result.stderr.splitlines()
     assert lines[0] == f"librispeech: 0.00 GB (CC BY 4.0) from {librispeech[0].url}"
-    labels = [json.loads(line)["label"] for line in lines if line.startswith("{") and '"done"}' not in line and '"start"' in line]
-    assert labels == [label for archive in librispeech for label in (archive.name, f"verifying {archive.name}")] + ["speech"]
+    labels = [
+        json.loads(line)["label"]
+        for line in lines
+        if line.startswith("{") and '"done"}' not in line and '"start"' in line
+    ]
+    assert labels == [
+        label for archive in librispeech for label in (archive.name, f"verifying {archive.name}")
+    ] + ["speech"]
 
 
-def test_command_ends_in_one_line_where_the_address_is_gone(server: Server, librispeech: list[Archive], tmp_path: Path) -> None:
+def test_command_ends_in_one_line_where_the_address_is_gone(
+    server: Server, librispeech: list[Archive], tmp_path: Path
+) -> None:
     server.files.clear()
-    arguments = ["prepare", "librispeech", "--root", str(tmp_path / "corpora"), "--download", "--out", str(tmp_path / "out"), "-q"]
+    arguments = [
+        "prepare",
+        "librispeech",
+        "--root",
+        str(tmp_path / "corpora"),
+        "--download",
+        "--out",
+        str(tmp_path / "out"),
+        "-q",
+    ]
     result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
     assert "answers 404 Not Found; the publisher may have moved it" in result.stderr
     assert not (tmp_path / "out").exists()
-    nothing = CliRunner().invoke(main, ["prepare", "--speech", str(tmp_path), "--download", "--out", str(tmp_path / "out")])
-    assert (nothing.exit_code, nothing.stderr) == (2, "Error: --download was given but no corpus to download; name one, see --list\n")
+    nothing = CliRunner().invoke(
+        main, ["prepare", "--speech", str(tmp_path), "--download", "--out", str(tmp_path / "out")]
+    )
+    assert (nothing.exit_code, nothing.stderr) == (
+        2,
+        "Error: --download was given but no corpus to download; name one, see --list\n",
+    )

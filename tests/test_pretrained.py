@@ -28,11 +28,26 @@ from audioae.pretrained import (
     registry,
     verify_model,
 )
-from audioae.spectrogram import StftSettings
+from audioae.signal.spectrogram import StftSettings
 
-INFO = ModelInfo("first-16k", "conv1d", StftSettings(), "real", 12, 12, 1, 432865, 27_000_000, "0.1.0")
-SCORES = Scores("public pairs", 44, {"pesq_wb": 2.3, "stoi": 0.92, "si_sdr": None}, {"pesq_wb": 1.81, "stoi": 0.914, "si_sdr": 6.3})
-CARD = Card(INFO, ("Some Speech (CC BY 4.0)", "Some Noise (CC0)"), "MIT", 7200.0, {"training": {"steps": 1}}, "abc1234", (SCORES,))
+INFO = ModelInfo(
+    "first-16k", "conv1d", StftSettings(), "real", 12, 12, 1, 432865, 27_000_000, "0.1.0"
+)
+SCORES = Scores(
+    "public pairs",
+    44,
+    {"pesq_wb": 2.3, "stoi": 0.92, "si_sdr": None},
+    {"pesq_wb": 1.81, "stoi": 0.914, "si_sdr": 6.3},
+)
+CARD = Card(
+    INFO,
+    ("Some Speech (CC BY 4.0)", "Some Noise (CC0)"),
+    "MIT",
+    7200.0,
+    {"training": {"steps": 1}},
+    "abc1234",
+    (SCORES,),
+)
 
 
 @pytest.fixture
@@ -68,15 +83,23 @@ def test_impossible_model_info_is_refused(wrong: dict[str, object]) -> None:
 
 
 def test_registry_lists_the_default_first(weights: Path) -> None:
-    assert [(entry.name, entry.default) for entry in list_models()] == [("first-16k", True), ("another-16k", False)]
+    assert [(entry.name, entry.default) for entry in list_models()] == [
+        ("first-16k", True),
+        ("another-16k", False),
+    ]
     assert default_model() == "first-16k"
     add_model(replace(CARD, info=replace(INFO, name="another-16k")), default=True)
-    assert [(entry.name, entry.default) for entry in list_models()] == [("another-16k", True), ("first-16k", False)]
+    assert [(entry.name, entry.default) for entry in list_models()] == [
+        ("another-16k", True),
+        ("first-16k", False),
+    ]
     add_model(replace(CARD, info=replace(INFO, name="another-16k")))
     assert default_model() == "another-16k", "adding a model again does not take its flag away"
 
 
-def test_models_are_found_by_name_and_by_path(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_models_are_found_by_name_and_by_path(
+    weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     assert find_model("first-16k") == weights / "first-16k" / "model.onnx"
     assert load_card("another-16k").info.name == "another-16k"
@@ -149,13 +172,27 @@ def test_card_is_told_in_markdown() -> None:
     ):
         assert said in text
     assert "Mean over 44 public pairs" in text
-    assert "| PESQ-WB | 1.81 | 2.30 |" in text and "| STOI | 0.914 | 0.920 |" in text and "| SI-SDR, dB | 6.30 | - |" in text
+    assert (
+        "| PESQ-WB | 1.81 | 2.30 |" in text
+        and "| STOI | 0.914 | 0.920 |" in text
+        and "| SI-SDR, dB | 6.30 | - |" in text
+    )
 
 
 def test_scores_are_read_from_what_evaluate_prints(tmp_path: Path) -> None:
-    means = {"stoi": {"unit": "0..1", "noisy": {"value": 0.9, "count": 2}, "enhanced": {"value": None, "count": 0}}}
+    means = {
+        "stoi": {
+            "unit": "0..1",
+            "noisy": {"value": 0.9, "count": 2},
+            "enhanced": {"value": None, "count": 0},
+        }
+    }
     file = tmp_path / "scores.json"
-    file.write_text(json.dumps({"model": "m", "pairs": "/some/where/pairs.csv", "count": 2, "means": means, "rows": []}))
+    file.write_text(
+        json.dumps(
+            {"model": "m", "pairs": "/some/where/pairs.csv", "count": 2, "means": means, "rows": []}
+        )
+    )
     assert read_scores(file) == Scores("pairs.csv", 2, {"stoi": None}, {"stoi": 0.9})
     assert read_scores(file, pairs="unseen voices").pairs == "unseen voices"
     for text in ("[]", "{}", "no JSON", '{"means": {"stoi": 1}}'):
@@ -172,12 +209,31 @@ def test_shipped_models_are_whole() -> None:
 
 
 def test_nothing_here_can_reach_a_network_or_needs_a_runtime() -> None:
-    allowed = {"__future__", "audioae", "collections", "dataclasses", "hashlib", "json", "os", "pathlib", "typing"}
+    allowed = {
+        "__future__",
+        "audioae",
+        "collections",
+        "dataclasses",
+        "hashlib",
+        "json",
+        "os",
+        "pathlib",
+        "typing",
+    }
     for file in Path(audioae.pretrained.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = (
-                [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module]
+                if isinstance(node, ast.ImportFrom)
+                else []
             )
             assert {str(name).partition(".")[0] for name in names} <= allowed, file
     code = "import sys, audioae.pretrained; print(sorted({'torch', 'onnxruntime', 'socket', 'urllib.request'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

@@ -33,11 +33,15 @@ def test_a_bar_leaves_the_end_to_notes_that_know_it(capsys: pytest.CaptureFixtur
     for knows_end, times in ((False, 2), (True, 1)):
         with show_progress("bar", "mine", total=10, unit="steps", knows_end=knows_end) as advance:
             advance(10)
-        last = next(line for line in reversed(capsys.readouterr().err.splitlines()) if "10/10" in line)
+        last = next(
+            line for line in reversed(capsys.readouterr().err.splitlines()) if "10/10" in line
+        )
         assert last.count("0:00:00") == times
 
 
-def test_a_bar_shows_label_amount_unit_and_notes_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_shows_label_amount_unit_and_notes_on_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with show_progress("bar", "[in].wav", total=10, unit="s") as advance:
         advance(4, loss="0.5[dB]")
         advance(6)
@@ -52,13 +56,22 @@ def test_a_bar_needs_no_total(capsys: pytest.CaptureFixture[str]) -> None:
     assert "3 s" in capsys.readouterr().err
 
 
-def test_json_lines_tell_start_progress_and_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_lines_tell_start_progress_and_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "JSON_INTERVAL", 0)
     with show_progress("json", "in.wav", total=10, unit="s") as advance:
         advance(4, loss=0.5)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["start", "progress", "done"]
-    assert lines[1] == {"event": "progress", "label": "in.wav", "done": 4, "total": 10, "unit": "s", "loss": 0.5}
+    assert lines[1] == {
+        "event": "progress",
+        "label": "in.wav",
+        "done": 4,
+        "total": 10,
+        "unit": "s",
+        "loss": 0.5,
+    }
 
 
 def test_json_lines_tell_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:

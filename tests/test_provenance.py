@@ -14,10 +14,11 @@ import pytest
 import soundfile
 from fake_engines import smoothing
 
-from audioae import __version__, provenance
+from audioae import __version__
+from audioae.batch import provenance
+from audioae.batch.provenance import record, record_path, sha256, write_record
+from audioae.denoise import DenoiseSettings, FileResult, denoise_file
 from audioae.errors import ModelNotFoundError, OutputError
-from audioae.inference import DenoiseSettings, FileResult, denoise_file
-from audioae.provenance import record, record_path, sha256, write_record
 
 SETTINGS = DenoiseSettings(strength=0.7, max_attenuation_db=12.0, channels="independent")
 
@@ -36,14 +37,29 @@ def clean(folder: Path, name: str = "out.wav", **options: Any) -> FileResult:
     return denoise_file(src, folder / name, model=smoothing(), settings=SETTINGS, **options)
 
 
-def test_a_record_names_everything_that_decides_about_the_bytes(tmp_path: Path, model: Path) -> None:
+def test_a_record_names_everything_that_decides_about_the_bytes(
+    tmp_path: Path, model: Path
+) -> None:
     result = clean(tmp_path, residual=tmp_path / "rest.wav", subtype="PCM_24")
     told = record(result, SETTINGS, model_path=model, options={"subtype": "PCM_24"})
     assert told["audioae"] == __version__
-    assert told["model"] == {"name": "fake", "path": str(model), "bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()}
-    for role, path in {"input": result.src, "output": result.dst, "residual": result.residual}.items():
+    assert told["model"] == {
+        "name": "fake",
+        "path": str(model),
+        "bytes": 7,
+        "sha256": hashlib.sha256(b"weights").hexdigest(),
+    }
+    for role, path in {
+        "input": result.src,
+        "output": result.dst,
+        "residual": result.residual,
+    }.items():
         assert path is not None
-        assert told[role] == {"path": str(path), "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        assert told[role] == {
+            "path": str(path),
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
     assert DenoiseSettings(**told["settings"]) == SETTINGS
     assert told["options"] == {"subtype": "PCM_24"}
     assert told["versions"]["numpy"] == np.__version__
@@ -51,48 +67,91 @@ def test_a_record_names_everything_that_decides_about_the_bytes(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", ["out.wav", "out.flac", "out.ogg", "out.mp3"])
-def test_a_record_is_enough_to_make_the_same_bytes_again(tmp_path: Path, model: Path, name: str) -> None:
+def test_a_record_is_enough_to_make_the_same_bytes_again(
+    tmp_path: Path, model: Path, name: str
+) -> None:
     subtype = {".wav": "PCM_24", ".flac": "PCM_24"}.get(Path(name).suffix)
-    path = write_record(clean(tmp_path, name, subtype=subtype), SETTINGS, model_path=model, options={"subtype": subtype})
+    path = write_record(
+        clean(tmp_path, name, subtype=subtype),
+        SETTINGS,
+        model_path=model,
+        options={"subtype": subtype},
+    )
     told = json.loads(path.read_text(encoding="utf-8"))
     again = tmp_path / f"again{Path(name).suffix}"
     assert sha256(Path(told["input"]["path"])) == told["input"]["sha256"]
-    denoise_file(told["input"]["path"], again, model=smoothing(), settings=DenoiseSettings(**told["settings"]), **told["options"])
+    denoise_file(
+        told["input"]["path"],
+        again,
+        model=smoothing(),
+        settings=DenoiseSettings(**told["settings"]),
+        **told["options"],
+    )
     assert sha256(again) == told["output"]["sha256"]
     other = replace(DenoiseSettings(**told["settings"]), strength=0.2)
-    denoise_file(told["input"]["path"], again, model=smoothing(), settings=other, **told["options"], overwrite=True)
+    denoise_file(
+        told["input"]["path"],
+        again,
+        model=smoothing(),
+        settings=other,
+        **told["options"],
+        overwrite=True,
+    )
     assert sha256(again) != told["output"]["sha256"]
 
 
 def test_the_same_run_has_the_same_record(tmp_path: Path, model: Path) -> None:
     first = write_record(clean(tmp_path), SETTINGS, model_path=model).read_bytes()
-    assert write_record(clean(tmp_path, overwrite=True), SETTINGS, model_path=model).read_bytes() == first
+    assert (
+        write_record(clean(tmp_path, overwrite=True), SETTINGS, model_path=model).read_bytes()
+        == first
+    )
 
 
-def test_a_record_lies_beside_its_output_and_is_replaced_with_it(tmp_path: Path, model: Path) -> None:
+def test_a_record_lies_beside_its_output_and_is_replaced_with_it(
+    tmp_path: Path, model: Path
+) -> None:
     path = record_path(tmp_path / "out.wav")
     path.write_text("of an earlier run")
-    assert write_record(clean(tmp_path), SETTINGS, model_path=model) == path == tmp_path / "out.wav.audioae.json"
+    assert (
+        write_record(clean(tmp_path), SETTINGS, model_path=model)
+        == path
+        == tmp_path / "out.wav.audioae.json"
+    )
     assert json.loads(path.read_text(encoding="utf-8"))["format"] == provenance.FORMAT
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["fake.onnx", "in.wav", "out.wav", path.name]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "fake.onnx",
+        "in.wav",
+        "out.wav",
+        path.name,
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
 def test_any_name_and_any_value_can_be_recorded(tmp_path: Path, model: Path) -> None:
     result = clean(tmp_path, "夢 \udcff.wav")
-    path = write_record(result, SETTINGS, model_path=model, options={"profile": np.arange(2.0), "path": model, "rate": np.float32(0.5)})
+    path = write_record(
+        result,
+        SETTINGS,
+        model_path=model,
+        options={"profile": np.arange(2.0), "path": model, "rate": np.float32(0.5)},
+    )
     told = json.loads(path.read_text(encoding="utf-8"))
     assert told["options"] == {"profile": [0.0, 1.0], "path": str(model), "rate": 0.5}
     assert told["output"]["path"] == str(result.dst)
 
 
-def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     result = clean(tmp_path)
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OutputError, match=r"out\.wav\.audioae\.json cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        OutputError, match=r"out\.wav\.audioae\.json cannot be written \(No space left on device\)"
+    ):
         write_record(result, SETTINGS, model_path=model)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["fake.onnx", "in.wav", "out.wav"]
 

@@ -13,9 +13,9 @@ pytest.importorskip("pydantic")
 from audioae.errors import SettingsError  # noqa: E402
 from audioae.models.conv1d import Conv1dSettings  # noqa: E402
 from audioae.models.conv2d import Conv2dSettings  # noqa: E402
-from audioae.recipe import parse_recipe, read_recipe  # noqa: E402
-from audioae.spectrogram import StftSettings  # noqa: E402
+from audioae.signal.spectrogram import StftSettings  # noqa: E402
 from audioae.training import TrainSettings  # noqa: E402
+from audioae.training.recipe import parse_recipe, read_recipe  # noqa: E402
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*/recipe.toml"))
 
@@ -57,24 +57,45 @@ def written(folder: Path, text: str = FULL) -> Path:
 def test_every_table_becomes_the_settings_of_its_room(tmp_path: Path) -> None:
     recipe = read_recipe(written(tmp_path))
     assert recipe.name == "small" and recipe.stft == StftSettings(8000, 64, 32, 64)
-    assert recipe.network == Conv2dSettings(num_bins=33, channels=(4, 6), time_strides=(1, 2), skip=True, compression=1.0)
-    assert recipe.data.segment_seconds == 2 and recipe.data.augment.snr_db == (0, 10) and recipe.data.augment.reverb == 0.5
+    assert recipe.network == Conv2dSettings(
+        num_bins=33, channels=(4, 6), time_strides=(1, 2), skip=True, compression=1.0
+    )
+    assert (
+        recipe.data.segment_seconds == 2
+        and recipe.data.augment.snr_db == (0, 10)
+        and recipe.data.augment.reverb == 0.5
+    )
     training = recipe.training
-    assert (training.steps, training.learning_rate, training.best, training.validation.pairs) == (7, 1e-3, "si_sdr", 3)
-    assert training.loss == {"magnitude_mse": 2, "negative_si_sdr": 0.1} and training.batch_size == TrainSettings().batch_size
+    assert (training.steps, training.learning_rate, training.best, training.validation.pairs) == (
+        7,
+        1e-3,
+        "si_sdr",
+        3,
+    )
+    assert (
+        training.loss == {"magnitude_mse": 2, "negative_si_sdr": 0.1}
+        and training.batch_size == TrainSettings().batch_size
+    )
     assert json.loads(json.dumps(recipe.to_dict()))["network"]["channels"] == [4, 6]
 
 
 def test_what_is_not_said_has_its_default() -> None:
     recipe = parse_recipe({"name": "plain", "family": "conv1d"})
-    assert recipe.network == Conv1dSettings() and recipe.training == TrainSettings() and recipe.stft == StftSettings()
+    assert (
+        recipe.network == Conv1dSettings()
+        and recipe.training == TrainSettings()
+        and recipe.stft == StftSettings()
+    )
 
 
 def test_a_recipe_builds_the_same_weights_every_time(tmp_path: Path) -> None:
     recipe = read_recipe(written(tmp_path))
     first, second = recipe.build(), recipe.build()
     assert first.name == "small" and first.info.stft == recipe.stft
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
     other = read_recipe(written(tmp_path), ["training.seed=1"]).build()
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
 
@@ -99,19 +120,33 @@ def test_overrides_win(override: str, got, expected: object, tmp_path: Path) -> 
 
 
 def test_later_overrides_win(tmp_path: Path) -> None:
-    assert read_recipe(written(tmp_path), ["training.steps=3", "training.steps=5"]).training.steps == 5
+    assert (
+        read_recipe(written(tmp_path), ["training.steps=3", "training.steps=5"]).training.steps == 5
+    )
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.learning_rte=1", "TrainSettings has no setting 'learning_rte'; did you mean 'learning_rate'"),
+        (
+            "training.learning_rte=1",
+            "TrainSettings has no setting 'learning_rte'; did you mean 'learning_rate'",
+        ),
         ("trainin.steps=1", "the recipe has no setting 'trainin'; did you mean 'training'"),
         ("network.chanels=[1]", "Conv2dSettings has no setting 'chanels'; did you mean 'channels'"),
         ("stft.hop=128", "StftSettings has no setting 'hop'"),
-        ("data.augment.reverberation=1", "AugmentSettings has no setting 'reverberation'; did you mean 'reverb'"),
-        ("training.validation.pair=1", "ValidationSettings has no setting 'pair'; did you mean 'pairs'"),
-        ("training.loss.compressed_magntude=1", "no loss 'compressed_magntude'; did you mean 'compressed_magnitude'"),
+        (
+            "data.augment.reverberation=1",
+            "AugmentSettings has no setting 'reverberation'; did you mean 'reverb'",
+        ),
+        (
+            "training.validation.pair=1",
+            "ValidationSettings has no setting 'pair'; did you mean 'pairs'",
+        ),
+        (
+            "training.loss.compressed_magntude=1",
+            "no loss 'compressed_magntude'; did you mean 'compressed_magnitude'",
+        ),
         ("family=conv3d", "no network 'conv3d'; did you mean"),
         ("training.best=psq", r"TrainSettings.best: .*'pesq', 'si_sdr' or 'loss'; got 'psq'"),
         ("training.steps=many", "TrainSettings.steps: .*integer; got 'many'"),

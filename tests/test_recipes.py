@@ -12,8 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("pydantic")
 
-from audioae.recipe import DEFAULT_RECIPE, Recipe, find_recipe, list_recipes, read_recipe  # noqa: E402
 from audioae.training import Trainer  # noqa: E402
+from audioae.training.recipe import DEFAULT_RECIPE, Recipe, find_recipe, list_recipes, read_recipe  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -34,12 +34,17 @@ def test_every_family_has_a_recipe_for_every_corpus() -> None:
 
 
 def test_a_recipe_takes_a_step(recipe: Recipe) -> None:
-    trainer = Trainer(recipe.build(), dataclasses.replace(recipe.training, warmup_steps=0, precision="fp32"))
+    trainer = Trainer(
+        recipe.build(), dataclasses.replace(recipe.training, warmup_steps=0, precision="fp32")
+    )
     before = [weight.clone() for weight in trainer.denoiser.parameters()]
     noise = torch.randn(2, recipe.stft.sample_rate // 4, generator=torch.Generator().manual_seed(0))
     clean = 0.1 * torch.sin(torch.linspace(0, 500, noise.shape[-1])).expand(2, -1)
     assert math.isfinite(trainer.train_step(clean + 0.05 * noise, clean)) and trainer.skipped == 0
-    changed = [not torch.equal(weight, old) for weight, old in zip(trainer.denoiser.parameters(), before, strict=True)]
+    changed = [
+        not torch.equal(weight, old)
+        for weight, old in zip(trainer.denoiser.parameters(), before, strict=True)
+    ]
     assert sum(changed) > 0.9 * len(changed)  # all but what has no gradient in the first step
 
 
@@ -51,9 +56,11 @@ def test_what_a_name_promises_is_so(recipe: Recipe) -> None:
     assert recipe.training.share(1) and recipe.training.share(2)
 
 
-@pytest.mark.parametrize("name", [name for name in list_recipes() if any(corpus in name for corpus in CORPORA)])
+@pytest.mark.parametrize(
+    "name", [name for name in list_recipes() if any(corpus in name for corpus in CORPORA)]
+)
 def test_a_readme_is_of_its_recipe(name: str) -> None:
-    from audioae.prepare.corpora import CORPORA as KNOWN
+    from audioae.data.corpora.catalog import CORPORA as KNOWN
 
     folder = find_recipe(name).parent
     text = (folder / "README.md").read_text(encoding="utf-8")
@@ -63,4 +70,8 @@ def test_a_readme_is_of_its_recipe(name: str) -> None:
     assert corpora and set(corpora) <= set(KNOWN)
     rate = re.search(r"--sample-rate (\d+)", prepare[1])
     assert int(rate[1] if rate else 16000) == read_recipe(find_recipe(name)).stft.sample_rate
-    assert train[1].split()[0] == name and Path(prepare[1].split("--out ")[1]).name == Path(re.search(r"--data (\S+)", train[1])[1]).name  # type: ignore[index]
+    assert (
+        train[1].split()[0] == name
+        and Path(prepare[1].split("--out ")[1]).name
+        == Path(re.search(r"--data (\S+)", train[1])[1]).name
+    )  # type: ignore[index]

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audioae.errors import SettingsError
-from audioae.resample import PromptResampler, Resampler, StreamResampler, prompt_resampler, resample
+from audioae.signal.resample import (
+    PromptResampler,
+    Resampler,
+    StreamResampler,
+    prompt_resampler,
+    resample,
+)
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000, 250000]
 
@@ -59,7 +65,9 @@ def test_there_and_back_is_aligned_to_the_sample() -> None:
 
 def test_what_does_not_fit_the_new_rate_is_gone() -> None:
     assert level_db(resample(sine(9000, 48000), 48000, 16000)[1000:-1000]) < -120
-    assert level_db(resample(sine(7000, 48000), 48000, 16000)[1000:-1000]) == pytest.approx(-3.01, abs=0.1)
+    assert level_db(resample(sine(7000, 48000), 48000, 16000)[1000:-1000]) == pytest.approx(
+        -3.01, abs=0.1
+    )
 
 
 def test_equal_rates_pass_through() -> None:
@@ -69,7 +77,10 @@ def test_equal_rates_pass_through() -> None:
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (2, 0), (3, 2, 100)])
 def test_leading_axes_are_kept(shape: tuple[int, ...]) -> None:
-    assert resample(np.ones(shape, np.float32), 48000, 16000).shape == (*shape[:-1], -(-shape[-1] // 3))
+    assert resample(np.ones(shape, np.float32), 48000, 16000).shape == (
+        *shape[:-1],
+        -(-shape[-1] // 3),
+    )
 
 
 def test_silence_stays_silent() -> None:
@@ -90,7 +101,9 @@ def test_impossible_rates_are_named() -> None:
     to_rate=st.sampled_from([8000, 16000, 44100, 48000]),
     blocks=st.lists(st.integers(0, 3000), max_size=6),
 )
-def test_the_prompt_resampler_gives_the_same_samples(from_rate: int, to_rate: int, blocks: list[int]) -> None:
+def test_the_prompt_resampler_gives_the_same_samples(
+    from_rate: int, to_rate: int, blocks: list[int]
+) -> None:
     whole = np.random.default_rng(7).normal(0, 0.2, (2, sum(blocks))).astype(np.float32)
     stream, at, parts = prompt_resampler(from_rate, to_rate, 2), 0, []
     for length in blocks:
@@ -102,7 +115,9 @@ def test_the_prompt_resampler_gives_the_same_samples(from_rate: int, to_rate: in
     np.testing.assert_allclose(output, resample(whole, from_rate, to_rate), atol=3e-6)
 
 
-def most_kept_back(stream: Resampler, from_rate: int, to_rate: int, block: int, pushes: int) -> float:
+def most_kept_back(
+    stream: Resampler, from_rate: int, to_rate: int, block: int, pushes: int
+) -> float:
     """The most input samples, without the block itself, that were taken and not given back."""
     taken = given = 0
     most = 0.0
@@ -113,15 +128,28 @@ def most_kept_back(stream: Resampler, from_rate: int, to_rate: int, block: int, 
     return most
 
 
-@pytest.mark.parametrize(("from_rate", "to_rate"), [(48000, 16000), (16000, 48000), (44100, 16000), (16000, 44100), (96000, 16000)])
-def test_the_prompt_resampler_waits_for_half_its_filter_and_no_more(from_rate: int, to_rate: int) -> None:
+@pytest.mark.parametrize(
+    ("from_rate", "to_rate"),
+    [(48000, 16000), (16000, 48000), (44100, 16000), (16000, 44100), (96000, 16000)],
+)
+def test_the_prompt_resampler_waits_for_half_its_filter_and_no_more(
+    from_rate: int, to_rate: int
+) -> None:
     stream = prompt_resampler(from_rate, to_rate, 1)
     assert isinstance(stream, PromptResampler)
     assert most_kept_back(stream, from_rate, to_rate, from_rate // 1000, 100) < 0.008 * from_rate
-    assert most_kept_back(StreamResampler(from_rate, to_rate, 1), from_rate, to_rate, from_rate // 1000, 400) > 0.03 * from_rate
+    assert (
+        most_kept_back(
+            StreamResampler(from_rate, to_rate, 1), from_rate, to_rate, from_rate // 1000, 400
+        )
+        > 0.03 * from_rate
+    )
 
 
-@pytest.mark.parametrize(("from_rate", "to_rate"), [(48000, 16000), (16000, 48000), (44100, 16000), (11025, 16000), (16000, 16000)])
+@pytest.mark.parametrize(
+    ("from_rate", "to_rate"),
+    [(48000, 16000), (16000, 48000), (44100, 16000), (11025, 16000), (16000, 16000)],
+)
 def test_what_is_needed_is_exact(from_rate: int, to_rate: int) -> None:
     stream, taken, given = prompt_resampler(from_rate, to_rate, 1), 0, 0
     for block in [1] * 700 + [997]:
@@ -142,10 +170,16 @@ def test_what_soxr_needs_is_bounded(from_rate: int) -> None:
             assert int(stream.needed(np.array([given + 1]))[0]) > taken
 
 
-@pytest.mark.parametrize(("from_rate", "to_rate"), [(44100, 16000), (16000, 44100), (96000, 16000), (48000, 16000)])
-def test_a_recording_that_begins_in_the_midst_of_sound_is_right_from_its_first_sample(from_rate: int, to_rate: int) -> None:
+@pytest.mark.parametrize(
+    ("from_rate", "to_rate"), [(44100, 16000), (16000, 44100), (96000, 16000), (48000, 16000)]
+)
+def test_a_recording_that_begins_in_the_midst_of_sound_is_right_from_its_first_sample(
+    from_rate: int, to_rate: int
+) -> None:
     """soxr alone is 20 dB below the signal wrong there, for some ratios."""
     noise = np.random.default_rng(1).normal(0, 0.2, (1, from_rate // 4)).astype(np.float32)
     silence = np.zeros((1, from_rate // 10), np.float32)
-    later = resample(np.concatenate([silence, noise], axis=1), from_rate, to_rate)[:, to_rate // 10 :]
+    later = resample(np.concatenate([silence, noise], axis=1), from_rate, to_rate)[
+        :, to_rate // 10 :
+    ]
     np.testing.assert_allclose(resample(noise, from_rate, to_rate), later, atol=3e-6)

@@ -15,13 +15,17 @@ def rows(table: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["speech.csv", "noise.csv"])
-def test_every_row_is_a_clip_of_that_length_and_every_clip_has_a_row(samples: Path, name: str) -> None:
+def test_every_row_is_a_clip_of_that_length_and_every_clip_has_a_row(
+    samples: Path, name: str
+) -> None:
     table = rows(samples / name)
     for row in table:
         clip = soundfile.info(samples / row["path"])
         assert (clip.samplerate, clip.channels) == (16000, 1)
         assert clip.duration == pytest.approx(float(row["seconds"]), abs=1e-3)
-    assert sorted(row["path"] for row in table) == sorted(f"{name[:-4]}/{path.name}" for path in (samples / name[:-4]).iterdir())
+    assert sorted(row["path"] for row in table) == sorted(
+        f"{name[:-4]}/{path.name}" for path in (samples / name[:-4]).iterdir()
+    )
     assert {row["split"] for row in table} == {"train", "valid"}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audioae.errors import SettingsError
-from audioae.spectrogram import StftSettings, analyse, istft, stft, synthesise
+from audioae.signal.spectrogram import StftSettings, analyse, istft, stft, synthesise
 
 FORMS = [
     StftSettings(),
@@ -17,7 +17,9 @@ FORMS = [
     StftSettings(n_fft=64, hop_length=16, win_length=48),
     StftSettings(n_fft=64, hop_length=16, win_length=32),
 ]
-each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.n_fft}-{form.hop_length}-{form.win_length}")
+each_form = pytest.mark.parametrize(
+    "form", FORMS, ids=lambda form: f"{form.n_fft}-{form.hop_length}-{form.win_length}"
+)
 
 
 def white(*shape: int, seed: int = 0) -> np.ndarray:
@@ -35,7 +37,10 @@ def test_windows_of_analysis_and_synthesis_add_up_to_one(form: StftSettings) -> 
 def test_a_waveform_comes_back(samples: int, form: StftSettings) -> None:
     waveform = white(2, samples)
     spectrum = stft(waveform, form)
-    assert spectrum.shape == (2, form.num_bins, form.num_frames(samples)) and spectrum.dtype == np.complex64
+    assert (
+        spectrum.shape == (2, form.num_bins, form.num_frames(samples))
+        and spectrum.dtype == np.complex64
+    )
     back = istft(spectrum, form, samples=samples)
     assert back.shape == waveform.shape and back.dtype == np.float32
     np.testing.assert_allclose(back, waveform, atol=2e-6)
@@ -44,7 +49,9 @@ def test_a_waveform_comes_back(samples: int, form: StftSettings) -> None:
 @each_form
 def test_a_second_comes_back(form: StftSettings) -> None:
     waveform = white(form.sample_rate)
-    np.testing.assert_allclose(istft(stft(waveform, form), form, samples=waveform.size), waveform, atol=5e-6)
+    np.testing.assert_allclose(
+        istft(stft(waveform, form), form, samples=waveform.size), waveform, atol=5e-6
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -82,7 +89,9 @@ def test_a_frame_ends_with_its_newest_hop() -> None:
 def test_a_tone_lands_in_its_bin() -> None:
     form = StftSettings()
     hz = 50 * form.sample_rate / form.n_fft
-    magnitude = np.abs(stft(np.sin(2 * np.pi * hz * np.arange(8000) / form.sample_rate).astype(np.float32), form))
+    magnitude = np.abs(
+        stft(np.sin(2 * np.pi * hz * np.arange(8000) / form.sample_rate).astype(np.float32), form)
+    )
     assert (magnitude[:, 2:-2].argmax(0) == 50).all()
 
 

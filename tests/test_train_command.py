@@ -21,10 +21,10 @@ pytest.importorskip("pydantic")
 
 from tiny import write_tiny  # noqa: E402
 
-from audioae.checkpoint import load_denoiser, read_tensors  # noqa: E402
 from audioae.cli import main  # noqa: E402
 from audioae.cli.train import duration  # noqa: E402
-from audioae.manifest import read_manifest  # noqa: E402
+from audioae.data.manifest import read_manifest  # noqa: E402
+from audioae.models.checkpoint import load_denoiser, read_tensors  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -66,9 +66,17 @@ def test_a_run_says_what_it_does_on_stderr(recipe: Path, prepared: Path, tmp_pat
     mixing, noisy, truth, *reports, last = done.stderr.splitlines()
     assert mixing == "mixing 2 pairs of 0.5 s for validation, and scoring their noisy side"
     assert re.match(r"noisy, to beat: valid [\d.]+, SI-SDR -?[\d.]+ dB", noisy)
-    network, speed = r"[\d,]+ parameters, \d+ MMAC/s", r"\d+ audio-seconds per second, about \d+ s left"
-    assert re.fullmatch(f"tiny: {network}, 42 s of speech and 15 s of noise, steps 0 to 8, {speed}", truth)
-    assert [re.match(r"step (\d) \(0\.0 h\): loss [\d.]+, valid [\d.]+, SI-SDR -?[\d.]+ dB", line)[1] for line in reports] == ["4", "8"]  # type: ignore[index]
+    network, speed = (
+        r"[\d,]+ parameters, \d+ MMAC/s",
+        r"\d+ audio-seconds per second, about \d+ s left",
+    )
+    assert re.fullmatch(
+        f"tiny: {network}, 42 s of speech and 15 s of noise, steps 0 to 8, {speed}", truth
+    )
+    assert [
+        re.match(r"step (\d) \(0\.0 h\): loss [\d.]+, valid [\d.]+, SI-SDR -?[\d.]+ dB", line)[1]
+        for line in reports
+    ] == ["4", "8"]  # type: ignore[index]
     assert re.search(r" \(best\), about \d+ s left$", reports[0]) and "left" not in reports[1]
     assert last == f"hear it: audioae denoise --model {tmp_path / 'run'} noisy.wav enhanced.wav"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
@@ -84,28 +92,53 @@ def test_a_run_that_is_done_says_so(recipe: Path, prepared: Path, tmp_path: Path
     train(recipe, prepared, tmp_path / "run")
     again = train(recipe, prepared, tmp_path / "run")
     assert again.exit_code == 0
-    assert again.stderr.splitlines()[0] == f"tiny: {tmp_path / 'run'} has taken all 8 steps; ask for more with --set training.steps=N"
+    assert (
+        again.stderr.splitlines()[0]
+        == f"tiny: {tmp_path / 'run'} has taken all 8 steps; ask for more with --set training.steps=N"
+    )
     more = train(recipe, prepared, tmp_path / "run", "--set", "training.steps=10")
     assert more.exit_code == 0 and "steps 8 to 10" in more.stderr
 
 
-def test_json_reports_are_all_that_is_on_stdout(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+def test_json_reports_are_all_that_is_on_stdout(
+    recipe: Path, prepared: Path, tmp_path: Path
+) -> None:
     done = train(recipe, prepared, tmp_path / "run", "--json", "--quiet")
     assert done.stderr == ""
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["step"] for row in rows] == [0, 4, 8] and rows[0]["noisy_si_sdr"] is not None
-    assert rows == [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert rows == [
+        json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    ]
 
 
-def test_progress_goes_up_to_all_steps(recipe: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_goes_up_to_all_steps(
+    recipe: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("audioae.cli.progress.JSON_INTERVAL", 0.0)
     done = train(
-        recipe, prepared, tmp_path / "run", "--progress", "json", "--set", "training.steps=20", "--set", "training.report_steps=20"
+        recipe,
+        prepared,
+        tmp_path / "run",
+        "--progress",
+        "json",
+        "--set",
+        "training.steps=20",
+        "--set",
+        "training.report_steps=20",
     )
     events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert [(event["event"], event["done"]) for event in events] == [("start", 0), ("progress", 20), ("done", 20)]
+    assert [(event["event"], event["done"]) for event in events] == [
+        ("start", 0),
+        ("progress", 20),
+        ("done", 20),
+    ]
     assert all(event["total"] == 20 and event["unit"] == "steps" for event in events)
-    assert float(events[1]["loss"]) > 0 and events[1]["audio"].endswith("s/s") and events[1]["left"] == "about 0 s"
+    assert (
+        float(events[1]["loss"]) > 0
+        and events[1]["audio"].endswith("s/s")
+        and events[1]["left"] == "about 0 s"
+    )
     bar = train(recipe, prepared, tmp_path / "other", "--progress", "bar")
     assert bar.exit_code == 0 and bar.stdout == "" and "8/8 steps" in bar.stderr
 
@@ -117,7 +150,9 @@ def test_a_log_hears_of_progress_before_the_first_report(
     monkeypatch.setattr("audioae.cli.progress.LINE_INTERVAL", 3600.0)
     more = ["--set", "training.steps=60", "--set", "training.report_steps=60"]
     lines = train(recipe, prepared, tmp_path / "run", *more).stderr.splitlines()
-    assert re.fullmatch(r"tiny: 20/60 steps, loss [\d.]+, audio \d+ s/s, left about \d+ s", lines[3]) and lines[4].startswith("step 60")
+    assert re.fullmatch(
+        r"tiny: 20/60 steps, loss [\d.]+, audio \d+ s/s, left about \d+ s", lines[3]
+    ) and lines[4].startswith("step 60")
     for silent in ("--quiet", "--progress=none"):
         assert "20/60" not in train(recipe, prepared, tmp_path / silent, silent, *more).stderr
 
@@ -136,8 +171,13 @@ def test_overrides_steer_and_are_stored(recipe: Path, prepared: Path, tmp_path: 
     done = train(recipe, prepared, tmp_path / "run", *overrides)
     assert done.exit_code == 0, done.stderr
     about = read_tensors(tmp_path / "run" / "best.safetensors")[1]
-    assert about["name"] == about["recipe"]["name"] == "mine" and about["network"]["channels"] == [6]
-    assert about["recipe"]["training"]["loss"] == {"magnitude_mae": 2.0} and about["training"]["step"] == 2
+    assert about["name"] == about["recipe"]["name"] == "mine" and about["network"]["channels"] == [
+        6
+    ]
+    assert (
+        about["recipe"]["training"]["loss"] == {"magnitude_mae": 2.0}
+        and about["training"]["step"] == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,22 +192,38 @@ def test_overrides_steer_and_are_stored(recipe: Path, prepared: Path, tmp_path: 
         ("network.channels=[8, 4, 2]", 1, "has another network than this recipe"),
     ],
 )
-def test_what_is_wrong_is_named(recipe: Path, prepared: Path, tmp_path: Path, override: str, exit_code: int, message: str) -> None:
+def test_what_is_wrong_is_named(
+    recipe: Path, prepared: Path, tmp_path: Path, override: str, exit_code: int, message: str
+) -> None:
     out = tmp_path / "run"
     if exit_code == 1:
         train(recipe, prepared, out, "--set", "training.steps=1")
     done = train(recipe, prepared, out, "--set", override)
     assert done.exit_code == exit_code
-    assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1 and message in done.stderr
+    assert (
+        done.stderr.startswith("Error: ")
+        and done.stderr.count("\n") == 1
+        and message in done.stderr
+    )
     assert out.exists() == (exit_code == 1)
 
 
-def test_what_is_missing_is_named(recipe: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_named(
+    recipe: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run"
     no_data = train(recipe, tmp_path / "gone", out)
-    assert no_data.exit_code == 1 and "make it with: audioae prepare" in no_data.stderr and no_data.stderr.count("\n") == 1
+    assert (
+        no_data.exit_code == 1
+        and "make it with: audioae prepare" in no_data.stderr
+        and no_data.stderr.count("\n") == 1
+    )
     no_recipe = train(tmp_path / "gone.toml", prepared, out)
-    assert no_recipe.exit_code == 2 and "no recipe" in no_recipe.stderr and "quick-16k" in no_recipe.stderr
+    assert (
+        no_recipe.exit_code == 2
+        and "no recipe" in no_recipe.stderr
+        and "quick-16k" in no_recipe.stderr
+    )
     assert train(recipe, prepared, recipe).exit_code == 1  # the run folder is a file
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "resume.safetensors").write_bytes(b"nothing")
@@ -191,9 +247,20 @@ def test_signals_are_given_back(recipe: Path, prepared: Path, tmp_path: Path) ->
 @contextmanager
 def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A Python process of its own group, ended at the end whatever happens."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT), "PYTHONWARNINGS": "ignore"}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONWARNINGS": "ignore",
+    }
     command = [sys.executable, *map(str, arguments)]
-    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         yield process
     finally:
@@ -202,10 +269,27 @@ def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
-def test_an_interrupted_run_can_go_on(recipe: Path, prepared: Path, tmp_path: Path, number: signal.Signals, workers: int) -> None:
+def test_an_interrupted_run_can_go_on(
+    recipe: Path, prepared: Path, tmp_path: Path, number: signal.Signals, workers: int
+) -> None:
     """As a terminal does it, Ctrl-C reaches the whole group, the processes that mix included."""
-    out, endless = tmp_path / "run", ["--set", "training.steps=1000000", "--set", "training.report_steps=1000000"]
-    arguments = ["-m", "audioae", "train", recipe, "--data", prepared, "--out", out, *endless, "--set", f"training.workers={workers}"]
+    out, endless = (
+        tmp_path / "run",
+        ["--set", "training.steps=1000000", "--set", "training.report_steps=1000000"],
+    )
+    arguments = [
+        "-m",
+        "audioae",
+        "train",
+        recipe,
+        "--data",
+        prepared,
+        "--out",
+        out,
+        *endless,
+        "--set",
+        f"training.workers={workers}",
+    ]
     with started(*arguments) as process:
         assert process.stderr is not None
         truth = [process.stderr.readline() for _ in range(3)][-1]
@@ -217,16 +301,40 @@ def test_an_interrupted_run_can_go_on(recipe: Path, prepared: Path, tmp_path: Pa
     step = read_tensors(out / "resume.safetensors")[1]["step"]
     assert 5 <= step < 100_000
     done = train(recipe, prepared, out, "--set", f"training.steps={step + 2}")
-    assert done.exit_code == 0 and f"steps {step:,} to {step + 2:,}" in done.stderr and load_denoiser(out)
+    assert (
+        done.exit_code == 0
+        and f"steps {step:,} to {step + 2:,}" in done.stderr
+        and load_denoiser(out)
+    )
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-def test_torchrun_trains_in_two_processes_of_which_one_talks(recipe: Path, prepared: Path, tmp_path: Path) -> None:
-    arguments = ["-m", "audioae", "train", recipe, "--data", prepared, "--out", tmp_path / "run", "--json"]
-    with started("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments) as process:
+@pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this torch has no torch.distributed"
+)
+def test_torchrun_trains_in_two_processes_of_which_one_talks(
+    recipe: Path, prepared: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        "-m",
+        "audioae",
+        "train",
+        recipe,
+        "--data",
+        prepared,
+        "--out",
+        tmp_path / "run",
+        "--json",
+    ]
+    with started(
+        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments
+    ) as process:
         stdout, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr
-    assert stderr.count("parameters") == 1 and stderr.count("(best)") >= 1 and "has taken all" not in stderr
+    assert (
+        stderr.count("parameters") == 1
+        and stderr.count("(best)") >= 1
+        and "has taken all" not in stderr
+    )
     assert [json.loads(line)["step"] for line in stdout.splitlines()] == [0, 4, 8]
     assert load_denoiser(tmp_path / "run").info.name == "tiny"
 
@@ -241,68 +349,164 @@ def voices(tmp_path: Path) -> Path:
 
 def test_own_recordings_are_prepared_and_trained_on(recipe: Path, tmp_path: Path) -> None:
     sounds, out = voices(tmp_path / "sounds"), tmp_path / "run"
-    arguments = ["train", recipe, "--clean", sounds / "voices", "--noise", sounds / "noises", "--rir", sounds / "rooms", "--out", out]
+    arguments = [
+        "train",
+        recipe,
+        "--clean",
+        sounds / "voices",
+        "--noise",
+        sounds / "noises",
+        "--rir",
+        sounds / "rooms",
+        "--out",
+        out,
+    ]
     done = audioae(*arguments, "--tensorboard")
     assert done.exit_code == 0, done.stderr
     assert load_denoiser(out).info.name == "tiny" and list((out / "tensorboard").iterdir())
     more = audioae(*arguments, "--set", "training.steps=10")
     assert more.exit_code == 0 and "steps 8 to 10" in more.stderr and "preparing" not in more.stderr
-    assert [row.samples for row in read_manifest(out / "data" / "rir.jsonl")] == [4000]  # a room is not cut to hold some of it out
+    assert [row.samples for row in read_manifest(out / "data" / "rir.jsonl")] == [
+        4000
+    ]  # a room is not cut to hold some of it out
     # A model of theirs, and noise of another place; its speech is where it was.
-    done = audioae("train", "--noise", sounds / "hum", "--from", out, "--out", tmp_path / "tuned", "--set", "training.steps=2")
+    done = audioae(
+        "train",
+        "--noise",
+        sounds / "hum",
+        "--from",
+        out,
+        "--out",
+        tmp_path / "tuned",
+        "--set",
+        "training.steps=2",
+    )
     assert done.exit_code == 0, done.stderr
     count = len(load_denoiser(out).state_dict())
     assert f"loaded {count} of {count} tensors from {out / 'best.safetensors'}" in done.stderr
     about = read_tensors(tmp_path / "tuned" / "best.safetensors")[1]
     assert about["recipe"]["training"]["learning_rate"] == pytest.approx(2e-3 / 5)
     first = read_tensors(out / "best.safetensors")[1]
-    assert about["stages"] == [{"recipe": first["recipe"], "audio_hours": first["training"]["audio_hours"]}]
-    rows = {role: read_manifest(tmp_path / "tuned" / "data" / f"{role}.jsonl") for role in ("speech", "noise", "rir")}
-    assert len({row.source for row in rows["speech"]}) == 5 and [row.split for row in rows["noise"]] == ["train", "valid"]
+    assert about["stages"] == [
+        {"recipe": first["recipe"], "audio_hours": first["training"]["audio_hours"]}
+    ]
+    rows = {
+        role: read_manifest(tmp_path / "tuned" / "data" / f"{role}.jsonl")
+        for role in ("speech", "noise", "rir")
+    }
+    assert len({row.source for row in rows["speech"]}) == 5 and [
+        row.split for row in rows["noise"]
+    ] == ["train", "valid"]
     assert rows["noise"][1].offset == rows["noise"][0].samples
 
 
 def test_a_preparation_says_what_it_keeps_and_what_it_drops(recipe: Path, tmp_path: Path) -> None:
     sounds, out = voices(tmp_path / "sounds"), tmp_path / "run"
     (sounds / "voices" / "empty.wav").touch()
-    done = audioae("train", recipe, "--clean", sounds / "voices", "--noise", sounds / "hum", "--out", out)
+    done = audioae(
+        "train", recipe, "--clean", sounds / "voices", "--noise", sounds / "hum", "--out", out
+    )
     assert done.exit_code == 0, done.stderr
     told = done.stderr.splitlines()
-    assert told[:2] == [f"preparing 16 files of speech into {out / 'data'}", f"preparing 1 file of noise into {out / 'data'}"]
-    assert re.fullmatch(r"speech: kept 0\.01 h in 15 files \(train 0\.01 h, valid 0\.00 h\)", told[2])
-    assert told[3] == "noise: kept 0.00 h in 1 file (train 0.00 h)" and "noise: no source is held out" in told[4]
-    assert told[5] == f"dropped: 1 unreadable; see {out / 'data'}/dropped.jsonl" and told[6].startswith("mixing 2 pairs")
+    assert told[:2] == [
+        f"preparing 16 files of speech into {out / 'data'}",
+        f"preparing 1 file of noise into {out / 'data'}",
+    ]
+    assert re.fullmatch(
+        r"speech: kept 0\.01 h in 15 files \(train 0\.01 h, valid 0\.00 h\)", told[2]
+    )
+    assert (
+        told[3] == "noise: kept 0.00 h in 1 file (train 0.00 h)"
+        and "noise: no source is held out" in told[4]
+    )
+    assert told[5] == f"dropped: 1 unreadable; see {out / 'data'}/dropped.jsonl" and told[
+        6
+    ].startswith("mixing 2 pairs")
 
 
-def test_fine_tuning_begins_with_all_weights_or_none(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+def test_fine_tuning_begins_with_all_weights_or_none(
+    recipe: Path, prepared: Path, tmp_path: Path
+) -> None:
     train(recipe, prepared, tmp_path / "run")
-    still = ["--set", "training.steps=1", "--set", "training.learning_rate=0", "--set", "training.ema=0"]
-    tuned = train(recipe, prepared, tmp_path / "tuned", "--from", tmp_path / "run" / "last.safetensors", *still)
+    still = [
+        "--set",
+        "training.steps=1",
+        "--set",
+        "training.learning_rate=0",
+        "--set",
+        "training.ema=0",
+    ]
+    tuned = train(
+        recipe,
+        prepared,
+        tmp_path / "tuned",
+        "--from",
+        tmp_path / "run" / "last.safetensors",
+        *still,
+    )
     assert tuned.exit_code == 0 and "last.safetensors" in tuned.stderr
-    weights, others = (read_tensors(tmp_path / run / "last.safetensors")[0] for run in ("run", "tuned"))
-    assert all(torch.equal(value, others[name]) for name, value in weights.items() if "running" not in name and "batches" not in name)
-    other = train(recipe, prepared, tmp_path / "other", "--from", tmp_path / "run", "--set", "network.channels=[6, 8]")
-    assert other.exit_code == 1 and re.search(r"fits \d+ of \d+ tensors", other.stderr) and not (tmp_path / "other").exists()
+    weights, others = (
+        read_tensors(tmp_path / run / "last.safetensors")[0] for run in ("run", "tuned")
+    )
+    assert all(
+        torch.equal(value, others[name])
+        for name, value in weights.items()
+        if "running" not in name and "batches" not in name
+    )
+    other = train(
+        recipe,
+        prepared,
+        tmp_path / "other",
+        "--from",
+        tmp_path / "run",
+        "--set",
+        "network.channels=[6, 8]",
+    )
+    assert (
+        other.exit_code == 1
+        and re.search(r"fits \d+ of \d+ tensors", other.stderr)
+        and not (tmp_path / "other").exists()
+    )
 
 
 def test_what_a_training_lacks_is_named(recipe: Path, prepared: Path, tmp_path: Path) -> None:
     sounds, out = voices(tmp_path / "sounds"), tmp_path / "run"
     nothing = audioae("train", recipe, "--out", out)
-    assert nothing.exit_code == 2 and "no speech and no noise to train on; give --clean DIR and --noise DIR, or --data" in nothing.stderr
+    assert (
+        nothing.exit_code == 2
+        and "no speech and no noise to train on; give --clean DIR and --noise DIR, or --data"
+        in nothing.stderr
+    )
     no_speech = audioae("train", recipe, "--noise", sounds / "hum", "--out", out)
-    assert no_speech.exit_code == 2 and "no speech to train on; give --clean DIR, or --data DATA" in no_speech.stderr
+    assert (
+        no_speech.exit_code == 2
+        and "no speech to train on; give --clean DIR, or --data DATA" in no_speech.stderr
+    )
     no_model = train(recipe, prepared, out, "--from", "speech-61k")
     assert no_model.exit_code == 3 and "no model 'speech-61k'" in no_model.stderr
     no_recipe = train("quick-61k", prepared, out)  # type: ignore[arg-type]
     assert no_recipe.exit_code == 2 and "did you mean 'quick-16k'" in no_recipe.stderr
     other_rate = audioae("train", "--noise", sounds / "hum", "--data", prepared, "--out", out)
-    assert other_rate.exit_code == 1 and "holds audio of 8000 Hz, the recipe is for 16000 Hz" in other_rate.stderr
+    assert (
+        other_rate.exit_code == 1
+        and "holds audio of 8000 Hz, the recipe is for 16000 Hz" in other_rate.stderr
+    )
     no_gpu = train(recipe, prepared, tmp_path / "gpu", "--device", "cuda")
-    assert torch.cuda.is_available() or (no_gpu.exit_code == 2 and "torch finds no GPU" in no_gpu.stderr)
+    assert torch.cuda.is_available() or (
+        no_gpu.exit_code == 2 and "torch finds no GPU" in no_gpu.stderr
+    )
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (90, "90 s"), (150, "2.5 min"), (3600, "60 min"), (9000, "2.5 h"), (180000, "50 h")]
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (90, "90 s"),
+        (150, "2.5 min"),
+        (3600, "60 min"),
+        (9000, "2.5 h"),
+        (180000, "50 h"),
+    ],
 )
 def test_durations_have_a_unit_that_suits_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
@@ -311,7 +515,7 @@ def test_durations_have_a_unit_that_suits_them(seconds: float, text: str) -> Non
 def si_sdr(enhanced: Path, samples: Path) -> float:
     import soundfile
 
-    from audioae.metrics import si_sdr as metric
+    from audioae.evaluation.metrics import si_sdr as metric
 
     return metric(soundfile.read(enhanced)[0], soundfile.read(samples / "clean.wav")[0])
 
@@ -319,7 +523,15 @@ def si_sdr(enhanced: Path, samples: Path) -> float:
 def test_the_smoke_recipe_goes_from_samples_to_a_clean_file(samples: Path, tmp_path: Path) -> None:
     """What recipes/smoke/README.md says, in its order."""
     pytest.importorskip("onnx")
-    done = audioae("prepare", "--speech", samples / "speech.csv", "--noise", samples / "noise.csv", "--out", tmp_path / "data")
+    done = audioae(
+        "prepare",
+        "--speech",
+        samples / "speech.csv",
+        "--noise",
+        samples / "noise.csv",
+        "--out",
+        tmp_path / "data",
+    )
     assert done.exit_code == 0, done.output
     began = time.process_time()
     done = train(SMOKE, tmp_path / "data", tmp_path / "run", "--json")
@@ -327,7 +539,10 @@ def test_the_smoke_recipe_goes_from_samples_to_a_clean_file(samples: Path, tmp_p
     assert time.process_time() - began < 60
     noisy_side, *rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows[-1]["valid_si_sdr"] > noisy_side["noisy_si_sdr"]
-    assert rows[-1]["valid_loss"] < 0.9 * rows[0]["valid_loss"] and rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+    assert (
+        rows[-1]["valid_loss"] < 0.9 * rows[0]["valid_loss"]
+        and rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+    )
     assert rows[-1]["skipped_steps"] == 0
     exported = tmp_path / "smoke.onnx"
     done = audioae("export", tmp_path / "run", exported)

@@ -34,12 +34,12 @@ from tiny_training import (  # noqa: E402
 )  # fmt: skip
 from torch import Tensor, nn  # noqa: E402
 
-from audioae.augment import AugmentSettings  # noqa: E402
-from audioae.checkpoint import load_denoiser, read_tensors  # noqa: E402
-from audioae.dataset import DataSettings, Mixer  # noqa: E402
+from audioae.data.augment import AugmentSettings  # noqa: E402
+from audioae.data.mixtures import DataSettings, Mixer  # noqa: E402
 from audioae.errors import CheckpointError, DataError, DependencyError, SettingsError  # noqa: E402
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa: E402
-from audioae.spectrogram import StftSettings  # noqa: E402
+from audioae.models.checkpoint import load_denoiser, read_tensors  # noqa: E402
+from audioae.signal.spectrogram import StftSettings  # noqa: E402
 from audioae.training import (  # noqa: E402
     Batches,
     Mixing,
@@ -54,9 +54,10 @@ from audioae.training import (  # noqa: E402
     fit,
     learning_rate_at,
 )
-from audioae.validation import Validation, ValidationSettings  # noqa: E402
+from audioae.training.validation import Validation, ValidationSettings  # noqa: E402
 
 torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -67,26 +68,43 @@ def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_a_run_tells_what_it_does(prepared: Path, tmp_path: Path) -> None:
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=43, report_steps=20))
-    assert [type(row).__name__ for row in rows] == ["Mixing", "Noisy", "Start", *3 * ["Progress", "Report"]]
+    assert [type(row).__name__ for row in rows] == [
+        "Mixing",
+        "Noisy",
+        "Start",
+        *3 * ["Progress", "Report"],
+    ]
     mixing, noisy, start = rows[:3]
     told = reports(rows)
     assert mixing == Mixing(2, 0.5) and isinstance(noisy, Noisy) and isinstance(start, Start)
     info = build(SAMPLED).info
-    assert (start.parameters, start.macs_per_second, start.steps, start.first_step) == (info.parameters, info.macs_per_second, 43, 0)
-    assert start.speech_hours == pytest.approx(42 / 3600) and start.noise_hours == pytest.approx(15 / 3600)
-    assert start.audio_seconds_per_second > 0 and start.seconds_left > 23 * 2 * 0.25 / start.audio_seconds_per_second  # and two reports
+    assert (start.parameters, start.macs_per_second, start.steps, start.first_step) == (
+        info.parameters,
+        info.macs_per_second,
+        43,
+        0,
+    )
+    assert start.speech_hours == pytest.approx(42 / 3600) and start.noise_hours == pytest.approx(
+        15 / 3600
+    )
+    assert (
+        start.audio_seconds_per_second > 0
+        and start.seconds_left > 23 * 2 * 0.25 / start.audio_seconds_per_second
+    )  # and two reports
     progress = [row for row in rows if isinstance(row, Progress)]
     assert [row.step for row in progress] == [20, 40, 43] and progress[-1].seconds_left == 0
     assert [row.step for row in told] == [20, 40, 43]
     assert told[1].audio_hours == pytest.approx(40 * 2 * 0.25 / 3600)
     assert all(math.isfinite(row.loss) and row.skipped_steps == 0 for row in told)
-    assert [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()] == [
-        dataclasses.asdict(row) for row in (noisy, *told)
-    ]
+    assert [
+        json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    ] == [dataclasses.asdict(row) for row in (noisy, *told)]
 
 
-def test_slow_steps_are_told_of_earlier(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audioae.training.pace.PROGRESS_SECONDS", 0.0)
+def test_slow_steps_are_told_of_earlier(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audioae.training.loop.PROGRESS_SECONDS", 0.0)
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, report_steps=18))
     assert [row.step for row in rows if isinstance(row, Progress)] == [5, 10, 15, 18]
 
@@ -97,14 +115,24 @@ def test_there_is_a_score_to_beat(prepared: Path, tmp_path: Path) -> None:
     first, second = (row for row in rows if isinstance(row, Noisy))
     validation = Validation(prepared, DATA, SHORT.validation, SHORT.loss)
     expected = validation.score(AsItIs())  # type: ignore[arg-type]
-    assert first == second and {name: getattr(first, f"noisy_{name}") for name in expected} == pytest.approx(expected)
+    assert first == second and {
+        name: getattr(first, f"noisy_{name}") for name in expected
+    } == pytest.approx(expected)
     assert [line["step"] for line in history(tmp_path / "run")] == [0, 6, 12, 18]
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5])
-def test_a_very_short_run_has_a_line_of_truth_too(prepared: Path, tmp_path: Path, steps: int) -> None:
+def test_a_very_short_run_has_a_line_of_truth_too(
+    prepared: Path, tmp_path: Path, steps: int
+) -> None:
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=steps))
-    assert [type(row).__name__ for row in rows] == ["Mixing", "Noisy", "Start", "Progress", "Report"]
+    assert [type(row).__name__ for row in rows] == [
+        "Mixing",
+        "Noisy",
+        "Start",
+        "Progress",
+        "Report",
+    ]
 
 
 def paced(pace: Pace, seconds: list[float], now: list[float]) -> None:
@@ -114,16 +142,20 @@ def paced(pace: Pace, seconds: list[float], now: list[float]) -> None:
         pace.step()
 
 
-def test_the_time_that_is_left_is_not_misled_by_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_that_is_left_is_not_misled_by_a_few_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [100.0]
-    monkeypatch.setattr("audioae.training.pace.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("audioae.training.loop.time.monotonic", lambda: now[0])
     pace = Pace(40, steps=1000, report_steps=300)
     now[0] += 7
     pace.report()
     paced(pace, [50.0], now)  # it compiled; nothing better is known
     assert pace.step_seconds == 50.0
     paced(pace, [1.0, 1.0, 2.0, 2.0], now)
-    assert pace.step_seconds == 1.5 and pace.seconds_left == 955 * 1.5 + 4 * 7  # reports at 300, 600, 900 and 1,000
+    assert (
+        pace.step_seconds == 1.5 and pace.seconds_left == 955 * 1.5 + 4 * 7
+    )  # reports at 300, 600, 900 and 1,000
     paced(pace, [1.0] * 90 + [600.0], now)  # the machine slept
     assert pace.step_seconds == pytest.approx(1.0)
     paced(pace, [3.0] * 200, now)  # somebody else came
@@ -135,9 +167,20 @@ def test_the_time_that_is_left_is_not_misled_by_a_few_steps(monkeypatch: pytest.
 
 def test_loss_falls_and_the_model_cleans(prepared: Path, tmp_path: Path) -> None:
     """On mixtures like those of the validation, so that little training shows."""
-    like_valid = DataSettings(segment_seconds=0.5, augment=AugmentSettings.plain(snr_db=(-5.0, 15.0)))
-    plan = dataclasses.replace(SHORT, steps=80, batch_size=4, learning_rate=5e-3, report_steps=20, validation=ValidationSettings(4, 1.0))
-    told = reports(list(fit(build(CONV1D), plan, like_valid, folder=prepared, out=tmp_path / "run")))
+    like_valid = DataSettings(
+        segment_seconds=0.5, augment=AugmentSettings.plain(snr_db=(-5.0, 15.0))
+    )
+    plan = dataclasses.replace(
+        SHORT,
+        steps=80,
+        batch_size=4,
+        learning_rate=5e-3,
+        report_steps=20,
+        validation=ValidationSettings(4, 1.0),
+    )
+    told = reports(
+        list(fit(build(CONV1D), plan, like_valid, folder=prepared, out=tmp_path / "run"))
+    )
     validation = Validation(prepared, like_valid, plan.validation, plan.loss)
     noisy, untrained = (validation.score(each) for each in (AsItIs(), build(CONV1D).eval()))  # type: ignore[arg-type]
     assert told[-1].loss < 0.8 * told[0].loss
@@ -161,14 +204,21 @@ class AsItIs(nn.Module):
 
 
 def test_validation_is_the_same_for_every_run(prepared: Path) -> None:
-    first, second = (Validation(prepared, data, SHORT.validation, SHORT.loss) for data in (DATA, DataSettings(segment_seconds=2.0)))
+    first, second = (
+        Validation(prepared, data, SHORT.validation, SHORT.loss)
+        for data in (DATA, DataSettings(segment_seconds=2.0))
+    )
     assert len(first.pairs) == 2
     for (noisy, clean), (same, target) in zip(first.pairs, second.pairs, strict=True):
-        assert noisy.shape == (RATE // 2,) and torch.equal(noisy, same) and torch.equal(clean, target)
+        assert (
+            noisy.shape == (RATE // 2,) and torch.equal(noisy, same) and torch.equal(clean, target)
+        )
 
 
 @pytest.mark.parametrize("steps", [1, 6, 11])
-def test_an_interrupted_run_ends_like_an_undisturbed_one(prepared: Path, undisturbed: Path, tmp_path: Path, steps: int) -> None:
+def test_an_interrupted_run_ends_like_an_undisturbed_one(
+    prepared: Path, undisturbed: Path, tmp_path: Path, steps: int
+) -> None:
     out = tmp_path / "run"
     rows = train(prepared, out, stop=stop_after(steps))
     assert [row.step for row in reports(rows)] == list(range(6, steps + 1, 6))
@@ -178,13 +228,17 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(prepared: Path, undistu
     assert_same_run(out, undisturbed)
 
 
-def test_a_run_may_be_interrupted_after_every_step(prepared: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_run_may_be_interrupted_after_every_step(
+    prepared: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     for _ in range(18):
         train(prepared, tmp_path / "run", stop=lambda: True)
     assert_same_run(tmp_path / "run", undisturbed)
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:This DataLoader will create", "ignore:.*fork:DeprecationWarning"
+)
 def test_workers_change_nothing(prepared: Path, undisturbed: Path, tmp_path: Path) -> None:
     shared = dataclasses.replace(SHORT, workers=2)
     train(prepared, tmp_path / "run", shared, stop=stop_after(4))
@@ -200,7 +254,9 @@ def test_a_finished_run_has_nothing_to_do(prepared: Path, undisturbed: Path) -> 
 def test_a_finished_run_can_be_asked_for_more(prepared: Path, tmp_path: Path) -> None:
     train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=6))
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=12))
-    assert [row.step for row in reports(rows)] == [12] and [line["step"] for line in history(tmp_path / "run")] == [0, 6, 12]
+    assert [row.step for row in reports(rows)] == [12] and [
+        line["step"] for line in history(tmp_path / "run")
+    ] == [0, 6, 12]
 
 
 def test_history_forgets_steps_that_are_taken_again(tmp_path: Path) -> None:
@@ -208,7 +264,9 @@ def test_history_forgets_steps_that_are_taken_again(tmp_path: Path) -> None:
     first = '{"step": 0, "noisy_loss": 1.5, "noisy_si_sdr": 5.0, "noisy_pesq": null, "noisy_stoi": 0.8}\n'
     begin_history(path, noisy, 0)
     assert path.read_text() == first
-    path.write_text('{"step": 0}\n{"step": 5}\n{"step": 10}\n{"step": 15}\n{"step": 20, "lo')  # the last one cut short by a power failure
+    path.write_text(
+        '{"step": 0}\n{"step": 5}\n{"step": 10}\n{"step": 15}\n{"step": 20, "lo'
+    )  # the last one cut short by a power failure
     begin_history(path, noisy, 10)
     assert path.read_text() == first + '{"step": 5}\n{"step": 10}\n'
     path.unlink()
@@ -220,7 +278,9 @@ def test_history_forgets_steps_that_are_taken_again(tmp_path: Path) -> None:
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(seed)
-    clean, noise = (torch.from_numpy(0.1 * rng.standard_normal((2, 800)).astype(np.float32)) for _ in range(2))
+    clean, noise = (
+        torch.from_numpy(0.1 * rng.standard_normal((2, 800)).astype(np.float32)) for _ in range(2)
+    )
     return clean + noise, clean
 
 
@@ -237,7 +297,9 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
 
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+        return one.keys() == other.keys() and all(
+            same(value, other[name]) for name, value in one.items()
+        )
     return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
 
 
@@ -270,19 +332,27 @@ def test_a_skipped_step_leaves_the_next_as_if_it_were_the_first(tmp_path: Path) 
     assert same(snapshot(clean_run), snapshot(spoilt_run))
 
 
-def test_skipped_steps_are_counted(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skipped_steps_are_counted(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair, calls = Mixer.pair, iter(range(10**6))
 
     def spoil(mixer: Mixer, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         noisy, clean = pair(mixer, rng)
-        return (noisy * np.float32(np.nan) if next(calls) in (2 + 3, 2 + 8) else noisy), clean  # after the two for validation
+        return (
+            noisy * np.float32(np.nan) if next(calls) in (2 + 3, 2 + 8) else noisy
+        ), clean  # after the two for validation
 
     monkeypatch.setattr(Mixer, "pair", spoil)
     told = reports(train(prepared, tmp_path / "run"))
-    assert [row.skipped_steps for row in told] == [2, 2, 2] and all(math.isfinite(row.loss) for row in told)
+    assert [row.skipped_steps for row in told] == [2, 2, 2] and all(
+        math.isfinite(row.loss) for row in told
+    )
 
 
-def test_a_corpus_of_nothing_finite_is_told_and_leaves_weights_alone(prepared: Path, tmp_path: Path) -> None:
+def test_a_corpus_of_nothing_finite_is_told_and_leaves_weights_alone(
+    prepared: Path, tmp_path: Path
+) -> None:
     wild = dataclasses.replace(SHORT, learning_rate=math.inf, warmup_steps=0, steps=6)
     told = reports(train(prepared, tmp_path / "run", wild, CONV1D))
     assert told[0].skipped_steps >= 5  # the first step ruins the weights, none after it is taken
@@ -291,9 +361,19 @@ def test_a_corpus_of_nothing_finite_is_told_and_leaves_weights_alone(prepared: P
 def test_large_gradients_are_clipped() -> None:
     taken = []
     for scale in (1.0, 1000.0):
-        trainer = Trainer(build(CONV1D), dataclasses.replace(SHORT, loss={"magnitude_mse": scale}, clip_norm=0.01))
+        trainer = Trainer(
+            build(CONV1D), dataclasses.replace(SHORT, loss={"magnitude_mse": scale}, clip_norm=0.01)
+        )
         trainer.train_step(*batch())
-        taken.append(math.sqrt(sum(float(each.grad.square().sum()) for each in trainer.denoiser.parameters() if each.grad is not None)))
+        taken.append(
+            math.sqrt(
+                sum(
+                    float(each.grad.square().sum())
+                    for each in trainer.denoiser.parameters()
+                    if each.grad is not None
+                )
+            )
+        )
     assert taken == pytest.approx([0.01, 0.01], rel=1e-3)
 
 
@@ -304,7 +384,11 @@ def test_the_average_follows_weights_and_statistics() -> None:
         trainer.train_step(*batch(step))
         decay = min(0.5, (1 + step) / (10 + step))
         for name, value in trainer.denoiser.state_dict().items():
-            expected[name] = decay * expected[name] + (1 - decay) * value if value.dtype.is_floating_point else value
+            expected[name] = (
+                decay * expected[name] + (1 - decay) * value
+                if value.dtype.is_floating_point
+                else value
+            )
     for name, value in trainer.average.state_dict().items():
         torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
     assert not trainer.average.training
@@ -322,26 +406,42 @@ def test_the_learning_rate_warms_up_stays_and_falls() -> None:
 def test_without_a_plateau_the_learning_rate_is_a_cosine() -> None:
     settings = TrainSettings(steps=1000, learning_rate=2.0, warmup_steps=0)
     for step in (0, 250, 500, 999):
-        assert learning_rate_at(step, settings) == pytest.approx(1 + math.cos(math.pi * step / 1000))
+        assert learning_rate_at(step, settings) == pytest.approx(
+            1 + math.cos(math.pi * step / 1000)
+        )
 
 
 def test_the_optimizer_takes_the_scheduled_rate(prepared: Path, tmp_path: Path) -> None:
     told = reports(train(prepared, tmp_path / "run"))
-    assert [row.learning_rate for row in told] == [learning_rate_at(step, SHORT) for step in (5, 11, 17)]
+    assert [row.learning_rate for row in told] == [
+        learning_rate_at(step, SHORT) for step in (5, 11, 17)
+    ]
     trainer = Trainer(build(CONV1D), SHORT)
     trainer.train_step(*batch())
     assert trainer.optimizer.param_groups[0]["lr"] == learning_rate_at(0, SHORT)
 
 
 def test_bf16_trains_and_keeps_fp32_weights(prepared: Path, tmp_path: Path) -> None:
-    told = reports(train(prepared, tmp_path / "run", dataclasses.replace(SHORT, precision="bf16", steps=6)))
+    told = reports(
+        train(prepared, tmp_path / "run", dataclasses.replace(SHORT, precision="bf16", steps=6))
+    )
     assert math.isfinite(told[0].loss) and told[0].skipped_steps == 0
-    assert all(each.dtype != torch.bfloat16 for each in read_tensors(tmp_path / "run" / "last.safetensors")[0].values())
+    assert all(
+        each.dtype != torch.bfloat16
+        for each in read_tensors(tmp_path / "run" / "last.safetensors")[0].values()
+    )
 
 
-@pytest.mark.parametrize(("best", "values"), [("si_sdr", [1.0, 3.0, 2.0]), ("pesq", [None, 2.0, 1.5]), ("loss", [0.5, 0.2, math.nan])])
+@pytest.mark.parametrize(
+    ("best", "values"),
+    [("si_sdr", [1.0, 3.0, 2.0]), ("pesq", [None, 2.0, 1.5]), ("loss", [0.5, 0.2, math.nan])],
+)
 def test_the_best_checkpoint_is_the_best_report(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: str, values: list[float | None]
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    best: str,
+    values: list[float | None],
 ) -> None:
     scores, averages = iter(values), []
 
@@ -359,17 +459,31 @@ def test_the_best_checkpoint_is_the_best_report(
 
 
 def test_checkpoints_carry_what_is_told_about_them(prepared: Path, tmp_path: Path) -> None:
-    train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=6), about={"recipe": {"name": "small"}})
+    train(
+        prepared,
+        tmp_path / "run",
+        dataclasses.replace(SHORT, steps=6),
+        about={"recipe": {"name": "small"}},
+    )
     about = read_tensors(tmp_path / "run" / "best.safetensors")[1]
-    assert about["recipe"] == {"name": "small"} and about["training"]["step"] == 6 and about["training"]["audio_hours"] > 0
+    assert (
+        about["recipe"] == {"name": "small"}
+        and about["training"]["step"] == 6
+        and about["training"]["audio_hours"] > 0
+    )
     assert load_denoiser(tmp_path / "run").info == build(SAMPLED).info
 
 
 def test_a_run_of_another_network_is_refused(prepared: Path, tmp_path: Path) -> None:
     train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=1))
     before = (tmp_path / "run" / "resume.safetensors").read_bytes()
-    for network, part in ((CONV1D, "family"), (dataclasses.replace(SAMPLED, skip=False), "network")):
-        with pytest.raises(CheckpointError, match=f"another {part} than this recipe; give another --out"):
+    for network, part in (
+        (CONV1D, "family"),
+        (dataclasses.replace(SAMPLED, skip=False), "network"),
+    ):
+        with pytest.raises(
+            CheckpointError, match=f"another {part} than this recipe; give another --out"
+        ):
             train(prepared, tmp_path / "run", network=network)
     other = Denoiser(build_autoencoder(SAMPLED), StftSettings(RATE, 64, 16, 64))
     with pytest.raises(CheckpointError, match="another stft"):
@@ -379,7 +493,9 @@ def test_a_run_of_another_network_is_refused(prepared: Path, tmp_path: Path) -> 
         train(prepared, tmp_path / "run")
 
 
-def test_what_would_fail_later_fails_at_once(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_would_fail_later_fails_at_once(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is written either."""
     out = tmp_path / "run"
     with pytest.raises(DataError, match="is no prepared data"):
@@ -388,22 +504,31 @@ def test_what_would_fail_later_fails_at_once(prepared: Path, tmp_path: Path, mon
     with pytest.raises(SettingsError, match="8000 Hz, the network is for 16000 Hz"):
         list(fit(other_rate, SHORT, DATA, folder=prepared, out=out))
     monkeypatch.setitem(sys.modules, "pesq", None)
-    with pytest.raises(DependencyError, match=r"pip install 'audioae\[metrics\]', or set training.best"):
+    with pytest.raises(
+        DependencyError, match=r"pip install 'audioae\[metrics\]', or set training.best"
+    ):
         train(prepared, out, dataclasses.replace(SHORT, best="pesq"))
     assert not out.exists()
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path
+) -> None:
     out, written = tmp_path / "run", iter(range(100))
 
     def full(descriptor: int) -> None:
-        if next(written) >= 6:  # the history's first line, last, best and resume of the first report, then last and best of the second
+        if (
+            next(written) >= 6
+        ):  # the history's first line, last, best and resume of the first report, then last and best of the second
             raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patched, pytest.raises(CheckpointError, match="No space left"):
         patched.setattr(os, "fsync", full)
         train(prepared, out)
-    assert read_tensors(out / "resume.safetensors")[1]["step"] == 6 and load_denoiser(out).info.name == "small"
+    assert (
+        read_tensors(out / "resume.safetensors")[1]["step"] == 6
+        and load_denoiser(out).info.name == "small"
+    )
     train(prepared, out)
     assert_same_run(out, undisturbed)
 
@@ -427,5 +552,8 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) ->
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(SettingsError, match="batch_size 2 does not divide among 3 processes"):
         Batches(SHORT, 0, Team(0, 3))
-    shares = [list(Batches(dataclasses.replace(SHORT, batch_size=4, steps=8), 6, Team(rank, 2))) for rank in (0, 1)]
+    shares = [
+        list(Batches(dataclasses.replace(SHORT, batch_size=4, steps=8), 6, Team(rank, 2)))
+        for rank in (0, 1)
+    ]
     assert shares == [[[24, 25], [28, 29]], [[26, 27], [30, 31]]]

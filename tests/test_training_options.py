@@ -14,33 +14,59 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tiny import BINS, STFT  # noqa: E402
-from tiny_training import CONV1D, DATA, SAMPLED, SHORT, assert_same_run, build, history, reports, same_tensors, stop_after, train  # noqa: E402
+from tiny_training import (  # noqa: E402
+    CONV1D,
+    DATA,
+    SAMPLED,
+    SHORT,
+    assert_same_run,
+    build,
+    history,
+    reports,
+    same_tensors,
+    stop_after,
+    train,
+)
 from torch import Tensor  # noqa: E402
 
-from audioae import checkpoint  # noqa: E402
-from audioae.augment import AugmentSettings  # noqa: E402
-from audioae.checkpoint import load_denoiser, load_weights, read_tensors, trained_file, write_tensors  # noqa: E402
-from audioae.dataset import Corpus, DataSettings, Mixer, MixtureDataset  # noqa: E402
+from audioae.data.augment import AugmentSettings  # noqa: E402
+from audioae.data.mixtures import Corpus, DataSettings, Mixer, MixtureDataset  # noqa: E402
 from audioae.errors import CheckpointError, DataError, ModelNotFoundError, SettingsError  # noqa: E402
-from audioae.models import Denoiser  # noqa: E402
+from audioae.models import (
+    Denoiser,
+    checkpoint,
+)
+from audioae.models.checkpoint import (  # noqa: E402
+    load_denoiser,
+    load_weights,
+    read_tensors,
+    trained_file,
+    write_tensors,
+)
 from audioae.models.dense import DenseSettings  # noqa: E402
-from audioae.recipe import check_version, parse_recipe, stored_recipe  # noqa: E402
 from audioae.training import Batches, Team, Trainer, TrainSettings, find_device, mean_weights  # noqa: E402
 from audioae.training.batches import mixed_on_device  # noqa: E402
-from audioae.validation import Validation  # noqa: E402
+from audioae.training.recipe import check_version, parse_recipe, stored_recipe  # noqa: E402
+from audioae.training.validation import Validation  # noqa: E402
 
 DENSE = DenseSettings(num_bins=BINS, patch=4, widths=(16,), activation="identity")
 
 
 def batch(pairs: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(seed)
-    clean, noise = (torch.from_numpy(0.1 * rng.standard_normal((pairs, 800)).astype(np.float32)) for _ in range(2))
+    clean, noise = (
+        torch.from_numpy(0.1 * rng.standard_normal((pairs, 800)).astype(np.float32))
+        for _ in range(2)
+    )
     return clean + noise, clean
 
 
 def test_a_batch_in_parts_takes_the_same_step() -> None:
     """Without BatchNorm, which would see the statistics of each part."""
-    whole, parts = (Trainer(build(DENSE), dataclasses.replace(SHORT, batch_size=4, accumulate=n)) for n in (1, 4))
+    whole, parts = (
+        Trainer(build(DENSE), dataclasses.replace(SHORT, batch_size=4, accumulate=n))
+        for n in (1, 4)
+    )
     for step in range(3):
         losses = [trainer.train_step(*batch(seed=step)) for trainer in (whole, parts)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -49,16 +75,23 @@ def test_a_batch_in_parts_takes_the_same_step() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_trains_skips_and_resumes(precision: Any, prepared: Path, tmp_path: Path) -> None:
+def test_half_precision_trains_skips_and_resumes(
+    precision: Any, prepared: Path, tmp_path: Path
+) -> None:
     settings = dataclasses.replace(SHORT, precision=precision, steps=12)
     train(prepared, tmp_path / "whole", settings)
     train(prepared, tmp_path / "run", settings, stop=stop_after(7))
     told = reports(train(prepared, tmp_path / "run", settings))
     assert_same_run(tmp_path / "run", tmp_path / "whole")
-    assert math.isfinite(told[-1].loss) and told[-1].skipped_steps < 6  # the scale of fp16 is found by trying
+    assert (
+        math.isfinite(told[-1].loss) and told[-1].skipped_steps < 6
+    )  # the scale of fp16 is found by trying
     scaler = read_tensors(tmp_path / "run" / "resume.safetensors")[1]["scaler"]
     assert ("scale" in scaler) == (precision == "fp16")
-    assert all(value.dtype in (torch.float32, torch.int64) for value in load_denoiser(tmp_path / "run").state_dict().values())
+    assert all(
+        value.dtype in (torch.float32, torch.int64)
+        for value in load_denoiser(tmp_path / "run").state_dict().values()
+    )
 
 
 def test_a_step_of_fp16_that_overflows_changes_only_the_scale() -> None:
@@ -67,36 +100,65 @@ def test_a_step_of_fp16_that_overflows_changes_only_the_scale() -> None:
     before = {name: value.clone() for name, value in trainer.denoiser.state_dict().items()}
     scale = trainer.scaler.get_scale()
     assert math.isnan(trainer.train_step(noisy * math.nan, clean))
-    assert same_tensors(trainer.denoiser.state_dict(), before) and trainer.scaler.get_scale() == scale / 2
+    assert (
+        same_tensors(trainer.denoiser.state_dict(), before)
+        and trainer.scaler.get_scale() == scale / 2
+    )
 
 
 def score_in_turn(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     scores = iter(values)
-    monkeypatch.setattr(Validation, "rows", lambda *_: [{"loss": 1.0, "si_sdr": next(scores), "pesq": None, "stoi": None}])
+    monkeypatch.setattr(
+        Validation,
+        "rows",
+        lambda *_: [{"loss": 1.0, "si_sdr": next(scores), "pesq": None, "stoi": None}],
+    )
 
 
-def test_patience_ends_a_run(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_ends_a_run(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     score_in_turn(monkeypatch, [1.0, 3.0, 2.0, 2.5, 9.0])
     settings = dataclasses.replace(SHORT, steps=40, report_steps=4, patience=2)
     first = reports(train(prepared, tmp_path / "run", settings, CONV1D, stop=stop_after(13)))
-    then = reports(train(prepared, tmp_path / "run", settings, CONV1D))  # it is remembered how long there was no better one
+    then = reports(
+        train(prepared, tmp_path / "run", settings, CONV1D)
+    )  # it is remembered how long there was no better one
     assert [row.reports_since_best for row in first + then] == [0, 0, 1, 2] and then[-1].step == 16
     assert train(prepared, tmp_path / "run", settings, CONV1D) == []
-    assert reports(train(prepared, tmp_path / "run", dataclasses.replace(settings, patience=3, steps=20), CONV1D))[-1].step == 20
+    assert (
+        reports(
+            train(
+                prepared,
+                tmp_path / "run",
+                dataclasses.replace(settings, patience=3, steps=20),
+                CONV1D,
+            )
+        )[-1].step
+        == 20
+    )
 
 
 @pytest.mark.parametrize(("which", "steps"), [("best", (4, 8, 16)), ("last", (8, 12, 16))])
 def test_the_end_of_a_run_averages_checkpoints(
-    which: Any, steps: tuple[int, ...], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    which: Any,
+    steps: tuple[int, ...],
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     score_in_turn(monkeypatch, [2.0, 4.0, 1.0, 3.0, 5.0])
-    settings = dataclasses.replace(SHORT, steps=16, report_steps=4, average_checkpoints=3, average_of=which)
+    settings = dataclasses.replace(
+        SHORT, steps=16, report_steps=4, average_checkpoints=3, average_of=which
+    )
     last = reports(train(prepared, tmp_path / "run", settings, CONV1D))[-1]
     assert last.averaged == 3 and last.is_best and last.valid_si_sdr == 5.0
     files = sorted((tmp_path / "run" / "kept").iterdir())
     assert [file.name for file in files] == [f"step-{step:09}.safetensors" for step in steps]
     averaged = read_tensors(tmp_path / "run" / "averaged.safetensors")[0]
-    assert same_tensors(averaged, load_denoiser(tmp_path / "run" / "averaged.safetensors").state_dict())
+    assert same_tensors(
+        averaged, load_denoiser(tmp_path / "run" / "averaged.safetensors").state_dict()
+    )
     for name, value in averaged.items():
         if value.is_floating_point():
             every = torch.stack([read_tensors(file)[0][name].double() for file in files])
@@ -111,7 +173,9 @@ def test_averages_survive_an_interruption(prepared: Path, tmp_path: Path) -> Non
     for steps in (4, 5, 20):
         train(prepared, tmp_path / "run", settings, stop=stop_after(steps))
     assert_same_run(tmp_path / "run", tmp_path / "whole")
-    averages = [read_tensors(tmp_path / run / "averaged.safetensors")[0] for run in ("run", "whole")]
+    averages = [
+        read_tensors(tmp_path / run / "averaged.safetensors")[0] for run in ("run", "whole")
+    ]
     assert same_tensors(*averages)
 
 
@@ -130,7 +194,9 @@ def test_the_device_mixes_what_workers_mix(prepared: Path, tmp_path: Path) -> No
     pairs = MixtureDataset(Mixer(corpus, data), seed=settings.seed, pairs=24)
     for rank in (0, 1):
         trainer = Trainer(build(CONV1D), settings, team=Team(rank, 2))
-        for step, (noisy, clean) in enumerate(mixed_on_device(trainer, corpus, data, Batches(settings, 0, Team(rank, 2)))):
+        for step, (noisy, clean) in enumerate(
+            mixed_on_device(trainer, corpus, data, Batches(settings, 0, Team(rank, 2)))
+        ):
             for number in range(2):
                 expected, target = pairs[4 * step + 2 * rank + number]
                 torch.testing.assert_close(noisy[number], expected, atol=1e-4, rtol=1e-3)
@@ -161,8 +227,12 @@ def spoilt(prepared: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("damage", ["missing", "cut"])
-@pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*fork:DeprecationWarning")
-def test_a_spoilt_shard_is_named_and_the_checkpoint_stays(workers: int, damage: str, spoilt: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings(
+    "ignore:This DataLoader will create", "ignore:.*fork:DeprecationWarning"
+)
+def test_a_spoilt_shard_is_named_and_the_checkpoint_stays(
+    workers: int, damage: str, spoilt: Path, tmp_path: Path
+) -> None:
     settings = dataclasses.replace(SHORT, workers=workers)
     out = tmp_path / "run"
     train(spoilt, out, settings, stop=stop_after(7))
@@ -172,7 +242,9 @@ def test_a_spoilt_shard_is_named_and_the_checkpoint_stays(workers: int, damage: 
         shard.unlink()
         if damage == "cut":
             shard.write_bytes(data[: len(data) // 40 * 2])
-    with pytest.raises(DataError, match=r"(cannot read the shard|the shard is cut short).*prepare ") as caught:
+    with pytest.raises(
+        DataError, match=r"(cannot read the shard|the shard is cut short).*prepare "
+    ) as caught:
         train(spoilt, out, settings)
     assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
     assert (out / "resume.safetensors").read_bytes() == before and load_denoiser(out)
@@ -183,22 +255,37 @@ def test_a_resume_file_of_the_first_version_is_read(prepared: Path, tmp_path: Pa
     train(prepared, tmp_path / "whole")
     train(prepared, tmp_path / "run", stop=stop_after(6))
     tensors, about = read_tensors(tmp_path / "run" / "resume.safetensors")
-    old = {name: value for name, value in about.items() if name not in ("reports_since_best", "scaler")}
+    old = {
+        name: value for name, value in about.items() if name not in ("reports_since_best", "scaler")
+    }
     write_tensors(tmp_path / "run" / "resume.safetensors", tensors, old)
     train(prepared, tmp_path / "run")
     for name in ("model", "average", "optimizer"):
-        (one, _), (other, _) = (read_tensors(tmp_path / run / "resume.safetensors") for run in ("run", "whole"))
+        (one, _), (other, _) = (
+            read_tensors(tmp_path / run / "resume.safetensors") for run in ("run", "whole")
+        )
         assert any(key.startswith(f"{name}.") for key in one) and same_tensors(one, other)
 
 
 def test_a_checkpoint_knows_its_recipe(prepared: Path, tmp_path: Path) -> None:
-    table = {"name": "small", "family": "conv1d", "network": {"channels": [6]}, "training": {"steps": 9000, "learning_rate": 1e-3}}
-    recipe = parse_recipe({**table, "stft": {"sample_rate": 8000, "n_fft": 64, "hop_length": 32, "win_length": 64}})
+    table = {
+        "name": "small",
+        "family": "conv1d",
+        "network": {"channels": [6]},
+        "training": {"steps": 9000, "learning_rate": 1e-3},
+    }
+    recipe = parse_recipe(
+        {**table, "stft": {"sample_rate": 8000, "n_fft": 64, "hop_length": 32, "win_length": 64}}
+    )
     checkpoint.save_denoiser(tmp_path / "a.safetensors", recipe.build(), recipe=recipe.to_dict())
     assert stored_recipe(tmp_path / "a.safetensors") == recipe
     tuned = stored_recipe(tmp_path / "a.safetensors", ["data.segment_seconds=1"], tune=True)
     assert tuned.network == recipe.network and tuned.data.segment_seconds == 1
-    assert tuned.training.steps == 2000 and tuned.training.learning_rate == pytest.approx(2e-4) and tuned.training.report_steps == 250
+    assert (
+        tuned.training.steps == 2000
+        and tuned.training.learning_rate == pytest.approx(2e-4)
+        and tuned.training.report_steps == 250
+    )
     checkpoint.save_denoiser(tmp_path / "b.safetensors", recipe.build())
     with pytest.raises(CheckpointError, match="does not tell by which recipe"):
         stored_recipe(tmp_path / "b.safetensors")
@@ -224,18 +311,25 @@ def test_weights_to_go_on_from_are_found(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_loading_counts_tensors(tmp_path: Path) -> None:
     denoiser = build(CONV1D)
-    assert load_weights(denoiser, build(CONV1D, 1).state_dict(), tmp_path) == len(denoiser.state_dict())
+    assert load_weights(denoiser, build(CONV1D, 1).state_dict(), tmp_path) == len(
+        denoiser.state_dict()
+    )
 
 
 @pytest.mark.parametrize("version", ["", "0", "0.1", "0.1.0"])
 def test_a_recipe_of_this_version_is_taken(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audioae.recipe.__version__", "0.1.0")
+    monkeypatch.setattr("audioae.training.recipe.__version__", "0.1.0")
     check_version(version)
 
 
-@pytest.mark.parametrize(("version", "message"), [("0.2", "for audioae 0.2, this is 0.1.0"), ("1", "audioae 1"), (0.1, "a text such as")])
-def test_a_recipe_of_another_version_is_refused_before_its_keys(version: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audioae.recipe.__version__", "0.1.0")
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [("0.2", "for audioae 0.2, this is 0.1.0"), ("1", "audioae 1"), (0.1, "a text such as")],
+)
+def test_a_recipe_of_another_version_is_refused_before_its_keys(
+    version: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audioae.training.recipe.__version__", "0.1.0")
     with pytest.raises(SettingsError, match=message):
         parse_recipe({"name": "x", "family": "conv1d", "version": version, "of_the_future": {}})
 
@@ -244,7 +338,7 @@ def test_curves_sounds_and_pictures_go_to_tensorboard(prepared: Path, tmp_path: 
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from audioae.tracking import Tracker, picture
+    from audioae.training.tracking import Tracker, picture
 
     tracker = Tracker(tmp_path / "run", prepared, DATA, SHORT, STFT)
     for row in train(prepared, tmp_path / "run", network=CONV1D):
@@ -253,18 +347,30 @@ def test_curves_sounds_and_pictures_go_to_tensorboard(prepared: Path, tmp_path: 
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    assert {"train/loss", "train/learning_rate", "valid/si_sdr", "valid/loss", "train/skipped_steps"} <= set(tags["scalars"])
+    assert {
+        "train/loss",
+        "train/learning_rate",
+        "valid/si_sdr",
+        "valid/loss",
+        "train/skipped_steps",
+    } <= set(tags["scalars"])
     assert [event.step for event in events.Scalars("valid/si_sdr")] == [6, 12, 18]
     to_beat = history(tmp_path / "run")[0]["noisy_si_sdr"]
-    assert [event.value for event in events.Scalars("valid/si_sdr_noisy")] == pytest.approx([to_beat] * 3)
-    assert {"example 0/noisy", "example 0/clean", "example 1/enhanced"} <= set(tags["audio"]) & set(tags["images"])
+    assert [event.value for event in events.Scalars("valid/si_sdr_noisy")] == pytest.approx(
+        [to_beat] * 3
+    )
+    assert {"example 0/noisy", "example 0/clean", "example 1/enhanced"} <= set(tags["audio"]) & set(
+        tags["images"]
+    )
     tone = np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000).astype(np.float32)
     image = picture(tone, STFT)
     assert image.shape == (BINS, 251) and image.max() == 255
     assert set(np.argmax(image[:, 5:-5], 0)) == {BINS - 1 - 8}  # 1 kHz of 4 kHz, from above
 
 
-@pytest.mark.parametrize("wrong", [{"accumulate": 0}, {"patience": -1}, {"average_checkpoints": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"accumulate": 0}, {"patience": -1}, {"average_checkpoints": -1}]
+)
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"TrainSettings.{next(iter(wrong))} is"):
         TrainSettings(**wrong)
@@ -273,4 +379,6 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
 def test_the_average_is_a_network_of_its_own() -> None:
     trainer = Trainer(build(CONV1D), SHORT)
     assert isinstance(trainer.average, Denoiser) and trainer.average is not trainer.denoiser
-    assert not {each.data_ptr() for each in trainer.average.parameters()} & {each.data_ptr() for each in trainer.denoiser.parameters()}
+    assert not {each.data_ptr() for each in trainer.average.parameters()} & {
+        each.data_ptr() for each in trainer.denoiser.parameters()
+    }

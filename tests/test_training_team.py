@@ -21,17 +21,21 @@ torch = pytest.importorskip("torch")
 from tiny import BINS  # noqa: E402
 from tiny_training import SAMPLED, SHORT, assert_same_run, build, same_tensors, stop_after, train  # noqa: E402
 
-from audioae.checkpoint import read_tensors  # noqa: E402
 from audioae.errors import CheckpointError, SettingsError  # noqa: E402
 from audioae.models import NetworkSettings  # noqa: E402
+from audioae.models.checkpoint import read_tensors  # noqa: E402
 from audioae.models.dense import DenseSettings  # noqa: E402
 from audioae.training import Team, Trainer, TrainSettings, loop, process_group  # noqa: E402
 
-needs_group = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+needs_group = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this torch has no torch.distributed"
+)
 
 PATIENCE = 60  # seconds until a test gives up
 TOGETHER = dataclasses.replace(SHORT, batch_size=4)
-DENSE = DenseSettings(num_bins=BINS, patch=4, widths=(16,), activation="identity")  # no BatchNorm: a mean of halves is the mean of all
+DENSE = DenseSettings(
+    num_bins=BINS, patch=4, widths=(16,), activation="identity"
+)  # no BatchNorm: a mean of halves is the mean of all
 
 PLAIN = dataclasses.replace(SAMPLED, bottleneck="plain")  # every process would draw its own samples
 
@@ -39,14 +43,36 @@ PLAIN = dataclasses.replace(SAMPLED, bottleneck="plain")  # every process would 
 def context() -> ForkServerContext:
     """Children of a server that has torch loaded already: a start costs milliseconds instead of seconds."""
     forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(["torch._dynamo", "torch.utils.data", "scipy.signal", "pystoi", "pytest", "audioae.training"])
+    forking.set_forkserver_preload(
+        [
+            "torch._dynamo",
+            "torch.utils.data",
+            "scipy.signal",
+            "pystoi",
+            "pytest",
+            "audioae.training",
+        ]
+    )
     return forking
 
 
-def child(work: Callable[..., None], rank: int, size: int, port: int, taken: Any, arguments: tuple[Any, ...]) -> None:
+def child(
+    work: Callable[..., None],
+    rank: int,
+    size: int,
+    port: int,
+    taken: Any,
+    arguments: tuple[Any, ...],
+) -> None:
     """One process of several, in the environment that torchrun would give it; `taken` counts its steps."""
     torch.set_num_threads(1)
-    places = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": rank}
+    places = {
+        "RANK": rank,
+        "WORLD_SIZE": size,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "LOCAL_RANK": rank,
+    }
     os.environ.update({name: str(value) for name, value in places.items()})
     work(taken, *arguments)
 
@@ -111,19 +137,29 @@ def test_three_kills_change_no_bit(size: int, prepared: Path, tmp_path: Path) ->
     Together(size, train_and_save, prepared, tmp_path / "undisturbed", TOGETHER).finish()
     out = tmp_path / "run"
     for _ in range(3):
-        begun = read_tensors(out / "resume.safetensors")[1]["step"] if (out / "resume.safetensors").exists() else 0
+        begun = (
+            read_tensors(out / "resume.safetensors")[1]["step"]
+            if (out / "resume.safetensors").exists()
+            else 0
+        )
         run = Together(size, train_and_save, prepared, out, TOGETHER)
-        run.kill_after(chance.randint(1, max(1, (SHORT.steps - begun) // 2)), chance.uniform(0, 0.03))
+        run.kill_after(
+            chance.randint(1, max(1, (SHORT.steps - begun) // 2)), chance.uniform(0, 0.03)
+        )
         assert run.processes[0].exitcode == -signal.SIGKILL
     Together(size, train_and_save, prepared, out, TOGETHER).finish()
     assert read_tensors(out / "resume.safetensors")[1]["step"] == SHORT.steps
     assert_same_run(out, tmp_path / "undisturbed")
 
 
-def train_and_tell(taken: Any, data: Path, out: Path, network: NetworkSettings, more: dict[str, Any]) -> None:
+def train_and_tell(
+    taken: Any, data: Path, out: Path, network: NetworkSettings, more: dict[str, Any]
+) -> None:
     """A training, and beside it what this process has in the end."""
     rank = os.environ["RANK"]
-    more = {"stop": stop_after(more["stop"])} if rank == "1" and "stop" in more else {}  # one process is told, all stop
+    more = (
+        {"stop": stop_after(more["stop"])} if rank == "1" and "stop" in more else {}
+    )  # one process is told, all stop
     seen: list[Trainer] = []
 
     class Seen(Trainer):
@@ -134,12 +170,25 @@ def train_and_tell(taken: Any, data: Path, out: Path, network: NetworkSettings, 
     loop.Trainer = Seen  # type: ignore[misc]
     rows = train(data, out, TOGETHER, network, **more)
     [trainer] = seen
-    torch.save((trainer.denoiser.state_dict(), trainer.average.state_dict(), trainer.losses, trainer.step, len(rows)), f"{out}-{rank}.pt")
+    torch.save(
+        (
+            trainer.denoiser.state_dict(),
+            trainer.average.state_dict(),
+            trainer.losses,
+            trainer.step,
+            len(rows),
+        ),
+        f"{out}-{rank}.pt",
+    )
 
 
 @needs_group
-@pytest.mark.parametrize(("network", "near"), [(DENSE, 0.01), (PLAIN, 0.5)], ids=["dense", "conv2d"])
-def test_two_processes_agree_with_each_other_and_with_one(network: NetworkSettings, near: float, prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("network", "near"), [(DENSE, 0.01), (PLAIN, 0.5)], ids=["dense", "conv2d"]
+)
+def test_two_processes_agree_with_each_other_and_with_one(
+    network: NetworkSettings, near: float, prepared: Path, tmp_path: Path
+) -> None:
     """Weights and statistics are the same bit for bit in both; those of one process alone are near."""
     Together(2, train_and_tell, prepared, tmp_path / "run", network, {}).finish()
     (weights, average, losses, step, rows), (others, another, same_losses, same_step, none) = (
@@ -190,12 +239,19 @@ def test_a_team_speaks(tmp_path: Path) -> None:
 def test_one_process_needs_no_team() -> None:
     with process_group() as team:
         assert team == Team(0, 1) and team.leads
-        assert team.gather("x") == ["x"] and team.any(True) and not team.any(False) and team.from_first(lambda: 3) == 3
+        assert (
+            team.gather("x") == ["x"]
+            and team.any(True)
+            and not team.any(False)
+            and team.from_first(lambda: 3) == 3
+        )
 
 
 def test_a_share_must_be_whole() -> None:
     assert TOGETHER.share(2) == 2 and dataclasses.replace(TOGETHER, accumulate=2).share(2) == 2
     with pytest.raises(SettingsError, match="batch_size 4 does not divide among 3 processes"):
         TOGETHER.share(3)
-    with pytest.raises(SettingsError, match="accumulate 3 does not divide the 2 pairs that each process takes"):
+    with pytest.raises(
+        SettingsError, match="accumulate 3 does not divide the 2 pairs that each process takes"
+    ):
         dataclasses.replace(TOGETHER, accumulate=3).share(2)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from audioae.prepare import PrepareSettings, prepare
-from audioae.spectrogram import StftSettings
+from audioae.data.prepare import PrepareSettings, prepare
+from audioae.signal.spectrogram import StftSettings
 
 RATE = 8000
 STFT = StftSettings(RATE, 64, 32, 64)  # 33 bins, 250 frames a second
@@ -49,14 +49,20 @@ def write_tiny(folder: Path) -> None:
     for kind, exponent in enumerate((0.0, 0.4, 0.8, 0.2)):
         save(folder / "noises" / f"kind{kind}" / "noise.wav", hiss(rng, 5.0, exponent))
     room = np.zeros(RATE // 2)
-    room[40], room[40 + RATE // 10] = 0.8, 0.3  # the direct sound after 5 ms, one reflection 100 ms later
+    room[40], room[40 + RATE // 10] = (
+        0.8,
+        0.3,
+    )  # the direct sound after 5 ms, one reflection 100 ms later
     save(folder / "rooms" / "hall" / "hall.wav", room)
 
 
 def prepare_tiny(folder: Path) -> Path:
     """The folder of prepared data made from `write_tiny`."""
     write_tiny(folder)
-    places: dict[str, Any] = {role: (str(folder / name),) for role, name in (("speech", "voices"), ("noise", "noises"), ("rir", "rooms"))}
+    places: dict[str, Any] = {
+        role: (str(folder / name),)
+        for role, name in (("speech", "voices"), ("noise", "noises"), ("rir", "rooms"))
+    }
     data = folder / "data"
     prepare(PrepareSettings(out=str(data), sample_rate=RATE, valid_share=0.25, **places))
     return data

@@ -11,19 +11,25 @@ import torch
 from tiny import BINS, STFT
 from torch import Tensor
 
-from audioae.checkpoint import read_tensors
-from audioae.dataset import DataSettings
+from audioae.data.mixtures import DataSettings
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder
+from audioae.models.checkpoint import read_tensors
 from audioae.models.conv1d import Conv1dSettings
 from audioae.models.conv2d import Conv2dSettings
 from audioae.training import Report, Row, Start, TrainSettings, fit
-from audioae.validation import ValidationSettings
+from audioae.training.validation import ValidationSettings
 
 torch.set_num_threads(1)
 
 CONV1D = Conv1dSettings(num_bins=BINS, channels=(24, 16), kernel=3)
 SAMPLED = Conv2dSettings(
-    num_bins=BINS, channels=(4, 6), time_strides=(1, 2), skip=True, bottleneck="gaussian", num_features=3, gain="complex"
+    num_bins=BINS,
+    channels=(4, 6),
+    time_strides=(1, 2),
+    skip=True,
+    bottleneck="gaussian",
+    num_features=3,
+    gain="complex",
 )
 DATA = DataSettings(segment_seconds=0.25)
 SHORT = TrainSettings(
@@ -44,7 +50,13 @@ def build(network: NetworkSettings = CONV1D, seed: int = 0) -> Denoiser:
     return Denoiser(build_autoencoder(network), STFT, name="small")
 
 
-def train(folder: Path, out: Path, settings: TrainSettings = SHORT, network: NetworkSettings = SAMPLED, **more: Any) -> list[Row]:
+def train(
+    folder: Path,
+    out: Path,
+    settings: TrainSettings = SHORT,
+    network: NetworkSettings = SAMPLED,
+    **more: Any,
+) -> list[Row]:
     return list(fit(build(network), settings, DATA, folder=folder, out=out, **more))
 
 
@@ -71,13 +83,17 @@ def history(out: Path) -> list[dict[str, Any]]:
 
 
 def same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[name]) for name, value in one.items()
+    )
 
 
 def assert_same_run(out: Path, expected: Path) -> None:
     """Weights, averages, optimizer and counters of two runs are the same bit for bit, and so is what they told."""
     for name in ("resume", "last", "best"):
-        (tensors, about), (others, their) = (read_tensors(run / f"{name}.safetensors") for run in (out, expected))
+        (tensors, about), (others, their) = (
+            read_tensors(run / f"{name}.safetensors") for run in (out, expected)
+        )
         assert same_tensors(tensors, others), name
         if name == "resume":
             assert {**about, "seconds": 0} == {**their, "seconds": 0}

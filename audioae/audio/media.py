@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audioae.audio.form import AudioInfo
-from audioae.errors import AudioFileError, require
+from audioae.errors import AudioFileError, OutputError, nearest, require
 
 SUFFIXES = {
     *(".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".mka", ".webm", ".avi"),
@@ -59,7 +61,12 @@ class MediaSound:
     def __enter__(self) -> MediaSound:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._container.close()
 
     def form(self, path: Path) -> AudioInfo:
@@ -94,7 +101,9 @@ def open_container(path: Path) -> Any:
     try:
         container = av.open(str(path))
     except (av.FFmpegError, ValueError) as error:
-        raise AudioFileError(f"{path} cannot be read as audio or video ({_reason(error)}); is it complete?") from error
+        raise AudioFileError(
+            f"{path} cannot be read as audio or video ({_reason(error)}); is it complete?"
+        ) from error
     if not container.streams.audio:
         container.close()
         raise AudioFileError(f"{path} has no audio track; expected a recording")
@@ -107,18 +116,33 @@ def _track(path: Path, size: int, changed: int) -> Track:
     with open_container(path) as container:
         stream = container.streams.audio[0]
         context = stream.codec_context
-        rate, channels, tags = context.sample_rate, context.channels, _tags({**container.metadata, **stream.metadata})
+        rate, channels, tags = (
+            context.sample_rate,
+            context.channels,
+            _tags({**container.metadata, **stream.metadata}),
+        )
         name = SUBTYPES.get(context.name, context.name.upper())
         if name in ("ALAC", "FLAC"):
             name += "_16" if "16" in context.format.name else "_24"
-        told = stream.duration * stream.time_base * rate if stream.duration and stream.time_base else None
+        told = (
+            stream.duration * stream.time_base * rate
+            if stream.duration and stream.time_base
+            else None
+        )
         start = float(max(stream.start_time or 0, 0) * stream.time_base)
         frames = sum(map(len, _decode(container, path)))
-        if told and told.denominator == 1 and told < frames:  # codecs fill their last block; an MP4 tells how much of it is real
+        if (
+            told and told.denominator == 1 and told < frames
+        ):  # codecs fill their last block; an MP4 tells how much of it is real
             frames = int(told)
     coded = _coded_bytes(path)
     bit_rate = coded * 8 * rate / frames if frames else None
-    return Track(AudioInfo(rate, channels, frames, path.suffix[1:].upper(), name, "FILE", tags, path, bit_rate), start)
+    return Track(
+        AudioInfo(
+            rate, channels, frames, path.suffix[1:].upper(), name, "FILE", tags, path, bit_rate
+        ),
+        start,
+    )
 
 
 def _decode(container: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
@@ -130,7 +154,9 @@ def _decode(container: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
     try:
         for frame in container.decode(stream):
             if frame.sample_rate != rate or len(frame.layout.channels) != channels:
-                raise AudioFileError(f"{path} changes its sample rate or channels on the way; cut it there")
+                raise AudioFileError(
+                    f"{path} changes its sample rate or channels on the way; cut it there"
+                )
             for part in convert.resample(frame):
                 yield part.to_ndarray().T
     except (av.FFmpegError, ValueError) as error:
@@ -150,3 +176,244 @@ def _tags(metadata: dict[str, str]) -> dict[str, str]:
 
 def _reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """FFmpeg's encoder of a subtype.
+
+    Args:
+        samples: the sample format it takes; rates: in Hz, none for all; channels: at most.
+        limit: bits per second and channel, at most.
+    """
+
+    name: str
+    samples: str
+    rates: tuple[int, ...] = ()
+    channels: int = 8
+    limit: int = 256_000
+
+
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+ENCODERS = {
+    "AAC": Encoder("aac", "fltp", AAC_RATES),
+    "OPUS": Encoder("libopus", "flt", (8000, 12000, 16000, 24000, 48000)),
+    "MP3": Encoder("libmp3lame", "fltp", AAC_RATES[:9], 2, 160_000),
+    "AC3": Encoder("ac3", "fltp", (32000, 44100, 48000), 6, 106_000),
+    "ALAC_16": Encoder("alac", "s16p"),
+    "ALAC_24": Encoder("alac", "s32p"),
+    "FLAC_16": Encoder("flac", "s16"),
+    "FLAC_24": Encoder("flac", "s32"),
+    "PCM_16": Encoder("pcm_s16le", "s16", channels=64),
+    "PCM_24": Encoder("pcm_s24le", "s32", channels=64),
+    "FLOAT": Encoder("pcm_f32le", "flt", channels=64),
+}
+# FFmpeg's muxer of a suffix, and the subtypes it takes: the first that fits is the usual one.
+MUXERS = {
+    ".m4a": ("ipod", ("AAC", "ALAC_16", "ALAC_24", "AC3")),
+    ".mp4": ("mp4", ("AAC", "ALAC_16", "ALAC_24", "FLAC_16", "FLAC_24", "AC3", "MP3")),
+    ".mov": ("mov", ("AAC", "ALAC_16", "ALAC_24", "PCM_16", "PCM_24", "FLOAT", "AC3", "MP3")),
+    ".webm": ("webm", ("OPUS",)),
+    ".mkv": (
+        "matroska",
+        ("OPUS", "FLAC_24", "FLAC_16", "AAC", "AC3", "MP3", "PCM_16", "PCM_24", "FLOAT"),
+    ),
+}
+MUXERS |= {".m4b": MUXERS[".m4a"], ".m4v": MUXERS[".mp4"], ".mka": MUXERS[".mkv"]}
+WITH_PICTURES = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
+LOSSLESS = {
+    "PCM_24": "24",
+    "PCM_32": "24",
+    "FLOAT": "24",
+    "DOUBLE": "24",
+}  # bits to keep; all others are worth 16
+BITS_PER_SECOND = 96_000  # per channel, where the source does not tell
+LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
+
+def choose(path: Path, like: AudioInfo, subtype: str | None) -> AudioInfo:
+    """The form that a file at `path` will have: as `like` wherever its container can."""
+    suffix = path.suffix.lower()
+    if suffix not in MUXERS:  # WMA and bare AAC lose the first samples or the length
+        raise OutputError(
+            f"{path}: {suffix} files can be read only; write one of {' '.join(MUXERS)}, .flac or .wav"
+        )
+    require("av", extra="media")
+    possible = [name for name in MUXERS[suffix][1] if _fits(ENCODERS[name], like)]
+    if not possible:
+        rate, channels = like.sample_rate / 1000, like.channels
+        raise OutputError(
+            f"{path}: no codec of {suffix} files takes {rate:g} kHz with {channels} channels; write .mkv, .flac or .wav"
+        )
+    if subtype and subtype not in possible:
+        raise OutputError(
+            f"{path}: {suffix} cannot hold {subtype} here{nearest(subtype, possible)}; it can hold {', '.join(possible)}"
+        )
+    kept = (
+        f"{family}_{LOSSLESS.get(like.subtype, '16')}"
+        for family in ("ALAC", "FLAC")
+        if like.bit_rate is None
+    )
+    name = subtype or next(
+        (name for name in (like.subtype, *kept) if name in possible), possible[0]
+    )
+    return replace(like, container=suffix[1:].upper(), subtype=name, endian="FILE")
+
+
+def _fits(encoder: Encoder, like: AudioInfo) -> bool:
+    return (
+        not encoder.rates or like.sample_rate in encoder.rates
+    ) and like.channels <= encoder.channels
+
+
+class MediaSink:
+    """Writes one audio track, and beside it copies what else the source has.
+
+    Attributes:
+        lost: tracks of the source that the container does not take.
+    """
+
+    def __init__(self, path: Path, form: AudioInfo) -> None:
+        self._av = require("av", extra="media")
+        self._form, self.lost = form, list[str]()
+        muxer = MUXERS["." + form.container.lower()][0]
+        # An MP4 tells times in this unit: a sample, so that its length comes back exactly.
+        options = (
+            {"movie_timescale": str(form.sample_rate)} if muxer in ("ipod", "mp4", "mov") else {}
+        )
+        self._source = _source(form)
+        self._output = self._av.open(str(path), "w", format=muxer, options=options)
+        self._copies: dict[int, Any] = {}
+        self._packets = self._copy_streams()
+        self._waiting = next(self._packets, None)
+        self._written = 0
+
+    def _copy_streams(self) -> Any:
+        """Make the tracks in the source's order; the packets that are to be copied."""
+        output, source = self._output, self._source
+        output.metadata.update({**(source.metadata if source else {}), **self._form.tags})
+        chosen = source.streams.audio[0] if source else None
+        for stream in source.streams if source else ():
+            if stream is chosen:
+                self._audio = self._add_audio(chosen)
+            elif stream.type == "video" and "." + self._form.container.lower() not in WITH_PICTURES:
+                self.lost.append("pictures")
+            else:
+                self._copy_stream(stream)
+        if chosen is None:
+            self._audio = self._add_audio(None)
+        return (
+            source.demux(*[stream for stream in source.streams if stream.index in self._copies])
+            if self._copies and source
+            else iter(())
+        )
+
+    def _copy_stream(self, stream: Any) -> None:
+        try:
+            copy = self._output.add_stream_from_template(stream)
+        except (self._av.FFmpegError, ValueError, TypeError):
+            self.lost.append(f"{stream.type} track {stream.index}")
+            return
+        copy.metadata.update(stream.metadata)
+        self._copies[stream.index] = copy
+
+    def _add_audio(self, like: Any) -> Any:
+        form = self._form
+        encoder = ENCODERS[form.subtype]
+        layout = (
+            like.layout.name
+            if like and like.codec_context.channels == form.channels
+            else LAYOUTS.get(form.channels)
+        )
+        wanted = (
+            form.bit_rate * 1.25 if form.bit_rate else BITS_PER_SECOND * form.channels
+        )  # more, as it is encoded a second time
+        options = {"b": str(round(min(wanted, encoder.limit * form.channels)))}
+        stream = self._output.add_stream(
+            encoder.name,
+            rate=form.sample_rate,
+            layout=layout,
+            format=encoder.samples,
+            options=options,
+        )
+        stream.time_base = Fraction(1, form.sample_rate)
+        if like:
+            stream.metadata.update(like.metadata)
+        self._layout = layout
+        self._start = (
+            round(track(form.source).start * form.sample_rate) if like and form.source else 0
+        )
+        return stream
+
+    def write(self, codes: npt.NDArray[Any]) -> None:
+        """Append `[samples, channels]`: floats, or int32 with the code in the high bits."""
+        self._copy_until((self._start + self._written) / self._form.sample_rate)
+        samples = ENCODERS[self._form.subtype].samples
+        if samples.startswith("s16"):
+            codes = (codes >> 16).astype(np.int16)
+        elif samples.startswith("flt"):
+            codes = codes.astype(np.float32)
+        planes = codes.T if samples.endswith("p") else codes.reshape(1, -1)
+        frame = self._av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(planes), format=samples, layout=self._layout
+        )
+        frame.sample_rate, frame.pts = self._form.sample_rate, self._start + self._written
+        frame.time_base = Fraction(
+            1, self._form.sample_rate
+        )  # the stream's own may have been changed by the muxer
+        self._output.mux(self._audio.encode(frame))
+        self._written += len(codes)
+
+    def close(self) -> None:
+        """Write what is left and the end of the file."""
+        try:
+            self._copy_until(float("inf"))
+            if self._written:
+                self._output.mux(self._audio.encode(None))
+            self._output.close()
+        finally:
+            if self._source:
+                self._source.close()
+
+    def abandon(self) -> None:
+        """Let go of the files without finishing them."""
+        for close in (self._output.close, self._source.close if self._source else None):
+            if close:
+                with suppress(self._av.FFmpegError, OSError, ValueError):
+                    close()
+
+    def _copy_until(self, seconds: float) -> None:
+        """Copy the packets of other tracks up to a time, so that the tracks lie side by side in the file."""
+        while self._waiting is not None and _time(self._waiting) <= seconds:
+            packet = self._waiting
+            self._waiting = next(self._packets, None)
+            if packet.size:  # the last ones are empty
+                packet.stream = self._copies[packet.stream.index]
+                self._output.mux(packet)
+
+
+def extras(path: Path) -> list[str]:
+    """Names of the tracks besides the first audio track."""
+    with open_container(path) as container:
+        first = container.streams.audio[0]
+        return [
+            f"{stream.type} track {stream.index}"
+            for stream in container.streams
+            if stream is not first
+        ]
+
+
+def _source(form: AudioInfo) -> Any:
+    """The open film that the audio comes from, or None."""
+    if form.source is None or form.source.suffix.lower() not in SUFFIXES:
+        return None
+    opener: Callable[[Path], Any] = open_container
+    with suppress(AudioFileError):
+        return opener(form.source)
+    return None
+
+
+def _time(packet: Any) -> float:
+    """Seconds at which a packet is decoded."""
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    return float(stamp * packet.time_base) if stamp is not None else 0.0

@@ -59,7 +59,11 @@ def quantise(block: Samples, subtype: str) -> tuple[npt.NDArray[Any], npt.NDArra
     bits = BITS[subtype]
     top = 2.0 ** (bits - 1)
     # 2**31 - 1 is no float32: what has 24 bits or more is scaled in float64.
-    codes: Samples = np.rint(np.multiply(block, top, dtype=np.float64 if bits >= 24 or block.dtype == np.float64 else np.float32))
+    codes: Samples = np.rint(
+        np.multiply(
+            block, top, dtype=np.float64 if bits >= 24 or block.dtype == np.float64 else np.float32
+        )
+    )
     clipped = np.count_nonzero((codes > top - 1) | (codes < -top), axis=1).astype(np.int64)
     shifted = np.clip(codes, -top, top - 1).astype(np.int32) << (32 - bits)
     return np.ascontiguousarray(shifted.T), clipped

@@ -7,15 +7,28 @@ W64 files are left out: libsndfile would take for samples whatever follows the s
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from audioae.audio.chunks import Chunk, Family, chunks, family
-from audioae.audio.splice import PIECE
+from audioae.storage import PIECE
 
 # What describes the samples (the writer has made its own) or fills space.
 OWN = {
-    "WAV": {b"fmt ", b"data", b"fact", b"PEAK", b"ds64", b"JUNK", b"junk", b"PAD ", b"FLLR", b"fllr", b"levl"},
+    "WAV": {
+        b"fmt ",
+        b"data",
+        b"fact",
+        b"PEAK",
+        b"ds64",
+        b"JUNK",
+        b"junk",
+        b"PAD ",
+        b"FLLR",
+        b"fllr",
+        b"levl",
+    },
     "AIFF": {b"COMM", b"SSND", b"FVER", b"PEAK"},
     "CAF": {b"desc", b"data", b"pakt", b"kuki", b"free", b"peak", b"ovvw"},
     "W64": {b"fmt ", b"data", b"fact", b"junk", b"levl"},
@@ -28,7 +41,11 @@ def extras(path: Path) -> list[str]:
     """Names of what a file holds besides its samples and the texts that every container has."""
     with path.open("rb") as file:
         kind = family(file)
-        return [_label(file, chunk) for chunk in _extras(file, kind) if not _is_text(file, chunk)] if kind else []
+        return (
+            [_label(file, chunk) for chunk in _extras(file, kind) if not _is_text(file, chunk)]
+            if kind
+            else []
+        )
 
 
 def extra_bytes(path: Path) -> int:
@@ -43,7 +60,13 @@ def copy(source: Path, target: Path) -> list[str]:
     lost = []
     with source.open("rb") as old, target.open("r+b") as new:
         kind, into = family(old), family(new)
-        if kind is None or into is None or kind.order != into.order or _group(kind) != _group(into) or kind.name == "W64":
+        if (
+            kind is None
+            or into is None
+            or kind.order != into.order
+            or _group(kind) != _group(into)
+            or kind.name == "W64"
+        ):
             return extras(source)
         present = {chunk.name for chunk in chunks(new, into)}
         # Texts first: libsndfile gives up on an RF64 at the first chunk of odd length.
@@ -68,7 +91,9 @@ def settle(path: Path, frames: int) -> None:
             _put(file, found[b"PEAK"].offset + 4, bytes(4))
         if b"fact" in found:
             _put(file, found[b"fact"].offset, struct.pack(kind.order + "I", frames))
-        if kind.name == "AIFF" and _number(file, found[b"COMM"].offset + 2) == frames + 1:  # libsndfile has counted the padding as a sample
+        if (
+            kind.name == "AIFF" and _number(file, found[b"COMM"].offset + 2) == frames + 1
+        ):  # libsndfile has counted the padding as a sample
             _put(file, found[b"COMM"].offset + 2, struct.pack(">I", frames))
             _put(file, found[b"SSND"].offset - 4, struct.pack(">I", 8 + frames))
 
@@ -135,7 +160,10 @@ def _group(kind: Family) -> str:
 
 def _is_text(file: BinaryIO, chunk: Chunk) -> bool:
     """Whether libsndfile reads the chunk as title, artist and so on."""
-    return chunk.name in (b"NAME", b"AUTH", b"(c) ", b"ANNO", b"info") or _label(file, chunk) == "LIST INFO"
+    return (
+        chunk.name in (b"NAME", b"AUTH", b"(c) ", b"ANNO", b"info")
+        or _label(file, chunk) == "LIST INFO"
+    )
 
 
 def _label(file: BinaryIO, chunk: Chunk) -> str:
@@ -188,3 +216,124 @@ def _close(file: BinaryIO, kind: Family) -> None:
     elif kind.name == "RF64":
         file.seek(20)  # RF64, size, WAVE, ds64, its size
         file.write(struct.pack("<Q", size - 8))
+
+
+W64_TAIL = bytes.fromhex(
+    "f3acd3118cd100c04f8edb8a"
+)  # of the GUIDs of fmt, data, fact; their first four bytes are the name
+UNKNOWN_SIZES = range(
+    0x7FFFF000, 0x80000001
+)  # what encoders that write to a pipe put where they do not know the size (sox, arecord)
+
+
+@dataclass(frozen=True)
+class Family:
+    """How chunks are laid out in a file.
+
+    Args:
+        order: "<" or ">".
+        start: byte where the first chunk begins; alignment: bytes that a chunk is padded to.
+        data: name of the chunk with the samples.
+    """
+
+    name: str
+    order: str
+    start: int
+    alignment: int
+    data: bytes
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of a chunk's name and size."""
+        return {"W64": 24, "CAF": 12}.get(self.name, 8)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk: `offset` is where its content begins, `size` how many bytes its header promises, `held` how many there are."""
+
+    name: bytes
+    offset: int
+    size: int
+    held: int
+
+
+def family(file: BinaryIO) -> Family | None:
+    """What kind of chunks a file has, from its first bytes; None for files without."""
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] in (b"RIFF", b"RF64", b"RIFX") and head[8:] == b"WAVE":
+        return Family(
+            "RF64" if head[:4] == b"RF64" else "WAV",
+            ">" if head[:4] == b"RIFX" else "<",
+            12,
+            2,
+            b"data",
+        )
+    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        return Family("AIFF", ">", 12, 2, b"SSND")
+    if head[:4] == b"caff":
+        return Family("CAF", ">", 8, 1, b"data")
+    if head[:4] == b"riff":
+        return Family("W64", "<", 40, 8, b"data")
+    return None
+
+
+def chunks(file: BinaryIO, kind: Family) -> Iterator[Chunk]:
+    """The chunks of a file in their order, as far as its bytes go."""
+    end, at, wide = file.seek(0, 2), kind.start, 0
+    while at + kind.head_bytes <= end:
+        file.seek(at)
+        name, size = _head(file.read(kind.head_bytes), kind)
+        offset = at + kind.head_bytes
+        if name == b"ds64" and kind.name == "RF64" and size >= 16:
+            wide = struct.unpack("<8xQ", file.read(16))[0] if end - offset >= 16 else 0
+        if name == b"data" and kind.name == "RF64" and size == 0xFFFFFFFF and wide:
+            size = wide
+        if size < 0:  # CAF: to the end
+            size = end - offset
+        yield Chunk(name, offset, size, min(size, end - offset))
+        at = (
+            offset
+            + size
+            + -(size if kind.name != "W64" else size + kind.head_bytes) % kind.alignment
+        )
+
+
+def _head(head: bytes, kind: Family) -> tuple[bytes, int]:
+    if kind.name == "W64":  # the size counts the header
+        return (head[:4] if head[4:16] == W64_TAIL else head[:16]), max(
+            int.from_bytes(head[16:], "little") - 24, 0
+        )
+    if kind.name == "CAF":
+        return head[:4], struct.unpack(">q", head[4:])[0]
+    return head[:4], struct.unpack(kind.order + "I", head[4:])[0]
+
+
+def flaw(path: Path) -> str | None:
+    """What is wrong with the amount of samples in a file, in words; None if its header and its bytes agree.
+
+    libsndfile takes what is there in silence; a recording that was cut short is to be known before it is cleaned.
+    """
+    with path.open("rb") as file:
+        kind = family(file)
+        if kind is None:
+            return None
+        data = next((chunk for chunk in chunks(file, kind) if chunk.name == kind.data), None)
+        if data is None or _size_unknown(data.size, kind):
+            return None
+        end = file.seek(0, 2)
+        if data.size > data.held:
+            return f"its header promises {data.size} bytes of samples, the file holds {data.held}: it was cut short; copy it again"
+        file.seek(4)
+        outer = struct.unpack(kind.order + "I", file.read(4))[0] + 8
+        rest = end - data.offset - data.size
+        if kind.name == "WAV" and ((data.size == 0 < rest and outer < end) or rest > 2**32 - 2**16):
+            return f"its header counts {data.size} bytes of samples, {rest} more follow: it was not closed well; repair its header first"
+    return None
+
+
+def _size_unknown(size: int, kind: Family) -> bool:
+    return kind.name in ("WAV", "RF64") and (
+        size in UNKNOWN_SIZES or 0xFFFFFF00 <= size <= 0xFFFFFFFF
+    )

@@ -11,13 +11,18 @@ cluster    Ray
 run        a plan to its outcomes
 """
 
-from audioae.batch.facts import describe, file_facts
 from audioae.batch.ledger import Ledger
-from audioae.batch.names import DEFAULT_TEMPLATE, check_suffix, check_template
 from audioae.batch.plan import BatchPlan, Job, OutputForm, name_jobs, output_folders, plan_batch
 from audioae.batch.run import run_tasks
-from audioae.batch.tree import Finds, Found, find_inputs
-from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work
+from audioae.batch.tree import (
+    DEFAULT_TEMPLATE,
+    Finds,
+    Found,
+    check_suffix,
+    check_template,
+    find_inputs,
+)
+from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work, describe, file_facts
 
 __all__ = [
     "DEFAULT_TEMPLATE",

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from audioae.errors import OutputError
-from audioae.locks import claim
+from audioae.storage import claim
 
 NAME = ".audioae-ledger.jsonl"
 State = Literal["new", "begun", "done"]
@@ -52,32 +52,57 @@ class Ledger:
             return "new"
         if entry.state == "begun":
             return "begun"
-        same = entry.state == "done" and entry.source == identity(src) and entry.recipe == self.recipe
+        same = (
+            entry.state == "done" and entry.source == identity(src) and entry.recipe == self.recipe
+        )
         return "done" if same and entry.output is not None and entry.output == stamp(dst) else "new"
 
     def begin(self, src: Path, dst: Path) -> None:
         """Say that `dst` is going to be written; on the disk before this returns."""
-        self._append({"state": "begun", "source": identity(src), "dst": self._key(dst), "recipe": self.recipe}, sync=True)
+        self._append(
+            {
+                "state": "begun",
+                "source": identity(src),
+                "dst": self._key(dst),
+                "recipe": self.recipe,
+            },
+            sync=True,
+        )
 
     def end(self, src: Path, dst: Path, *, error: str | None = None) -> None:
         """Say that `dst` is complete, or why it is not."""
-        how = {"state": "failed", "error": error} if error else {"state": "done", "output": stamp(dst)}
+        how = (
+            {"state": "failed", "error": error}
+            if error
+            else {"state": "done", "output": stamp(dst)}
+        )
         with suppress(OutputError) if error else nullcontext():  # the file's own error tells more
-            self._append({**how, "source": identity(src), "dst": self._key(dst), "recipe": self.recipe})
+            self._append(
+                {**how, "source": identity(src), "dst": self._key(dst), "recipe": self.recipe}
+            )
 
     def __enter__(self) -> Ledger:
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose a folder that can") from error
+            raise OutputError(
+                f"{self.path} cannot be written ({error.strerror}); choose a folder that can"
+            ) from error
         if not claim(self._file):
             self._close()
-            raise OutputError(f"another run is writing into {self.folder}; wait for it or choose another folder")
+            raise OutputError(
+                f"another run is writing into {self.folder}; wait for it or choose another folder"
+            )
         self._entries.clear()
         self._load()  # another run may have written until it was locked
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         empty = self._file is not None and os.fstat(self._file).st_size == 0
         self._close()
         if empty:
@@ -101,7 +126,9 @@ class Ledger:
             if sync:
                 os.fsync(self._file)
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error.strerror}); is its disk full?") from error
+            raise OutputError(
+                f"{self.path} cannot be written ({error.strerror}); is its disk full?"
+            ) from error
 
     def _load(self) -> None:
         try:
@@ -109,12 +136,16 @@ class Ledger:
         except FileNotFoundError:
             content = b""
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be read ({error.strerror}); choose another folder") from error
+            raise OutputError(
+                f"{self.path} cannot be read ({error.strerror}); choose another folder"
+            ) from error
         self._torn = bool(content) and not content.endswith(b"\n")
         for line in content.splitlines():
             try:
                 row = json.loads(line)
-                self._entries[row["dst"]] = Entry(row["state"], row["source"], row["recipe"], row.get("output"))
+                self._entries[row["dst"]] = Entry(
+                    row["state"], row["source"], row["recipe"], row.get("output")
+                )
             except (ValueError, KeyError, TypeError):  # a line that a kill has torn
                 continue
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from audioae.audio import containers
-from audioae.audio.temporary import Temporary
+from audioae.audio import formats
 from audioae.batch.ledger import Ledger
-from audioae.batch.names import DEFAULT_TEMPLATE, check_template, output_names
-from audioae.batch.tree import Finds
+from audioae.batch.tree import DEFAULT_TEMPLATE, Finds, check_template, output_names
 from audioae.batch.work import Outcome, Task, failure
+from audioae.denoise import plan_file
 from audioae.errors import AudioaeError, OutputError
-from audioae.inference import plan_file
+from audioae.storage import Temporary
 
 Existing = Literal["refuse", "skip", "overwrite"]
 ORPHAN_SECONDS = 10.0  # that a worker of a killed run may still be at its last block
@@ -86,8 +85,12 @@ def name_jobs(finds: Finds, form: OutputForm) -> list[Job]:
     if form.residual_folder is None:
         return [Job(*pair) for pair in zip(sources, outputs, strict=True)]
     if os.path.realpath(form.residual_folder) == os.path.realpath(form.folder):
-        raise OutputError(f"{form.residual_folder} is the folder of the outputs as well as of the residuals; give each its own")
-    residuals = output_names(finds.inputs, form.residual_folder, template=form.template, suffix=form.suffix)
+        raise OutputError(
+            f"{form.residual_folder} is the folder of the outputs as well as of the residuals; give each its own"
+        )
+    residuals = output_names(
+        finds.inputs, form.residual_folder, template=form.template, suffix=form.suffix
+    )
     return [Job(*three) for three in zip(sources, outputs, residuals, strict=True)]
 
 
@@ -132,7 +135,9 @@ def plan_batch(jobs: Sequence[Job], form: OutputForm, ledger: Ledger) -> BatchPl
             _add(plan, index, job, form, begun=state == "begun")
     if clashes:
         others = f" and {len(clashes) - 1} other outputs exist" if len(clashes) > 1 else " exists"
-        raise OutputError(f"{clashes[0]}{others}; choose --skip-existing, --overwrite or another folder")
+        raise OutputError(
+            f"{clashes[0]}{others}; choose --skip-existing, --overwrite or another folder"
+        )
     _check_space(plan.tasks)
     return plan
 
@@ -142,7 +147,9 @@ def _add(plan: BatchPlan, index: int, job: Job, form: OutputForm, *, begun: bool
         _await_orphans(job)
     overwrite = begun or form.existing == "overwrite"
     try:
-        file_plan = plan_file(job.src, job.dst, overwrite=overwrite, residual=job.residual, **form.options)
+        file_plan = plan_file(
+            job.src, job.dst, overwrite=overwrite, residual=job.residual, **form.options
+        )
     except (AudioaeError, OSError) as error:
         plan.refused.append(failure(job.src, job.dst, error))
     else:
@@ -172,7 +179,9 @@ def _make(folder: Path, made: list[Path]) -> None:
         try:
             each.mkdir()
         except OSError as error:
-            raise OutputError(f"{each} cannot be made ({error.strerror}); choose an output folder that can") from error
+            raise OutputError(
+                f"{each} cannot be made ({error.strerror}); choose an output folder that can"
+            ) from error
         made.append(each)
 
 
@@ -181,7 +190,9 @@ def _try(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written to ({error.strerror}); choose an output folder that can") from error
+        raise OutputError(
+            f"{folder} cannot be written to ({error.strerror}); choose an output folder that can"
+        ) from error
 
 
 def _check_space(tasks: Sequence[Task]) -> None:
@@ -192,8 +203,10 @@ def _check_space(tasks: Sequence[Task]) -> None:
         for path, form in ((plan.dst, plan.output), (plan.residual, plan.residual_output)):
             if path is not None and form is not None:
                 disk = path.parent.stat().st_dev
-                needed[disk] = needed.get(disk, 0) + containers.estimated_bytes(form)
+                needed[disk] = needed.get(disk, 0) + formats.estimated_bytes(form)
                 places[disk] = path.parent
     for disk, size in needed.items():
         if size > (free := shutil.disk_usage(places[disk]).free):
-            raise OutputError(f"{places[disk]}: the outputs need {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free; make space")
+            raise OutputError(
+                f"{places[disk]}: the outputs need {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free; make space"
+            )

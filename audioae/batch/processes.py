@@ -6,6 +6,7 @@ Each has a pipe of its own, so nothing is shared that a dying process could leav
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,12 +16,13 @@ from multiprocessing.process import BaseProcess
 
 from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work, failure
 from audioae.errors import AudioaeError
-from audioae.threads import one_thread
 
 PATIENCE = 10.0  # seconds that a worker has to remove what it was writing
 
 
-def run_in_processes(tasks: Sequence[Task], work: Work, listener: Listener, *, jobs: int, fail_fast: bool = False) -> None:
+def run_in_processes(
+    tasks: Sequence[Task], work: Work, listener: Listener, *, jobs: int, fail_fast: bool = False
+) -> None:
     """Do the tasks in up to `jobs` processes; with `fail_fast` none is begun after one has failed.
 
     Raises:
@@ -43,7 +45,9 @@ class _Worker:
     """A process and what it is at."""
 
     def __init__(self, work: Work) -> None:
-        context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads (ONNX Runtime) can hang
+        context = multiprocessing.get_context(
+            "spawn"
+        )  # a forked copy of a process with threads (ONNX Runtime) can hang
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, work), daemon=True)
         self.ready = False
@@ -107,12 +111,21 @@ class _Crew:
         code = worker.process.exitcode or 0
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if not worker.ready:
-            raise AudioaeError(f"no worker process starts ({cause}); in a script, call it below `if __name__ == '__main__':`")
+            raise AudioaeError(
+                f"no worker process starts ({cause}); in a script, call it below `if __name__ == '__main__':`"
+            )
         self.workers[self.workers.index(worker)] = _Worker(self.work)
         if worker.task is not None:
             plan = worker.task.plan
             worker.ready = False
-            yield worker, failure(plan.src, plan.dst, AudioaeError(f"the process that cleaned {plan.src} died ({cause})"))
+            yield (
+                worker,
+                failure(
+                    plan.src,
+                    plan.dst,
+                    AudioaeError(f"the process that cleaned {plan.src} died ({cause})"),
+                ),
+            )
 
     def stop(self) -> None:
         """Let all processes end; those at work remove what they were writing."""
@@ -139,7 +152,9 @@ def _serve(pipe: Connection, work: Work) -> None:
         pipe.send(("ready", None))
         while True:
             task = pipe.recv()
-            pipe.send(("ended", cleaner.attempt(task, lambda seconds: pipe.send(("advanced", seconds)))))
+            pipe.send(
+                ("ended", cleaner.attempt(task, lambda seconds: pipe.send(("advanced", seconds))))
+            )
 
 
 def _leave(number: int, frame: object) -> None:
@@ -157,3 +172,27 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let processes that start meanwhile use one thread each: their libraries read these variables when they are imported."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from audioae.batch.cluster import run_on_ray
 from audioae.batch.ledger import Ledger
 from audioae.batch.processes import run_in_processes
+from audioae.batch.ray import run_on_ray
 from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work
 from audioae.engine import Engine
 
@@ -36,14 +36,18 @@ def run_tasks(
     if not tasks:
         return
     if ray is not None:
-        run_on_ray(tasks, work, listener, address=None if ray == "local" else ray, fail_fast=fail_fast)
+        run_on_ray(
+            tasks, work, listener, address=None if ray == "local" else ray, fail_fast=fail_fast
+        )
     elif min(jobs, len(tasks)) > 1:
         run_in_processes(tasks, work, listener, jobs=jobs, fail_fast=fail_fast)
     else:
         _run_here(tasks, Cleaner(work, engine), listener, fail_fast=fail_fast)
 
 
-def _run_here(tasks: Sequence[Task], cleaner: Cleaner, listener: Listener, *, fail_fast: bool) -> None:
+def _run_here(
+    tasks: Sequence[Task], cleaner: Cleaner, listener: Listener, *, fail_fast: bool
+) -> None:
     for task in tasks:
         listener.started(task)
         outcome = cleaner.attempt(task, lambda seconds, task=task: listener.advanced(task, seconds))  # type: ignore[misc]

@@ -12,11 +12,46 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from audioae import __version__
-from audioae.batch.facts import describe
+from audioae.audio import AudioReader
+from audioae.batch.provenance import sha256, write_record
+from audioae.denoise import DenoiseSettings, FilePlan, FileResult, ready_engine, run_plan
 from audioae.engine import Engine
 from audioae.errors import AudioaeError
-from audioae.inference import DenoiseSettings, FilePlan, FileResult, ready_engine, run_plan
-from audioae.provenance import sha256, write_record
+from audioae.signal.loudness import Meter
+
+BLOCK = 2**16  # samples per channel
+
+
+def describe(result: FileResult, model_sha256: str) -> dict[str, Any]:
+    """`result`, the model's hash and both files, as plain values for JSON."""
+    files = {"input": file_facts(result.src), "output": file_facts(result.dst)}
+    return {"status": "done", **result.to_dict(), "model_sha256": model_sha256, **files}
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """Hash, form and levels of an audio file; a level of silence is None."""
+    with AudioReader(path) as reader:
+        meter = Meter(reader.info.sample_rate, reader.info.channels)
+        while (block := reader.read(BLOCK)).shape[-1]:
+            meter.add(block)
+        form = reader.info
+    return {
+        "path": str(path),
+        "sha256": sha256(path),
+        "bytes": path.stat().st_size,
+        "container": form.container,
+        "subtype": form.subtype,
+        "sample_rate": form.sample_rate,
+        "channels": form.channels,
+        "frames": meter.samples,
+        "peak_dbfs": _rounded(meter.peak_dbfs),
+        "rms_dbfs": _rounded(meter.rms_dbfs),
+        "loudness_lufs": _rounded(meter.lufs),
+    }
+
+
+def _rounded(level: float | None) -> float | None:
+    return None if level is None else round(level, 3)
 
 
 @dataclass(frozen=True)
@@ -44,7 +79,12 @@ class Work:
 
     def recipe(self) -> str:
         """A digest of all that decides about the bytes of an output besides its input."""
-        values = {"model": self.model_sha256, "settings": asdict(self.settings), "options": self.options, "audioae": __version__}
+        values = {
+            "model": self.model_sha256,
+            "settings": asdict(self.settings),
+            "options": self.options,
+            "audioae": __version__,
+        }
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -71,7 +111,12 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them."""
         if self.result is None:
-            return {"status": "failed", "src": str(self.src), "dst": str(self.dst), "error": self.error}
+            return {
+                "status": "failed",
+                "src": str(self.src),
+                "dst": str(self.dst),
+                "error": self.error,
+            }
         return self.facts or {"status": "done", **self.result.to_dict()}
 
 
@@ -98,10 +143,26 @@ class Cleaner:
     def run(self, task: Task, advance: Callable[[float], None] | None = None) -> Outcome:
         """Do a task; raises what `run_plan` raises."""
         plan = task.plan
-        result = run_plan(plan, self.engine, settings=self.work.settings, overwrite=task.overwrite, progress=advance)
+        result = run_plan(
+            plan,
+            self.engine,
+            settings=self.work.settings,
+            overwrite=task.overwrite,
+            progress=advance,
+        )
         if self.work.record:
-            write_record(result, self.work.settings, model_path=self.work.model, options=dict(self.work.options))
-        return Outcome(plan.src, plan.dst, result, describe(result, self.work.model_sha256) if self.work.facts else None)
+            write_record(
+                result,
+                self.work.settings,
+                model_path=self.work.model,
+                options=dict(self.work.options),
+            )
+        return Outcome(
+            plan.src,
+            plan.dst,
+            result,
+            describe(result, self.work.model_sha256) if self.work.facts else None,
+        )
 
     def attempt(self, task: Task, advance: Callable[[float], None] | None = None) -> Outcome:
         """Do a task; whatever goes wrong with it is in the outcome."""
@@ -114,7 +175,11 @@ class Cleaner:
 def failure(src: Path, dst: Path, error: Exception) -> Outcome:
     """The outcome of an error."""
     known = isinstance(error, AudioaeError | OSError)
-    message = str(error) if known else f"internal: {type(error).__name__}: {error}; run it again with --debug for the traceback"
+    message = (
+        str(error)
+        if known
+        else f"internal: {type(error).__name__}: {error}; run it again with --debug for the traceback"
+    )
     message = " ".join(message.split())
     if str(src) not in message and str(dst) not in message:
         message = f"{src}: {message}"

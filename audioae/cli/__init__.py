@@ -40,10 +40,14 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"audioae.cli.{cmd_name.replace('-', '_')}").command
+        command: click.Command = importlib.import_module(
+            f"audioae.cli.{cmd_name.replace('-', '_')}"
+        ).command
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             raise click.UsageError(f"No such command {name!r}{nearest(name, COMMANDS)}", ctx=ctx)
@@ -82,7 +86,9 @@ def door(ctx: click.Context) -> Iterator[None]:
         leave(ctx, error, str(error), AudioaeError.exit_code)
     except Exception as error:
         hint = "run it again with --debug for the traceback"
-        leave(ctx, error, f"internal: {type(error).__name__}: {error}; {hint}", AudioaeError.exit_code)
+        leave(
+            ctx, error, f"internal: {type(error).__name__}: {error}; {hint}", AudioaeError.exit_code
+        )
 
 
 def leave(ctx: click.Context, error: BaseException, message: str, exit_code: int) -> None:
@@ -97,7 +103,11 @@ def leave(ctx: click.Context, error: BaseException, message: str, exit_code: int
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AUDIOAE", "show_default": True},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "AUDIOAE",
+        "show_default": True,
+    },
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, show_default=False, help="Show the traceback of an error.")

@@ -26,13 +26,17 @@ def command(ctx: click.Context, shell: str) -> None:
     click.echo(script.encode(), nl=False)  # as bytes: no shell reads the line ends of Windows
 
 
-def complete_models(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+def complete_models(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
     """The names of shipped models that begin with `incomplete`; where none does, it is a path."""
     from audioae.errors import AudioaeError
     from audioae.pretrained import list_models
 
     try:
         names = [entry.name for entry in list_models() if entry.name.startswith(incomplete)]
-    except AudioaeError:  # a damaged installation: `audioae doctor` tells, a shell's prompt should not
+    except (
+        AudioaeError
+    ):  # a damaged installation: `audioae doctor` tells, a shell's prompt should not
         names = []
     return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]

@@ -23,7 +23,7 @@ from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
     from audioae.batch import Cleaner, Outcome, Task, Work
-    from audioae.inference import DenoiseSettings, FilePlan, FileResult
+    from audioae.denoise import DenoiseSettings, FilePlan, FileResult
     from audioae.pretrained import ModelInfo
 
 PIPE = Path("-")
@@ -84,8 +84,20 @@ class Options:
 
     def plan_options(self) -> dict[str, Any]:
         """Keywords of `plan_file`, those that are not what they are anyway."""
-        usual = {"subtype": None, "start": None, "end": None, "clip_mode": "clamp", "normalize_lufs": None}
-        asked = dict(zip(usual, (self.subtype, self.start, self.end, self.clip_mode, self.normalize), strict=True))
+        usual = {
+            "subtype": None,
+            "start": None,
+            "end": None,
+            "clip_mode": "clamp",
+            "normalize_lufs": None,
+        }
+        asked = dict(
+            zip(
+                usual,
+                (self.subtype, self.start, self.end, self.clip_mode, self.normalize),
+                strict=True,
+            )
+        )
         return {name: value for name, value in asked.items() if value != usual[name]}
 
     def work(self, *, facts: bool) -> Work:
@@ -94,7 +106,14 @@ class Options:
         from audioae.pretrained import default_model, find_model
 
         model = find_model(self.model or default_model())
-        return Work(model, self.device, self.settings(), facts, self.record, tuple(self.plan_options().items()))
+        return Work(
+            model,
+            self.device,
+            self.settings(),
+            facts,
+            self.record,
+            tuple(self.plan_options().items()),
+        )
 
 
 class Stretch(click.ParamType[tuple[float, float]]):
@@ -102,7 +121,9 @@ class Stretch(click.ParamType[tuple[float, float]]):
 
     name = "stretch"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
         if isinstance(value, tuple):
             return value
         try:
@@ -117,7 +138,9 @@ class Loudness(click.ParamType[float]):
 
     name = "loudness"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         if isinstance(value, float):
             return value
         try:
@@ -127,48 +150,95 @@ class Loudness(click.ParamType[float]):
 
 
 @click.command("denoise")
-@click.argument("paths", metavar="IN... [OUT]", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+@click.argument(
+    "paths",
+    metavar="IN... [OUT]",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+)
 @click.option(
-    "-O", "--output-dir", type=click.Path(path_type=Path), metavar="DIR", help="Clean all IN, files, folders or patterns, into DIR."
+    "-O",
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Clean all IN, files, folders or patterns, into DIR.",
 )
 @model_option
 @preset_option
 @strength_option
 @max_attenuation_option
 @click.option(
-    "--channels", type=click.Choice(["linked", "independent"]), help="One gain for all channels, or one for each.  [default: linked]"
+    "--channels",
+    type=click.Choice(["linked", "independent"]),
+    help="One gain for all channels, or one for each.  [default: linked]",
 )
 @click.option(
-    "--noise-from", type=Stretch(), metavar="START:END", help="Seconds that hold nothing but steady noise, which is lowered further."
+    "--noise-from",
+    type=Stretch(),
+    metavar="START:END",
+    help="Seconds that hold nothing but steady noise, which is lowered further.",
 )
 @adapt_noise_option
-@click.option("--start", type=float, metavar="SECONDS", help="Clean from here on, leave what is before.  [default: 0]")
-@click.option("--end", type=float, metavar="SECONDS", help="Clean up to here, leave what is after.  [default: the end of IN]")
+@click.option(
+    "--start",
+    type=float,
+    metavar="SECONDS",
+    help="Clean from here on, leave what is before.  [default: 0]",
+)
+@click.option(
+    "--end",
+    type=float,
+    metavar="SECONDS",
+    help="Clean up to here, leave what is after.  [default: the end of IN]",
+)
 @click.option(
     "--clip-mode",
     type=click.Choice(["clamp", "rescale"]),
     default="clamp",
     help="What would clip is held at full scale, or the whole file is lowered until nothing does.",
 )
-@click.option("--normalize", type=Loudness(), metavar="LUFS", help="Scale the output to a loudness, as -16LUFS.  [default: keep the level]")
+@click.option(
+    "--normalize",
+    type=Loudness(),
+    metavar="LUFS",
+    help="Scale the output to a loudness, as -16LUFS.  [default: keep the level]",
+)
 @click.option(
     "--residual",
     type=click.Path(path_type=Path),
     metavar="PATH",
     help="Write what is taken away: OUT + PATH = IN. With -O a folder.  [default: not written]",
 )
-@click.option("--format", metavar="KIND", help="Container of outputs in DIR or to stdout: wav, flac, mp3, ...  [default: the input's]")
-@click.option("--subtype", metavar="SUBTYPE", help="Sample format of the output, such as PCM_16, PCM_24, FLOAT.  [default: the input's]")
+@click.option(
+    "--format",
+    metavar="KIND",
+    help="Container of outputs in DIR or to stdout: wav, flac, mp3, ...  [default: the input's]",
+)
+@click.option(
+    "--subtype",
+    metavar="SUBTYPE",
+    help="Sample format of the output, such as PCM_16, PCM_24, FLOAT.  [default: the input's]",
+)
 @device_option
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--skip-existing", is_flag=True, help="Leave outputs that exist, and their inputs, alone.")
+@click.option(
+    "--skip-existing", is_flag=True, help="Leave outputs that exist, and their inputs, alone."
+)
 @click.option(
     "--template",
     default="{stem}{ext}",
     metavar="NAME",
     help="Names of the outputs: {stem}, {ext}, {folder} below IN, {root} for IN's own name. With a / it is the path below DIR.",
 )
-@click.option("-j", "--jobs", type=click.IntRange(0), default=1, metavar="N", help="Files at the same time; 0 is one for each core.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(0),
+    default=1,
+    metavar="N",
+    help="Files at the same time; 0 is one for each core.",
+)
 @click.option(
     "--ray",
     is_flag=False,
@@ -177,14 +247,40 @@ class Loudness(click.ParamType[float]):
     help="Clean on a Ray cluster; without ADDRESS that of RAY_ADDRESS or a local one.  [default: no cluster]",
 )
 @click.option("--fail-fast", is_flag=True, help="Begin no further file after one has failed.")
-@click.option("--failed-list", type=click.Path(path_type=Path), metavar="FILE", help="Write the inputs that failed, one a line.")
-@click.option("--raw", metavar="RATE:CHANNELS:SUBTYPE", help="What comes and goes at - are bare samples, such as 16000:1:PCM_16.")
-@click.option("--record", is_flag=True, help="Write beside each output how it was made, as OUT.audioae.json.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done, with hashes and levels, as one JSON object a file on stdout.")
+@click.option(
+    "--failed-list",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the inputs that failed, one a line.",
+)
+@click.option(
+    "--raw",
+    metavar="RATE:CHANNELS:SUBTYPE",
+    help="What comes and goes at - are bare samples, such as 16000:1:PCM_16.",
+)
+@click.option(
+    "--record", is_flag=True, help="Write beside each output how it was made, as OUT.audioae.json."
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print what was done, with hashes and levels, as one JSON object a file on stdout.",
+)
 @progress_option
-@click.option("-n", "--dry-run", is_flag=True, help="Check everything and say what would be done; write nothing.")
+@click.option(
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Check everything and say what would be done; write nothing.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more: the model, the formats, what happens above the model's band.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Say more: the model, the formats, what happens above the model's band.",
+)
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Clean the recording IN into OUT.
@@ -225,28 +321,38 @@ def _check(ctx: click.Context, options: Options) -> None:
         return
     for name in ONLY_MANY:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name.replace('_', '-')} is for many files; give it with -O DIR")
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is for many files; give it with -O DIR"
+            )
     if len(options.paths) != 2:
-        raise click.UsageError(f"got {len(options.paths)} paths; expected IN OUT, or IN... -O DIR for many files")
+        raise click.UsageError(
+            f"got {len(options.paths)} paths; expected IN OUT, or IN... -O DIR for many files"
+        )
     if PIPE not in options.paths and options.raw:
         raise click.UsageError("--raw says what comes and goes at -; neither IN nor OUT is -")
     if options.format and options.paths[1] != PIPE:
-        raise click.UsageError("--format is for -O and for - as OUT; the suffix of OUT tells its format")
+        raise click.UsageError(
+            "--format is for -O and for - as OUT; the suffix of OUT tells its format"
+        )
 
 
 def denoise_one(src: Path, dst: Path, options: Options) -> None:
     """Clean one file and say so."""
     from audioae.batch import Cleaner, Task
-    from audioae.inference import plan_file
+    from audioae.denoise import plan_file
 
-    plan = plan_file(src, dst, overwrite=options.overwrite, residual=options.residual, **options.plan_options())
+    plan = plan_file(
+        src, dst, overwrite=options.overwrite, residual=options.residual, **options.plan_options()
+    )
     cleaner = Cleaner(options.work(facts=options.as_json))
     if options.verbose:
         click.echo(preface(plan, cleaner.engine.info), err=True)
     if options.dry_run:
         report_plan(plan, cleaner.engine.info.name, options)
     else:
-        report_outcome(with_progress(cleaner, Task(0, plan, options.overwrite), options, src.name), options)
+        report_outcome(
+            with_progress(cleaner, Task(0, plan, options.overwrite), options, src.name), options
+        )
 
 
 def with_progress(cleaner: Cleaner, task: Task, options: Options, label: str) -> Outcome:
@@ -272,7 +378,9 @@ def preface(plan: FilePlan, model: ModelInfo) -> str:
         f"out: {plan.dst}, {output.container} {output.subtype}, {form}",
     ]
     if source.sample_rate > rate:
-        lines.append(f"above {rate / 2000:g} kHz, beyond the model's band: lowered by the smoothed gain of the top of that band")
+        lines.append(
+            f"above {rate / 2000:g} kHz, beyond the model's band: lowered by the smoothed gain of the top of that band"
+        )
     elif source.sample_rate < rate:
         lines.append(f"resampled to {rate} Hz for the model and back to {source.sample_rate} Hz")
     return "\n".join(lines)
@@ -280,7 +388,9 @@ def preface(plan: FilePlan, model: ModelInfo) -> str:
 
 def report_plan(plan: FilePlan, model: str, options: Options) -> None:
     """Say what a dry run would have done."""
-    work = f"{plan.source.seconds:.2f} s with {model}, {plan.output.container} {plan.output.subtype}"
+    work = (
+        f"{plan.source.seconds:.2f} s with {model}, {plan.output.container} {plan.output.subtype}"
+    )
     say(options, f"{plan.src} -> {plan.dst}: {work}; a dry run, nothing is written")
     if options.as_json:
         print_json({**plan.to_dict(), "model": model, "dry_run": True})
@@ -289,7 +399,11 @@ def report_plan(plan: FilePlan, model: str, options: Options) -> None:
 def report_outcome(outcome: Outcome, options: Options) -> None:
     """Say what was done to one file."""
     if outcome.result is not None:
-        for line in (told(outcome.result), *verdict(outcome.result, options), *warnings(outcome.result)):
+        for line in (
+            told(outcome.result),
+            *verdict(outcome.result, options),
+            *warnings(outcome.result),
+        ):
             say(options, line)
     if options.as_json:
         print_json(outcome.to_dict())
@@ -303,7 +417,11 @@ def told(result: FileResult) -> str:
 
 def verdict(result: FileResult, options: Options) -> list[str]:
     """What can be said of the quality, with --verbose."""
-    return [f"{result.dst}: {result.verdict.line}"] if options.verbose and result.verdict is not None else []
+    return (
+        [f"{result.dst}: {result.verdict.line}"]
+        if options.verbose and result.verdict is not None
+        else []
+    )
 
 
 def warnings(result: FileResult) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from audioae.doctor import Finding
+    from audioae.cli.machine import Finding
 
 MISSING = 3  # exit code: a model or package is missing
 COLOURS = {"ok": "green", "absent": "yellow", "broken": "red"}
@@ -29,7 +29,7 @@ def command(ctx: click.Context, need: tuple[str, ...], as_json: bool) -> None:
     Every model in the package is compared with its sha256 and cleans a second of made-up sound. Exit code 3 if something needed is missing
     or broken; beside it stands the command that mends it. Nothing is changed, and no network connection is made.
     """
-    from audioae.doctor import examine
+    from audioae.cli.machine import examine
 
     findings = []
     for finding in examine(need):
@@ -38,7 +38,9 @@ def command(ctx: click.Context, need: tuple[str, ...], as_json: bool) -> None:
             _show(finding)
     failed = [finding for finding in findings if finding.failed]
     if as_json:
-        click.echo(json.dumps({"ok": not failed, "findings": [finding.to_dict() for finding in findings]}))
+        click.echo(
+            json.dumps({"ok": not failed, "findings": [finding.to_dict() for finding in findings]})
+        )
     else:
         names = ", ".join(f"{finding.subject} {finding.name}" for finding in failed)
         click.echo(f"Needed and not working: {names}." if failed else "Everything needed works.")
@@ -50,4 +52,6 @@ def _show(finding: Finding) -> None:
     state = click.style(finding.state.ljust(7), fg=COLOURS[finding.state])
     click.echo(f"{state} {finding.subject:<9} {finding.name:<13} {finding.found}")
     if finding.mend and finding.state != "ok":
-        click.echo(f"{'':<32}{'get' if finding.state == 'absent' else 'mend'} it with: {finding.mend}")
+        click.echo(
+            f"{'':<32}{'get' if finding.state == 'absent' else 'mend'} it with: {finding.mend}"
+        )

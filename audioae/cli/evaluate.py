@@ -38,12 +38,33 @@ PESQ_NOTE = "PESQ is P.862.2 without Corrigendum 2 (pesq package)"
     help="Out of pesq_wb, pesq_nb, csig, cbak, covl, dnsmos_sig, dnsmos_bak, dnsmos_ovrl, dnsmos_p808 (MOS, 1 to 5), stoi, estoi (0 to 1), "
     "si_sdr, snr, segmental_snr, lsd (dB).",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take the first N pairs only.  [default: all]")
-@click.option("--rows", type=click.Path(path_type=Path), metavar="FILE.jsonl", help="Write the rows as JSON Lines.  [default: not written]")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take the first N pairs only.  [default: all]",
+)
+@click.option(
+    "--rows",
+    type=click.Path(path_type=Path),
+    metavar="FILE.jsonl",
+    help="Write the rows as JSON Lines.  [default: not written]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the file of --rows if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print means and rows as one JSON object on stdout, not as a table.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print means and rows as one JSON object on stdout, not as a table.",
+)
 @device_option
-@click.option("-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="Processes that compute metrics.  [default: one a CPU]")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that compute metrics.  [default: one a CPU]",
+)
 @progress_option
 def command(
     model: str | None,
@@ -63,14 +84,19 @@ def command(
     PESQ is P.862.2 without Corrigendum 2 and takes at most 50 utterances a file; CSIG, CBAK and COVL take wide-band PESQ;
     DNSMOS needs no reference.
     """
+    from audioae.denoise import denoise, ready_engine
     from audioae.evaluation import evaluate, read_pairs, summarise
-    from audioae.inference import denoise, ready_engine
 
     chosen = read_pairs(pairs)[:limit]
     names = _metric_names(metrics)
     with _open_rows(rows, overwrite=overwrite) as file:
         engine = ready_engine(model, device=device)
-        found = evaluate(chosen, lambda noisy, rate: denoise(noisy, rate, model=engine), metrics=names, jobs=jobs or _cpus())
+        found = evaluate(
+            chosen,
+            lambda noisy, rate: denoise(noisy, rate, model=engine),
+            metrics=names,
+            jobs=jobs or _cpus(),
+        )
         table = []
         with show_progress(progress, engine.info.name, total=len(chosen), unit="files") as advance:
             for row in found:
@@ -87,9 +113,13 @@ def command(
 
 
 def _metric_names(metrics: str) -> tuple[str, ...]:
-    from audioae.metrics import METRICS, check_metrics, require_packages
+    from audioae.evaluation.metrics import METRICS, check_metrics, require_packages
 
-    names = check_metrics(METRICS if metrics == "all" else [name.strip() for name in metrics.split(",") if name.strip()])
+    names = check_metrics(
+        METRICS
+        if metrics == "all"
+        else [name.strip() for name in metrics.split(",") if name.strip()]
+    )
     require_packages(names)
     return names
 
@@ -109,12 +139,17 @@ def _open_rows(path: Path | None, *, overwrite: bool) -> Iterator[IO[str] | None
         yield None
         return
     if path.exists() and (path.is_dir() or not overwrite):
-        raise OutputError(f"{path} exists; " + ("expected the name of a file" if path.is_dir() else "give --overwrite to replace it"))
+        raise OutputError(
+            f"{path} exists; "
+            + ("expected the name of a file" if path.is_dir() else "give --overwrite to replace it")
+        )
     partial = path.with_name(f"{path.name}.part")
     try:
         file = partial.open("w", encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}); check the folder") from error
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}); check the folder"
+        ) from error
     try:
         with file:
             yield file
@@ -130,13 +165,18 @@ def _warn(rows: Sequence[PairRow]) -> None:
         for metric, reason in row.reasons.items():
             missing.setdefault((metric, reason), []).append(row.name)
     for (metric, reason), names in missing.items():
-        click.echo(f"Warning: no {metric} on {len(names)} of {len(rows)} files, first {names[0]}: {reason}", err=True)
+        click.echo(
+            f"Warning: no {metric} on {len(names)} of {len(rows)} files, first {names[0]}: {reason}",
+            err=True,
+        )
 
 
-def _as_object(model: str, pairs: Path, means: dict[str, Means], rows: Sequence[PairRow]) -> dict[str, Any]:
+def _as_object(
+    model: str, pairs: Path, means: dict[str, Means], rows: Sequence[PairRow]
+) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from audioae.metrics import METRICS
+    from audioae.evaluation.metrics import METRICS
 
     metrics = {name: {"unit": METRICS[name].unit, **asdict(both)} for name, both in means.items()}
     told = {"model": model, "pairs": str(pairs), "count": len(rows), "note": PESQ_NOTE}
@@ -149,14 +189,23 @@ def _as_table(model: str, means: dict[str, Means], rows: Sequence[PairRow]) -> T
     from rich.table import Table
 
     from audioae.errors import counted
-    from audioae.metrics import METRICS
+    from audioae.evaluation.metrics import METRICS
 
     units = {name: METRICS[name].unit for name in means}
     title = escape(f"{model} on {counted(len(rows), 'pair')}: noisy -> enhanced")
     # Without edges the four default metrics fit into 80 columns.
-    table = Table(title=title, caption=PESQ_NOTE, box=box.SIMPLE, show_footer=True, show_edge=False, pad_edge=False)
+    table = Table(
+        title=title,
+        caption=PESQ_NOTE,
+        box=box.SIMPLE,
+        show_footer=True,
+        show_edge=False,
+        pad_edge=False,
+    )
     table.add_column("file", "mean", no_wrap=True)
-    table.add_column("s", f"{sum(row.seconds for row in rows) / len(rows):.1f}", justify="right", no_wrap=True)
+    table.add_column(
+        "s", f"{sum(row.seconds for row in rows) / len(rows):.1f}", justify="right", no_wrap=True
+    )
     for name, both in means.items():
         footer = f"{_figure(both.noisy.value, units[name])} -> {_figure(both.enhanced.value, units[name])}"
         fewer = [side.count for side in (both.noisy, both.enhanced)]
@@ -164,7 +213,10 @@ def _as_table(model: str, means: dict[str, Means], rows: Sequence[PairRow]) -> T
             footer += f" (of {fewer[0]}, {fewer[1]})"
         table.add_column(f"{name} {units[name]}", footer, justify="right", no_wrap=True)
     for row in rows:
-        cells = [f"{_figure(row.noisy[name], unit)} -> {_figure(row.enhanced[name], unit)}" for name, unit in units.items()]
+        cells = [
+            f"{_figure(row.noisy[name], unit)} -> {_figure(row.enhanced[name], unit)}"
+            for name, unit in units.items()
+        ]
         table.add_row(escape(row.name), f"{row.seconds:.1f}", *cells)
     return table
 
@@ -180,5 +232,7 @@ def _print_table(table: Table) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console.width = max(80, Measurement.get(Console(width=10_000), Console(width=10_000).options, table).maximum)
+        console.width = max(
+            80, Measurement.get(Console(width=10_000), Console(width=10_000).options, table).maximum
+        )
     console.print(table)

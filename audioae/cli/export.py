@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.option("--name", help="What the model calls itself.  [default: the recipe's name]")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.onnx if it exists.")
 @click.option(
-    "--ship", metavar="NAME", help="Write it into the package's weights instead of OUT.onnx, with a card, in place of an earlier NAME."
+    "--ship",
+    metavar="NAME",
+    help="Write it into the package's weights instead of OUT.onnx, with a card, in place of an earlier NAME.",
 )
 @click.option(
     "--scores",
@@ -27,11 +29,20 @@ if TYPE_CHECKING:
     multiple=True,
     help="For the card: what `audioae evaluate --json` printed; WORDS name the pairs.",
 )
-@click.option("--data", metavar="TEXT", multiple=True, help="For the card: a corpus that it learnt from, with its licence.")
-@click.option("--licence", metavar="TEXT", default="MIT", help="For the card: the licence of the weights.")
+@click.option(
+    "--data",
+    metavar="TEXT",
+    multiple=True,
+    help="For the card: a corpus that it learnt from, with its licence.",
+)
+@click.option(
+    "--licence", metavar="TEXT", default="MIT", help="For the card: the licence of the weights."
+)
 @click.option("--commit", metavar="HASH", help="For the card: the code that trained it.")
 @click.option("--default", is_flag=True, help="Make the shipped model the default.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written as a JSON object on stdout.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print what was written as a JSON object on stdout."
+)
 def command(
     checkpoint: Path,
     out: Path | None,
@@ -64,15 +75,25 @@ def command(
 
     require("torch", extra="train")
     require("onnx", extra="train")
-    import audioae.export as exporter
-    from audioae.checkpoint import load_denoiser
+    import audioae.training.export as exporter
+    from audioae.models.checkpoint import load_denoiser
 
     if ship is not None:
         found = [_scores(each) for each in scores]
-        row = exporter.ship(checkpoint, name=ship, data=data, licence=licence, commit=commit or "", scores=found, default=default)
+        row = exporter.ship(
+            checkpoint,
+            name=ship,
+            data=data,
+            licence=licence,
+            commit=commit or "",
+            scores=found,
+            default=default,
+        )
     else:
         denoiser = load_denoiser(checkpoint)
-        row = exporter.export(denoiser, out or "", name=name or denoiser.info.name, overwrite=overwrite)
+        row = exporter.export(
+            denoiser, out or "", name=name or denoiser.info.name, overwrite=overwrite
+        )
     told = f"{row.parameters:,} parameters, {row.bytes / 1e6:.2f} MB, within {row.difference:.1e} of torch"
     click.echo(json.dumps(asdict(row)) if as_json else f"{row.path}: {row.name}, {told}")
 

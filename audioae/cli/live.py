@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audioae.cli.denoise import print_json
-from audioae.cli.interrupts import listen_for_interrupt
 from audioae.cli.options import (
     adapt_noise_option,
     device_option,
+    listen_for_interrupt,
     max_attenuation_option,
     model_option,
     preset_option,
@@ -26,8 +26,8 @@ from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
     from audioae.audio import AudioInfo, AudioWriter
+    from audioae.denoise import DenoiseSettings, Stream
     from audioae.engine import Engine
-    from audioae.inference import DenoiseSettings, Stream
     from audioae.live import Duplex, FileSource, LiveResult, Session, Sink
 
 SHOW_SECONDS = 0.1  # between two readings of the meter
@@ -67,27 +67,62 @@ class Options:
 
 @click.command("live")
 @click.option(
-    "--input-device", default="default", metavar="NAME|INDEX", help="The microphone: its name, a part of it, its index, or default."
+    "--input-device",
+    default="default",
+    metavar="NAME|INDEX",
+    help="The microphone: its name, a part of it, its index, or default.",
 )
 @click.option(
-    "--output-device", metavar="NAME|INDEX", help="Play what is cleaned there, likewise; use headphones.  [default: nothing is played]"
+    "--output-device",
+    metavar="NAME|INDEX",
+    help="Play what is cleaned there, likewise; use headphones.  [default: nothing is played]",
 )
-@click.option("--list-devices", is_flag=True, help="Print the audio devices of this machine and exit.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Record what is cleaned.  [default: not recorded]")
+@click.option(
+    "--list-devices", is_flag=True, help="Print the audio devices of this machine and exit."
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Record what is cleaned.  [default: not recorded]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option(
-    "--from-file", type=click.Path(path_type=Path), metavar="IN", help="Take a recording in place of the microphone, block by block."
+    "--from-file",
+    type=click.Path(path_type=Path),
+    metavar="IN",
+    help="Take a recording in place of the microphone, block by block.",
 )
-@click.option("--real-time", is_flag=True, help="Take IN as fast as a microphone would hear it, not as fast as it goes.")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End after so much sound.  [default: at Ctrl-C]"
+    "--real-time",
+    is_flag=True,
+    help="Take IN as fast as a microphone would hear it, not as fast as it goes.",
 )
 @click.option(
-    "--sample-rate", type=click.IntRange(min=100), metavar="HZ", help="Of devices and FILE.  [default: the input device's usual rate]"
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="End after so much sound.  [default: at Ctrl-C]",
 )
-@click.option("--channels", type=click.IntRange(1, 64), default=1, metavar="N", help="That are taken from the input device.")
 @click.option(
-    "--block", type=click.FloatRange(0.1, 1000), metavar="MS", help="Milliseconds that come at a time.  [default: one hop of the model]"
+    "--sample-rate",
+    type=click.IntRange(min=100),
+    metavar="HZ",
+    help="Of devices and FILE.  [default: the input device's usual rate]",
+)
+@click.option(
+    "--channels",
+    type=click.IntRange(1, 64),
+    default=1,
+    metavar="N",
+    help="That are taken from the input device.",
+)
+@click.option(
+    "--block",
+    type=click.FloatRange(0.1, 1000),
+    metavar="MS",
+    help="Milliseconds that come at a time.  [default: one hop of the model]",
 )
 @model_option
 @preset_option
@@ -95,7 +130,12 @@ class Options:
 @max_attenuation_option
 @adapt_noise_option
 @device_option
-@click.option("--json", "as_json", is_flag=True, help="Print what became of it as one JSON object on stdout; with --list-devices a list.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print what became of it as one JSON object on stdout; with --list-devices a list.",
+)
 @progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.pass_context
@@ -125,13 +165,19 @@ def _check(ctx: click.Context, options: Options) -> None:
     """Raise a usage error for options that exclude or need each other."""
     if options.from_file is None:
         if options.real_time:
-            raise click.UsageError("--real-time is for --from-file; a microphone has no other speed")
+            raise click.UsageError(
+                "--real-time is for --from-file; a microphone has no other speed"
+            )
         if options.output_device is None and options.out is None:
-            raise click.UsageError("cleaned for nobody; give --output-device NAME (or default), -o FILE, or both")
+            raise click.UsageError(
+                "cleaned for nobody; give --output-device NAME (or default), -o FILE, or both"
+            )
         return
     for name in DEVICES_ONLY:
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            raise click.UsageError(f"--{name.replace('_', '-')} is for devices; a file has its own form, and no device is used")
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is for devices; a file has its own form, and no device is used"
+            )
 
 
 def list_devices(options: Options) -> None:
@@ -144,7 +190,9 @@ def list_devices(options: Options) -> None:
         click.echo(json.dumps([device.to_dict() for device in devices]))
         return
     if not devices:
-        raise MissingError("this machine has no audio devices; connect one, or clean a recording with --from-file")
+        raise MissingError(
+            "this machine has no audio devices; connect one, or clean a recording with --from-file"
+        )
     for device in devices:
         default = f", default {' and '.join(device.default)}" if device.default else ""
         form = f"{device.inputs} in, {device.outputs} out, {device.sample_rate} Hz, {device.api}{default}"
@@ -162,13 +210,16 @@ class Setup:
 
 def run_live(options: Options) -> None:
     """Prepare everything, then clean until it ends, and tell what became of it."""
-    from audioae.inference import ready_engine
+    from audioae.denoise import ready_engine
     from audioae.live import load_sounddevice, warm
 
     sounddevice = None if options.from_file else load_sounddevice()
     engine = ready_engine(options.model, device=options.device)
     settings = settings_of(
-        options.preset, strength=options.strength, max_attenuation_db=options.max_attenuation, adapt_noise=options.adapt_noise
+        options.preset,
+        strength=options.strength,
+        max_attenuation_db=options.max_attenuation,
+        adapt_noise=options.adapt_noise,
     )
     stft = engine.info.stft
     block_seconds = options.block / 1000 if options.block else stft.hop_length / stft.sample_rate
@@ -180,20 +231,38 @@ def run_live(options: Options) -> None:
     clean(setup, options, engine.info.name)
 
 
-def from_file(path: Path, options: Options, engine: Engine, settings: DenoiseSettings, block_seconds: float) -> Setup:
+def from_file(
+    path: Path, options: Options, engine: Engine, settings: DenoiseSettings, block_seconds: float
+) -> Setup:
     """A file in place of the microphone; a recording of it has its form."""
-    from audioae.inference import Stream, plan_file
+    from audioae.denoise import Stream, plan_file
     from audioae.live import FileSource
 
-    form = None if options.out is None else plan_file(path, options.out, overwrite=options.overwrite).output
+    form = (
+        None
+        if options.out is None
+        else plan_file(path, options.out, overwrite=options.overwrite).output
+    )
     source = FileSource(path, block_seconds, real_time=options.real_time)
-    return Setup(source, Stream(engine, source.sample_rate, source.channels, settings, level_dbfs=source.level_dbfs()), form)
+    return Setup(
+        source,
+        Stream(
+            engine, source.sample_rate, source.channels, settings, level_dbfs=source.level_dbfs()
+        ),
+        form,
+    )
 
 
-def from_devices(sounddevice: Any, options: Options, engine: Engine, settings: DenoiseSettings, block_seconds: float) -> Setup:
+def from_devices(
+    sounddevice: Any,
+    options: Options,
+    engine: Engine,
+    settings: DenoiseSettings,
+    block_seconds: float,
+) -> Setup:
     """A microphone, and an output device if asked for."""
     from audioae.audio import AudioInfo, check_output
-    from audioae.inference import Stream
+    from audioae.denoise import Stream
     from audioae.live import Duplex, choose_form
 
     chosen = choose_form(
@@ -226,7 +295,9 @@ def clean(setup: Setup, options: Options, model: str) -> None:
     with ExitStack() as stack:
         heard = stack.enter_context(listen_for_interrupt())
         if setup.form is not None and options.out is not None:
-            writer = stack.enter_context(AudioWriter(options.out, setup.form, overwrite=options.overwrite))
+            writer = stack.enter_context(
+                AudioWriter(options.out, setup.form, overwrite=options.overwrite)
+            )
         source = setup.source
         stack.enter_context(source)
         sinks: list[Sink] = [] if writer is None else [writer]
@@ -234,18 +305,24 @@ def clean(setup: Setup, options: Options, model: str) -> None:
             sinks.append(source)
         session = Session(stream, source, sinks, frames=limit, stopped=lambda: bool(heard))
         tell_start(session.result(model), setup, options)
-        show(session, options, total=options.seconds or (None if isinstance(source, Duplex) else source.info.seconds))
+        show(
+            session,
+            options,
+            total=options.seconds or (None if isinstance(source, Duplex) else source.info.seconds),
+        )
     result = session.result(model)
     tell_end(result, writer, options)
     if session.error is not None:
         raise session.error
     if result.ended == "frames" and asked is None:
-        raise OutputError(f"{options.out} is as long as its container can hold, and was ended; give -o a name in .w64 or .flac")
+        raise OutputError(
+            f"{options.out} is as long as its container can hold, and was ended; give -o a name in .w64 or .flac"
+        )
 
 
 def longest(form: AudioInfo | None) -> int | None:
     """Samples per channel that the recording's container can count; None is no limit."""
-    from audioae.audio.containers import HEADROOM, RIFF_LIMIT, estimated_bytes
+    from audioae.audio.formats import HEADROOM, RIFF_LIMIT, estimated_bytes
 
     if form is None or form.container not in ("WAV", "WAVEX", "AIFF"):
         return None
@@ -263,7 +340,11 @@ def show(session: Session, options: Options, *, total: float | None) -> None:
             if time.monotonic() - shown_at >= SHOW_SECONDS:
                 before, after = session.levels.take()
                 xruns = session.source.xruns
-                notes = {"in": f"{before:.0f} dBFS", "lower": f"{before - after:.0f} dB", "xruns": xruns.overruns + xruns.underruns}
+                notes = {
+                    "in": f"{before:.0f} dBFS",
+                    "lower": f"{before - after:.0f} dB",
+                    "xruns": xruns.overruns + xruns.underruns,
+                }
                 advance(samples / session.stream.sample_rate, **notes)
                 samples, shown_at = 0, time.monotonic()
         advance(samples / session.stream.sample_rate)
@@ -276,10 +357,17 @@ def tell_start(result: LiveResult, setup: Setup, options: Options) -> None:
     source = setup.source
     ends = [f"in: {options.from_file or 'device'}"]
     if isinstance(source, Duplex):
-        ends = [f"in: {source.form.input.name!r}", *([f"out: {source.form.output.name!r}"] if source.form.output else [])]
+        ends = [
+            f"in: {source.form.input.name!r}",
+            *([f"out: {source.form.output.name!r}"] if source.form.output else []),
+        ]
     if options.out is not None:
         ends.append(f"recorded in {options.out}")
-    own = "" if result.device_latency_ms is None else f", and {result.device_latency_ms:.1f} ms of the devices"
+    own = (
+        ""
+        if result.device_latency_ms is None
+        else f", and {result.device_latency_ms:.1f} ms of the devices"
+    )
     options.say("; ".join(ends))
     options.say(
         f"{result.model}, {result.sample_rate} Hz, channels: {result.channels}, blocks of {result.block_ms:.1f} ms; "
@@ -289,7 +377,9 @@ def tell_start(result: LiveResult, setup: Setup, options: Options) -> None:
 
 def tell_end(result: LiveResult, writer: AudioWriter | None, options: Options) -> None:
     """What became of it: on stderr in lines, or on stdout as JSON."""
-    lost = f"; {result.dropped_frames} samples of input were dropped" if result.dropped_frames else ""
+    lost = (
+        f"; {result.dropped_frames} samples of input were dropped" if result.dropped_frames else ""
+    )
     options.say(
         f"{result.seconds:.2f} s cleaned, {result.mean_attenuation_db:.1f} dB lower on the whole; "
         f"{result.overruns} overruns, {result.underruns} underruns{lost}; a block of {result.block_ms:.1f} ms took "
@@ -297,6 +387,8 @@ def tell_end(result: LiveResult, writer: AudioWriter | None, options: Options) -
     )
     clipped = 0 if writer is None else writer.num_clipped
     if clipped:
-        options.say(f"Warning: {clipped} samples of {options.out} were beyond full scale and were clamped")
+        options.say(
+            f"Warning: {clipped} samples of {options.out} were beyond full scale and were clamped"
+        )
     if options.as_json:
         print_json({**result.to_dict(), "out": options.out, "num_clipped": clipped})

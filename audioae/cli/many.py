@@ -48,7 +48,11 @@ def _form(options: Options, folder: Path) -> OutputForm:
         template=options.template,
         suffix=check_suffix(options.format) if options.format else None,
         options=options.plan_options(),
-        existing="overwrite" if options.overwrite else "skip" if options.skip_existing else "refuse",
+        existing="overwrite"
+        if options.overwrite
+        else "skip"
+        if options.skip_existing
+        else "refuse",
     )
 
 
@@ -56,13 +60,28 @@ def _check_list(path: Path | None, jobs: list[Job]) -> None:
     """Raise `OutputError` where the list of failures cannot be written, or would be written over a recording."""
     if path is None:
         return
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise OutputError(f"{path} cannot be written; expected the name of a list in a folder that can be written to")
+    if (
+        path.is_dir()
+        or not path.parent.is_dir()
+        or not os.access(path if path.exists() else path.parent, os.W_OK)
+    ):
+        raise OutputError(
+            f"{path} cannot be written; expected the name of a list in a folder that can be written to"
+        )
     if path.resolve() in {each.resolve() for job in jobs for each in (job.src, *job.outputs)}:
-        raise OutputError(f"{path} is a recording of this batch; give the list of failures another name")
+        raise OutputError(
+            f"{path} is a recording of this batch; give the list of failures another name"
+        )
 
 
-def _rehearse(jobs: list[Job], form: OutputForm, ledger: Ledger, engine: Engine, skipped: int, options: Options) -> int:
+def _rehearse(
+    jobs: list[Job],
+    form: OutputForm,
+    ledger: Ledger,
+    engine: Engine,
+    skipped: int,
+    options: Options,
+) -> int:
     """A dry run; how many files cannot be cleaned."""
     from audioae.batch import plan_batch
 
@@ -71,17 +90,33 @@ def _rehearse(jobs: list[Job], form: OutputForm, ledger: Ledger, engine: Engine,
         click.echo(f"Error: {outcome.error}", err=True)
     for task in plan.tasks:
         if not options.quiet:
-            click.echo(f"{task.plan.src} -> {task.plan.dst}: {task.plan.source.seconds:.2f} s", err=True)
+            click.echo(
+                f"{task.plan.src} -> {task.plan.dst}: {task.plan.source.seconds:.2f} s", err=True
+            )
         if options.as_json:
             print_json({**task.plan.to_dict(), "model": engine.info.name, "dry_run": True})
     if not options.quiet:
-        done = f", {len(plan.resumed) + len(plan.existing)} done before" if plan.resumed or plan.existing else ""
+        done = (
+            f", {len(plan.resumed) + len(plan.existing)} done before"
+            if plan.resumed or plan.existing
+            else ""
+        )
         work = f"{_files(len(plan.tasks))}, {plan.seconds:.0f} s with {engine.info.name}{done}"
-        click.echo(f"{work}{_passed_over(skipped, options)}; a dry run, nothing is written", err=True)
+        click.echo(
+            f"{work}{_passed_over(skipped, options)}; a dry run, nothing is written", err=True
+        )
     return len(plan.refused)
 
 
-def _perform(ctx: click.Context, jobs: list[Job], form: OutputForm, ledger: Ledger, engine: Engine, skipped: int, options: Options) -> int:
+def _perform(
+    ctx: click.Context,
+    jobs: list[Job],
+    form: OutputForm,
+    ledger: Ledger,
+    engine: Engine,
+    skipped: int,
+    options: Options,
+) -> int:
     """Clean; how many files failed."""
     from audioae.batch import plan_batch, run_tasks
 
@@ -101,11 +136,15 @@ def _perform(ctx: click.Context, jobs: list[Job], form: OutputForm, ledger: Ledg
                 engine=engine,
             )
         except KeyboardInterrupt:
-            teller.say(f"{teller.cleaned} of {_files(len(plan.tasks))} cleaned; the same command goes on from here")
+            teller.say(
+                f"{teller.cleaned} of {_files(len(plan.tasks))} cleaned; the same command goes on from here"
+            )
             raise
         finally:
             if options.failed_list is not None:
-                options.failed_list.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in teller.failed))
+                options.failed_list.write_bytes(
+                    b"".join(os.fsencode(path) + b"\n" for path in teller.failed)
+                )
         teller.conclude(plan)
     return len(teller.failed)
 
@@ -122,14 +161,31 @@ class _Teller:
     def begin(self, plan: BatchPlan, engine: Engine, skipped: int) -> None:
         """What is known beforehand."""
         if self.options.verbose:
-            for line in preface(plan.tasks[0].plan, engine.info).splitlines()[: 1 if len(plan.tasks) != 1 else None] if plan.tasks else []:
+            for line in (
+                preface(plan.tasks[0].plan, engine.info).splitlines()[
+                    : 1 if len(plan.tasks) != 1 else None
+                ]
+                if plan.tasks
+                else []
+            ):
                 self.say(line)
             self.say(f"{_files(len(plan.tasks))} to clean{_passed_over(skipped, self.options)}")
-        for job, reason in [*((job, "done before") for job in plan.resumed), *((job, "exists") for job in plan.existing)]:
+        for job, reason in [
+            *((job, "done before") for job in plan.resumed),
+            *((job, "exists") for job in plan.existing),
+        ]:
             if self.options.verbose:
                 self.say(f"{job.dst}: {reason}")
             if self.options.as_json:
-                print_json({"status": "skipped", "src": str(job.src), "dst": str(job.dst), "reason": reason}, self.out)
+                print_json(
+                    {
+                        "status": "skipped",
+                        "src": str(job.src),
+                        "dst": str(job.dst),
+                        "reason": reason,
+                    },
+                    self.out,
+                )
         for outcome in plan.refused:
             self._failed(outcome)
 
@@ -145,7 +201,11 @@ class _Teller:
             return
         self.cleaned += 1
         self.progress.ended(str(outcome.src), None)
-        lines = [told(outcome.result), *verdict(outcome.result, self.options)] if self.options.verbose else []
+        lines = (
+            [told(outcome.result), *verdict(outcome.result, self.options)]
+            if self.options.verbose
+            else []
+        )
         for line in lines + warnings(outcome.result):
             self.say(line)
         if self.options.as_json:
@@ -162,8 +222,16 @@ class _Teller:
     def conclude(self, plan: BatchPlan) -> None:
         """The numbers."""
         left = len(plan.tasks) + len(plan.refused) - self.cleaned - len(self.failed)
-        numbers = {"failed": len(self.failed), "done before": len(plan.resumed), "left as they are": len(plan.existing), "not begun": left}
-        self.say(f"{_files(self.cleaned)} cleaned" + "".join(f", {number} {what}" for what, number in numbers.items() if number))
+        numbers = {
+            "failed": len(self.failed),
+            "done before": len(plan.resumed),
+            "left as they are": len(plan.existing),
+            "not begun": left,
+        }
+        self.say(
+            f"{_files(self.cleaned)} cleaned"
+            + "".join(f", {number} {what}" for what, number in numbers.items() if number)
+        )
 
     def say(self, line: str) -> None:
         """A line on stderr, unless --quiet."""
@@ -172,7 +240,11 @@ class _Teller:
 
 
 def _passed_over(skipped: int, options: Options) -> str:
-    return f", {_files(skipped)} in folders passed over: no audio by the name" if skipped and options.verbose else ""
+    return (
+        f", {_files(skipped)} in folders passed over: no audio by the name"
+        if skipped and options.verbose
+        else ""
+    )
 
 
 def _processors() -> int:

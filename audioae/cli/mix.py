@@ -13,20 +13,59 @@ LEVEL_DBFS = (-35.0, -20.0)  # recordings as people have them; peaks stay below 
 
 
 @click.command("mix")
-@click.option("--data", required=True, type=click.Path(path_type=Path), metavar="DATA", help="Folder that audioae prepare wrote.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder to write; new or empty.")
-@click.option("--pairs", type=click.IntRange(min=1), default=100, metavar="N", help="How many pairs.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=4.0, metavar="S", help="Length of each, seconds.")
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="Folder that audioae prepare wrote.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to write; new or empty.",
+)
+@click.option(
+    "--pairs", type=click.IntRange(min=1), default=100, metavar="N", help="How many pairs."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=4.0,
+    metavar="S",
+    help="Length of each, seconds.",
+)
 @click.option(
     "--snr",
     default="-5:15",
     metavar="RANGE|GRID",
     help="Signal-to-noise ratio on active levels, dB: a range, or a grid such as -5,0,5,10,15 that the pairs go through in turn.",
 )
-@click.option("--split", type=click.Choice(["train", "valid", "test"]), default="valid", help="Speakers and noises of this split alone.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="The same seed gives the same pairs.")
-@click.option("--room", type=click.FloatRange(0, 1), default=0.0, metavar="0..1", help="Share of the speech that is heard in a room.")
-@click.option("--format", "form", type=click.Choice(["wav", "flac"]), default="wav", help="Form of the files, 16 bit.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "valid", "test"]),
+    default="valid",
+    help="Speakers and noises of this split alone.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="The same seed gives the same pairs."
+)
+@click.option(
+    "--room",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="0..1",
+    help="Share of the speech that is heard in a room.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["wav", "flac"]),
+    default="wav",
+    help="Form of the files, 16 bit.",
+)
 @progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
@@ -51,12 +90,16 @@ def command(
     from audioae.errors import counted, require
 
     require("torch", extra="train")
-    from audioae.augment import AugmentSettings
-    from audioae.dataset import Corpus, DataSettings, Mixer, parse_ratios, write_pairs
+    from audioae.data.augment import AugmentSettings
+    from audioae.data.mixtures import Corpus, DataSettings, Mixer, parse_ratios, write_pairs
 
-    settings = DataSettings(segment_seconds=seconds, augment=AugmentSettings.plain(reverb=room, level_dbfs=LEVEL_DBFS))
+    settings = DataSettings(
+        segment_seconds=seconds, augment=AugmentSettings.plain(reverb=room, level_dbfs=LEVEL_DBFS)
+    )
     mixer = Mixer(Corpus(data, split, settings), settings)
-    written = write_pairs(out, mixer, pairs=pairs, ratios=parse_ratios(snr), seed=seed, split=split, form=form)
+    written = write_pairs(
+        out, mixer, pairs=pairs, ratios=parse_ratios(snr), seed=seed, split=split, form=form
+    )
     mode = "none" if quiet and progress == "auto" else progress
     with show_progress(mode, str(out), total=pairs, unit="pairs") as advance:
         rows = []
@@ -64,6 +107,11 @@ def command(
             rows.append(row)
             advance(1, snr=f"{row.snr_db:g} dB")
     if not quiet:
-        speakers, noises = (len({getattr(row, side) for row in rows}) for side in ("speaker", "noise_source"))
+        speakers, noises = (
+            len({getattr(row, side) for row in rows}) for side in ("speaker", "noise_source")
+        )
         held = f"{counted(speakers, 'voice')}, {counted(noises, 'noise')}"
-        click.echo(f"{out}: {counted(pairs, 'pair')}, {pairs * seconds / 60:.1f} min of {split}, {held}", err=True)
+        click.echo(
+            f"{out}: {counted(pairs, 'pair')}, {pairs * seconds / 60:.1f} min of {split}, {held}",
+            err=True,
+        )

@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from audioae.cli.denoise import PIPE, Options, preface, print_json, report_plan, told, verdict, warnings, with_progress
+from audioae.cli.denoise import (
+    PIPE,
+    Options,
+    preface,
+    print_json,
+    report_plan,
+    told,
+    verdict,
+    warnings,
+    with_progress,
+)
 from audioae.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from audioae.batch import Outcome
-    from audioae.pipes import RawForm
+    from audioae.batch.pipes import RawForm
 
 
 def denoise_piped(src: Path, dst: Path, options: Options) -> None:
     """Clean what comes, send what is clean; either may be a file."""
-    from audioae.pipes import RawForm
+    from audioae.batch.pipes import RawForm
 
     raw = RawForm.parse(options.raw) if options.raw else None
     sink = _checked_sink(options) if dst == PIPE else None
@@ -31,19 +41,25 @@ def denoise_piped(src: Path, dst: Path, options: Options) -> None:
 
 def _checked_sink(options: Options) -> BinaryIO:
     if options.as_json:
-        raise click.UsageError("--json and - as OUT would both be written to stdout; give OUT a name")
+        raise click.UsageError(
+            "--json and - as OUT would both be written to stdout; give OUT a name"
+        )
     if options.record:
-        raise click.UsageError("--record writes beside OUT, and stdout has no place; give OUT a name")
+        raise click.UsageError(
+            "--record writes beside OUT, and stdout has no place; give OUT a name"
+        )
     sink = sys.stdout.buffer
     if sink.isatty():
-        raise click.UsageError("stdout is a terminal, and OUT is no text; send it to a file or a program")
+        raise click.UsageError(
+            "stdout is a terminal, and OUT is no text; send it to a file or a program"
+        )
     return sink
 
 
 def _stream(raw: RawForm, options: Options) -> None:
     """Raw samples in and out, as they arrive."""
     from audioae.batch import Cleaner
-    from audioae.pipes import denoise_raw
+    from audioae.batch.pipes import denoise_raw
 
     if options.residual or options.dry_run or options.format or options.plan_options():
         known = "--residual, --dry-run, --format, --subtype, --start, --end, --clip-mode and --normalize"
@@ -58,20 +74,30 @@ def _stream(raw: RawForm, options: Options) -> None:
             advance(seconds - done)
             done = seconds
 
-        result = denoise_raw(source, sink, raw, cleaner.engine, settings=options.settings(), progress=report)
+        result = denoise_raw(
+            source, sink, raw, cleaner.engine, settings=options.settings(), progress=report
+        )
     if not options.quiet:
         seconds = result.frames / raw.sample_rate
-        click.echo(f"stdout: {seconds:.2f} s cleaned, {result.mean_attenuation_db:.1f} dB lower on the whole", err=True)
+        click.echo(
+            f"stdout: {seconds:.2f} s cleaned, {result.mean_attenuation_db:.1f} dB lower on the whole",
+            err=True,
+        )
         if result.num_clipped:
-            click.echo(f"Warning: {result.num_clipped} samples of the output were beyond full scale and were clamped", err=True)
+            click.echo(
+                f"Warning: {result.num_clipped} samples of the output were beyond full scale and were clamped",
+                err=True,
+            )
 
 
-def _through_files(src: Path, dst: Path, sink: BinaryIO | None, raw: RawForm | None, options: Options) -> None:
+def _through_files(
+    src: Path, dst: Path, sink: BinaryIO | None, raw: RawForm | None, options: Options
+) -> None:
     """A recording with a header on at least one side: kept in a temporary folder where it comes or goes by a pipe."""
     from audioae.audio.writer import check_target
     from audioae.batch import Cleaner, Task
-    from audioae.inference import plan_file
-    from audioae.pipes import check_raw, pipe_folder, receive, send
+    from audioae.batch.pipes import check_raw, pipe_folder, receive, send
+    from audioae.denoise import plan_file
 
     cleaner = Cleaner(options.work(facts=options.as_json))
     if sink is None:
@@ -80,7 +106,9 @@ def _through_files(src: Path, dst: Path, sink: BinaryIO | None, raw: RawForm | N
         here = receive(sys.stdin.buffer, folder, raw) if src == PIPE else src
         target = dst if sink is None else folder / f"stdout{_suffix(here, raw, options)}"
         asked = {**options.plan_options(), **({"subtype": raw.subtype} if raw and sink else {})}
-        plan = plan_file(here, target, overwrite=options.overwrite, residual=options.residual, **asked)
+        plan = plan_file(
+            here, target, overwrite=options.overwrite, residual=options.residual, **asked
+        )
         if raw and sink:
             check_raw(plan.source, raw)
         if options.verbose:
@@ -88,7 +116,9 @@ def _through_files(src: Path, dst: Path, sink: BinaryIO | None, raw: RawForm | N
         if options.dry_run:
             report_plan(plan, cleaner.engine.info.name, options)
             return
-        outcome = with_progress(cleaner, Task(0, plan, options.overwrite), options, "stdin" if src == PIPE else src.name)
+        outcome = with_progress(
+            cleaner, Task(0, plan, options.overwrite), options, "stdin" if src == PIPE else src.name
+        )
         if sink is not None:
             send(target, sink, raw)
     _report(outcome, src, dst, options)

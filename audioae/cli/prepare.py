@@ -16,9 +16,9 @@ from audioae.cli.progress import Advance, progress_option, show_progress
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from audioae.prepare import Progress, Summary
-    from audioae.prepare.download import Fetch
-    from audioae.prepare.findings import Finding
+    from audioae.data.corpora.download import Fetch
+    from audioae.data.prepare import Progress, Summary
+    from audioae.data.prepare.check import Finding
 
 SEVERAL = ("--speech", "--noise", "--rir")
 
@@ -44,29 +44,105 @@ def _spread(args: list[str]) -> Iterator[str]:
 
 @click.command("prepare", cls=SeveralValues)
 @click.argument("corpora", nargs=-1, metavar="[CORPUS]...")
-@click.option("--root", default="corpora", metavar="DIR", help="Folder in which the corpora are, or are downloaded to.")
-@click.option("--download", is_flag=True, help="Download what is missing of the corpora, after saying how large it is.")
-@click.option("--list", "list_corpora", is_flag=True, help="Show the corpora, with licence, size and address, and do nothing else.")
 @click.option(
-    "--check", metavar="DATA", help="Check the prepared folder DATA and do nothing else; exit code 1 if it would spoil a training."
+    "--root",
+    default="corpora",
+    metavar="DIR",
+    help="Folder in which the corpora are, or are downloaded to.",
 )
 @click.option(
-    "--speech", multiple=True, metavar="DIR|CSV...", help="Clean speech: folders, or tables with a column 'path'.  [default: none]"
+    "--download",
+    is_flag=True,
+    help="Download what is missing of the corpora, after saying how large it is.",
 )
-@click.option("--noise", multiple=True, metavar="DIR|CSV...", help="Noise, in the same ways.  [default: none]")
-@click.option("--rir", multiple=True, metavar="DIR|CSV...", help="Room impulse responses, in the same ways.  [default: none]")
-@click.option("--out", metavar="DATA", help="Folder to write, or to go on with. Needed unless --list or --check is given.")
-@click.option("--sample-rate", type=int, default=16000, metavar="HZ", help="Sample rate of the prepared data, Hz.")
-@click.option("--valid-share", type=float, default=0.05, metavar="0..1", help="Share held out for validation where no table gives a split.")
-@click.option("--test-share", type=float, default=0.0, metavar="0..1", help="Share held out for testing where no table gives a split.")
+@click.option(
+    "--list",
+    "list_corpora",
+    is_flag=True,
+    help="Show the corpora, with licence, size and address, and do nothing else.",
+)
+@click.option(
+    "--check",
+    metavar="DATA",
+    help="Check the prepared folder DATA and do nothing else; exit code 1 if it would spoil a training.",
+)
+@click.option(
+    "--speech",
+    multiple=True,
+    metavar="DIR|CSV...",
+    help="Clean speech: folders, or tables with a column 'path'.  [default: none]",
+)
+@click.option(
+    "--noise", multiple=True, metavar="DIR|CSV...", help="Noise, in the same ways.  [default: none]"
+)
+@click.option(
+    "--rir",
+    multiple=True,
+    metavar="DIR|CSV...",
+    help="Room impulse responses, in the same ways.  [default: none]",
+)
+@click.option(
+    "--out",
+    metavar="DATA",
+    help="Folder to write, or to go on with. Needed unless --list or --check is given.",
+)
+@click.option(
+    "--sample-rate",
+    type=int,
+    default=16000,
+    metavar="HZ",
+    help="Sample rate of the prepared data, Hz.",
+)
+@click.option(
+    "--valid-share",
+    type=float,
+    default=0.05,
+    metavar="0..1",
+    help="Share held out for validation where no table gives a split.",
+)
+@click.option(
+    "--test-share",
+    type=float,
+    default=0.0,
+    metavar="0..1",
+    help="Share held out for testing where no table gives a split.",
+)
 @click.option("--seed", type=int, default=0, help="Of the draw of what is held out.")
-@click.option("--min-seconds", type=float, default=0.25, metavar="SECONDS", help="Leave out speech and noise shorter than this.")
-@click.option("--silence-db", type=float, default=-60.0, metavar="DBFS", help="Leave out recordings whose peak is below this, dBFS.")
 @click.option(
-    "--max-clipped", type=float, default=0.001, metavar="0..1", help="Leave out speech with more than this share of clipped samples."
+    "--min-seconds",
+    type=float,
+    default=0.25,
+    metavar="SECONDS",
+    help="Leave out speech and noise shorter than this.",
 )
-@click.option("-j", "--jobs", type=int, default=1, metavar="N", help="Processes that decode; the data are the same for any number.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was kept, or what --check found, as a JSON object on stdout.")
+@click.option(
+    "--silence-db",
+    type=float,
+    default=-60.0,
+    metavar="DBFS",
+    help="Leave out recordings whose peak is below this, dBFS.",
+)
+@click.option(
+    "--max-clipped",
+    type=float,
+    default=0.001,
+    metavar="0..1",
+    help="Leave out speech with more than this share of clipped samples.",
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=int,
+    default=1,
+    metavar="N",
+    help="Processes that decode; the data are the same for any number.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print what was kept, or what --check found, as a JSON object on stdout.",
+)
 @progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
@@ -107,7 +183,7 @@ def command(
         return _check(check, mode, as_json)
     if not out:
         raise click.UsageError("Missing option '--out'.")
-    from audioae.prepare import PrepareSettings, prepare
+    from audioae.data.prepare import PrepareSettings, prepare
 
     settings = PrepareSettings(
         out=out,
@@ -139,9 +215,9 @@ def command(
 
 def _download(corpora: tuple[str, ...], root: str, mode: str, quiet: bool) -> None:
     """Say what comes from where, then fetch it."""
+    from audioae.data.corpora.collect import choose, pending
+    from audioae.data.corpora.collect import download as fetch_corpus
     from audioae.errors import SettingsError
-    from audioae.prepare.collect import choose, pending
-    from audioae.prepare.collect import download as fetch_corpus
 
     if not corpora:
         raise SettingsError("--download was given but no corpus to download; name one, see --list")
@@ -149,7 +225,10 @@ def _download(corpora: tuple[str, ...], root: str, mode: str, quiet: bool) -> No
     for wanted, archives in chosen:
         for archive in archives if not quiet else ():
             about = "" if archive.exact else "about "
-            click.echo(f"{wanted.name}: {about}{archive.size / 1e9:.2f} GB ({wanted.corpus.licence}) from {archive.url}", err=True)
+            click.echo(
+                f"{wanted.name}: {about}{archive.size / 1e9:.2f} GB ({wanted.corpus.licence}) from {archive.url}",
+                err=True,
+            )
     for wanted, archives in chosen:
         if archives:
             with _download_bars(mode) as report:
@@ -164,7 +243,11 @@ def _download_bars(mode: str) -> Iterator[Callable[[Fetch], None]]:
 
         def report(fetch: Fetch) -> None:
             nonlocal shown
-            if shown is None or shown[0] != (fetch.name, fetch.verifying) or fetch.done / 1e6 < shown[1]:
+            if (
+                shown is None
+                or shown[0] != (fetch.name, fetch.verifying)
+                or fetch.done / 1e6 < shown[1]
+            ):
                 bar.close()
                 label = f"verifying {fetch.name}" if fetch.verifying else fetch.name
                 total = None if fetch.total is None else fetch.total / 1e6
@@ -179,18 +262,24 @@ def _download_bars(mode: str) -> Iterator[Callable[[Fetch], None]]:
 
 def _check(data: str, mode: str, as_json: bool) -> None:
     """Show what was found, and raise `DataError` where it would spoil a training."""
+    from audioae.data.prepare.check import check
     from audioae.errors import DataError
-    from audioae.prepare.check import check
 
     with show_progress(mode, f"checking {data}", total=None, unit="s") as advance:
         findings = check(data, progress=advance)
     if as_json:
-        click.echo(json.dumps({"data": data, "findings": [dataclasses.asdict(finding) for finding in findings]}))
+        click.echo(
+            json.dumps(
+                {"data": data, "findings": [dataclasses.asdict(finding) for finding in findings]}
+            )
+        )
     else:
         _print(_table_of_findings(data, findings))
     spoilt = [finding.check for finding in findings if finding.level == "error"]
     if spoilt:
-        raise DataError(f"{data} would spoil a training: {', '.join(spoilt)}; see the table for what to do")
+        raise DataError(
+            f"{data} would spoil a training: {', '.join(spoilt)}; see the table for what to do"
+        )
 
 
 def _table_of_findings(data: str, findings: list[Finding]) -> Table:
@@ -204,7 +293,11 @@ def _table_of_findings(data: str, findings: list[Finding]) -> Table:
     colours = {"ok": "green", "warning": "yellow", "error": "red"}
     for finding in findings:
         result = f"[{colours[finding.level]}]{finding.level}[/]"
-        table.add_row(finding.check, result, *(escape(text) for text in (finding.found, finding.example, finding.advice)))
+        table.add_row(
+            finding.check,
+            result,
+            *(escape(text) for text in (finding.found, finding.example, finding.advice)),
+        )
     return table
 
 
@@ -213,15 +306,24 @@ def _table_of_corpora() -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from audioae.prepare.corpora import CORPORA
+    from audioae.data.corpora.catalog import CORPORA
 
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     for column in ("corpus", "parts (GB to download)", "what it is", "licence", "address"):
         table.add_column(column, overflow="fold")
     for name, corpus in CORPORA.items():
         stars = {part: "*" if part in corpus.default else "" for part in corpus.parts}
-        parts = [f"{name}{stars[name]} ({f'{part.size / 1e9:.1f}' if part.size else 'by hand'})" for name, part in corpus.parts.items()]
-        table.add_row(name, escape("\n".join(parts)), escape(corpus.contents), escape(corpus.licence), corpus.homepage)
+        parts = [
+            f"{name}{stars[name]} ({f'{part.size / 1e9:.1f}' if part.size else 'by hand'})"
+            for name, part in corpus.parts.items()
+        ]
+        table.add_row(
+            name,
+            escape("\n".join(parts)),
+            escape(corpus.contents),
+            escape(corpus.licence),
+            corpus.homepage,
+        )
     table.caption = "* is taken where no part is named"
     return table
 
@@ -246,10 +348,18 @@ def show_preparing(mode: str) -> Iterator[Callable[[Progress], None]]:
             nonlocal shown
             if shown is None or shown[0] != progress.role:
                 bar.close()
-                advance = bar.enter_context(show_progress(mode, progress.role, total=progress.total, unit="files", is_long=True))
+                advance = bar.enter_context(
+                    show_progress(
+                        mode, progress.role, total=progress.total, unit="files", is_long=True
+                    )
+                )
                 shown = (progress.role, 0, advance)
             role, done, advance = shown
-            advance(progress.done - done, kept=f"{progress.kept_seconds / 3600:.2f} h", dropped=progress.dropped)
+            advance(
+                progress.done - done,
+                kept=f"{progress.kept_seconds / 3600:.2f} h",
+                dropped=progress.dropped,
+            )
             shown = (role, progress.done, advance)
 
         yield report

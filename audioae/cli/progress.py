@@ -12,7 +12,10 @@ from typing import Protocol
 import click
 
 JSON_INTERVAL = 0.5  # seconds between two "progress" lines
-FIRST_LINE, LINE_INTERVAL = 30.0, 180.0  # seconds to the first line for people, and between two of them
+FIRST_LINE, LINE_INTERVAL = (
+    30.0,
+    180.0,
+)  # seconds to the first line for people, and between two of them
 
 progress_option = click.option(
     "--progress",
@@ -30,7 +33,13 @@ class Advance(Protocol):
 
 @contextmanager
 def show_progress(
-    mode: str, label: str, *, total: float | None, unit: str, is_long: bool = False, knows_end: bool = False
+    mode: str,
+    label: str,
+    *,
+    total: float | None,
+    unit: str,
+    is_long: bool = False,
+    knows_end: bool = False,
 ) -> Iterator[Advance]:
     """Show one piece of work from its start to its end, as `--progress` asks.
 
@@ -129,10 +138,20 @@ class _FilesJson(_FilesSilent):
 @contextmanager
 def _files_bar(files: int, seconds: float) -> Iterator[FilesProgress]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(file=sys.stderr, force_terminal=True)
-    columns = [TextColumn("{task.fields[done]}" + f"/{files} files"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")]
+    columns = [
+        TextColumn("{task.fields[done]}" + f"/{files} files"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+    ]
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
         task = bars.add_task("", total=seconds, done=0)
         at: dict[str, tuple[float, float]] = {}  # seconds that are done, and in all
@@ -177,7 +196,15 @@ def _lines(label: str, total: float | None, unit: str) -> Iterator[Advance]:
         if time.monotonic() >= next_at:
             next_at = time.monotonic() + LINE_INTERVAL
             so_far = f"{done:,.0f}" + ("" if total is None else f"/{total:,.0f}")
-            click.echo(", ".join([f"{label}: {so_far} {unit}", *(f"{name} {value}" for name, value in notes.items())]), err=True)
+            click.echo(
+                ", ".join(
+                    [
+                        f"{label}: {so_far} {unit}",
+                        *(f"{name} {value}" for name, value in notes.items()),
+                    ]
+                ),
+                err=True,
+            )
 
     yield advance
 
@@ -186,17 +213,35 @@ def _lines(label: str, total: float | None, unit: str) -> Iterator[Advance]:
 def _bar(label: str, total: float | None, unit: str, knows_end: bool) -> Iterator[Advance]:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     done = "{task.completed:,.0f}" + ("" if total is None else "/{task.total:,.0f}") + f" {unit}"
-    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn(done), TextColumn("{task.fields[notes]}")]
-    times: list[ProgressColumn] = [TimeElapsedColumn()] if knows_end else [TimeElapsedColumn(), TimeRemainingColumn()]
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(done),
+        TextColumn("{task.fields[notes]}"),
+    ]
+    times: list[ProgressColumn] = (
+        [TimeElapsedColumn()] if knows_end else [TimeElapsedColumn(), TimeRemainingColumn()]
+    )
     console = Console(file=sys.stderr, force_terminal=True)
     with Progress(*columns, *times, console=console) as bars:
         task = bars.add_task(escape(label), total=total, notes="")
 
         def advance(amount: float, **notes: object) -> None:
-            shown = {"notes": escape(" ".join(f"{name} {value}" for name, value in notes.items()))} if notes else {}
+            shown = (
+                {"notes": escape(" ".join(f"{name} {value}" for name, value in notes.items()))}
+                if notes
+                else {}
+            )
             bars.update(task, advance=amount, **shown)  # type: ignore[arg-type]
 
         yield advance
@@ -210,7 +255,14 @@ class _JsonLines:
         self.done, self._said_at = 0.0, time.monotonic()
 
     def say(self, event: str, **more: object) -> None:
-        line = {"event": event, "label": self.label, "done": self.done, "total": self.total, "unit": self.unit, **more}
+        line = {
+            "event": event,
+            "label": self.label,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+            **more,
+        }
         click.echo(json.dumps(line), err=True)
 
     def advance_to(self, done: float, **notes: object) -> None:

@@ -12,24 +12,50 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audioae.cli.interrupts import listen_for_interrupt
+from audioae.cli.options import listen_for_interrupt
 from audioae.cli.progress import Advance, progress_option, show_progress
 
 if TYPE_CHECKING:
-    from audioae.material import Material
+    from audioae.data.material import Material
+    from audioae.data.prepare import Progress as Prepared
     from audioae.models import Denoiser
-    from audioae.prepare import Progress as Prepared
-    from audioae.recipe import Recipe
     from audioae.training import Noisy, Report, Row, Start
+    from audioae.training.recipe import Recipe
 
 
 @click.command("train")
 @click.argument("recipe", required=False)
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Run folder: checkpoints and history.jsonl.")
-@click.option("--data", type=click.Path(path_type=Path), metavar="DATA", help="Folder that audioae prepare wrote.")
-@click.option("--clean", multiple=True, metavar="DIR", help="Your recordings of clean speech; prepared into RUN/data.  [default: none]")
-@click.option("--noise", multiple=True, metavar="DIR", help="Your recordings of noise, likewise.  [default: none]")
-@click.option("--rir", multiple=True, metavar="DIR", help="Your room impulse responses, likewise.  [default: none]")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Run folder: checkpoints and history.jsonl.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="Folder that audioae prepare wrote.",
+)
+@click.option(
+    "--clean",
+    multiple=True,
+    metavar="DIR",
+    help="Your recordings of clean speech; prepared into RUN/data.  [default: none]",
+)
+@click.option(
+    "--noise",
+    multiple=True,
+    metavar="DIR",
+    help="Your recordings of noise, likewise.  [default: none]",
+)
+@click.option(
+    "--rir",
+    multiple=True,
+    metavar="DIR",
+    help="Your room impulse responses, likewise.  [default: none]",
+)
 @click.option(
     "--from",
     "model",
@@ -37,11 +63,21 @@ if TYPE_CHECKING:
     help="Begin with the weights of a shipped model, a run folder or a checkpoint; without RECIPE also with its recipe, shortened.",
 )
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a recipe key, such as training.steps=1000.  [default: none]"
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a recipe key, such as training.steps=1000.  [default: none]",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train.")
-@click.option("--tensorboard", is_flag=True, help="Write curves, sounds and spectrograms to RUN/tensorboard.")
-@click.option("--json", "as_json", is_flag=True, help="Print every report as a JSON object on stdout.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train."
+)
+@click.option(
+    "--tensorboard", is_flag=True, help="Write curves, sounds and spectrograms to RUN/tensorboard."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print every report as a JSON object on stdout."
+)
 @progress_option
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
@@ -73,10 +109,12 @@ def command(
     """
     from audioae.errors import require
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that wait by spinning slow shared cores down a hundredfold
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # before torch: threads that wait by spinning slow shared cores down a hundredfold
     require("torch", extra="train")
-    from audioae.checkpoint import stages_before
-    from audioae.material import Material
+    from audioae.data.material import Material
+    from audioae.models.checkpoint import stages_before
     from audioae.training import check_metrics, keep_freed_memory, process_group
 
     keep_freed_memory()
@@ -90,22 +128,35 @@ def command(
         denoiser = plan.build()
         if weights and not (out / "resume.safetensors").exists():
             say(load_from(weights, denoiser), quiet)
-        about = {"recipe": plan.to_dict(), "data": str(folder), "stages": stages_before(out, weights)}
-        shown = show_progress(mode, plan.name, total=plan.training.steps, unit="steps", is_long=True, knows_end=True)
+        about = {
+            "recipe": plan.to_dict(),
+            "data": str(folder),
+            "stages": stages_before(out, weights),
+        }
+        shown = show_progress(
+            mode, plan.name, total=plan.training.steps, unit="steps", is_long=True, knows_end=True
+        )
         with listen_for_interrupt() as interrupted, shown as advance:
-            rows = fit_rows(plan, denoiser, folder, out, about, interrupted, device, tensorboard and team.leads)
+            rows = fit_rows(
+                plan, denoiser, folder, out, about, interrupted, device, tensorboard and team.leads
+            )
             told = show_rows(rows, plan, advance, quiet, as_json)
             if interrupted:
                 raise KeyboardInterrupt
         if not told and team.leads:
-            say(f"{plan.name}: {out} has taken all {plan.training.steps:,} steps; ask for more with --set training.steps=N", quiet)
+            say(
+                f"{plan.name}: {out} has taken all {plan.training.steps:,} steps; ask for more with --set training.steps=N",
+                quiet,
+            )
         say(f"hear it: audioae denoise --model {out} noisy.wav enhanced.wav", quiet)
 
 
-def choose_plan(recipe: str | None, model: str | None, overrides: tuple[str, ...]) -> tuple[Recipe, Path | None]:
+def choose_plan(
+    recipe: str | None, model: str | None, overrides: tuple[str, ...]
+) -> tuple[Recipe, Path | None]:
     """The recipe to follow, and the checkpoint to begin with."""
-    from audioae.checkpoint import trained_file
-    from audioae.recipe import DEFAULT_RECIPE, find_recipe, read_recipe, stored_recipe
+    from audioae.models.checkpoint import trained_file
+    from audioae.training.recipe import DEFAULT_RECIPE, find_recipe, read_recipe, stored_recipe
 
     weights = trained_file(model) if model else None
     if weights and not recipe:
@@ -115,7 +166,7 @@ def choose_plan(recipe: str | None, model: str | None, overrides: tuple[str, ...
 
 def stored_data(weights: Path) -> Path | None:
     """The prepared data that a checkpoint was trained on, where they still are."""
-    from audioae.checkpoint import read_about
+    from audioae.models.checkpoint import read_about
 
     data = read_about(weights).get("data")
     return Path(data) if data and (Path(data) / "data.json").exists() else None
@@ -124,8 +175,8 @@ def stored_data(weights: Path) -> Path | None:
 def gather_material(material: Material, folder: Path, plan: Recipe, mode: str, quiet: bool) -> Path:
     """Prepare the user's own recordings, if there are any; says what there is to do, what was kept and what was dropped."""
     from audioae.cli.prepare import describe_summary, show_preparing
+    from audioae.data.material import HELD_SHARE, gather
     from audioae.errors import counted
-    from audioae.material import HELD_SHARE, gather
 
     said: set[str] = set()
     with show_preparing(mode) as show:
@@ -133,11 +184,16 @@ def gather_material(material: Material, folder: Path, plan: Recipe, mode: str, q
         def report(progress: Prepared) -> None:
             if progress.role not in said and progress.done < progress.total:
                 said.add(progress.role)
-                say(f"preparing {counted(progress.total - progress.done, 'file')} of {progress.role} into {folder}", quiet)
+                say(
+                    f"preparing {counted(progress.total - progress.done, 'file')} of {progress.role} into {folder}",
+                    quiet,
+                )
             show(progress)
 
         jobs = os.cpu_count() or 1
-        data, summary = gather(material, folder, sample_rate=plan.stft.sample_rate, jobs=jobs, progress=report)
+        data, summary = gather(
+            material, folder, sample_rate=plan.stft.sample_rate, jobs=jobs, progress=report
+        )
     alone = f"{{role}}: no source is held out for validation, but the last {HELD_SHARE:.0%} of the longest recording"
     for line in describe_summary(summary, folder, alone) if summary else ():
         say(line, quiet)
@@ -146,11 +202,13 @@ def gather_material(material: Material, folder: Path, plan: Recipe, mode: str, q
 
 def load_from(weights: Path, denoiser: Denoiser) -> str:
     """Load all weights or none; says how many there were."""
-    from audioae.checkpoint import load_start, read_tensors
+    from audioae.models.checkpoint import load_start, read_tensors
 
     count = load_start(denoiser, read_tensors(weights)[0], weights)
     added = len(denoiser.state_dict()) - count
-    return f"loaded {count} of {count} tensors from {weights}" + (f"; {added} of blocks that it lacks add nothing yet" if added else "")
+    return f"loaded {count} of {count} tensors from {weights}" + (
+        f"; {added} of blocks that it lacks add nothing yet" if added else ""
+    )
 
 
 def fit_rows(
@@ -166,11 +224,20 @@ def fit_rows(
     """The rows of the training, tracked on their way."""
     from audioae.training import fit
 
-    rows = fit(denoiser, plan.training, plan.data, folder=folder, out=out, about=about, stop=lambda: bool(interrupted), device=device)
+    rows = fit(
+        denoiser,
+        plan.training,
+        plan.data,
+        folder=folder,
+        out=out,
+        about=about,
+        stop=lambda: bool(interrupted),
+        device=device,
+    )
     if not tensorboard:
         yield from rows
         return
-    from audioae.tracking import Tracker
+    from audioae.training.tracking import Tracker
 
     tracker = Tracker(out, folder, plan.data, plan.training, plan.stft)
     try:
@@ -181,7 +248,9 @@ def fit_rows(
         tracker.close()
 
 
-def show_rows(rows: Iterator[Row], plan: Recipe, advance: Advance, quiet: bool, as_json: bool) -> bool:
+def show_rows(
+    rows: Iterator[Row], plan: Recipe, advance: Advance, quiet: bool, as_json: bool
+) -> bool:
     """Say what the rows tell; returns whether there were any."""
     from audioae.errors import counted
     from audioae.training import Mixing, Noisy, Progress, Report, Start
@@ -190,21 +259,34 @@ def show_rows(rows: Iterator[Row], plan: Recipe, advance: Advance, quiet: bool, 
     for row in rows:
         told = True
         if isinstance(row, Mixing):
-            say(f"mixing {counted(row.pairs, 'pair')} of {row.seconds:g} s for validation, and scoring their noisy side", quiet)
+            say(
+                f"mixing {counted(row.pairs, 'pair')} of {row.seconds:g} s for validation, and scoring their noisy side",
+                quiet,
+            )
         elif isinstance(row, Noisy):
             say(describe_noisy(row), quiet)
         elif isinstance(row, Start):
             say(describe_start(plan.name, row), quiet)
         elif isinstance(row, Progress):
             left = row.seconds_left
-            notes = {"loss": f"{row.loss:.3f}", "audio": f"{row.audio_seconds_per_second:.0f} s/s", "left": f"about {duration(left)}"}
+            notes = {
+                "loss": f"{row.loss:.3f}",
+                "audio": f"{row.audio_seconds_per_second:.0f} s/s",
+                "left": f"about {duration(left)}",
+            }
             advance(row.step - shown, **notes)
             shown = row.step
         else:
             is_over = 0 < plan.training.patience <= row.reports_since_best
-            say(describe_report(row, None if is_over or row.step >= plan.training.steps else left), quiet)
+            say(
+                describe_report(row, None if is_over or row.step >= plan.training.steps else left),
+                quiet,
+            )
             if is_over and row.step < plan.training.steps and not row.averaged:
-                say(f"{counted(row.reports_since_best, 'report')} without a better one: ended at step {row.step:,}", quiet)
+                say(
+                    f"{counted(row.reports_since_best, 'report')} without a better one: ended at step {row.step:,}",
+                    quiet,
+                )
         if as_json and isinstance(row, (Noisy, Report)):
             click.echo(json.dumps(dataclasses.asdict(row)))
     return told
@@ -250,7 +332,14 @@ def describe_report(row: Report, seconds_left: float | None) -> str:
     return f"step {row.step:,} ({row.audio_hours:.1f} h): {', '.join(scores)}{' (best)' if row.is_best else ''}{skipped}{left}"
 
 
-def describe_scores(loss: float | None, si_sdr: float | None, pesq: float | None, stoi: float | None) -> list[str]:
+def describe_scores(
+    loss: float | None, si_sdr: float | None, pesq: float | None, stoi: float | None
+) -> list[str]:
     """Those that could be computed."""
-    words = {"valid {:.4f}": loss, "SI-SDR {:.2f} dB": si_sdr, "PESQ {:.3f}": pesq, "STOI {:.4f}": stoi}
+    words = {
+        "valid {:.4f}": loss,
+        "SI-SDR {:.2f} dB": si_sdr,
+        "PESQ {:.3f}": pesq,
+        "STOI {:.4f}": stoi,
+    }
     return [word.format(value) for word, value in words.items() if value is not None]

@@ -1,8 +1,8 @@
 """How much a denoiser helps: metrics of the noisy and the enhanced side of pairs of recordings.
 
-    pairs    noisy and clean files that belong together, from a table or two folders
-    workers  processes that compute metrics; one that crashes costs a metric, not the run
-    rows     one row a pair, and the means
+pairs    noisy and clean files that belong together, from a table or two folders
+workers  processes that compute metrics; one that crashes costs a metric, not the run
+rows     one row a pair, and the means
 """
 
 from audioae.evaluation.pairs import Pair, check_pair, read_pairs

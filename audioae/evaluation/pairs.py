@@ -31,12 +31,17 @@ def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path} does not exist; expected a CSV file with the columns noisy and clean, or a folder with such subfolders")
+        raise DataError(
+            f"{path} does not exist; expected a CSV file with the columns noisy and clean, or a folder with such subfolders"
+        )
     files = _folder_files(path) if path.is_dir() else _table_files(path)
     if not files:
         raise DataError(f"{path} names no pairs; expected at least one")
     base = path if path.is_dir() else path.parent
-    return [Pair(name, base / noisy, base / clean) for name, (noisy, clean) in zip(_names(files), files, strict=True)]
+    return [
+        Pair(name, base / noisy, base / clean)
+        for name, (noisy, clean) in zip(_names(files), files, strict=True)
+    ]
 
 
 def check_pair(pair: Pair) -> AudioInfo:
@@ -45,7 +50,9 @@ def check_pair(pair: Pair) -> AudioInfo:
     for field, unit in (("sample_rate", "Hz"), ("channels", "channels"), ("frames", "samples")):
         got, expected = getattr(noisy, field), getattr(clean, field)
         if got != expected:
-            raise DataError(f"pair {pair.name}: noisy has {got} {unit}, clean {expected}; they must match ({pair.noisy}, {pair.clean})")
+            raise DataError(
+                f"pair {pair.name}: noisy has {got} {unit}, clean {expected}; they must match ({pair.noisy}, {pair.clean})"
+            )
     return noisy
 
 
@@ -55,13 +62,19 @@ def _table_files(path: Path) -> list[tuple[str, str]]:
             table = csv.DictReader(file)
             columns = table.fieldnames or []
             if missing := {"noisy", "clean"} - set(columns):
-                raise DataError(f"{path} has no column {' and '.join(sorted(missing))}; it has {', '.join(columns) or 'none'}")
+                raise DataError(
+                    f"{path} has no column {' and '.join(sorted(missing))}; it has {', '.join(columns) or 'none'}"
+                )
             rows = [(row["noisy"], row["clean"]) for row in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table ({error}); expected CSV with the columns noisy and clean") from error
+        raise DataError(
+            f"{path} cannot be read as a table ({error}); expected CSV with the columns noisy and clean"
+        ) from error
     for number, row in enumerate(rows, start=1):
         if not all(row):
-            raise DataError(f"{path}: pair {number} lacks a file; expected noisy and clean in every row")
+            raise DataError(
+                f"{path}: pair {number} lacks a file; expected noisy and clean in every row"
+            )
     return rows
 
 
@@ -69,11 +82,19 @@ def _folder_files(path: Path) -> list[tuple[str, str]]:
     noisy, clean = path / "noisy", path / "clean"
     for folder in (noisy, clean):
         if not folder.is_dir():
-            raise DataError(f"{path} has no subfolder {folder.name}; expected noisy and clean, or a CSV file")
-    names = sorted(file.relative_to(noisy) for file in noisy.rglob("*") if file.is_file() and not file.name.startswith("."))
+            raise DataError(
+                f"{path} has no subfolder {folder.name}; expected noisy and clean, or a CSV file"
+            )
+    names = sorted(
+        file.relative_to(noisy)
+        for file in noisy.rglob("*")
+        if file.is_file() and not file.name.startswith(".")
+    )
     for name in names:
         if not (clean / name).is_file():
-            raise DataError(f"{noisy / name} has no counterpart {clean / name}; both must bear the same name")
+            raise DataError(
+                f"{noisy / name} has no counterpart {clean / name}; both must bear the same name"
+            )
     return [(str("noisy" / name), str("clean" / name)) for name in names]
 
 
@@ -81,4 +102,6 @@ def _names(files: Sequence[tuple[str, str]]) -> list[str]:
     """The file name of each noisy side without its suffix; where two are the same, the path."""
     stems = [Path(noisy).stem for noisy, _ in files]
     counts = Counter(stems)
-    return [stem if counts[stem] == 1 else noisy for stem, (noisy, _) in zip(stems, files, strict=True)]
+    return [
+        stem if counts[stem] == 1 else noisy for stem, (noisy, _) in zip(stems, files, strict=True)
+    ]

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from audioae.audio import read
 from audioae.errors import DataError, SettingsError
+from audioae.evaluation.metrics import DEFAULT_METRICS, Score, check_metrics, require_packages
 from audioae.evaluation.pairs import Pair, check_pair
 from audioae.evaluation.workers import MetricWorkers, Task
-from audioae.metrics import DEFAULT_METRICS, Score, check_metrics, require_packages
 
 Array = npt.NDArray[np.float32]
 Denoise = Callable[[Array, int], Array]
@@ -58,7 +58,13 @@ class Means:
     enhanced: Mean
 
 
-def evaluate(pairs: Iterable[Pair], denoise: Denoise, *, metrics: Iterable[str] = DEFAULT_METRICS, jobs: int = 1) -> Iterator[PairRow]:
+def evaluate(
+    pairs: Iterable[Pair],
+    denoise: Denoise,
+    *,
+    metrics: Iterable[str] = DEFAULT_METRICS,
+    jobs: int = 1,
+) -> Iterator[PairRow]:
     """Denoise every pair's noisy side here, score both sides in worker processes, and yield the rows in the order of the pairs.
 
     Everything that can be known beforehand (names, packages, headers of all files) is checked in the call, before the first row.
@@ -66,7 +72,7 @@ def evaluate(pairs: Iterable[Pair], denoise: Denoise, *, metrics: Iterable[str] 
     Args:
         pairs: as `read_pairs` gives them.
         denoise: from a waveform `[channels, samples]` and its sample rate in Hz to the enhanced waveform of the same shape.
-        metrics: names out of `audioae.metrics.METRICS`.
+        metrics: names out of `audioae.evaluation.metrics.METRICS`.
         jobs: worker processes.
 
     Raises:
@@ -87,15 +93,22 @@ def summarise(rows: Iterable[PairRow]) -> dict[str, Means]:
     """The means by metric, each side over the pairs for which it has a value."""
     rows = list(rows)
     names = rows[0].noisy if rows else ()
-    return {name: Means(*(_mean([getattr(row, side)[name] for row in rows]) for side in SIDES)) for name in names}
+    return {
+        name: Means(*(_mean([getattr(row, side)[name] for row in rows]) for side in SIDES))
+        for name in names
+    }
 
 
-def _rows(pairs: Sequence[Pair], denoise: Denoise, names: Sequence[str], jobs: int) -> Iterator[PairRow]:
+def _rows(
+    pairs: Sequence[Pair], denoise: Denoise, names: Sequence[str], jobs: int
+) -> Iterator[PairRow]:
     waiting: deque[tuple[Pair, list[Task]]] = deque()
     with MetricWorkers(names, jobs) as workers:
         for pair in pairs:
             waiting.append((pair, _submit(pair, denoise, workers)))
-            while len(waiting) > jobs or (waiting and all(task.future.done() for task in waiting[0][1])):
+            while len(waiting) > jobs or (
+                waiting and all(task.future.done() for task in waiting[0][1])
+            ):
                 yield _row(*waiting.popleft(), workers)
         while waiting:
             yield _row(*waiting.popleft(), workers)
@@ -107,7 +120,9 @@ def _submit(pair: Pair, denoise: Denoise, workers: MetricWorkers) -> list[Task]:
     tasks = [workers.submit(noisy, clean, rate)]
     enhanced = denoise(noisy, rate)
     if enhanced.shape != clean.shape:
-        raise DataError(f"pair {pair.name}: enhanced is {list(enhanced.shape)}, clean {list(clean.shape)}; they must match")
+        raise DataError(
+            f"pair {pair.name}: enhanced is {list(enhanced.shape)}, clean {list(clean.shape)}; they must match"
+        )
     return [*tasks, workers.submit(enhanced, clean, rate)]
 
 
@@ -115,7 +130,12 @@ def _row(pair: Pair, tasks: Sequence[Task], workers: MetricWorkers) -> PairRow:
     scores: list[dict[str, Score]] = [workers.result(task) for task in tasks]
     noisy, enhanced = ({name: score.value for name, score in side.items()} for side in scores)
     by_side = zip(SIDES, scores, strict=True)
-    reasons = {f"{side}.{name}": score.reason for side, by_name in by_side for name, score in by_name.items() if score.reason}
+    reasons = {
+        f"{side}.{name}": score.reason
+        for side, by_name in by_side
+        for name, score in by_name.items()
+        if score.reason
+    }
     rate, samples = tasks[0].sample_rate, tasks[0].reference.shape[-1]
     return PairRow(pair.name, rate, samples / rate, noisy, enhanced, reasons)
 

@@ -14,9 +14,9 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from audioae.batch.processes import one_thread
 from audioae.errors import AudioaeError
-from audioae.metrics import Score, score
-from audioae.threads import one_thread
+from audioae.evaluation.metrics import Score, score
 
 Array = npt.NDArray[np.float32]
 
@@ -44,7 +44,12 @@ class MetricWorkers:
     def __enter__(self) -> MetricWorkers:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def submit(self, estimate: Array, reference: Array, sample_rate: int) -> Task:
@@ -69,13 +74,18 @@ class MetricWorkers:
         if scores is not None:
             return scores
         each = {name: self._alone(task, [name]) for name in self.names}
-        return {name: Score(None, CRASHED) if alone is None else alone[name] for name, alone in each.items()}
+        return {
+            name: Score(None, CRASHED) if alone is None else alone[name]
+            for name, alone in each.items()
+        }
 
     def _alone(self, task: Task, names: Sequence[str]) -> dict[str, Score] | None:
         """The scores from a process of their own, None when it crashes."""
         with self._start(1) as pool:
             try:
-                return self._submit(pool, task.estimate, task.reference, task.sample_rate, names).result()
+                return self._submit(
+                    pool, task.estimate, task.reference, task.sample_rate, names
+                ).result()
             except BrokenProcessPool:
                 return None
 
@@ -86,23 +96,33 @@ class MetricWorkers:
             try:
                 pool.submit(os.getpid).result()
             except BrokenProcessPool as error:
-                raise AudioaeError("no process for metrics starts; in a script call evaluate below `if __name__ == '__main__':`") from error
+                raise AudioaeError(
+                    "no process for metrics starts; in a script call evaluate below `if __name__ == '__main__':`"
+                ) from error
         self._proved = True
 
     @staticmethod
     def _start(jobs: int) -> ProcessPoolExecutor:
         # Spawned, not forked: a copy of a process with threads (ONNX Runtime, torch) can hang.
-        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_parent)
+        return ProcessPoolExecutor(
+            jobs, multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_parent
+        )
 
     @staticmethod
     def _submit(
-        pool: ProcessPoolExecutor, estimate: Array, reference: Array, sample_rate: int, names: Sequence[str]
+        pool: ProcessPoolExecutor,
+        estimate: Array,
+        reference: Array,
+        sample_rate: int,
+        names: Sequence[str],
     ) -> Future[dict[str, Score]]:
         with one_thread():  # a process is started by the task that finds none idle
             return pool.submit(score_channels, estimate, reference, sample_rate, names)
 
 
-def score_channels(estimate: Array, reference: Array, sample_rate: int, names: Sequence[str]) -> dict[str, Score]:
+def score_channels(
+    estimate: Array, reference: Array, sample_rate: int, names: Sequence[str]
+) -> dict[str, Score]:
     """The mean over the channels of each metric of `[channels, samples]`; None with the first reason where a channel has none."""
     channels = [score(*pair, sample_rate, names) for pair in zip(estimate, reference, strict=True)]
     return {name: _mean([channel[name] for channel in channels]) for name in names}
@@ -110,7 +130,11 @@ def score_channels(estimate: Array, reference: Array, sample_rate: int, names: S
 
 def _mean(scores: Sequence[Score]) -> Score:
     values = [score.value for score in scores if score.value is not None]
-    return Score(float(np.mean(values))) if len(values) == len(scores) else next(score for score in scores if score.value is None)
+    return (
+        Score(float(np.mean(values)))
+        if len(values) == len(scores)
+        else next(score for score in scores if score.value is None)
+    )
 
 
 def _leave_interrupts_to_parent() -> None:

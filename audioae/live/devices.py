@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from audioae.doctor import MENDS
+from audioae.cli.machine import MENDS
 from audioae.errors import DependencyError, MissingError, SettingsError, nearest, require
 
 Way = Literal["input", "output"]
@@ -66,7 +66,9 @@ def load_sounddevice() -> Any:
     except DependencyError as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             raise
-        raise DependencyError(f"sounddevice does not work here ({error.__cause__}); mend it with: {MENDS['sounddevice']}") from error
+        raise DependencyError(
+            f"sounddevice does not work here ({error.__cause__}); mend it with: {MENDS['sounddevice']}"
+        ) from error
 
 
 def read_devices(sounddevice: Any) -> list[Device]:
@@ -87,7 +89,9 @@ def read_devices(sounddevice: Any) -> list[Device]:
     ]
 
 
-def find_device(devices: Sequence[Device], wanted: str, way: Way, *, api: str | None = None) -> Device:
+def find_device(
+    devices: Sequence[Device], wanted: str, way: Way, *, api: str | None = None
+) -> Device:
     """The device that has this index, this name, or a name with this in it.
 
     Args:
@@ -100,15 +104,21 @@ def find_device(devices: Sequence[Device], wanted: str, way: Way, *, api: str | 
     """
     able = [device for device in devices if device.channels(way)]
     if not able:
-        raise MissingError(f"this machine has no audio {way} device; connect one, or clean a recording with --from-file ({LIST})")
+        raise MissingError(
+            f"this machine has no audio {way} device; connect one, or clean a recording with --from-file ({LIST})"
+        )
     found = _matching(able, wanted, way)
     if len(found) > 1:
-        found = [device for device in found if device.api == (api or _usual_api(able, way))] or found
+        found = [
+            device for device in found if device.api == (api or _usual_api(able, way))
+        ] or found
     if len(found) == 1:
         return found[0]
     names = ", ".join(f"{device.index} {device.name!r}" for device in (found or able))
     if found:
-        raise SettingsError(f"{wanted!r} is the name of {len(found)} {way} devices: {names}; give the index of one")
+        raise SettingsError(
+            f"{wanted!r} is the name of {len(found)} {way} devices: {names}; give the index of one"
+        )
     near = nearest(wanted, [device.name for device in able])
     raise SettingsError(f"no {way} device is called {wanted!r}{near}; there are {names}")
 
@@ -127,7 +137,13 @@ def _usual_api(able: Sequence[Device], way: Way) -> str:
 
 
 def choose_form(
-    sounddevice: Any, *, source: str, target: str | None, sample_rate: int | None, channels: int, block_seconds: float
+    sounddevice: Any,
+    *,
+    source: str,
+    target: str | None,
+    sample_rate: int | None,
+    channels: int,
+    block_seconds: float,
 ) -> DeviceForm:
     """Choose devices and check that they take the form, before anything is opened.
 
@@ -143,20 +159,44 @@ def choose_form(
     microphone = find_device(devices, source, "input")
     speaker = None if target is None else find_device(devices, target, "output", api=microphone.api)
     rate = sample_rate or microphone.sample_rate
-    _check(sounddevice.check_input_settings, sounddevice.PortAudioError, microphone, "input", rate, channels)
+    _check(
+        sounddevice.check_input_settings,
+        sounddevice.PortAudioError,
+        microphone,
+        "input",
+        rate,
+        channels,
+    )
     played = channels
     if speaker is not None:
-        played = min(2, speaker.outputs) if channels == 1 else channels  # one channel is heard with both ears
-        _check(sounddevice.check_output_settings, sounddevice.PortAudioError, speaker, "output", rate, played)
-    return DeviceForm(microphone, speaker, rate, channels, played, max(round(block_seconds * rate), 1))
+        played = (
+            min(2, speaker.outputs) if channels == 1 else channels
+        )  # one channel is heard with both ears
+        _check(
+            sounddevice.check_output_settings,
+            sounddevice.PortAudioError,
+            speaker,
+            "output",
+            rate,
+            played,
+        )
+    return DeviceForm(
+        microphone, speaker, rate, channels, played, max(round(block_seconds * rate), 1)
+    )
 
 
-def _check(check: Any, error_type: type[Exception], device: Device, way: Way, rate: int, channels: int) -> None:
+def _check(
+    check: Any, error_type: type[Exception], device: Device, way: Way, rate: int, channels: int
+) -> None:
     most = device.channels(way)
     if channels > most:
-        raise SettingsError(f"the {way} device {device.name!r} has {most} channels, got --channels {channels}")
+        raise SettingsError(
+            f"the {way} device {device.name!r} has {most} channels, got --channels {channels}"
+        )
     try:
         check(device=device.index, channels=channels, dtype="float32", samplerate=rate)
     except error_type as error:
         usual = f"its usual rate is {device.sample_rate} Hz (--sample-rate {device.sample_rate})"
-        raise SettingsError(f"the {way} device {device.name!r} does not take {rate} Hz, {channels} channels ({error}); {usual}") from error
+        raise SettingsError(
+            f"the {way} device {device.name!r} does not take {rate} Hz, {channels} channels ({error}); {usual}"
+        ) from error

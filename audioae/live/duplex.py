@@ -17,16 +17,64 @@ import numpy as np
 
 from audioae.errors import DeviceError
 from audioae.live.devices import DeviceForm
-from audioae.live.player import Player
 from audioae.live.session import Xruns
-from audioae.spectrogram import Array
+from audioae.signal.spectrogram import Array
+
+
+class Player:
+    """A ring of samples for one writer and one reader, without locks: each moves its own end only, after the samples are there.
+
+    It begins with `delay` samples of silence, so a writer that is never later than that leaves no gap. What comes too late, after silence
+    was played in its place, is skipped: a gap never lengthens the delay.
+
+    Args:
+        delay: samples per channel; room: samples that may wait besides.
+    """
+
+    def __init__(self, channels: int, delay: int, room: int) -> None:
+        self._ring = np.zeros((delay + room, channels), np.float32)
+        self._written, self._read = delay, 0
+        self._late = 0  # samples that silence was played for, and that may still come
+
+    @property
+    def waiting(self) -> int:
+        """Samples per channel that are written and not played."""
+        return self._written - self._read
+
+    def write(self, block: Array) -> None:
+        """Append `[channels, n]`; what there is no room for is lost, which happens only where the reader stands still."""
+        room = len(self._ring) - self.waiting
+        at = (self._written + np.arange(min(block.shape[-1], room))) % len(self._ring)
+        self._ring[at] = block.T[: len(at)]
+        self._written += len(at)
+
+    def play(self, target: Array) -> bool:
+        """Fill `[n, channels]`, or `[n, any]` from one channel; False if some of it is silence because nothing was ready."""
+        skipped = min(max(self._late, 0), self.waiting)
+        self._late, self._read = self._late - skipped, self._read + skipped
+        ready = min(len(target), self.waiting)
+        start = self._read % len(self._ring)
+        first = min(ready, len(self._ring) - start)
+        target[:first] = self._ring[start : start + first]
+        target[first:ready] = self._ring[: ready - first]
+        target[ready:] = 0
+        self._read += ready
+        self._late += len(target) - ready
+        return ready == len(target)
+
+    def expect_less(self, samples: int) -> None:
+        """So many samples will never come: their input was dropped. To be called by the reader."""
+        self._late -= samples
+
 
 QUEUE_SECONDS = 1.0  # of input that may wait; longer pauses of the machine lose sound
 FEWEST_SLOTS = 8
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 3.0  # without a block, after which a device has vanished
 LOUDEST = 16.0  # of full scale; what a broken driver gives beyond it, or as no number, must not end a session
-SWITCH_SECONDS = 0.0005  # between two threads of Python: the callback must not wait 5 ms for its turn
+SWITCH_SECONDS = (
+    0.0005  # between two threads of Python: the callback must not wait 5 ms for its turn
+)
 
 
 class Duplex:
@@ -41,17 +89,26 @@ class Duplex:
     """
 
     def __init__(self, sounddevice: Any, form: DeviceForm, *, delay: int) -> None:
-        self.sample_rate, self.channels, self.block, self.form = form.sample_rate, form.channels, form.block, form
+        self.sample_rate, self.channels, self.block, self.form = (
+            form.sample_rate,
+            form.channels,
+            form.block,
+            form,
+        )
         self.device_latency: float | None = None
         self.xruns = Xruns()
         self._sounddevice = sounddevice
         slots = max(round(QUEUE_SECONDS * form.sample_rate / form.block), FEWEST_SLOTS)
         self._slots = np.zeros((slots, form.block, form.channels), np.float32)
         self._free: SimpleQueue[int] = SimpleQueue()
-        self._filled: SimpleQueue[tuple[int, int]] = SimpleQueue()  # number of a slot, samples in it
+        self._filled: SimpleQueue[tuple[int, int]] = (
+            SimpleQueue()
+        )  # number of a slot, samples in it
         for slot in range(slots):
             self._free.put(slot)
-        self._player = Player(form.channels, delay, (slots + 2) * form.block) if form.output else None
+        self._player = (
+            Player(form.channels, delay, (slots + 2) * form.block) if form.output else None
+        )
         self._closing = False
         self._ended = threading.Event()  # PortAudio has ended the stream
         self._heard_at = time.monotonic()
@@ -64,8 +121,12 @@ class Duplex:
         except (self._sounddevice.PortAudioError, ValueError) as error:
             if self._stream is not None:
                 self._stream.close()
-            names = " and ".join(repr(device.name) for device in (self.form.input, self.form.output) if device)
-            raise DeviceError(f"{names} cannot be opened ({error}); in use by another program?") from error
+            names = " and ".join(
+                repr(device.name) for device in (self.form.input, self.form.output) if device
+            )
+            raise DeviceError(
+                f"{names} cannot be opened ({error}); in use by another program?"
+            ) from error
         self._switch_seconds = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_SECONDS)
         self.device_latency = float(np.sum(self._stream.latency))
@@ -82,17 +143,28 @@ class Duplex:
             "finished_callback": self._ended.set,
         }
         if form.output is None:
-            return sounddevice.InputStream(device=form.input.index, channels=form.channels, callback=self._take, **common)
+            return sounddevice.InputStream(
+                device=form.input.index, channels=form.channels, callback=self._take, **common
+            )
         devices, channels = (form.input.index, form.output.index), (form.channels, form.played)
-        return sounddevice.Stream(device=devices, channels=channels, callback=self._take_and_play, **common)
+        return sounddevice.Stream(
+            device=devices, channels=channels, callback=self._take_and_play, **common
+        )
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         sys.setswitchinterval(self._switch_seconds)
         self._closing = True
         self._stream.abort()
         self._stream.close()
 
-    def _take_and_play(self, indata: Array, outdata: Array, frames: int, moment: Any, status: Any) -> None:
+    def _take_and_play(
+        self, indata: Array, outdata: Array, frames: int, moment: Any, status: Any
+    ) -> None:
         """What PortAudio calls for each block, `[frames, channels]`, on a thread of its own."""
         self._take(indata, frames, moment, status)
         if self._player is not None and not (self._player.play(outdata) or self._closing):
@@ -139,7 +211,9 @@ class Duplex:
         silent = time.monotonic() - self._heard_at
         if self._ended.is_set() or silent > PATIENCE_SECONDS:
             what = "ended" if self._ended.is_set() else f"gave nothing for {silent:.0f} s"
-            raise DeviceError(f"the input device {self.form.input.name!r} {what}; is it still connected?")
+            raise DeviceError(
+                f"the input device {self.form.input.name!r} {what}; is it still connected?"
+            )
 
     def stop(self) -> None:
         """Take no more sound; `read` gives what was taken before."""

@@ -9,10 +9,10 @@ import numpy as np
 
 from audioae.audio import AudioReader
 from audioae.audio.form import AnyPath
-from audioae.inference.level import START_SECONDS, running_level
-from audioae.inference.span import blocks
+from audioae.denoise.level import START_SECONDS, running_level
+from audioae.denoise.passes import blocks
 from audioae.live.session import Xruns
-from audioae.spectrogram import Array
+from audioae.signal.spectrogram import Array
 
 
 class FileSource:
@@ -49,7 +49,12 @@ class FileSource:
         self._begun = time.monotonic()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._reader.__exit__(kind, error, trace)
 
     def read(self) -> Array | None:

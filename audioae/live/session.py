@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -9,11 +10,64 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from audioae.denoise import DenoiseSettings, Stream
 from audioae.engine import Engine
 from audioae.errors import AudioaeError, DeviceError, OutputError
-from audioae.inference import DenoiseSettings, Stream
-from audioae.live.meters import LevelMeter, TimeMeter
-from audioae.spectrogram import Array
+from audioae.signal.spectrogram import Array
+
+SILENT_DBFS = -120.0  # what silence counts as
+SHORTEST, LONGEST = 1e-6, 100.0  # seconds that blocks are told apart between
+STEPS = 100  # of the histogram, per factor of e: each 1 % longer than the one before
+
+
+class LevelMeter:
+    """The RMS levels before and after cleaning of what came since they were last taken."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._before = self._after = 0.0
+        self._samples = 0
+
+    def add(self, noisy: Array, enhanced: Array) -> None:
+        """Take the same moments before and after, `[channels, samples]`."""
+        self._before += float(np.square(noisy, dtype=np.float64).sum())
+        self._after += float(np.square(enhanced, dtype=np.float64).sum())
+        self._samples += noisy.size
+
+    def take(self) -> tuple[float, float]:
+        """The levels before and after, dBFS; the next ones are those of what comes from now on."""
+        levels = to_dbfs(self._before, self._samples), to_dbfs(self._after, self._samples)
+        self._reset()
+        return levels
+
+
+def to_dbfs(power: float, samples: int) -> float:
+    """The RMS level of a sum of squares, dBFS, not below `SILENT_DBFS`."""
+    mean = power / samples if samples else 0.0
+    return max(10 * math.log10(mean), SILENT_DBFS) if mean > 0 else SILENT_DBFS
+
+
+class TimeMeter:
+    """Percentiles of durations, to 1 %."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(math.ceil(STEPS * math.log(LONGEST / SHORTEST)) + 1, np.int64)
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        index = round(STEPS * math.log(min(max(seconds, SHORTEST), LONGEST) / SHORTEST))
+        self._counts[index] += 1
+
+    def percentile(self, percent: float) -> float:
+        """The duration, seconds, that so many percent of all do not exceed; 0 where there were none."""
+        total = int(self._counts.sum())
+        if not total:
+            return 0.0
+        index = int(np.searchsorted(self._counts.cumsum(), max(percent / 100 * total, 1)))
+        return SHORTEST * math.exp(index / STEPS)
+
 
 Ended = Literal["source", "frames", "stopped", "error"]
 WARM_BLOCKS = 8  # after which a model's first, slow runs are over
@@ -143,7 +197,9 @@ class Session:
         except (DeviceError, OutputError) as error:
             self._ended, self.error = "error", error
         if not isinstance(self.error, OutputError):
-            enhanced, noisy = self.stream.process(np.zeros((self.stream.channels, 0), np.float32), last=True)
+            enhanced, noisy = self.stream.process(
+                np.zeros((self.stream.channels, 0), np.float32), last=True
+            )
             self._hand_on(enhanced, noisy)
         if self._ended in ("source", "frames"):
             self.source.finish()
@@ -199,7 +255,9 @@ class Session:
         )
 
 
-def warm(engine: Engine, sample_rate: int, channels: int, settings: DenoiseSettings, block: int) -> None:
+def warm(
+    engine: Engine, sample_rate: int, channels: int, settings: DenoiseSettings, block: int
+) -> None:
     """Clean some silence, so that no block of a session waits for what happens once: a model's first runs, the tables of resamplers."""
     stream = Stream(engine, sample_rate, channels, settings)
     for _ in range(-(-stream.latency // block) + WARM_BLOCKS):

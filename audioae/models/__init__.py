@@ -23,7 +23,9 @@ FAMILIES: dict[str, tuple[type[NetworkSettings], type[Autoencoder]]] = {
 def settings_class(family: str) -> type[NetworkSettings]:
     """The settings of a family of networks."""
     if family not in FAMILIES:
-        raise SettingsError(f"no network {family!r}{nearest(family, FAMILIES)}; known: {', '.join(FAMILIES)}")
+        raise SettingsError(
+            f"no network {family!r}{nearest(family, FAMILIES)}; known: {', '.join(FAMILIES)}"
+        )
     return FAMILIES[family][0]
 
 
@@ -35,4 +37,13 @@ def build_autoencoder(settings: NetworkSettings) -> Autoencoder:
     raise SettingsError(f"no network has settings of type {type(settings).__name__}")
 
 
-__all__ = ["FAMILIES", "Autoencoder", "Denoiser", "Estimate", "NetworkSettings", "State", "build_autoencoder", "settings_class"]
+__all__ = [
+    "FAMILIES",
+    "Autoencoder",
+    "Denoiser",
+    "Estimate",
+    "NetworkSettings",
+    "State",
+    "build_autoencoder",
+    "settings_class",
+]

@@ -51,11 +51,15 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         if self.num_features not in (1, 3):
-            raise SettingsError(f"num_features is {self.num_features}; expected 1 (magnitude) or 3 (magnitude, real, imaginary)")
+            raise SettingsError(
+                f"num_features is {self.num_features}; expected 1 (magnitude) or 3 (magnitude, real, imaginary)"
+            )
         if self.gain not in ("real", "complex"):
             raise SettingsError(f"gain is {self.gain!r}; expected 'real' or 'complex'")
         if not 0 < self.compression <= 1:
-            raise SettingsError(f"compression is {self.compression}; expected a power above 0, at most 1")
+            raise SettingsError(
+                f"compression is {self.compression}; expected a power above 0, at most 1"
+            )
 
     @property
     def num_outputs(self) -> int:
@@ -102,11 +106,15 @@ class Autoencoder(nn.Module):
         """The weights to begin a training with, out of those of another network that this one can go on from; others are left as they are."""
         return dict(tensors)
 
-    def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
+    def encode(
+        self, features: Tensor, state: State | None = None
+    ) -> tuple[Tensor, list[Tensor], State]:
         """Features `[batch, num_features, freq, frames]` to `(encoded, skips, next state)`; `encoded` is what the bottleneck reads."""
         raise TypeError(f"{type(self).__name__} has no encoder")
 
-    def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
+    def decode(
+        self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None
+    ) -> tuple[Tensor, State]:
         """A latent to the decoder's output `[batch, num_outputs, freq, frames]`, before the mask; without `skips` from the latent alone."""
         raise TypeError(f"{type(self).__name__} has no decoder")
 
@@ -119,7 +127,9 @@ class Autoencoder(nn.Module):
         encoded, skips, encoder_state = self.encode(features, state)
         latent, penalty = self.bottleneck(encoded)
         decoded, decoder_state = self.decode(latent, skips, state[len(encoder_state) :])
-        return Estimate(self.mask(decoded[..., :frames].float()), latent, penalty), encoder_state + decoder_state
+        return Estimate(
+            self.mask(decoded[..., :frames].float()), latent, penalty
+        ), encoder_state + decoder_state
 
     def mask(self, decoded: Tensor) -> Tensor:
         """Gain per bin of a mask M on the compressed spectrum.

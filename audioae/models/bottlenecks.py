@@ -57,7 +57,9 @@ class Gaussian(nn.Module):
         return latent, self.weight * divergence
 
 
-def build_bottleneck(name: BottleneckName, weight: float, norm: int = 1) -> Plain | Sparse | Gaussian:
+def build_bottleneck(
+    name: BottleneckName, weight: float, norm: int = 1
+) -> Plain | Sparse | Gaussian:
     """The bottleneck of that name; `weight` scales its penalty."""
     if name == "plain":
         return Plain()

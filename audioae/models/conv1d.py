@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from audioae.errors import SettingsError
 from audioae.models.base import NetworkSettings, State
-from audioae.models.convolutional import ConvolutionalAutoencoder
-from audioae.models.layers import ConvLayer, TimeConv
+from audioae.models.layers import ConvLayer, ConvolutionalAutoencoder, TimeConv
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,16 @@ class Conv1dAutoencoder(ConvolutionalAutoencoder):
         outs = [*widths[:-1], widths[-1] * self.bottleneck.width]
 
         def conv(inputs: int, outputs: int, *, transpose: bool) -> TimeConv:
-            return TimeConv(inputs, outputs, settings.kernel, causal=settings.causal, transpose=transpose)
+            return TimeConv(
+                inputs, outputs, settings.kernel, causal=settings.causal, transpose=transpose
+            )
 
-        self.encoder = nn.ModuleList(ConvLayer(conv(i, o, transpose=False), o) for i, o in zip(ins, outs, strict=True))
-        self.decoder = nn.ModuleList(ConvLayer(conv(i, o, transpose=True), o) for i, o in pairwise(reversed(widths)))
+        self.encoder = nn.ModuleList(
+            ConvLayer(conv(i, o, transpose=False), o) for i, o in zip(ins, outs, strict=True)
+        )
+        self.decoder = nn.ModuleList(
+            ConvLayer(conv(i, o, transpose=True), o) for i, o in pairwise(reversed(widths))
+        )
         self.head = conv(widths[0], settings.num_outputs * bins, transpose=True)
         self.num_outputs, self.skip = settings.num_outputs, settings.skip
         if not settings.causal:
@@ -65,9 +70,13 @@ class Conv1dAutoencoder(ConvolutionalAutoencoder):
     def initial_state(self, batch: int) -> State:
         return tuple(layer.empty_past(batch) for layer in self.time_convs() if layer.num_past)
 
-    def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
+    def encode(
+        self, features: Tensor, state: State | None = None
+    ) -> tuple[Tensor, list[Tensor], State]:
         return super().encode(features.flatten(1, 2), state)  # B, C * F, T
 
-    def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
+    def decode(
+        self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None
+    ) -> tuple[Tensor, State]:
         decoded, state = super().decode(latent, skips, state)
         return decoded.unflatten(1, (self.num_outputs, -1)), state  # B, G, F, T

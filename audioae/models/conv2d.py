@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from audioae.errors import SettingsError
 from audioae.models.base import NetworkSettings, State
-from audioae.models.convolutional import ConvolutionalAutoencoder
-from audioae.models.layers import ConvLayer, TimeFrequencyConv, Upsampling
+from audioae.models.layers import ConvLayer, ConvolutionalAutoencoder, TimeFrequencyConv, Upsampling
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,15 @@ class Conv2dSettings(NetworkSettings):
         if not self.channels:
             raise SettingsError("channels is empty; expected one for each encoder layer")
         if self.kernel[0] % 2 == 0 or (self.kernel[1] % 2 == 0 and not self.causal):
-            raise SettingsError(f"kernel is {self.kernel}; expected odd numbers of bins and, unless causal, of frames")
+            raise SettingsError(
+                f"kernel is {self.kernel}; expected odd numbers of bins and, unless causal, of frames"
+            )
         if set(self.time_strides) - {1, 2}:
             raise SettingsError(f"time_strides are {self.time_strides}; expected 1 or 2 each")
         if len(self.time_strides) != len(self.channels):
-            raise SettingsError(f"time_strides {self.time_strides} and channels {self.channels} differ in length")
+            raise SettingsError(
+                f"time_strides {self.time_strides} and channels {self.channels} differ in length"
+            )
         if self.causal and max(self.time_strides) > 1:
             raise SettingsError(f"a causal conv2d needs time strides of 1; got {self.time_strides}")
         if (self.num_bins - 1) % 2 ** len(self.channels):
@@ -61,12 +64,25 @@ class Conv2dAutoencoder(ConvolutionalAutoencoder):
         outs = [*widths[:-1], widths[-1] * self.bottleneck.width]
         ins = [settings.num_features, *widths[:-1]]
 
-        def conv(inputs: int, outputs: int, time_stride: int, upsample: Upsampling | None) -> TimeFrequencyConv:
-            return TimeFrequencyConv(inputs, outputs, settings.kernel[::-1], (time_stride, 2), causal=settings.causal, upsample=upsample)
+        def conv(
+            inputs: int, outputs: int, time_stride: int, upsample: Upsampling | None
+        ) -> TimeFrequencyConv:
+            return TimeFrequencyConv(
+                inputs,
+                outputs,
+                settings.kernel[::-1],
+                (time_stride, 2),
+                causal=settings.causal,
+                upsample=upsample,
+            )
 
-        self.encoder = nn.ModuleList(ConvLayer(conv(i, o, s, None), o) for i, o, s in zip(ins, outs, strides, strict=True))
+        self.encoder = nn.ModuleList(
+            ConvLayer(conv(i, o, s, None), o) for i, o, s in zip(ins, outs, strides, strict=True)
+        )
         mirrored = zip(pairwise(reversed(widths)), reversed(strides[1:]), strict=True)
-        self.decoder = nn.ModuleList(ConvLayer(conv(i, o, s, settings.decoder), o) for (i, o), s in mirrored)
+        self.decoder = nn.ModuleList(
+            ConvLayer(conv(i, o, s, settings.decoder), o) for (i, o), s in mirrored
+        )
         self.head = conv(widths[0], settings.num_outputs, strides[0], settings.decoder)
         self.skip = settings.skip
         self.stride = prod(strides)
@@ -75,21 +91,35 @@ class Conv2dAutoencoder(ConvolutionalAutoencoder):
             # stride shifts it by less than that.
             before = list(accumulate(strides[:-1], lambda a, b: a * b, initial=1))
             reach = 2 * (settings.kernel[1] // 2) * sum(before)
-            reach += sum(unit * (s - 1) for unit, s in zip(before, strides, strict=True)) if settings.decoder == "nearest" else 0
+            reach += (
+                sum(unit * (s - 1) for unit, s in zip(before, strides, strict=True))
+                if settings.decoder == "nearest"
+                else 0
+            )
             self.context = self.lookahead = -(-reach // self.stride) * self.stride
 
     def input_bins(self) -> list[int]:
         """Bins that each convolution reads, in the order of the state."""
-        down = [(self.settings.num_bins - 1) // 2**depth + 1 for depth in range(len(self.encoder) + 1)]
+        down = [
+            (self.settings.num_bins - 1) // 2**depth + 1 for depth in range(len(self.encoder) + 1)
+        ]
         return down[:-1] + down[:0:-1]
 
     def initial_state(self, batch: int) -> State:
         convs = [layer for layer in self.modules() if isinstance(layer, TimeFrequencyConv)]
-        return tuple(conv.empty_past(batch, bins) for conv, bins in zip(convs, self.input_bins(), strict=True) if conv.num_past)
+        return tuple(
+            conv.empty_past(batch, bins)
+            for conv, bins in zip(convs, self.input_bins(), strict=True)
+            if conv.num_past
+        )
 
-    def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
+    def encode(
+        self, features: Tensor, state: State | None = None
+    ) -> tuple[Tensor, list[Tensor], State]:
         return super().encode(features.transpose(2, 3), state)
 
-    def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
+    def decode(
+        self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None
+    ) -> tuple[Tensor, State]:
         decoded, state = super().decode(latent, skips, state)
         return decoded.transpose(2, 3), state

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audioae import __version__
-from audioae.features import apply_gain, compress, istft, mirror, stft
 from audioae.models.base import Autoencoder, Estimate, State
+from audioae.models.features import apply_gain, compress, istft, mirror, stft
 from audioae.pretrained import ModelInfo
-from audioae.spectrogram import StftSettings
+from audioae.signal.spectrogram import StftSettings
 
 
 class Denoiser(nn.Module):
@@ -24,7 +24,11 @@ class Denoiser(nn.Module):
 
     def __init__(self, autoencoder: Autoencoder, settings: StftSettings, *, name: str = "") -> None:
         super().__init__()
-        self.autoencoder, self.settings, self.name = autoencoder, settings, name or autoencoder.family
+        self.autoencoder, self.settings, self.name = (
+            autoencoder,
+            settings,
+            name or autoencoder.family,
+        )
 
     @property
     def info(self) -> ModelInfo:
@@ -50,7 +54,11 @@ class Denoiser(nn.Module):
     def estimate(self, spectrum: Tensor, state: State | None = None) -> tuple[Estimate, State]:
         """The network's answer to a spectrum `[batch, 2, freq, frames]`."""
         magnitude, bins = compress(spectrum, self.autoencoder.settings.compression)
-        features = magnitude if self.autoencoder.settings.num_features == 1 else torch.cat([magnitude, bins], 1)
+        features = (
+            magnitude
+            if self.autoencoder.settings.num_features == 1
+            else torch.cat([magnitude, bins], 1)
+        )
         estimate, state = self.autoencoder(features, state)
         return estimate, state
 
@@ -63,7 +71,9 @@ class Denoiser(nn.Module):
         """Clean whole waveforms `[batch, samples]`; also the network's estimate, whose gain has a frame per STFT column."""
         spectrum = stft(waveform, self.settings)
         before, after = self.autoencoder.context, self.autoencoder.lookahead
-        if self.training:  # crops have no true surroundings; the network's own zero padding is cheaper
+        if (
+            self.training
+        ):  # crops have no true surroundings; the network's own zero padding is cheaper
             before = after = 0
         frames = spectrum.shape[-1]
         if self.autoencoder.edges == "mirror":
@@ -81,7 +91,9 @@ def count_macs(denoiser: Denoiser) -> int:
     """Multiply-accumulates a second of audio: convolutions, linear maps and recurrences, the network only."""
     macs = 0
 
-    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+    def add(
+        module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]
+    ) -> None:
         nonlocal macs
         if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d)):
             macs += inputs[0].numel() * module.weight[0].numel()
@@ -90,7 +102,9 @@ def count_macs(denoiser: Denoiser) -> int:
         elif isinstance(module, nn.Linear):
             macs += inputs[0].numel() * module.out_features
         elif isinstance(module, nn.RNNBase):
-            macs += inputs[0].shape[:-1].numel() * sum(weight.numel() for name, weight in module.named_parameters() if "weight" in name)
+            macs += inputs[0].shape[:-1].numel() * sum(
+                weight.numel() for name, weight in module.named_parameters() if "weight" in name
+            )
 
     hooks = [module.register_forward_hook(add) for module in denoiser.modules()]
     was_training = denoiser.training
@@ -98,7 +112,9 @@ def count_macs(denoiser: Denoiser) -> int:
     frames = -(-frames // denoiser.autoencoder.stride) * denoiser.autoencoder.stride
     try:
         with torch.no_grad():
-            denoiser.eval().gain(next(denoiser.parameters()).new_zeros(1, 2, denoiser.settings.num_bins, frames))
+            denoiser.eval().gain(
+                next(denoiser.parameters()).new_zeros(1, 2, denoiser.settings.num_bins, frames)
+            )
     finally:
         denoiser.train(was_training)
         for hook in hooks:

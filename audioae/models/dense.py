@@ -36,7 +36,11 @@ class DenseAutoencoder(Autoencoder):
         self.patch = self.stride = settings.patch
         self.lookahead = settings.patch - 1
         pixels = settings.num_bins * settings.patch
-        widths = [settings.num_features * pixels, *settings.widths[:-1], settings.widths[-1] * self.bottleneck.width]
+        widths = [
+            settings.num_features * pixels,
+            *settings.widths[:-1],
+            settings.widths[-1] * self.bottleneck.width,
+        ]
         self.encoder = nn.Sequential(*(self.layer(i, o, settings) for i, o in pairwise(widths)))
         mirrored = list(reversed(settings.widths))
         self.decoder = nn.Sequential(*(self.layer(i, o, settings) for i, o in pairwise(mirrored)))
@@ -48,12 +52,18 @@ class DenseAutoencoder(Autoencoder):
         """A linear layer, and unless the activation is the identity BatchNorm and LeakyReLU."""
         if settings.activation == "identity":
             return nn.Conv1d(inputs, outputs, 1)
-        return nn.Sequential(nn.Conv1d(inputs, outputs, 1), nn.BatchNorm1d(outputs), nn.LeakyReLU(0.2))
+        return nn.Sequential(
+            nn.Conv1d(inputs, outputs, 1), nn.BatchNorm1d(outputs), nn.LeakyReLU(0.2)
+        )
 
-    def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
+    def encode(
+        self, features: Tensor, state: State | None = None
+    ) -> tuple[Tensor, list[Tensor], State]:
         patches = features.unflatten(-1, (-1, self.patch)).permute(0, 1, 2, 4, 3)  # B, C, F, P, N
         return self.encoder(patches.flatten(1, 3)), [], ()
 
-    def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
+    def decode(
+        self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None
+    ) -> tuple[Tensor, State]:
         pixels = self.head(self.decoder(latent)).unflatten(1, self.output_shape)  # B, G, F, P, N
         return pixels.transpose(-1, -2).flatten(-2), ()  # B, G, F, T

@@ -45,11 +45,17 @@ class DualpathSettings(NetworkSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.low_bins + self.num_bands - 1) % 4:
-            raise SettingsError(f"low_bins {self.low_bins} + num_bands {self.num_bands} - 1 does not divide by 4")
+            raise SettingsError(
+                f"low_bins {self.low_bins} + num_bands {self.num_bands} - 1 does not divide by 4"
+            )
         if len(self.dilations) != len(self.time_mixers):
-            raise SettingsError(f"time_mixers {self.time_mixers} and dilations {self.dilations} differ in length")
+            raise SettingsError(
+                f"time_mixers {self.time_mixers} and dilations {self.dilations} differ in length"
+            )
         if not self.causal and set(self.time_mixers) != {"conv"}:
-            raise SettingsError(f"a network that is not causal mixes times by 'conv' alone; got {self.time_mixers}")
+            raise SettingsError(
+                f"a network that is not causal mixes times by 'conv' alone; got {self.time_mixers}"
+            )
 
 
 def zero(layer: nn.Module) -> None:
@@ -63,7 +69,9 @@ class FrequencyMixer(nn.Module):
 
     def __init__(self, channels: int, bands: int, squeeze: int) -> None:
         super().__init__()
-        self.squeeze = nn.Sequential(nn.Conv2d(channels, squeeze, 1, bias=False), nn.BatchNorm2d(squeeze), nn.LeakyReLU(0.2))
+        self.squeeze = nn.Sequential(
+            nn.Conv2d(channels, squeeze, 1, bias=False), nn.BatchNorm2d(squeeze), nn.LeakyReLU(0.2)
+        )
         self.weight = nn.Parameter(torch.randn(squeeze, bands, bands) / bands**0.5)
         self.expand = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(squeeze, channels, 1))
 
@@ -82,7 +90,10 @@ class ConvTimeMixer(nn.Module):
     def __init__(self, channels: int, bands: int, dilation: int, *, causal: bool) -> None:
         super().__init__()
         self.bands = bands
-        self.layer = ConvLayer(TimeFrequencyConv(channels, channels, (3, 3), (1, 1), causal=causal, dilation=dilation), channels)
+        self.layer = ConvLayer(
+            TimeFrequencyConv(channels, channels, (3, 3), (1, 1), causal=causal, dilation=dilation),
+            channels,
+        )
         self.num_past = self.layer.num_past
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -113,11 +124,16 @@ class RecurrentTimeMixer(nn.Module):
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
         rows = self.to_rows(x)
         memory = self.empty_past(len(x)) if past is None else past
-        hidden = [part.contiguous() for part in memory.to(x.dtype).reshape(1, -1, memory.shape[-1]).split(self.channels, -1)]
+        hidden = [
+            part.contiguous()
+            for part in memory.to(x.dtype).reshape(1, -1, memory.shape[-1]).split(self.channels, -1)
+        ]
         y, following = self.recurrence(rows, tuple(hidden) if self.parts > 1 else hidden[0])
         if self.parts > 1:
             following = torch.cat(following, -1)
-        return x + self.from_rows(self.project(y)), following.reshape(-1, self.bands, following.shape[-1])
+        return x + self.from_rows(self.project(y)), following.reshape(
+            -1, self.bands, following.shape[-1]
+        )
 
     # ONNX Runtime copies quickly where a single axis moves, so channels and batch move one after the other.
 
@@ -129,7 +145,9 @@ class RecurrentTimeMixer(nn.Module):
 
     def from_rows(self, rows: Tensor) -> Tensor:
         """The way back."""
-        x = rows.reshape(rows.shape[0], -1, self.bands * self.channels).transpose(0, 1)  # B, T, F * C
+        x = rows.reshape(rows.shape[0], -1, self.bands * self.channels).transpose(
+            0, 1
+        )  # B, T, F * C
         return x.reshape(x.shape[0], x.shape[1], self.bands, self.channels).permute(0, 3, 1, 2)
 
     def mute(self) -> None:
@@ -144,9 +162,15 @@ class RecurrentTimeMixer(nn.Module):
 AnyTimeMixer = ConvTimeMixer | RecurrentTimeMixer
 
 
-def build_time_mixer(kind: TimeMixer, channels: int, bands: int, dilation: int, *, causal: bool) -> AnyTimeMixer:
+def build_time_mixer(
+    kind: TimeMixer, channels: int, bands: int, dilation: int, *, causal: bool
+) -> AnyTimeMixer:
     """The time mixer of a block."""
-    return ConvTimeMixer(channels, bands, dilation, causal=causal) if kind == "conv" else RecurrentTimeMixer(channels, bands, kind)
+    return (
+        ConvTimeMixer(channels, bands, dilation, causal=causal)
+        if kind == "conv"
+        else RecurrentTimeMixer(channels, bands, kind)
+    )
 
 
 class DualpathAutoencoder(Autoencoder):
@@ -162,20 +186,36 @@ class DualpathAutoencoder(Autoencoder):
         outer, inner, causal = settings.outer, settings.inner, settings.causal
         width = settings.low_bins + settings.num_bands
         self.num_bands = [width, (width - 1) // 2 + 1, (width - 1) // 4 + 1]
-        self.bands = Bands(settings.num_bins, settings.low_bins, settings.num_bands, settings.nyquist_hz)
+        self.bands = Bands(
+            settings.num_bins, settings.low_bins, settings.num_bands, settings.nyquist_hz
+        )
 
-        def layer(inputs: int, outputs: int, kernel: tuple[int, int], upsample: Upsampling | None) -> ConvLayer[TimeFrequencyConv]:
-            return ConvLayer(TimeFrequencyConv(inputs, outputs, kernel, (1, 2), causal=causal, upsample=upsample), outputs)
+        def layer(
+            inputs: int, outputs: int, kernel: tuple[int, int], upsample: Upsampling | None
+        ) -> ConvLayer[TimeFrequencyConv]:
+            return ConvLayer(
+                TimeFrequencyConv(
+                    inputs, outputs, kernel, (1, 2), causal=causal, upsample=upsample
+                ),
+                outputs,
+            )
 
         kernel = (2 if causal else 3, 3)
         self.outer_encoder = layer(settings.num_features, outer, (1, 5), None)
         self.inner_encoder = layer(outer, inner * self.bottleneck.width, kernel, None)
         blocks = zip(settings.time_mixers, settings.dilations, strict=True)
         middle = self.num_bands[2]
-        self.frequency_mixers = nn.ModuleList(FrequencyMixer(inner, middle, settings.squeeze) for _ in settings.time_mixers)
-        self.time_mixers = nn.ModuleList(build_time_mixer(kind, inner, middle, dilation, causal=causal) for kind, dilation in blocks)
+        self.frequency_mixers = nn.ModuleList(
+            FrequencyMixer(inner, middle, settings.squeeze) for _ in settings.time_mixers
+        )
+        self.time_mixers = nn.ModuleList(
+            build_time_mixer(kind, inner, middle, dilation, causal=causal)
+            for kind, dilation in blocks
+        )
         self.inner_decoder = layer(inner, outer, kernel, "transpose")
-        self.head = TimeFrequencyConv(outer, settings.num_outputs, (1, 5), (1, 2), causal=causal, upsample="transpose")
+        self.head = TimeFrequencyConv(
+            outer, settings.num_outputs, (1, 5), (1, 2), causal=causal, upsample="transpose"
+        )
         if not causal:
             self.context = self.lookahead = 2 + sum(settings.dilations)
 
@@ -188,26 +228,38 @@ class DualpathAutoencoder(Autoencoder):
         return (first, *middle, last)
 
     def mute_beyond(self, names: Collection[str]) -> list[str]:
-        added = [index for index in range(len(self.time_mixers)) if not any(name.startswith(f"time_mixers.{index}.") for name in names)]
+        added = [
+            index
+            for index in range(len(self.time_mixers))
+            if not any(name.startswith(f"time_mixers.{index}.") for name in names)
+        ]
         for index in added:
             cast(FrequencyMixer, self.frequency_mixers[index]).mute()
             cast(AnyTimeMixer, self.time_mixers[index]).mute()
-        prefixes = tuple(f"{kind}.{index}." for index in added for kind in ("frequency_mixers", "time_mixers"))
+        prefixes = tuple(
+            f"{kind}.{index}." for index in added for kind in ("frequency_mixers", "time_mixers")
+        )
         return [name for name in self.state_dict() if name.startswith(prefixes)]
 
-    def encode(self, features: Tensor, state: State | None = None) -> tuple[Tensor, list[Tensor], State]:
+    def encode(
+        self, features: Tensor, state: State | None = None
+    ) -> tuple[Tensor, list[Tensor], State]:
         pasts = Pasts(state)
         outer = pasts.run(self.outer_encoder, self.bands.merge(features))
         inner = pasts.run(self.inner_encoder, outer)
         return inner, [outer], pasts.state
 
-    def decode(self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None) -> tuple[Tensor, State]:
+    def decode(
+        self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None
+    ) -> tuple[Tensor, State]:
         pasts, x = Pasts(state), latent
         for frequency, time in zip(self.frequency_mixers, self.time_mixers, strict=True):
             x = pasts.run(time, frequency(x))
         return self.finish(x, latent, skips, pasts), pasts.state
 
-    def finish(self, x: Tensor, latent: Tensor, skips: Sequence[Tensor], pasts: Pasts | None = None) -> Tensor:
+    def finish(
+        self, x: Tensor, latent: Tensor, skips: Sequence[Tensor], pasts: Pasts | None = None
+    ) -> Tensor:
         """What follows the blocks: the transposed layers, and bands back to bins `[batch, num_outputs, freq, frames]`."""
         pasts = pasts or Pasts(None)
         x = pasts.run(self.inner_decoder, x + latent)

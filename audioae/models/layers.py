@@ -6,11 +6,14 @@ the last ones of its own input: one definition for whole files and for live bloc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from audioae.models.base import Autoencoder, State
 
 Upsampling = Literal["transpose", "nearest"]
 
@@ -48,7 +51,16 @@ def with_past(x: Tensor, past: Tensor | None, frames: int) -> tuple[Tensor, Tens
 class TimeConv(nn.Module):
     """Conv1d over frames `[batch, channels, frames]` of stride 1 that keeps the number of frames; `transpose` takes ConvTranspose1d."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, causal: bool = False, transpose: bool = False, dilation: int = 1) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        causal: bool = False,
+        transpose: bool = False,
+        dilation: int = 1,
+    ) -> None:
         super().__init__()
         reach = (kernel - 1) * dilation
         self.num_past = reach if causal else 0
@@ -78,17 +90,28 @@ class TransposedConv(nn.ConvTranspose2d):
         if self.training and self.stride == (1, 2):
             return self.by_parity(x)
         if x.device.type == "cpu":
-            with torch.autocast("cpu", enabled=False):  # in bf16 a CPU takes a path that is several times slower than fp32
+            with torch.autocast(
+                "cpu", enabled=False
+            ):  # in bf16 a CPU takes a path that is several times slower than fp32
                 return super().forward(x.float(), output_size)
         return super().forward(x, output_size)
 
     def by_parity(self, x: Tensor) -> Tensor:
         """The even and the odd bins of the output, each by a kernel of its own, F bins to 2 F - 1."""
         pad_time, pad_freq = cast("tuple[int, int]", self.padding)
-        pad_time = (self.kernel_size[0] - 1) * self.dilation[0] - pad_time  # what a convolution of the same reach adds
+        pad_time = (self.kernel_size[0] - 1) * self.dilation[
+            0
+        ] - pad_time  # what a convolution of the same reach adds
         taps = pad_freq + 1  # of each kernel
-        before, after = pad_freq // 2, taps - 1 - pad_freq // 2  # bins that they read beside their own
-        kernels = F.pad(self.weight.flip(2, 3), (0, 1) if pad_freq % 2 else (1, 0)).unflatten(3, (taps, 2)).flip(4)
+        before, after = (
+            pad_freq // 2,
+            taps - 1 - pad_freq // 2,
+        )  # bins that they read beside their own
+        kernels = (
+            F.pad(self.weight.flip(2, 3), (0, 1) if pad_freq % 2 else (1, 0))
+            .unflatten(3, (taps, 2))
+            .flip(4)
+        )
         kernels = kernels.permute(4, 1, 0, 2, 3).flatten(0, 1)  # 2 * outputs, inputs, time, taps
         bias = None if self.bias is None else self.bias.repeat(2)
         kernels = kernels.contiguous(memory_format=torch.channels_last)
@@ -126,10 +149,19 @@ class TimeFrequencyConv(nn.Module):
             # A transposed convolution of a padded input answers `reach` frames too many on each side; its own padding cuts them.
             padding = (reach if causal else pad_time, pad_freq)
             extra = (stride[0] - 1, 0)
-            self.conv: nn.Module = TransposedConv(inputs, outputs, kernel, stride, padding, extra, dilation=(dilation, 1))
+            self.conv: nn.Module = TransposedConv(
+                inputs, outputs, kernel, stride, padding, extra, dilation=(dilation, 1)
+            )
         else:
             own_stride = stride if upsample is None else (1, 1)
-            self.conv = nn.Conv2d(inputs, outputs, kernel, own_stride, padding=(pad_time, pad_freq), dilation=(dilation, 1))
+            self.conv = nn.Conv2d(
+                inputs,
+                outputs,
+                kernel,
+                own_stride,
+                padding=(pad_time, pad_freq),
+                dilation=(dilation, 1),
+            )
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x, past = with_past(x, past, self.num_past)
@@ -147,7 +179,9 @@ class TimeFrequencyConv(nn.Module):
     def empty_past(self, batch: int, bins: int) -> Tensor:
         """Silence before the first frame of an input of `bins` bins."""
         past = next(self.parameters()).new_zeros(batch, self.inputs, self.num_past, bins)
-        return past.contiguous(memory_format=torch.channels_last)  # as training runs, so that joining it to a signal moves no channels
+        return past.contiguous(
+            memory_format=torch.channels_last
+        )  # as training runs, so that joining it to a signal moves no channels
 
 
 Conv = TypeVar("Conv", TimeConv, TimeFrequencyConv)
@@ -161,10 +195,43 @@ class ConvLayer(nn.Module, Generic[Conv]):
     def __init__(self, conv: Conv, outputs: int) -> None:
         super().__init__()
         self.conv = conv
-        self.norm: nn.Module = nn.BatchNorm1d(outputs) if isinstance(conv, TimeConv) else nn.BatchNorm2d(outputs)
+        self.norm: nn.Module = (
+            nn.BatchNorm1d(outputs) if isinstance(conv, TimeConv) else nn.BatchNorm2d(outputs)
+        )
         self.activation = nn.LeakyReLU(0.2)
         self.num_past = conv.num_past
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         y, past = self.conv(x, past)
         return self.activation(self.norm(y)), past
+
+
+class ConvolutionalAutoencoder(Autoencoder):
+    """Layers `encoder`, `decoder` and `head`, each `(x, past) -> (y, past)`.
+
+    With `skip`, what an encoder layer read is added to what its mirror image's successor reads.
+    """
+
+    encoder: nn.ModuleList
+    decoder: nn.ModuleList
+    head: nn.Module
+    skip: bool
+
+    def encode(
+        self, features: Tensor, state: State | None = None
+    ) -> tuple[Tensor, list[Tensor], State]:
+        pasts, skips, x = Pasts(state), [], features
+        for layer in self.encoder:
+            skips.append(x)
+            x = pasts.run(layer, x)
+        return x, skips, pasts.state
+
+    def decode(
+        self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None
+    ) -> tuple[Tensor, State]:
+        pasts, x = Pasts(state), latent
+        for depth, layer in enumerate([*self.decoder, self.head]):
+            if self.skip and skips and depth:
+                x = x + skips[-depth]
+            x = pasts.run(layer, x)
+        return x, pasts.state

@@ -5,8 +5,7 @@ Nothing here runs a model, and nothing here knows of a network connection.
 
 from __future__ import annotations
 
-from audioae.pretrained.card import Card, Scores, card_markdown, read_scores
-from audioae.pretrained.info import ModelInfo
+from audioae.pretrained.card import Card, ModelInfo, Scores, card_markdown, read_scores
 from audioae.pretrained.registry import (
     Entry,
     Verdict,

@@ -5,15 +5,85 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from audioae.errors import DataError
-from audioae.pretrained.info import ModelInfo, known_values
+from audioae.errors import CheckpointError, DataError
+from audioae.signal.spectrogram import StftSettings
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """All that has to be known of a model to run it.
+
+    Args:
+        name: of the model; family: the kind of network ("conv1d", "conv2d", ...).
+        stft: how waveforms become its spectra.
+        gain: "real" keeps the noisy phase, "complex" corrects it.
+        lookahead, context: frames after and before a frame that its gain needs; both 0 for a causal model, which carries a state instead.
+        stride: frames per time step of the network; a chunk starts at a multiple of it.
+        parameters: numbers learnt; macs_per_second: multiply-accumulates per second of audio.
+        version: of audioae, which made the model.
+    """
+
+    name: str
+    family: str
+    stft: StftSettings
+    gain: Literal["real", "complex"]
+    lookahead: int
+    context: int
+    stride: int
+    parameters: int
+    macs_per_second: int
+    version: str
+
+    def __post_init__(self) -> None:
+        if self.gain not in ("real", "complex"):
+            raise CheckpointError(
+                f"model {self.name!r} has gain {self.gain!r}; expected 'real' or 'complex'"
+            )
+        if self.stride < 1 or self.lookahead < 0 or self.context < 0:
+            timing = f"stride {self.stride}, lookahead {self.lookahead}, context {self.context}"
+            raise CheckpointError(
+                f"model {self.name!r} has {timing}; expected a stride of at least 1 and no negative frames"
+            )
+
+    @property
+    def causal(self) -> bool:
+        """True if no gain needs a later frame and the past is carried in a state."""
+        return self.lookahead == 0 and self.context == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON takes them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The opposite of `to_dict`."""
+        known = known_values(cls, values)
+        return cls(**{**known, "stft": StftSettings(**known_values(StftSettings, known["stft"]))})
+
+
+def known_values(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a dataclass has fields for: a newer audioae may have written more, but none may be missing."""
+    names = [each.name for each in fields(settings)]
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise CheckpointError(
+            f"{settings.__name__} lacks {', '.join(missing)}; make the file again with this version of audioae"
+        )
+    return {name: values[name] for name in names}
+
 
 # How the metrics of a card are written in its table; others keep their own name.
-_METRICS = {"pesq_wb": "PESQ-WB", "stoi": "STOI", "estoi": "ESTOI", "si_sdr": "SI-SDR, dB", "segmental_snr": "segmental SNR, dB"}
+_METRICS = {
+    "pesq_wb": "PESQ-WB",
+    "stoi": "STOI",
+    "estoi": "ESTOI",
+    "si_sdr": "SI-SDR, dB",
+    "segmental_snr": "segmental SNR, dB",
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +138,11 @@ class Card:
         """The opposite of `to_dict`."""
         known = known_values(cls, values)
         scores = tuple(Scores(**known_values(Scores, row)) for row in known["scores"])
-        sequences = {"data": tuple(known["data"]), "scores": scores, "stages": tuple(known["stages"])}
+        sequences = {
+            "data": tuple(known["data"]),
+            "scores": scores,
+            "stages": tuple(known["stages"]),
+        }
         return cls(**{**known, **sequences, "info": ModelInfo.from_dict(known["info"])})
 
 
@@ -87,7 +161,9 @@ def card_markdown(card: Card) -> str:
     ]
     if card.stages:
         before = " + ".join(f"{stage['audio_hours']:.1f} h" for stage in card.stages)
-        lines.append(f"- in {len(card.stages) + 1} stages, each begun with the weights of the one before: {before}, and the last")
+        lines.append(
+            f"- in {len(card.stages) + 1} stages, each begun with the weights of the one before: {before}, and the last"
+        )
     for scores in card.scores:
         lines += ["", f"Mean over {scores.count} {scores.pairs}:", "", *_score_table(scores)]
     return "\n".join(lines) + "\n"
@@ -97,12 +173,21 @@ def read_scores(path: Path, *, pairs: str = "") -> Scores:
     """The means in a file that `audioae evaluate --json` printed; `pairs` names the pairs in words, else their file does."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        sides = {side: {name: means[side]["value"] for name, means in told["means"].items()} for side in ("enhanced", "noisy")}
-        return Scores(pairs or Path(told["pairs"]).name, told["count"], sides["enhanced"], sides["noisy"])
+        sides = {
+            side: {name: means[side]["value"] for name, means in told["means"].items()}
+            for side in ("enhanced", "noisy")
+        }
+        return Scores(
+            pairs or Path(told["pairs"]).name, told["count"], sides["enhanced"], sides["noisy"]
+        )
     except OSError as error:
-        raise DataError(f"cannot read the scores {path} ({error.strerror}); write them with: audioae evaluate --json") from error
+        raise DataError(
+            f"cannot read the scores {path} ({error.strerror}); write them with: audioae evaluate --json"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} holds no scores ({error!r}); write them with: audioae evaluate --json") from error
+        raise DataError(
+            f"{path} holds no scores ({error!r}); write them with: audioae evaluate --json"
+        ) from error
 
 
 def _score_table(scores: Scores) -> list[str]:

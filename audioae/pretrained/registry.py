@@ -13,7 +13,7 @@ from typing import Any
 from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError, nearest
 from audioae.pretrained.card import Card
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
+WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ def default_model() -> str:
     """The name of the model that is used when none is named."""
     entries = list_models()
     if not entries:
-        raise ModelNotFoundError("this package holds no models; give the path of an .onnx file or of a training run")
+        raise ModelNotFoundError(
+            "this package holds no models; give the path of an .onnx file or of a training run"
+        )
     return entries[0].name
 
 
@@ -73,7 +75,9 @@ def find_model(name_or_path: str | Path) -> Path:
     if entry is None:
         return _find_path(name_or_path)
     if file_hash(entry.path) != entry.sha256:
-        raise CheckpointError(f"model {entry.name!r} is damaged: {entry.path} is not the file that was shipped; install audioae again")
+        raise CheckpointError(
+            f"model {entry.name!r} is damaged: {entry.path} is not the file that was shipped; install audioae again"
+        )
     return entry.path
 
 
@@ -97,7 +101,9 @@ def verify_model(name: str) -> Verdict:
     try:
         found = file_hash(entry.path)
         if found != entry.sha256:
-            problems.append(f"{entry.file} has sha256 {found[:12]}..., expected {entry.sha256[:12]}...")
+            problems.append(
+                f"{entry.file} has sha256 {found[:12]}..., expected {entry.sha256[:12]}..."
+            )
         if (card := load_card(name)).name != name:
             problems.append(f"its card is of {card.name!r}")
     except (CheckpointError, ModelNotFoundError) as error:
@@ -108,7 +114,9 @@ def verify_model(name: str) -> Verdict:
 def weights_folder(name: str) -> Path:
     """Where a shipped model of that name has its files, or would have them."""
     if not name or Path(name).name != name or name.startswith("."):
-        raise SettingsError(f"{name!r} cannot name a model; expected a plain word such as speech-16k")
+        raise SettingsError(
+            f"{name!r} cannot name a model; expected a plain word such as speech-16k"
+        )
     return WEIGHTS / name
 
 
@@ -132,33 +140,45 @@ def file_hash(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise ModelNotFoundError(f"cannot read {path} ({error.strerror}); install audioae again") from error
+        raise ModelNotFoundError(
+            f"cannot read {path} ({error.strerror}); install audioae again"
+        ) from error
 
 
 def _find_path(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
-    if not str(name_or_path) or (path.suffix not in (".onnx", ".safetensors") and not path.is_dir()):
+    if not str(name_or_path) or (
+        path.suffix not in (".onnx", ".safetensors") and not path.is_dir()
+    ):
         if path.is_file():
-            raise ModelNotFoundError(f"{path} is no model; expected an .onnx file, a .safetensors checkpoint or a run folder")
+            raise ModelNotFoundError(
+                f"{path} is no model; expected an .onnx file, a .safetensors checkpoint or a run folder"
+            )
         raise _unknown(str(name_or_path))
     files = [path / "best.safetensors", path / "last.safetensors"] if path.is_dir() else [path]
     for file in files:
         if file.is_file():
             return file
-    raise ModelNotFoundError(f"there is no model at {files[0]}; train or export one there, or name another")
+    raise ModelNotFoundError(
+        f"there is no model at {files[0]}; train or export one there, or name another"
+    )
 
 
 def _unknown(name: str) -> ModelNotFoundError:
     names = [entry.name for entry in list_models()]
     known = f"known: {', '.join(names)}" if names else "this package holds none"
-    return ModelNotFoundError(f"no model {name!r}{nearest(name, names)}; {known}, or give a path to an .onnx file or a run folder")
+    return ModelNotFoundError(
+        f"no model {name!r}{nearest(name, names)}; {known}, or give a path to an .onnx file or a run folder"
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelNotFoundError(f"cannot read {path} ({error.strerror}); install audioae again") from error
+        raise ModelNotFoundError(
+            f"cannot read {path} ({error.strerror}); install audioae again"
+        ) from error
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}); install audioae again") from error
     if not isinstance(values, dict):

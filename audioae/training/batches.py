@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from audioae.dataset import Corpus, DataSettings, DeviceMixer, Mixer, MixtureDataset
+from audioae.data.mixtures import Corpus, DataSettings, DeviceMixer, Mixer, MixtureDataset
 from audioae.errors import AudioaeError
 from audioae.training.settings import TrainSettings
 from audioae.training.team import Team
@@ -42,19 +42,29 @@ def batches(trainer: Trainer, corpus: Corpus, data: DataSettings) -> Iterator[Ba
     return mixed_by_workers(trainer, corpus, data, indices)
 
 
-def mixed_on_device(trainer: Trainer, corpus: Corpus, data: DataSettings, indices: Batches) -> Iterator[Batch]:
+def mixed_on_device(
+    trainer: Trainer, corpus: Corpus, data: DataSettings, indices: Batches
+) -> Iterator[Batch]:
     """All audio lies on the device, and is mixed there."""
     mixer = DeviceMixer(corpus, data, trainer.device)
-    return (mixer.batch(trainer.settings.seed, share[0] // len(share), len(share)) for share in indices)
+    return (
+        mixer.batch(trainer.settings.seed, share[0] // len(share), len(share)) for share in indices
+    )
 
 
-def mixed_by_workers(trainer: Trainer, corpus: Corpus, data: DataSettings, indices: Batches) -> Iterator[Batch]:
+def mixed_by_workers(
+    trainer: Trainer, corpus: Corpus, data: DataSettings, indices: Batches
+) -> Iterator[Batch]:
     """Mixed in the processor, by `workers` processes beside this one."""
     settings = trainer.settings
-    pairs = MixtureDataset(Mixer(corpus, data), seed=settings.seed, pairs=settings.steps * settings.batch_size)
+    pairs = MixtureDataset(
+        Mixer(corpus, data), seed=settings.seed, pairs=settings.steps * settings.batch_size
+    )
     pin = trainer.device.type == "cuda"
     try:
-        yield from DataLoader(pairs, batch_sampler=indices, num_workers=settings.workers, pin_memory=pin)
+        yield from DataLoader(
+            pairs, batch_sampler=indices, num_workers=settings.workers, pin_memory=pin
+        )
     except AudioaeError as error:
         # A worker's error arrives with its traceback as text; its last line is what the error said.
         if settings.workers:

@@ -5,19 +5,71 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audioae.checkpoint import load_weights, read_tensors, save_denoiser
+import torch
+from torch import Tensor
+
+from audioae.errors import CheckpointError
 from audioae.models import Denoiser
-from audioae.training import averaging
+from audioae.models.checkpoint import load_weights, read_about, read_tensors, save_denoiser
 from audioae.training.rows import Noisy, Report
-from audioae.training.settings import learning_rate_at
+from audioae.training.settings import TrainSettings, learning_rate_at
 from audioae.training.state import HISTORY, RESUME, append_history, save
 from audioae.training.trainer import Trainer
-from audioae.validation import Validation, means
+from audioae.training.validation import Validation, means
+
+KEPT, AVERAGED = "kept", "averaged.safetensors"
+
+
+def keep(out: Path, denoiser: Denoiser, settings: TrainSettings, **about: Any) -> None:
+    """Write `kept/step-N.safetensors` into a run folder, and remove those that are not among the best or last any more."""
+    folder = out / KEPT
+    try:
+        folder.mkdir(exist_ok=True)
+        save_denoiser(
+            folder / f"step-{about['training']['step']:09}.safetensors", denoiser, **about
+        )
+        for file in set(folder.glob("*.safetensors")) - set(kept(out, settings)):
+            file.unlink()
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {folder}: {error.strerror or error}; the earlier checkpoints are intact"
+        ) from error
+
+
+def kept(out: Path, settings: TrainSettings) -> list[Path]:
+    """The checkpoints to average, the best or the last first."""
+    files = sorted((out / KEPT).glob("*.safetensors"), reverse=True)
+    if settings.average_of == "best":
+        files.sort(key=lambda file: goodness(file, settings.best), reverse=True)
+    return files[: settings.average_checkpoints]
+
+
+def goodness(file: Path, best: str) -> float:
+    """How good a kept checkpoint was in its report."""
+    value = read_about(file)["training"][f"valid_{best}"]
+    return -math.inf if value is None else float(-value if best == "loss" else value)
+
+
+def mean_weights(files: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the weights and statistics of checkpoints of one network; counters are those of the first."""
+    mean, _ = read_tensors(files[0])
+    for count, file in enumerate(files[1:], start=2):
+        weights, _ = read_tensors(file)
+        if {name: value.shape for name, value in weights.items()} != {
+            name: value.shape for name, value in mean.items()
+        }:
+            raise CheckpointError(
+                f"{file} and {files[0]} are of different networks; only checkpoints of one can be averaged"
+            )
+        for name, value in mean.items():
+            if value.dtype.is_floating_point:
+                torch.lerp(value, weights[name], 1 / count, out=value)
+    return mean
 
 
 @dataclass(frozen=True)
@@ -43,7 +95,9 @@ class Judge:
         """Means over the mixtures of all processes, in their order, so that they are the same for any number of processes."""
         shares = self.trainer.team.gather(rows)
         longest = max(map(len, shares))
-        return means([share[place] for place in range(longest) for share in shares if place < len(share)])
+        return means(
+            [share[place] for place in range(longest) for share in shares if place < len(share)]
+        )
 
     def report(self) -> Report:
         """Judge the running average and write what is known now."""
@@ -56,19 +110,21 @@ class Judge:
         if trainer.team.leads:
             self.write(trainer.average, row, ["last", "best"] if is_best else ["last"])
             if trainer.settings.average_checkpoints:
-                averaging.keep(self.out, trainer.average, trainer.settings, **self.known(row))
+                keep(self.out, trainer.average, trainer.settings, **self.known(row))
             append_history(self.out / HISTORY, row)
             save(trainer, self.out / RESUME)
         return row
 
     def report_average(self) -> Report | None:
         """Judge the mean of the checkpoints that were kept, once at the end of a run; None where there is nothing to do."""
-        trainer, path = self.trainer, self.out / averaging.AVERAGED
-        files = trainer.team.from_first(lambda: averaging.kept(self.out, trainer.settings))
-        if len(files) < 2 or trainer.team.from_first(lambda: path.exists() and read_tensors(path)[1]["training"]["step"] == trainer.step):
+        trainer, path = self.trainer, self.out / AVERAGED
+        files = trainer.team.from_first(lambda: kept(self.out, trainer.settings))
+        if len(files) < 2 or trainer.team.from_first(
+            lambda: path.exists() and read_tensors(path)[1]["training"]["step"] == trainer.step
+        ):
             return None
         denoiser = copy.deepcopy(trainer.average)
-        load_weights(denoiser, trainer.team.from_first(lambda: averaging.mean_weights(files)), path)
+        load_weights(denoiser, trainer.team.from_first(lambda: mean_weights(files)), path)
         scores = self.score(denoiser)
         is_best = self.is_best(scores)
         row = dataclasses.replace(self.row(scores, math.nan, is_best), averaged=len(files))
@@ -81,7 +137,9 @@ class Judge:
         """Whether no report was better; remembers it."""
         trainer = self.trainer
         value = scores[trainer.settings.best]
-        goodness = -math.inf if value is None else -value if trainer.settings.best == "loss" else value
+        goodness = (
+            -math.inf if value is None else -value if trainer.settings.best == "loss" else value
+        )
         is_best = goodness > trainer.best
         trainer.best = max(trainer.best, goodness)
         return is_best

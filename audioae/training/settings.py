@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from audioae.errors import SettingsError
-from audioae.losses import check_weights
-from audioae.validation import ValidationSettings
+from audioae.training.losses import check_weights
+from audioae.training.validation import ValidationSettings
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -69,18 +69,33 @@ class TrainSettings:
         check_weights(self.loss)
         for name in ("steps", "batch_size", "accumulate", "report_steps"):
             if getattr(self, name) < 1:
-                raise SettingsError(f"TrainSettings.{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("learning_rate", "weight_decay", "clip_norm", "workers", "patience", "average_checkpoints"):
+                raise SettingsError(
+                    f"TrainSettings.{name} is {getattr(self, name)}; expected at least 1"
+                )
+        for name in (
+            "learning_rate",
+            "weight_decay",
+            "clip_norm",
+            "workers",
+            "patience",
+            "average_checkpoints",
+        ):
             if getattr(self, name) < 0:
-                raise SettingsError(f"TrainSettings.{name} is {getattr(self, name)}; expected no less than 0")
+                raise SettingsError(
+                    f"TrainSettings.{name} is {getattr(self, name)}; expected no less than 0"
+                )
 
     def share(self, processes: int) -> int:
         """Pairs of a batch that each of `processes` takes; `SettingsError` where they do not divide evenly."""
         share, rest = divmod(self.batch_size, processes)
         if rest:
-            raise SettingsError(f"TrainSettings.batch_size {self.batch_size} does not divide among {processes} processes")
+            raise SettingsError(
+                f"TrainSettings.batch_size {self.batch_size} does not divide among {processes} processes"
+            )
         if share % self.accumulate:
-            raise SettingsError(f"TrainSettings.accumulate {self.accumulate} does not divide the {share} pairs that each process takes")
+            raise SettingsError(
+                f"TrainSettings.accumulate {self.accumulate} does not divide the {share} pairs that each process takes"
+            )
         return share
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from audioae.checkpoint import describe, load_weights, read_tensors, write_tensors
+from audioae.data.manifest import replace_text
 from audioae.errors import CheckpointError
-from audioae.manifest import replace_text
+from audioae.models.checkpoint import describe, load_weights, read_tensors, write_tensors
 from audioae.training.rows import Noisy, Report
 from audioae.training.trainer import Trainer
 
@@ -44,7 +44,9 @@ def load(trainer: Trainer, path: Path) -> None:
     own = json.loads(json.dumps(describe(trainer.denoiser)))
     for part in ("family", "stft", "network"):
         if metadata.get(part) != own[part]:
-            raise CheckpointError(f"{path} has another {part} than this recipe; give another --out, or the recipe that began the run")
+            raise CheckpointError(
+                f"{path} has another {part} than this recipe; give another --out, or the recipe that began the run"
+            )
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
     for name, value in tensors.items():
         group, _, rest = name.partition(".")
@@ -55,12 +57,20 @@ def load(trainer: Trainer, path: Path) -> None:
     for name, value in parts["optimizer"].items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
-    trainer.optimizer.load_state_dict({"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]})
+    trainer.optimizer.load_state_dict(
+        {"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]}
+    )
     if trainer.scaler.is_enabled() and metadata.get("scaler"):
         trainer.scaler.load_state_dict(metadata["scaler"])
-    trainer.step, trainer.skipped, trainer.seconds = metadata["step"], metadata["skipped"], metadata["seconds"]
+    trainer.step, trainer.skipped, trainer.seconds = (
+        metadata["step"],
+        metadata["skipped"],
+        metadata["seconds"],
+    )
     trainer.best = -math.inf if metadata["best"] is None else metadata["best"]
-    trainer.reports_since_best = metadata.get("reports_since_best", 0)  # runs that began before there was patience have none
+    trainer.reports_since_best = metadata.get(
+        "reports_since_best", 0
+    )  # runs that began before there was patience have none
     trainer.losses = metadata.get("losses", [])
 
 
@@ -92,4 +102,6 @@ def told_as_error(history: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CheckpointError(f"cannot write {history}: {error.strerror or error}; the checkpoints are intact") from error
+        raise CheckpointError(
+            f"cannot write {history}: {error.strerror or error}; the checkpoints are intact"
+        ) from error

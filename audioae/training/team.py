@@ -75,7 +75,9 @@ class Team:
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         torch.distributed.all_reduce(flat)
         flat /= self.size
-        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        for tensor, mean in zip(
+            tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True
+        ):
             tensor.copy_(mean.view(tensor.shape))
 
 
@@ -90,7 +92,9 @@ def process_group() -> Iterator[Team]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(local_gpu())
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    torch.distributed.init_process_group(
+        "nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE
+    )
     try:
         yield Team(torch.distributed.get_rank(), torch.distributed.get_world_size())
     finally:

@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 
 from audioae.audio import read
+from audioae.data.manifest import Row, ShardReader, read_manifest
 from audioae.errors import AudioFileError, DataError
-from audioae.manifest import Row, ShardReader, read_manifest
-from audioae.mixing import active_rms, mix_at_snr
-from audioae.resample import resample
-from audioae.spectrogram import Array
+from audioae.signal.mixing import active_rms, mix_at_snr
+from audioae.signal.resample import resample
+from audioae.signal.spectrogram import Array
 
 Side = Literal["speech", "noise"]
 
@@ -45,7 +45,9 @@ class Source:
     read: Callable[[float], tuple[Array, int]]
 
 
-def load_clips(place: Path, side: Side, sample_rate: int, *, count: int, seconds: float) -> list[Clip]:
+def load_clips(
+    place: Path, side: Side, sample_rate: int, *, count: int, seconds: float
+) -> list[Clip]:
     """Up to `count` clips of as many speakers or classes as there are, each at most `seconds` long, at one level; always the same ones.
 
     Args:
@@ -55,7 +57,9 @@ def load_clips(place: Path, side: Side, sample_rate: int, *, count: int, seconds
     found = (_clip(source, sample_rate, seconds) for source in spread(_sources(place, side)))
     clips = list(islice((clip for clip in found if clip is not None), count))
     if not clips:
-        raise DataError(f"{place} gives no {side} of at least {SHORTEST_SECONDS:g} s; name other recordings")
+        raise DataError(
+            f"{place} gives no {side} of at least {SHORTEST_SECONDS:g} s; name other recordings"
+        )
     return clips
 
 
@@ -71,7 +75,12 @@ def spread(sources: Sequence[Source]) -> Iterator[Source]:
 
 def mixture(speech: Clip, noise: Clip, *, snr_db: float, sample_rate: int) -> tuple[Array, Array]:
     """The noisy and the clean waveform of speech in noise, which is repeated where it is shorter, at a ratio on active levels."""
-    noisy = mix_at_snr(speech.waveform, np.resize(noise.waveform, speech.waveform.shape), snr_db=snr_db, sample_rate=sample_rate)
+    noisy = mix_at_snr(
+        speech.waveform,
+        np.resize(noise.waveform, speech.waveform.shape),
+        snr_db=snr_db,
+        sample_rate=sample_rate,
+    )
     scale = np.float32(min(1.0, PEAK / float(np.abs(noisy).max())))
     return noisy * scale, speech.waveform * scale
 
@@ -83,7 +92,10 @@ def make_music(number: int, *, seconds: float, sample_rate: int) -> Clip:
     beats = []
     for _ in range(max(round(seconds), 1)):
         roots = 110 * 2 ** (rng.choice([0, 2, 4, 5, 7, 9]) / 12) * np.array([1, 5 / 4, 3 / 2, 2])
-        notes = [sum(np.sin(2 * np.pi * root * k * time + rng.uniform(0, 6)) / k for k in range(1, 10)) for root in roots]
+        notes = [
+            sum(np.sin(2 * np.pi * root * k * time + rng.uniform(0, 6)) / k for k in range(1, 10))
+            for root in roots
+        ]
         if kind == "plucked chords":
             beats.append(np.sum(notes, axis=0) * np.exp(-2 * time))
         elif kind == "held chords":
@@ -92,7 +104,9 @@ def make_music(number: int, *, seconds: float, sample_rate: int) -> Clip:
             step, decay = sample_rate // 4, np.exp(-8 * time[: sample_rate // 4])
             drum = rng.standard_normal(step) * np.exp(-60 * time[:step])
             beats.append(np.concatenate([(note[:step] + drum) * decay for note in notes]))
-    return Clip(f"music {number}", kind, _levelled(np.concatenate(beats).astype(np.float32), sample_rate))
+    return Clip(
+        f"music {number}", kind, _levelled(np.concatenate(beats).astype(np.float32), sample_rate)
+    )
 
 
 def _clip(source: Source, sample_rate: int, seconds: float) -> Clip | None:
@@ -103,7 +117,11 @@ def _clip(source: Source, sample_rate: int, seconds: float) -> Clip | None:
         return None
     if len(waveform) < SHORTEST_SECONDS * rate or not active_rms(waveform, rate):
         return None
-    return Clip(source.name, source.kind, _levelled(resample(waveform[None], rate, sample_rate)[0], sample_rate))
+    return Clip(
+        source.name,
+        source.kind,
+        _levelled(resample(waveform[None], rate, sample_rate)[0], sample_rate),
+    )
 
 
 def _levelled(waveform: Array, sample_rate: int) -> Array:
@@ -115,18 +133,32 @@ def _sources(place: Path, side: Side) -> list[Source]:
     if (place / f"{side}.jsonl").is_file():
         return _prepared(place, side)
     if place.is_dir():
-        files = sorted(file for file in place.rglob("*") if file.is_file() and not file.name.startswith("."))
-        return [_file_source(file, file.parent.name if file.parent != place else file.stem) for file in files]
+        files = sorted(
+            file for file in place.rglob("*") if file.is_file() and not file.name.startswith(".")
+        )
+        return [
+            _file_source(file, file.parent.name if file.parent != place else file.stem)
+            for file in files
+        ]
     try:
         rows = list(csv.DictReader(place.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {place} ({error}); expected prepared data, a folder of recordings or a CSV table") from error
+        raise DataError(
+            f"cannot read {place} ({error}); expected prepared data, a folder of recordings or a CSV table"
+        ) from error
     if not rows or "path" not in rows[0]:
         raise DataError(f"{place} has no column path; expected a table of recordings")
     chosen = [row for row in rows if row.get("split") == "valid"] or rows
-    clean = [row for row in chosen if float(row.get("quiet_to_loud_db") or QUIET_TO_LOUD_DB) >= QUIET_TO_LOUD_DB]
+    clean = [
+        row
+        for row in chosen
+        if float(row.get("quiet_to_loud_db") or QUIET_TO_LOUD_DB) >= QUIET_TO_LOUD_DB
+    ]
     column = {"speech": "speaker", "noise": "class"}[side]
-    return [_file_source(place.parent / row["path"], row.get(column) or Path(row["path"]).stem) for row in clean]
+    return [
+        _file_source(place.parent / row["path"], row.get(column) or Path(row["path"]).stem)
+        for row in clean
+    ]
 
 
 def _file_source(path: Path, kind: str) -> Source:
@@ -151,4 +183,8 @@ def _prepared(folder: Path, side: Side) -> list[Source]:
         )
 
     rows = [row for row in read_manifest(folder / f"{side}.jsonl") if row.split == "valid"]
-    return [source(row) for row in rows if row.quiet_to_loud_db is None or row.quiet_to_loud_db >= QUIET_TO_LOUD_DB]
+    return [
+        source(row)
+        for row in rows
+        if row.quiet_to_loud_db is None or row.quiet_to_loud_db >= QUIET_TO_LOUD_DB
+    ]

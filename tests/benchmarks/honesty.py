@@ -17,15 +17,18 @@ import soundfile
 from clips import Clip, make_music, mixture
 from speech_kept import HIGH, SPEECH, Frames, Kept, find_frames, kept, level_change_db, spectrum
 
+from audioae.denoise import denoise_file
 from audioae.engine import Engine
-from audioae.inference import denoise_file
-from audioae.metrics import score
-from audioae.spectrogram import Array, ComplexArray
+from audioae.evaluation.metrics import score
+from audioae.signal.spectrogram import Array, ComplexArray
 
 SNRS_DB = (-5, 0, 5, 10, 15)
 MUSIC = 12  # pieces
 MOST_DB = 100.0  # of attenuation, that is told; for outputs that are digital silence
-GAP_SECONDS, GAP_EDGE_SECONDS = 1.0, 0.1  # of zeros amid speech, and what of them may still be under a window with speech
+GAP_SECONDS, GAP_EDGE_SECONDS = (
+    1.0,
+    0.1,
+)  # of zeros amid speech, and what of them may still be under a window with speech
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,18 @@ class Cleaned:
 Cleaner = Callable[[Array], Cleaned]
 
 
-def measure_honesty(engine: Engine, speech: Sequence[Clip], noise: Sequence[Clip]) -> dict[str, Any]:
+def measure_honesty(
+    engine: Engine, speech: Sequence[Clip], noise: Sequence[Clip]
+) -> dict[str, Any]:
     """All of it, as JSON takes it; clips are at the model's rate."""
     rate = engine.info.stft.sample_rate
     with tempfile.TemporaryDirectory() as folder:
         clean = file_cleaner(engine, Path(folder))
         seconds = max(len(clip.waveform) for clip in speech) / rate
-        music = [clean(make_music(number, seconds=seconds, sample_rate=rate).waveform) for number in range(MUSIC)]
+        music = [
+            clean(make_music(number, seconds=seconds, sample_rate=rate).waveform)
+            for number in range(MUSIC)
+        ]
         alone, noise_warned = noise_alone(clean, noise)
         return {
             "speech_clips": len(speech),
@@ -96,7 +104,11 @@ def clean_speech(clean: Cleaner, speech: Sequence[Clip], sample_rate: int) -> di
 def silence(clean: Cleaner, clip: Clip, sample_rate: int) -> dict[str, Any]:
     """The largest sample that comes of digital silence, as a whole file and amid speech; 0 is silence."""
     nothing = clean(np.zeros(4 * sample_rate, np.float32)).waveform
-    half, gap, edge = len(clip.waveform) // 2, round(GAP_SECONDS * sample_rate), round(GAP_EDGE_SECONDS * sample_rate)
+    half, gap, edge = (
+        len(clip.waveform) // 2,
+        round(GAP_SECONDS * sample_rate),
+        round(GAP_EDGE_SECONDS * sample_rate),
+    )
     parts = [clip.waveform[:half], np.zeros(gap, np.float32), clip.waveform[half:]]
     amid = clean(np.concatenate(parts)).waveform[half + edge : half + gap - edge]
     return {"alone": float(np.abs(nothing).max()), "amid_speech": float(np.abs(amid).max())}
@@ -111,20 +123,36 @@ def noise_alone(clean: Cleaner, noise: Sequence[Clip]) -> tuple[dict[str, Any], 
         warned.append(cleaned.warned)
     values = [value for each in by_class.values() for value in each]
     worst = min(by_class, key=lambda name: float(np.mean(by_class[name])))
-    told = {"name": worst, "attenuation_db": float(np.mean(by_class[worst])), "clips": len(by_class[worst])}
-    numbers = {"mean_db": float(np.mean(values)), "median_db": float(np.median(values)), "classes": len(by_class), "worst_class": told}
+    told = {
+        "name": worst,
+        "attenuation_db": float(np.mean(by_class[worst])),
+        "clips": len(by_class[worst]),
+    }
+    numbers = {
+        "mean_db": float(np.mean(values)),
+        "median_db": float(np.median(values)),
+        "classes": len(by_class),
+        "worst_class": told,
+    }
     return numbers, share(warned)
 
 
-def speech_in_noise(clean: Cleaner, speech: Sequence[Clip], noise: Sequence[Clip], snr_db: float, sample_rate: int) -> dict[str, Any]:
+def speech_in_noise(
+    clean: Cleaner, speech: Sequence[Clip], noise: Sequence[Clip], snr_db: float, sample_rate: int
+) -> dict[str, Any]:
     """What is lost of speech at a ratio, by how much SI-SDR rises, and how often speech is taken for something else."""
     lost, gains, warned = _Lost(), [], []
     for number, clip in enumerate(speech):
-        noisy, reference = mixture(clip, noise[number % len(noise)], snr_db=snr_db, sample_rate=sample_rate)
+        noisy, reference = mixture(
+            clip, noise[number % len(noise)], snr_db=snr_db, sample_rate=sample_rate
+        )
         cleaned = clean(noisy)
         before, after = (spectrum(each, sample_rate) for each in (reference, cleaned.waveform))
         lost.add(after, before, find_frames(before, sample_rate), sample_rate)
-        sides = [score(each, reference, sample_rate, ["si_sdr"])["si_sdr"].value for each in (noisy, cleaned.waveform)]
+        sides = [
+            score(each, reference, sample_rate, ["si_sdr"])["si_sdr"].value
+            for each in (noisy, cleaned.waveform)
+        ]
         gains += [] if sides[0] is None or sides[1] is None else [sides[1] - sides[0]]
         warned.append(cleaned.warned)
     gain = float(np.mean(gains)) if gains else None
@@ -149,10 +177,19 @@ class _Lost:
         self.sums: dict[str, Kept] = defaultdict(Kept)
         self.clips: list[float] = []
 
-    def add(self, enhanced: ComplexArray, clean: ComplexArray, frames: Frames, sample_rate: int) -> None:
+    def add(
+        self, enhanced: ComplexArray, clean: ComplexArray, frames: Frames, sample_rate: int
+    ) -> None:
         """Take another clip."""
-        sets = {"speech": (frames.active, SPEECH), "onset": (frames.onset, SPEECH), "consonant": (frames.consonant, HIGH)}
-        each = {name: kept(enhanced, clean, mask, band, sample_rate) for name, (mask, band) in sets.items()}
+        sets = {
+            "speech": (frames.active, SPEECH),
+            "onset": (frames.onset, SPEECH),
+            "consonant": (frames.consonant, HIGH),
+        }
+        each = {
+            name: kept(enhanced, clean, mask, band, sample_rate)
+            for name, (mask, band) in sets.items()
+        }
         for name, part in each.items():
             self.sums[name] += part
         if (value := each["speech"].attenuation_db) is not None:
@@ -160,6 +197,8 @@ class _Lost:
 
     def to_dict(self) -> dict[str, Any]:
         """Attenuation by set of frames, dB, the worst clip's, and how many frames there were."""
-        told: dict[str, Any] = {f"{name}_lost_db": part.attenuation_db for name, part in self.sums.items()}
+        told: dict[str, Any] = {
+            f"{name}_lost_db": part.attenuation_db for name, part in self.sums.items()
+        }
         told["worst_clip_lost_db"] = max(self.clips, default=None)
         return {**told, "frames": {name: part.frames for name, part in self.sums.items()}}

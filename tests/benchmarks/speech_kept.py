@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from audioae.spectrogram import Array, ComplexArray, StftSettings, stft
+from audioae.signal.spectrogram import Array, ComplexArray, StftSettings, stft
 
 Mask = npt.NDArray[np.bool_]
 Band = tuple[float, float]
@@ -68,29 +68,42 @@ def find_frames(clean: ComplexArray, sample_rate: int) -> Frames:
     active: Mask = (power > 0) & (power >= np.percentile(power, 95) * 10 ** (-ACTIVE_DB / 10))
     before = np.concatenate([[0], np.cumsum(active)])  # active frames before each
     onset = np.zeros_like(active)
-    for start in np.flatnonzero(active[PAUSE_FRAMES:] & (before[PAUSE_FRAMES:-1] == before[: -PAUSE_FRAMES - 1])) + PAUSE_FRAMES:
+    for start in (
+        np.flatnonzero(
+            active[PAUSE_FRAMES:] & (before[PAUSE_FRAMES:-1] == before[: -PAUSE_FRAMES - 1])
+        )
+        + PAUSE_FRAMES
+    ):
         onset[start : start + ONSET_FRAMES] = True
     consonant = _power(clean, HIGH, sample_rate) > _power(clean, (WHOLE[0], HIGH[0]), sample_rate)
     return Frames(active, onset & active, consonant & active)
 
 
-def kept(enhanced: ComplexArray, clean: ComplexArray, frames: Mask, band: Band, sample_rate: int) -> Kept:
+def kept(
+    enhanced: ComplexArray, clean: ComplexArray, frames: Mask, band: Band, sample_rate: int
+) -> Kept:
     """What is left of the clean speech `[freq, frames]` in those frames and that band; see the top of the module."""
     bins = _bins(clean, band, sample_rate)
     product = (enhanced[bins] * clean[bins].conj()).real.sum(axis=0, dtype=np.float64)
     size = np.sqrt(_power(clean, band, sample_rate))
     there = frames & (size > 0)
-    return Kept(float((product[there] / size[there]).sum()), float(size[there].sum()), int(there.sum()))
+    return Kept(
+        float((product[there] / size[there]).sum()), float(size[there].sum()), int(there.sum())
+    )
 
 
 def level_change_db(enhanced: ComplexArray, clean: ComplexArray, frames: Mask) -> float:
     """The level of the enhanced recording over that of the clean one in those frames, dB."""
-    before, after = (float((np.abs(each[:, frames]) ** 2).sum(dtype=np.float64)) for each in (clean, enhanced))
+    before, after = (
+        float((np.abs(each[:, frames]) ** 2).sum(dtype=np.float64)) for each in (clean, enhanced)
+    )
     return max(10 * math.log10(max(after, 1e-30) / before), -MOST_DB)
 
 
 def _power(values: ComplexArray, band: Band, sample_rate: int) -> npt.NDArray[np.float64]:
-    power: npt.NDArray[np.float64] = (np.abs(values[_bins(values, band, sample_rate)]) ** 2).sum(axis=0, dtype=np.float64)
+    power: npt.NDArray[np.float64] = (np.abs(values[_bins(values, band, sample_rate)]) ** 2).sum(
+        axis=0, dtype=np.float64
+    )
     return power
 
 

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from audioae.batch.processes import one_thread
+from audioae.denoise import Stream, ready_engine
 from audioae.engine import Engine
-from audioae.inference import Stream, ready_engine
-from audioae.threads import one_thread
 
 CHECKOUT = Path(__file__).parents[2]
 STARTS = 5  # of which the quickest counts: the others were disturbed
@@ -53,7 +53,9 @@ def launch(*arguments: str | Path) -> Run:
     with one_thread():
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": ""}
         command = [sys.executable, "-S", "-c", LAUNCH, *map(str, arguments)]
-        told = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
+        told = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, check=True, text=True
+        ).stdout
     code, *figures = json.loads(told)
     assert code == 0, f"{' '.join(map(str, arguments))} ended with {code}"
     return Run(*figures)
@@ -95,7 +97,11 @@ def hops(engine: Engine, *, seconds: int = 60) -> npt.NDArray[np.float64]:
     """What each hop of a live stream at the model's rate takes, milliseconds by the clock and of the processor, `[2, hops]`."""
     stft = engine.info.stft
     stream, hop = Stream(engine, stft.sample_rate), stft.hop_length
-    waveform = np.random.default_rng(0).normal(0, 0.05, (1, seconds * stft.sample_rate // hop * hop)).astype(np.float32)
+    waveform = (
+        np.random.default_rng(0)
+        .normal(0, 0.05, (1, seconds * stft.sample_rate // hop * hop))
+        .astype(np.float32)
+    )
     taken = []
     for start in range(0, waveform.shape[-1], hop):
         clock, processor = time.perf_counter(), time.process_time()
@@ -108,7 +114,9 @@ def network(engine: Engine, *, seconds: int = 60) -> float:
     """Processor seconds of the network alone, on spectra of noise at the model's rate."""
     stft = engine.info.stft
     rng, state = np.random.default_rng(0), None
-    pieces = rng.normal(size=(2, 1, stft.num_bins, PIECE_SECONDS * stft.sample_rate // stft.hop_length)).astype(np.float32)
+    pieces = rng.normal(
+        size=(2, 1, stft.num_bins, PIECE_SECONDS * stft.sample_rate // stft.hop_length)
+    ).astype(np.float32)
     spectrum = (pieces[0] + 1j * pieces[1]).astype(np.complex64)
     started = time.process_time()
     for _ in range(seconds // PIECE_SECONDS):
@@ -132,13 +140,18 @@ def batch(folder: Path, jobs: int, *, model: str | Path | None) -> Run:
     return taken
 
 
-def measure_speed(model: str | Path, *, starts: int = STARTS, files: int = BATCH_FILES) -> dict[str, Any]:
+def measure_speed(
+    model: str | Path, *, starts: int = STARTS, files: int = BATCH_FILES
+) -> dict[str, Any]:
     """All of it for one model, as JSON takes it."""
     engine = ready_engine(model, device="cpu")
     stft = engine.info.stft
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        short, minute = (make(folder / f"{seconds}.wav", seconds=seconds, sample_rate=stft.sample_rate) for seconds in (8, 60))
+        short, minute = (
+            make(folder / f"{seconds}.wav", seconds=seconds, sample_rate=stft.sample_rate)
+            for seconds in (8, 60)
+        )
         stereo = make(folder / "stereo.wav", seconds=60, sample_rate=48000, channels=2)
         recordings = make_batch(folder / "recordings", files=files)
         clock, processor = hops(engine)
@@ -149,7 +162,10 @@ def measure_speed(model: str | Path, *, starts: int = STARTS, files: int = BATCH
             "8 s": asdict(denoise(short, model=model, starts=starts)),
             "60 s": asdict(denoise(minute, model=model, starts=starts)),
             "60 s, 48 kHz stereo": asdict(denoise(stereo, model=model, starts=starts)),
-            "network": {"audio_seconds": 60, "cpu_seconds": min(network(engine) for _ in range(starts))},
+            "network": {
+                "audio_seconds": 60,
+                "cpu_seconds": min(network(engine) for _ in range(starts)),
+            },
             "hop": {
                 "hop_ms": 1000 * stft.hop_length / stft.sample_rate,
                 "median_ms": float(np.median(clock)),
@@ -160,7 +176,9 @@ def measure_speed(model: str | Path, *, starts: int = STARTS, files: int = BATCH
             "batch": {
                 "files": files,
                 "file_seconds": BATCH_SECONDS,
-                "jobs": {str(jobs): asdict(batch(recordings, jobs, model=model)) for jobs in BATCH_JOBS},
+                "jobs": {
+                    str(jobs): asdict(batch(recordings, jobs, model=model)) for jobs in BATCH_JOBS
+                },
             },
         }
 

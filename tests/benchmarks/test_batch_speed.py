@@ -20,7 +20,9 @@ FILES = 64
 
 
 def test_files_per_second_grow_with_processes(tmp_path: Path) -> None:
-    model = os.environ.get("AUDIOAE_DENOISE_MODEL") or (None if list_models() else write_half_model(tmp_path / "half.onnx"))
+    model = os.environ.get("AUDIOAE_DENOISE_MODEL") or (
+        None if list_models() else write_half_model(tmp_path / "half.onnx")
+    )
     recordings = make_batch(tmp_path / "rec", files=FILES)
     idle = cores() - os.getloadavg()[0]
     numbers = sorted({1, 2, *(2**power for power in range(2, 8) if 2**power <= cores()), cores()})
@@ -31,6 +33,8 @@ def test_files_per_second_grow_with_processes(tmp_path: Path) -> None:
         print(
             f"\n{jobs:3} processes: {FILES / run.seconds:6.1f} files/s ({gain:.2f} x), {1000 * run.cpu_seconds / FILES:.0f} ms CPU a file"
         )
-    assert curve[2].cpu_seconds < 1.3 * alone.cpu_seconds + 2  # no work is done twice; a process costs a second to start
+    assert (
+        curve[2].cpu_seconds < 1.3 * alone.cpu_seconds + 2
+    )  # no work is done twice; a process costs a second to start
     if idle > 1.8:
         assert alone.seconds / curve[2].seconds >= 1.8

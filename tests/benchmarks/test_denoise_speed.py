@@ -16,11 +16,13 @@ import pytest
 import soundfile
 from speed import STARTS, bare_python, denoise, hops, make, quickest
 
-from audioae.inference import ready_engine
+from audioae.denoise import ready_engine
 from audioae.pretrained import list_models
 
 MODEL = os.environ.get("AUDIOAE_DENOISE_MODEL")
-pytestmark = pytest.mark.skipif(not MODEL and not list_models(), reason="no model is shipped; name one in AUDIOAE_DENOISE_MODEL")
+pytestmark = pytest.mark.skipif(
+    not MODEL and not list_models(), reason="no model is shipped; name one in AUDIOAE_DENOISE_MODEL"
+)
 
 CLEAN_AND_LIST = """
 import sys
@@ -32,7 +34,9 @@ print(*sys.modules)
 
 def test_help_starts_at_once() -> None:
     help_run, bare = quickest("--help"), bare_python()
-    print(f"\n--help: {help_run.seconds:.3f} s, of which {bare.seconds:.3f} s are Python's own start")
+    print(
+        f"\n--help: {help_run.seconds:.3f} s, of which {bare.seconds:.3f} s are Python's own start"
+    )
     assert help_run.seconds - bare.seconds < 0.15
 
 
@@ -60,7 +64,9 @@ def test_a_file_of_hours(tmp_path: Path, hours: int, sample_rate: int, channels:
         runs[seconds] = denoise(src, model=MODEL)
         assert soundfile.info(tmp_path / "enhanced.wav").frames == seconds * sample_rate
     cost, short_cost = runs[long].cpu_seconds / long, runs[short].cpu_seconds / short
-    print(f"\n{hours} h at {sample_rate} Hz, {channels} channels: {runs[long].peak_mib:.0f} MiB, {cost:.5f} CPU-s per s")
+    print(
+        f"\n{hours} h at {sample_rate} Hz, {channels} channels: {runs[long].peak_mib:.0f} MiB, {cost:.5f} CPU-s per s"
+    )
     print(f"a tenth of it: {runs[short].peak_mib:.0f} MiB, {short_cost:.5f} CPU-s per s")
     assert runs[long].peak_mib < 300
     assert runs[long].peak_mib < 1.1 * runs[short].peak_mib + 5

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-fuzz = pytest.importorskip("fuzz", reason="limits of time and memory are those of Unix", exc_type=ImportError)
+fuzz = pytest.importorskip(
+    "fuzz", reason="limits of time and memory are those of Unix", exc_type=ImportError
+)
 
 EACH = int(os.environ.get("AUDIOAE_FUZZ", "200"))
 
@@ -25,6 +27,8 @@ def test_thousands_of_bent_files_are_cleaned_or_refused_without_a_trace(tmp_path
     kinds = Counter(outcome.kind for outcome in outcomes)
     slowest = max(outcomes, key=lambda outcome: outcome.seconds)
     figures = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-    print(f"\n{len(outcomes)} files: {figures}; {sum(outcome.seconds for outcome in outcomes):.0f} CPU-s, the slowest {slowest}")
+    print(
+        f"\n{len(outcomes)} files: {figures}; {sum(outcome.seconds for outcome in outcomes):.0f} CPU-s, the slowest {slowest}"
+    )
     assert len(outcomes) == len(cases)
     assert [outcome for outcome in outcomes if outcome.kind == "broken"] == []

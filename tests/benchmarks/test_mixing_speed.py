@@ -17,9 +17,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from audioae.augment import AugmentSettings  # noqa: E402
-from audioae.dataset import Corpus, DataSettings, DeviceMixer, Mixer  # noqa: E402
-from audioae.manifest import Row, write_manifest  # noqa: E402
+from audioae.data.augment import AugmentSettings  # noqa: E402
+from audioae.data.manifest import Row, write_manifest  # noqa: E402
+from audioae.data.mixtures import Corpus, DataSettings, DeviceMixer, Mixer  # noqa: E402
 
 RATE, SECONDS = 16000, 3.0
 LEAST = 600  # audio-seconds per second and process, with all effects on
@@ -27,7 +27,11 @@ EVERYTHING = AugmentSettings(
     speech_free=0.05, second_noise=0.3, synthetic_noise=0.2, reverb=0.3, eq=0.5, clipping=0.1,
     speed=0.2, band_limit=0.1, codec=0.02, packet_loss=0.05, silence=0.05,
 )  # fmt: skip
-SETTINGS = {"the defaults": AugmentSettings(), "all effects": EVERYTHING, "no effects": AugmentSettings.plain()}
+SETTINGS = {
+    "the defaults": AugmentSettings(),
+    "all effects": EVERYTHING,
+    "no effects": AugmentSettings.plain(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind, length in (("speech", 10 * RATE), ("noise", 10 * RATE), ("rir", RATE)):
         count, shard = (2 if kind == "rir" else 12), f"shards/{kind}.i16"
         (3000 * rng.standard_normal(count * length)).astype("<i2").tofile(folder / shard)
-        rows = [Row(f"{kind}{i}", f"{kind}{i}", length / RATE, "train", shard, i * length, length) for i in range(count)]
+        rows = [
+            Row(f"{kind}{i}", f"{kind}{i}", length / RATE, "train", shard, i * length, length)
+            for i in range(count)
+        ]
         write_manifest(folder / f"{kind}.jsonl", rows)
     return folder
 
@@ -73,7 +80,9 @@ def test_one_process_feeds_a_training(data: Path, name: str) -> None:
         return 10
 
     found = rate(mix)
-    print(f"\nMixer, {name}: {found:.0f} audio-seconds per second of processor time, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"\nMixer, {name}: {found:.0f} audio-seconds per second of processor time, load {os.getloadavg()[0]:.1f}"
+    )
     assert found > LEAST
 
 
@@ -82,7 +91,9 @@ def test_one_process_feeds_a_training(data: Path, name: str) -> None:
 def test_a_device_mixes_batches(data: Path, name: str, device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("there is no GPU")
-    settings = DataSettings(segment_seconds=SECONDS, augment=dataclasses.replace(SETTINGS[name], codec=0.0))
+    settings = DataSettings(
+        segment_seconds=SECONDS, augment=dataclasses.replace(SETTINGS[name], codec=0.0)
+    )
     mixer = DeviceMixer(Corpus(data, "train", settings), settings, device)
     size = 16 if device == "cpu" else 64
 
@@ -93,6 +104,12 @@ def test_a_device_mixes_batches(data: Path, name: str, device: str) -> None:
         return size
 
     found = rate(mix, time.process_time if device == "cpu" else time.perf_counter)
-    draws = rate(lambda number: len([mixer.mixer.draw_mixture(np.random.default_rng([2, number + i])) for i in range(size)]))
-    print(f"\nDeviceMixer on {device}, {name}, no codec: {found:.0f} audio-seconds per second; its draws alone {draws:.0f}")
+    draws = rate(
+        lambda number: len(
+            [mixer.mixer.draw_mixture(np.random.default_rng([2, number + i])) for i in range(size)]
+        )
+    )
+    print(
+        f"\nDeviceMixer on {device}, {name}, no codec: {found:.0f} audio-seconds per second; its draws alone {draws:.0f}"
+    )
     assert found > (LEAST / 2 if device == "cpu" else LEAST)

@@ -69,12 +69,21 @@ def write_sounds(folder: Path) -> list[str]:
     """Twenty voices of 20 s, twenty noises of 20 s and five rooms, and the options that train on them."""
     rng = np.random.default_rng(0)
     for number in range(20):
-        save(folder / "voices" / str(number) / "voice.wav", voice(rng, 40.0))  # written at twice the rate that it is made for
+        save(
+            folder / "voices" / str(number) / "voice.wav", voice(rng, 40.0)
+        )  # written at twice the rate that it is made for
         save(folder / "noises" / str(number) / "noise.wav", hiss(rng, 40.0, number / 20))
     for number in range(5):
         decay = 10 ** (-3 * np.arange(RATE // 2) / RATE / (0.2 + 0.1 * number))
-        save(folder / "rooms" / str(number) / "room.wav", 0.1 * rng.standard_normal(RATE // 2) * decay)
-    return [f"--clean={folder / 'voices'}", f"--noise={folder / 'noises'}", f"--rir={folder / 'rooms'}"]
+        save(
+            folder / "rooms" / str(number) / "room.wav",
+            0.1 * rng.standard_normal(RATE // 2) * decay,
+        )
+    return [
+        f"--clean={folder / 'voices'}",
+        f"--noise={folder / 'noises'}",
+        f"--rir={folder / 'rooms'}",
+    ]
 
 
 def save(path: Path, waveform: np.ndarray) -> None:
@@ -88,9 +97,21 @@ def training(folder: Path) -> Iterator[subprocess.Popen[str]]:
     (folder / "recipe.toml").write_text(RECIPE)
     data = os.environ.get("AUDIOAE_DATA")
     sounds = [f"--data={data}"] if data else write_sounds(folder)
-    command = [sys.executable, "-m", "audioae", "train", str(folder / "recipe.toml"), *sounds, "--tensorboard", f"--out={folder / 'run'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "audioae",
+        "train",
+        str(folder / "recipe.toml"),
+        *sounds,
+        "--tensorboard",
+        f"--out={folder / 'run'}",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-    with (folder / "log").open("w") as log, subprocess.Popen(command, env=environment, stderr=log, text=True) as process:
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, env=environment, stderr=log, text=True) as process,
+    ):
         try:
             began = time.monotonic()
             while "steps 0 to" not in (told := (folder / "log").read_text()):
@@ -107,7 +128,10 @@ def anonymous_mib(process: int) -> float:
     return int(re.findall(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)[0]) / 1024
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell what memory is a process's own")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(),
+    reason="the system does not tell what memory is a process's own",
+)
 def test_a_long_training_takes_no_more_memory(tmp_path: Path) -> None:
     faulthandler.cancel_dump_traceback_later()  # pytest's, after which a test counts as hung
     with training(tmp_path) as process:
@@ -124,5 +148,7 @@ def test_a_long_training_takes_no_more_memory(tmp_path: Path) -> None:
     window = max(1, len(course) // 10)
     third = statistics.median(mib for _, mib in course[len(course) // 3 :][:window])
     end = statistics.median(mib for _, mib in course[-window:])
-    print(f"\nafter a third {third:.1f} MiB, at the end {end:.1f} MiB; {len(reports)} reports, the last at step {(reports or ['0'])[-1]}")
+    print(
+        f"\nafter a third {third:.1f} MiB, at the end {end:.1f} MiB; {len(reports)} reports, the last at step {(reports or ['0'])[-1]}"
+    )
     assert end < GROWTH * third + MARGIN

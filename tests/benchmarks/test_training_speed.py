@@ -22,21 +22,26 @@ from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa:
 from audioae.models.conv2d import Conv2dSettings  # noqa: E402
 from audioae.models.dense import DenseSettings  # noqa: E402
 from audioae.models.dualpath import DualpathSettings  # noqa: E402
-from audioae.recipe import find_recipe, read_recipe  # noqa: E402
-from audioae.spectrogram import StftSettings  # noqa: E402
+from audioae.signal.spectrogram import StftSettings  # noqa: E402
 from audioae.training import Trainer, TrainSettings  # noqa: E402
+from audioae.training.recipe import find_recipe, read_recipe  # noqa: E402
 
 SECONDS, PAIRS, STEPS = 2.0, 8, 6
 RATE = 16000
 
 NETWORKS: dict[str, NetworkSettings] = {
     "conv2d, 47k parameters": Conv2dSettings(),
-    "dualpath, 70k parameters": DualpathSettings(outer=16, inner=32, time_mixers=("conv",) * 4, dilations=(1, 2, 4, 8)),
+    "dualpath, 70k parameters": DualpathSettings(
+        outer=16, inner=32, time_mixers=("conv",) * 4, dilations=(1, 2, 4, 8)
+    ),
     "recipe conv2d-speech-16k": read_recipe(find_recipe("conv2d-speech-16k")).network,
     "recipe speech-16k": read_recipe(find_recipe("speech-16k")).network,
     "recipe quick-16k": read_recipe(find_recipe("quick-16k")).network,
 }
-AT_LEAST = {"conv2d, 47k parameters": 100, "dualpath, 70k parameters": 28}  # audio-seconds per second and core
+AT_LEAST = {
+    "conv2d, 47k parameters": 100,
+    "dualpath, 70k parameters": 28,
+}  # audio-seconds per second and core
 
 
 @dataclass
@@ -97,14 +102,18 @@ def test_all_cores_train_together() -> None:
     alone = measure(network)
     spawning = multiprocessing.get_context("spawn")
     begin, answers = spawning.Barrier(cores), spawning.Queue()
-    processes = [spawning.Process(target=in_a_child, args=(network, begin, answers)) for _ in range(cores)]
+    processes = [
+        spawning.Process(target=in_a_child, args=(network, begin, answers)) for _ in range(cores)
+    ]
     for process in processes:
         process.start()
     speeds = [answers.get(timeout=300) for _ in processes]
     for process in processes:
         process.join()
     kept = sum(speed.processor for speed in speeds) / cores / alone.processor
-    print(f"\n{cores} cores together keep {100 * kept:.0f} % of one core's {alone.processor:.0f} audio-s per processor-s ({load()})")
+    print(
+        f"\n{cores} cores together keep {100 * kept:.0f} % of one core's {alone.processor:.0f} audio-s per processor-s ({load()})"
+    )
     assert kept > 0.5
 
 
@@ -128,7 +137,10 @@ def test_compiled_kernels_take_the_same_steps() -> None:
     plain, compiled = (trainer_of(network, compile=value) for value in (False, True))
     clean = 0.1 * torch.randn(PAIRS, RATE // 4)
     for _ in range(2):
-        losses = [trainer.train_step(clean + 0.1 * torch.ones_like(clean), clean) for trainer in (plain, compiled)]
+        losses = [
+            trainer.train_step(clean + 0.1 * torch.ones_like(clean), clean)
+            for trainer in (plain, compiled)
+        ]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     average = compiled.average.state_dict()
     assert plain.denoiser.state_dict().keys() == compiled.denoiser.state_dict().keys()

@@ -1,0 +1,310 @@
+"""How hard a lossy encoder may compress, so that the output is not worse than the lossy input it was made from.
+
+The output gets one step more than the input had, which makes up for encoding twice.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from audioae.audio import media
+from audioae.audio.form import AudioInfo
+from audioae.audio.quantise import BITS
+from audioae.audio.riff import extra_bytes
+from audioae.errors import OutputError, nearest
+
+# The first container of a suffix is its usual one; the others are kept when the input has them.
+SUFFIXES = {
+    **dict.fromkeys((".wav", ".wave", ".bwf"), ("WAV", "WAVEX", "RF64", "NIST")),
+    **dict.fromkeys((".aif", ".aiff", ".aifc"), ("AIFF",)),
+    **dict.fromkeys((".ogg", ".oga", ".opus"), ("OGG",)),
+    **dict.fromkeys((".au", ".snd"), ("AU",)),
+    **dict.fromkeys((".sph", ".nist"), ("NIST",)),
+    ".flac": ("FLAC",),
+    ".caf": ("CAF",),
+    ".w64": ("W64",),
+    ".rf64": ("RF64",),
+    ".mp3": ("MP3",),
+    ".voc": ("VOC",),
+}
+RIFF_LIMIT = 2**32 - 1  # bytes that the 32-bit size fields of WAV and AIFF can count
+HEADROOM = 2**16  # bytes kept free for headers and tags
+MAX_CHANNELS = {"VORBIS": 255, "OPUS": 255, "MPEG_LAYER_III": 2, "FLAC": 8}
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+NOT_EMPTY = ("OPUS", "MPEG_LAYER_III")  # a file of no samples in these cannot be opened again
+LADDER = (
+    "PCM_S8",
+    "PCM_U8",
+    "PCM_16",
+    "PCM_24",
+    "PCM_32",
+    "FLOAT",
+    "DOUBLE",
+)  # each holds what is left of it
+
+
+def choose(
+    path: Path, like: AudioInfo, container: str | None = None, subtype: str | None = None
+) -> AudioInfo:
+    """The form that a file at `path` will have: as `like` wherever the container can, else the nearest that loses least.
+
+    Raises:
+        OutputError: the suffix is unknown, or container, subtype, rate and channels do not go together.
+    """
+    if container is None and path.suffix.lower() in media.SUFFIXES:
+        return media.choose(path, like, subtype and subtype.upper())
+    chosen = (container or _container(path, like)).upper()
+    if chosen not in soundfile.available_formats() or chosen == "RAW":
+        raise OutputError(
+            f"{path}: no container is called {chosen}{nearest(chosen, soundfile.available_formats())}"
+        )
+    info = replace(
+        like, container=chosen, subtype=_subtype(path, like, chosen, subtype and subtype.upper())
+    )
+    info = replace(
+        info,
+        endian=like.endian if soundfile.check_format(chosen, info.subtype, like.endian) else "FILE",
+    )
+    check_limits(path, info)
+    if info.frames == 0 and info.subtype in NOT_EMPTY:
+        raise OutputError(
+            f"{path}: {info.subtype} cannot hold a recording of no samples; write wav or flac"
+        )
+    return _large(path, info)
+
+
+def check_limits(path: Path, info: AudioInfo) -> None:
+    """Raise `OutputError` where the codec cannot hold the rate, the channels or the emptiness; libsndfile would crash on some of them."""
+    rates = {"OPUS": OPUS_RATES, "MPEG_LAYER_III": MP3_RATES}.get(info.subtype)
+    if rates and info.sample_rate not in rates:
+        known = ", ".join(f"{rate / 1000:g}" for rate in rates)
+        raise OutputError(
+            f"{path}: {info.subtype} takes {known} kHz, got {info.sample_rate / 1000:g} kHz; write another container (flac, wav)"
+        )
+    if info.subtype == "VORBIS" and info.sample_rate > 200_000:
+        raise OutputError(
+            f"{path}: VORBIS takes up to 200 kHz, got {info.sample_rate / 1000:g} kHz; write flac or wav"
+        )
+    limit = MAX_CHANNELS.get(info.subtype) or MAX_CHANNELS.get(info.container, 1024)
+    if not 1 <= info.channels <= limit:
+        raise OutputError(
+            f"{path}: {info.container} {info.subtype} takes 1 to {limit} channels, got {info.channels}"
+        )
+    if info.sample_rate < 1:
+        raise OutputError(f"{path}: the sample rate must be positive, got {info.sample_rate}")
+
+
+def estimated_bytes(info: AudioInfo) -> int:
+    """Bytes of the samples of an uncompressed file; 0 where the codec decides, but for ALAC: libsndfile crashes when its disk is full."""
+    if (
+        not info.subtype.startswith(("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC"))
+        or info.container == "FLAC"
+    ):
+        return 0
+    bits = {"FLOAT": 32, "DOUBLE": 64, "ULAW": 8, "ALAW": 8}.get(info.subtype) or BITS[info.subtype]
+    return info.frames * info.channels * bits // 8
+
+
+def loses_precision(source: str, target: str) -> bool:
+    """Whether whole-number or float samples of subtype `source` have more bits than uncompressed samples of subtype `target`."""
+    return (
+        source in LADDER
+        and target in LADDER[:6]
+        and max(LADDER.index(source), 1) > max(LADDER.index(target), 1)
+    )
+
+
+def _container(path: Path, like: AudioInfo) -> str:
+    suffix = path.suffix.lower()
+    if (
+        like.source
+        and like.source.suffix.lower() == suffix
+        and like.container in soundfile.available_formats()
+    ):
+        return like.container
+    if suffix not in SUFFIXES:
+        known = " ".join(SUFFIXES)
+        raise OutputError(
+            f"{path}: no audio container has the suffix {suffix!r}{nearest(suffix, SUFFIXES)}; known are {known}"
+        )
+    return like.container if like.container in SUFFIXES[suffix] else SUFFIXES[suffix][0]
+
+
+def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> str:
+    possible = [
+        name
+        for name in soundfile.available_subtypes(container)
+        if _fits(container, name, like.channels)
+    ]
+    if asked:
+        if asked not in possible:
+            raise OutputError(
+                f"{path}: {container} cannot hold {asked} with {like.channels} channels; it can hold {', '.join(possible)}"
+            )
+        return asked
+    if path.suffix.lower() == ".opus":
+        return "OPUS"
+    if like.subtype in possible:
+        return like.subtype
+    if (
+        like.subtype not in soundfile.available_subtypes()
+        and like.container in soundfile.available_formats()
+    ):
+        raise OutputError(
+            f"{path}: no subtype is called {like.subtype}{nearest(like.subtype, soundfile.available_subtypes())}"
+        )
+    if container == like.container and like.subtype not in soundfile.available_subtypes(
+        container
+    ):  # no file has it: somebody asked
+        raise OutputError(
+            f"{path}: {container} cannot hold {like.subtype}; it can hold {', '.join(possible)}"
+        )
+    if container == "OGG":
+        return "VORBIS"
+    at = LADDER.index(_rung(like.subtype))
+    ladder = (*LADDER[at:], *reversed(LADDER[:at]), soundfile.default_subtype(container))
+    return next(
+        (name for name in ladder if name in possible), possible[0] if possible else like.subtype
+    )
+
+
+def _rung(subtype: str) -> str:
+    """The place on the ladder of a subtype that is not on it: lossy and companded codes are worth 16 bits."""
+    if subtype in LADDER:
+        return subtype
+    return {
+        "FLAC_24": "PCM_24",
+        "ALAC_20": "PCM_24",
+        "ALAC_24": "PCM_24",
+        "ALAC_32": "PCM_32",
+        "DWVW_24": "PCM_24",
+    }.get(subtype, "PCM_16")
+
+
+def _fits(container: str, subtype: str, channels: int) -> bool:
+    """Whether libsndfile writes the pair, and writes it well.
+
+    ADPCM takes two channels, GSM and G.72x one; MP3 writes layer III only, and not inside WAV. ALAC above 16 bits loses bits of loud noise,
+    DWVW files cannot be opened again.
+    """
+    if subtype in ("ALAC_20", "ALAC_24", "ALAC_32") or subtype.startswith("DWVW"):
+        return False
+    if subtype.startswith("MPEG"):
+        return container == "MP3" and subtype == "MPEG_LAYER_III"
+    if subtype in ("IMA_ADPCM", "MS_ADPCM"):
+        return channels <= 2
+    mono = subtype.startswith(("GSM", "G72", "NMS", "VOX", "DPCM")) or container in (
+        "SVX",
+        "HTK",
+        "WVE",
+        "XI",
+    )
+    return channels == 1 if mono else True
+
+
+def _large(path: Path, info: AudioInfo) -> AudioInfo:
+    """RF64 for a WAV that 32-bit sizes cannot count; an error for an AIFF."""
+    extra = extra_bytes(info.source) if info.source and info.source.is_file() else 0
+    size = estimated_bytes(info) + extra + HEADROOM
+    if size <= RIFF_LIMIT or info.container not in ("WAV", "WAVEX", "AIFF"):
+        return info
+    if info.container == "AIFF":
+        raise OutputError(
+            f"{path}: AIFF holds up to 4 GiB, got {size / 2**30:.1f} GiB; write .caf, .w64 or .flac"
+        )
+    return replace(info, container="RF64", endian="FILE")
+
+
+# MPEG layer III bit rates in kbit/s, by version, from the fastest to the slowest: libsndfile maps its level linearly onto the range.
+MP3_KBPS = {
+    32000: (320, 256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32),
+    16000: (160, 144, 128, 112, 96, 80, 64, 56, 48, 40, 32, 24, 16, 8),
+    0: (64, 56, 48, 40, 32, 24, 16, 8),
+}
+STEP = 1.1  # for encoders without steps
+OPUS_KBPS = (256.0, 6.0)  # per channel, at levels 0 and 1
+DEFAULT_OPUS_KBPS = 96.0  # per channel: transparent for what comes from a lossless file
+DEFAULT_MP3_KBPS = 192.0
+DEFAULT_VORBIS_QUALITY = 0.6
+
+
+def encoder_settings(info: AudioInfo) -> dict[str, float | str]:
+    """What to hand to `soundfile.SoundFile` so that `info.bit_rate`, the input's, is reached or passed."""
+    if info.subtype == "MPEG_LAYER_III":
+        return {"compression_level": _mp3_level(info), "bitrate_mode": "CONSTANT"}
+    if info.subtype == "OPUS":
+        return {"compression_level": _opus_level(info)}
+    if info.subtype == "VORBIS":
+        return {"compression_level": 1 - _vorbis_quality(info)}
+    return {}
+
+
+def _mp3_level(info: AudioInfo) -> float:
+    """The next bit rate above the input's mean."""
+    table = next(rates for lowest, rates in MP3_KBPS.items() if info.sample_rate >= lowest)
+    wanted = (info.bit_rate or DEFAULT_MP3_KBPS * 1000) / 1000
+    kbps = min((rate for rate in table if rate > wanted), default=table[0])
+    return (table[0] - kbps) / (table[0] - table[-1])
+
+
+def _opus_level(info: AudioInfo) -> float:
+    high, low = OPUS_KBPS
+    wanted = info.bit_rate * STEP / 1000 / info.channels if info.bit_rate else DEFAULT_OPUS_KBPS
+    return (high - min(max(wanted, low), high)) / (high - low)
+
+
+def _vorbis_quality(info: AudioInfo) -> float:
+    """The lowest quality, in steps of 0.1, whose nominal bit rate is above the input's.
+
+    The nominal rate stands in the header of a Vorbis file; what a quality amounts to at this sample rate is asked of the encoder.
+    """
+    wanted = nominal_bit_rate(info.source) if info.source else None
+    wanted = wanted or info.bit_rate
+    if not wanted:
+        return DEFAULT_VORBIS_QUALITY
+    for quality in range(11):
+        nominal = _nominal_at(info, quality / 10)
+        if nominal is None:
+            return 0.8  # above 50 kHz the encoder does not know its bit rate
+        if nominal > wanted * 1.01:
+            return quality / 10
+    return 1.0
+
+
+def _nominal_at(info: AudioInfo, quality: float) -> float | None:
+    file = io.BytesIO()
+    with soundfile.SoundFile(
+        file,
+        "w",
+        info.sample_rate,
+        info.channels,
+        "VORBIS",
+        None,
+        "OGG",
+        compression_level=1 - quality,
+    ) as sound:
+        sound.write(np.zeros((1, info.channels), np.float32))
+    return _nominal(file.getvalue())
+
+
+def nominal_bit_rate(path: Path) -> float | None:
+    """Bits per second that the encoder of a Vorbis file aimed at; None if it is no Vorbis file or does not say."""
+    with path.open("rb") as file:
+        return _nominal(file.read(4096))
+
+
+def _nominal(head: bytes) -> float | None:
+    at = head.find(b"\x01vorbis")
+    if at < 0 or len(head) < at + 28:
+        return None
+    nominal: int = struct.unpack_from("<i", head, at + 20)[
+        0
+    ]  # type, "vorbis", version, channels, rate, maximum, nominal, minimum
+    return float(nominal) if nominal > 0 else None

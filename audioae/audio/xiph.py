@@ -1,0 +1,349 @@
+"""The comments of Ogg Vorbis and Opus files, all of them (pictures too), copied to another one; and a stream number not drawn by lot.
+
+An Ogg file is a row of pages. A page has a header of 27 bytes, a table of the lengths of its segments (up to 255 of up to 255 bytes), then
+these. The first page holds the first packet; the comments, and Vorbis' code books, follow on pages of their own (RFC 3533, RFC 7845).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+from audioae.audio.form import AudioInfo
+from audioae.storage import splice
+
+# What libsndfile carries to and from every container that has texts, and its name here.
+COMMENT_NAMES = {
+    **{
+        name: name.upper()
+        for name in (
+            "title",
+            "copyright",
+            "artist",
+            "comment",
+            "date",
+            "album",
+            "license",
+            "tracknumber",
+            "genre",
+        )
+    },
+    "software": "ENCODER",
+}
+
+
+def unusual_comments(content: bytes) -> list[str]:
+    """Names of the comments that only this kind of file can hold."""
+    names = (
+        line.partition(b"=")[0].decode("utf-8", "replace").upper()
+        for line in split_comments(content)[1]
+    )
+    return [name for name in names if name not in COMMENT_NAMES.values()]
+
+
+def split_comments(content: bytes) -> tuple[bytes, list[bytes]]:
+    """The encoder's name and the comments, as far as the bytes go."""
+    vendor, at = _item(content, 0)
+    if at + 4 > len(content):
+        return vendor, []
+    number, at = struct.unpack_from("<I", content, at)[0], at + 4
+    lines: list[bytes] = []
+    while len(lines) < number and at + 4 <= len(content):
+        line, at = _item(content, at)
+        lines.append(line)
+    return vendor, lines
+
+
+def join_comments(vendor: bytes, lines: list[bytes]) -> bytes:
+    """The bytes of an encoder's name and comments."""
+    items = [vendor, struct.pack("<I", len(lines)), *lines]
+    return b"".join(
+        item if index == 1 else struct.pack("<I", len(item)) + item
+        for index, item in enumerate(items)
+    )
+
+
+def _item(content: bytes, at: int) -> tuple[bytes, int]:
+    if at + 4 > len(content):
+        return b"", len(content)
+    end = at + 4 + struct.unpack_from("<I", content, at)[0]
+    return content[at + 4 : end], end
+
+
+STREAMINFO, PADDING, APPLICATION, SEEKTABLE, VORBIS_COMMENT, CUESHEET, PICTURE = range(7)
+NAMES = {APPLICATION: "application data", CUESHEET: "cue sheet", PICTURE: "picture"}
+OWN = {
+    STREAMINFO,
+    PADDING,
+    SEEKTABLE,
+}  # what is about the file itself; the copy has its own or needs none
+Block = tuple[int, bytes]
+
+
+def flac_extras(path: Path) -> list[str]:
+    """Names of what a file holds besides its samples and the texts that every container has."""
+    found = []
+    with path.open("rb") as file:
+        for kind, content in _blocks(file)[0]:
+            if kind == VORBIS_COMMENT:
+                found += unusual_comments(content)
+            elif kind not in OWN:
+                found.append(NAMES.get(kind, f"block {kind}"))
+    return found
+
+
+def copy_flac(source: Path, target: Path) -> list[str]:
+    """Put all that `source` has besides samples into `target`, which has its own STREAMINFO; nothing is lost."""
+    with source.open("rb") as old, target.open("r+b") as new:
+        kept = [block for block in _blocks(old)[0] if block[0] not in OWN]
+        mine, end = _blocks(new)
+        stream = [block for block in mine if block[0] == STREAMINFO]
+        splice(new, 4, end - 4, _join(stream + kept))
+    return []
+
+
+def write_empty_flac(target: Path, form: AudioInfo) -> None:
+    """A FLAC file of no samples, which libsndfile does not write: STREAMINFO (RFC 9639, 8.2) and the texts."""
+    bits = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}[form.subtype]
+    numbers = (
+        form.sample_rate << 44 | (form.channels - 1) << 41 | (bits - 1) << 36
+    )  # the last 36 bits are the number of samples
+    stream = (
+        (b"\x10\x00" * 2).ljust(10, b"\0")
+        + numbers.to_bytes(8, "big")
+        + hashlib.md5(usedforsecurity=False).digest()
+    )
+    lines = [f"{COMMENT_NAMES[name]}={text}".encode() for name, text in form.tags.items()]
+    target.write_bytes(
+        b"fLaC" + _join([(STREAMINFO, stream), (VORBIS_COMMENT, join_comments(b"", lines))])
+    )
+
+
+def _blocks(file: BinaryIO) -> tuple[list[Block], int]:
+    """The metadata blocks of a file, and where its samples begin."""
+    file.seek(_start(file) + 4)
+    found, last = [], False
+    while not last:
+        head = file.read(4)
+        if len(head) < 4:
+            break
+        last = bool(head[0] & 0x80)
+        found.append((head[0] & 0x7F, file.read(int.from_bytes(head[1:], "big"))))
+    return found, file.tell()
+
+
+def _start(file: BinaryIO) -> int:
+    """Where "fLaC" is: at the beginning, but for files that somebody has put an ID3 tag before."""
+    file.seek(0)
+    head = file.read(10)
+    if head[:3] != b"ID3":
+        return 0
+    return 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+
+
+def _join(blocks: list[Block]) -> bytes:
+    return b"".join(
+        bytes([kind | (0x80 if index == len(blocks) - 1 else 0)])
+        + len(content).to_bytes(3, "big")
+        + content
+        for index, (kind, content) in enumerate(blocks)
+    )
+
+
+MAGIC = {
+    b"\x01vorbis": b"\x03vorbis",
+    b"OpusHead": b"OpusTags",
+}  # first packet: what its comment packet begins with
+POLYNOMIAL = 0x104C11DB7
+SERIAL_AT, SEQUENCE_AT, CRC_AT = 14, 18, 22
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: where it begins, its header with the segment table, its length in all."""
+
+    offset: int
+    head: bytes
+    length: int
+
+    @property
+    def table(self) -> bytes:
+        """Lengths of the segments; a packet ends with the first that is shorter than 255."""
+        return self.head[27:]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The headers of a stream: its first page, the packets after it up to the sound, and the byte where the sound begins."""
+
+    first: Page
+    magic: bytes
+    packets: list[bytes]
+    pages: int
+    end: int
+
+    @property
+    def comments(self) -> bytes:
+        """The comment packet without its magic."""
+        return self.packets[0][len(self.magic) :]
+
+
+def ogg_extras(path: Path) -> list[str]:
+    """Names of the comments that other containers do not have."""
+    with path.open("rb") as file:
+        head = _head(file)
+        return unusual_comments(head.comments) if head else []
+
+
+def settle_ogg(target: Path, source: Path | None) -> list[str]:
+    """Give `target` the comments of `source` and a stream number that is the same whenever it is written; names of what was lost.
+
+    libsndfile draws the number by lot, so that one recording cleaned twice would not give the same bytes.
+    """
+    with target.open("r+b") as new:
+        head = _head(new)
+        if head is None:
+            return []
+        packets, lost = _packets(head, source)
+        serial = struct.pack("<I", 1)
+        pages = _paginate(packets, serial)
+        shift = len(pages) - head.pages
+        splice(new, head.first.length, head.end - head.first.length, b"".join(pages))
+        _renumber(new, head.first, serial, 0)
+        for page in _pages(new, head.first.length + sum(map(len, pages))):
+            _renumber(new, page, serial, shift)
+    return lost
+
+
+def _packets(head: Head, source: Path | None) -> tuple[list[bytes], list[str]]:
+    """The packets of the new file: its own, with the encoder's name of the new and the comments of the old file."""
+    if source is None:
+        return head.packets, []
+    with source.open("rb") as file:
+        old = _head(file)
+    if old is None:
+        return head.packets, ["comments"]
+    vendor = split_comments(head.comments)[0]
+    framing = b"\x01" if head.magic == b"\x03vorbis" else b""
+    return [
+        head.magic + join_comments(vendor, split_comments(old.comments)[1]) + framing,
+        *head.packets[1:],
+    ], []
+
+
+def _head(file: BinaryIO) -> Head | None:
+    pages = _pages(file, 0)
+    first = next(pages, None)
+    if first is None:
+        return None
+    file.seek(first.offset + len(first.head))
+    begin = file.read(8)
+    magic = next((MAGIC[key] for key in MAGIC if begin.startswith(key)), None)
+    if magic is None:
+        return None
+    wanted = 2 if magic == b"\x03vorbis" else 1
+    packets: list[bytes] = [b""]
+    for number, page in enumerate(pages, start=1):
+        file.seek(page.offset + len(page.head))
+        for size in page.table:
+            packets[-1] += file.read(size)
+            if size < 255:
+                packets.append(b"")
+        if len(packets) > wanted:
+            return Head(first, magic, packets[:wanted], number, page.offset + page.length)
+    return None
+
+
+def _pages(file: BinaryIO, offset: int) -> Iterator[Page]:
+    """The pages from a byte on; others may read and write the file in between."""
+    while True:
+        file.seek(offset)
+        head = file.read(27)
+        if len(head) < 27 or head[:4] != b"OggS":
+            return
+        head += file.read(head[26])
+        page = Page(offset, head, len(head) + sum(head[27:]))
+        yield page
+        offset += page.length
+
+
+def _paginate(packets: list[bytes], serial: bytes) -> list[bytes]:
+    """Pages, from the second of a stream on, that hold the packets; none of them ends a sample, so their position is 0."""
+    table = b"".join(
+        b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets
+    )
+    body, at = b"".join(packets), 0
+    pages: list[bytes] = []
+    for start in range(0, len(table), 255):
+        part = table[start : start + 255]
+        continued = start > 0 and table[start - 1] == 255
+        ends = any(size < 255 for size in part)
+        position = bytes(8) if ends else b"\xff" * 8
+        head = (
+            b"OggS\x00"
+            + bytes([continued])
+            + position
+            + serial
+            + struct.pack("<II", len(pages) + 1, 0)
+            + bytes([len(part)])
+            + part
+        )
+        page = head + body[at : at + sum(part)]
+        at += sum(part)
+        pages.append(page[:CRC_AT] + struct.pack("<I", _crc(page)) + page[CRC_AT + 4 :])
+    return pages
+
+
+def _renumber(file: BinaryIO, page: Page, serial: bytes, shift: int) -> None:
+    """Write another stream number and page number. The check sum is linear: only what changes is summed, and moved to its place."""
+    old = page.head[SERIAL_AT:CRC_AT]
+    new = serial + struct.pack("<I", (struct.unpack_from("<I", old, 4)[0] + shift) & 0xFFFFFFFF)
+    change = bytes(a ^ b for a, b in zip(old, new, strict=True))
+    crc = struct.unpack_from("<I", page.head, CRC_AT)[0] ^ _multiply(
+        _crc(change), _power(page.length - CRC_AT)
+    )
+    file.seek(page.offset + SERIAL_AT)
+    file.write(new + struct.pack("<I", crc))
+
+
+def _crc(data: bytes) -> int:
+    """Ogg's check sum: the polynomial 0x04c11db7, highest bit first, from zero."""
+    crc = 0
+    for byte in data:
+        crc = (crc << 8 & 0xFFFFFFFF) ^ _table()[crc >> 24 ^ byte]
+    return crc
+
+
+@cache
+def _table() -> list[int]:
+    return [_multiply(byte << 24, 0x100) for byte in range(256)]
+
+
+@cache
+def _power(count: int) -> int:
+    """x to the power of 8 `count`, modulo the polynomial: what so many bytes behind do to a check sum."""
+    result, base = 1, 0x100
+    while count:
+        if count & 1:
+            result = _multiply(result, base)
+        base = _multiply(base, base)
+        count >>= 1
+    return result
+
+
+def _multiply(a: int, b: int) -> int:
+    """The product of two polynomials over {0, 1}, modulo the check sum's."""
+    product = 0
+    while b:
+        if b & 1:
+            product ^= a
+        a <<= 1
+        if a >> 32:
+            a ^= POLYNOMIAL
+        b >>= 1
+    return product

@@ -1,0 +1,266 @@
+"""Standard input and output as recordings, in constant memory.
+
+Files with a header are kept in a temporary folder on their way: pipes cannot seek, headers of pipes often do not tell the length, and the
+header that goes out shall tell it. Raw samples have no header, so they are cleaned as they arrive, without an end if need be.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from audioae.audio import AudioInfo, formats, info, riff
+from audioae.audio.quantise import quantise
+from audioae.denoise import DenoiseSettings, Stream
+from audioae.engine import Engine
+from audioae.errors import AudioaeError, AudioFileError, SettingsError, nearest
+
+Array = npt.NDArray[np.float32]
+
+BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # of a sample
+UNKNOWN_BYTES = 0xFFFFFFFF  # of samples, in the header of a WAV file that is still being written
+COPY_BYTES = 2**20
+READ_BYTES = 2**16
+MOST_CHANNELS = 64
+
+
+@dataclass(frozen=True)
+class RawForm:
+    """What raw samples are: little-endian, the channels of a moment side by side."""
+
+    sample_rate: int
+    channels: int
+    subtype: str
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of all channels."""
+        return self.channels * BYTES[self.subtype]
+
+    @classmethod
+    def parse(cls, text: str) -> RawForm:
+        """From `RATE:CHANNELS:SUBTYPE`, such as `16000:1:PCM_16`; the subtype may be left out and is PCM_16 then."""
+        rate, channels, subtype = (
+            (text.upper().split(":") + ["PCM_16"])[:3]
+            if text.count(":") in (1, 2)
+            else ("", "", "")
+        )
+        if not (
+            rate.isdecimal()
+            and channels.isdecimal()
+            and int(rate) > 0
+            and 1 <= int(channels) <= MOST_CHANNELS
+        ):
+            raise SettingsError(
+                f"raw form {text!r} cannot be read; expected RATE:CHANNELS:SUBTYPE such as 16000:1:PCM_16"
+            )
+        if subtype not in BYTES:
+            raise SettingsError(
+                f"raw subtype {subtype!r} is unknown{nearest(subtype, BYTES)}; known are {', '.join(BYTES)}"
+            )
+        return cls(int(rate), int(channels), subtype)
+
+    def decode(self, data: bytes) -> Array:
+        """Whole frames to `[channels, n]`, full scale -1..1."""
+        if self.subtype == "PCM_24":
+            wide = np.zeros((len(data) // 3, 4), np.uint8)
+            wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+            samples = wide.view("<i4")[:, 0] / 2**31
+        elif self.subtype == "PCM_U8":
+            samples = (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
+        elif self.subtype in ("FLOAT", "DOUBLE"):
+            samples = np.frombuffer(data, f"<f{BYTES[self.subtype]}")
+        else:
+            bits = 8 * BYTES[self.subtype]
+            samples = np.frombuffer(data, f"<i{bits // 8}") / 2.0 ** (bits - 1)
+        return np.ascontiguousarray(samples.reshape(-1, self.channels).T, np.float32)
+
+    def encode(self, block: Array) -> tuple[bytes, int]:
+        """`[channels, n]` to bytes, and how many samples were beyond full scale and clamped."""
+        codes, clipped = quantise(block, self.subtype)
+        if self.subtype in ("FLOAT", "DOUBLE"):
+            return codes.astype(f"<f{BYTES[self.subtype]}").tobytes(), 0
+        size = BYTES[self.subtype]
+        top = (
+            codes.astype("<i4").reshape(-1, 1).view(np.uint8)[:, 4 - size :]
+        )  # the upper bytes of 32 bits
+        return (top ^ 128 if self.subtype == "PCM_U8" else top).tobytes(), int(clipped.sum())
+
+    def header(self) -> bytes:
+        """The start of a WAV file of unknown length with these samples."""
+        kind = 3 if self.subtype in ("FLOAT", "DOUBLE") else 1
+        bits = 8 * BYTES[self.subtype]
+        form = struct.pack(
+            "<HHIIHH",
+            kind,
+            self.channels,
+            self.sample_rate,
+            self.sample_rate * self.frame_bytes,
+            self.frame_bytes,
+            bits,
+        )
+        return struct.pack(
+            "<4sI8sI16s4sI", b"RIFF", UNKNOWN_BYTES, b"WAVEfmt ", 16, form, b"data", UNKNOWN_BYTES
+        )
+
+
+@contextmanager
+def pipe_folder() -> Iterator[Path]:
+    """A temporary folder; errors that name files in it name them without it."""
+    with tempfile.TemporaryDirectory(prefix="audioae-") as name:
+        try:
+            yield Path(name)
+        except AudioaeError as error:
+            raise type(error)(str(error).replace(f"{name}{os.sep}", "")) from error
+
+
+def receive(source: BinaryIO, folder: Path, raw: RawForm | None = None) -> Path:
+    """Keep all of `source` as a file in `folder`, whose suffix tells its container.
+
+    Raises:
+        AudioFileError: nothing came, or it is no audio.
+    """
+    path = folder / "stdin.wav"
+    with path.open("wb") as file:
+        head = file.write(raw.header()) if raw else 0
+        shutil.copyfileobj(source, file, COPY_BYTES)
+        received = file.tell() - head
+    if raw and received % raw.frame_bytes:
+        raise AudioFileError(
+            f"stdin ended within a sample: {received} bytes are no multiple of {raw.frame_bytes}; check --raw"
+        )
+    if not received and not raw:
+        raise AudioFileError("stdin is empty (0 bytes); expected a recording")
+    _close_header(path)
+    suffix = suffix_of(info(path).container)
+    return path.rename(path.with_suffix(suffix))
+
+
+def send(path: Path, sink: BinaryIO, raw: RawForm | None = None) -> None:
+    """Write a file to `sink`; with `raw` only the samples of a WAV file."""
+    with path.open("rb") as file:
+        if raw is None:
+            shutil.copyfileobj(file, sink, COPY_BYTES)
+        else:
+            _send_samples(file, sink)
+    sink.flush()
+
+
+def suffix_of(container: str) -> str:
+    """The usual suffix of a container, ".wav" for "WAVEX"."""
+    return next(suffix for suffix, names in formats.SUFFIXES.items() if container in names)
+
+
+@dataclass(frozen=True)
+class RawResult:
+    """What became of raw samples: how long they were, how many were clamped, and by how much they were lowered."""
+
+    frames: int
+    num_clipped: int
+    mean_attenuation_db: float
+
+
+def denoise_raw(
+    source: BinaryIO,
+    sink: BinaryIO,
+    form: RawForm,
+    engine: Engine,
+    *,
+    settings: DenoiseSettings | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> RawResult:
+    """Clean raw samples as they arrive; what is ready is written and flushed at once.
+
+    Raises:
+        AudioFileError: `source` ends within a sample.
+    """
+    stream = Stream(engine, form.sample_rate, form.channels, settings)
+    frames = clipped = 0
+    for data in _whole_frames(source, form.frame_bytes):
+        clipped += _emit(stream.push(form.decode(data)), sink, form)
+        frames += len(data) // form.frame_bytes
+        if progress is not None:
+            progress(frames / form.sample_rate)
+    clipped += _emit(stream.flush(), sink, form)
+    return RawResult(frames, clipped, stream.attenuation.mean_db)
+
+
+def _emit(block: Array, sink: BinaryIO, form: RawForm) -> int:
+    data, clipped = form.encode(block)
+    if data:
+        sink.write(data)
+        sink.flush()
+    return clipped
+
+
+def _whole_frames(source: BinaryIO, size: int) -> Iterator[bytes]:
+    """What has arrived, as soon as it has, cut between frames."""
+    read: Any = getattr(source, "read1", source.read)
+    rest = b""
+    while data := read(READ_BYTES):
+        rest += data
+        whole = len(rest) // size * size
+        if whole:
+            yield rest[:whole]
+        rest = rest[whole:]
+    if rest:
+        raise AudioFileError(
+            f"stdin ended within a sample: {len(rest)} bytes are left of the {size} of one; check --raw"
+        )
+
+
+def _close_header(path: Path) -> None:
+    """Fill in the length of a WAV file whose writer could not go back to its header and left a zero there."""
+    with path.open("r+b") as file:
+        kind = riff.family(file)
+        if kind is None or kind.name != "WAV":
+            return
+        data = next((chunk for chunk in riff.chunks(file, kind) if chunk.name == b"data"), None)
+        if data is None or data.size:
+            return
+        end = file.seek(0, 2)
+        held = end - data.offset
+        file.seek(4)
+        if (
+            struct.unpack(kind.order + "I", file.read(4))[0] + 8 == end
+        ):  # the file is complete, and has no samples
+            return
+        file.seek(data.offset - 4)
+        file.write(struct.pack(kind.order + "I", min(held, UNKNOWN_BYTES)))
+        file.seek(4)
+        file.write(struct.pack(kind.order + "I", min(held + data.offset - 8, UNKNOWN_BYTES)))
+
+
+def _send_samples(file: BinaryIO, sink: BinaryIO) -> None:
+    kind = riff.family(file)
+    data = (
+        next((chunk for chunk in riff.chunks(file, kind) if chunk.name == b"data"), None)
+        if kind
+        else None
+    )
+    if data is None:
+        raise AudioFileError("the output has no samples to send; expected a WAV file")
+    file.seek(data.offset)
+    left = data.held
+    while left and (part := file.read(min(left, COPY_BYTES))):
+        sink.write(part)
+        left -= len(part)
+
+
+def check_raw(form: AudioInfo, raw: RawForm) -> None:
+    """Raise `SettingsError` unless raw output has the rate and the channels of the input."""
+    if (raw.sample_rate, raw.channels) != (form.sample_rate, form.channels):
+        got = f"{raw.sample_rate} Hz, {raw.channels} channels"
+        raise SettingsError(
+            f"--raw says {got}; the input has {form.sample_rate} Hz, {form.channels} channels, which the output keeps"
+        )

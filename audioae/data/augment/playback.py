@@ -1,0 +1,71 @@
+"""Recorded noise made into other noise of the same kind: played backwards, or cut into grains that change places."""
+
+from __future__ import annotations
+import math
+from dataclasses import dataclass
+import numpy as np
+from audioae.signal.resample import resample
+from audioae.signal.spectrogram import Array
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Plays speech `factor` times as fast, which raises its pitch and its formants by as much: a voice of another size."""
+
+    factor: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, factor: tuple[float, float]) -> Speed:
+        """Even over the range in octaves."""
+        return cls(float(np.exp(rng.uniform(*np.log(factor)))))
+
+    def needed(self, samples: int) -> int:
+        """Samples of speech of which `apply` makes `samples`."""
+        return math.ceil(samples * self.factor) + 1
+
+    def apply(self, waveform: Array, samples: int, sample_rate: int) -> Array:
+        """The first `samples` of the faster speech; `waveform` has at least `needed(samples)`."""
+        return resample(waveform, round(self.factor * sample_rate), sample_rate)[:samples]
+
+
+FADE_SHARE = 0.2  # of a grain, over which it fades into the next one
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Args:
+    backwards: whether the noise is played backwards.
+    grain_seconds: length of the grains that change places; None leaves their order.
+    seed: for the order of the grains.
+    """
+
+    backwards: bool
+    grain_seconds: float | None
+    seed: int
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Variation:
+        """Backwards half the time; grains of 0.05 to 1 s half the time."""
+        grain = float(10 ** rng.uniform(-1.3, 0)) if rng.random() < 0.5 else None
+        return cls(bool(rng.random() < 0.5), grain, int(rng.integers(1 << 32)))
+
+    def apply(self, noise: Array, sample_rate: int) -> Array:
+        """Other noise `[samples]` made of `noise` `[samples]`."""
+        played = noise[::-1] if self.backwards else noise
+        if self.grain_seconds is None:
+            return np.ascontiguousarray(played)
+        return self._shuffled(played, max(16, round(self.grain_seconds * sample_rate)))
+
+    def _shuffled(self, noise: Array, grain: int) -> Array:
+        """Grains in random order, each faded into the next with constant power."""
+        samples, fade = len(noise), max(1, round(FADE_SHARE * grain))
+        rng = np.random.default_rng(self.seed)
+        starts = rng.integers(0, max(1, samples - grain - fade), -(-samples // grain))
+        rise = np.sqrt(np.linspace(0, 1, fade, dtype=np.float32))
+        shuffled = np.zeros(samples + grain + fade, np.float32)
+        for number, start in enumerate(starts):
+            piece = noise[start : start + grain + fade].copy()
+            piece[:fade] *= rise[: len(piece)]
+            piece[-fade:] *= rise[::-1][-len(piece) :]
+            shuffled[number * grain : number * grain + len(piece)] += piece
+        return shuffled[:samples]

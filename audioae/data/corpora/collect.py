@@ -1,0 +1,153 @@
+"""Corpora that are asked for by name are found below a folder, downloaded where they are not there, and read into entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from audioae.errors import DataError, SettingsError, nearest
+from audioae.data.corpora.download import unpack
+from audioae.data.corpora.catalog import CORPORA
+from audioae.data.corpora.corpus import Archive, Corpus
+from audioae.data.corpora.download import Fetch, fetch, refuse_full_disk, was_begun
+from audioae.data.corpora.layouts import matches
+from audioae.data.sources import Entry
+
+UNPACKED = ".unpacked"  # beside what an archive brought: its content is there, whole
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One corpus and the parts of it that are asked for by name; `usual`: those that are taken when none is named, too."""
+
+    name: str
+    corpus: Corpus
+    named: tuple[str, ...]
+    usual: bool
+
+    def folder(self, root: Path) -> Path:
+        """The corpus' folder: one of its names below `root`, or `root` itself; where downloads go if there is none."""
+        places = [path for name in self.corpus.folders for path in sorted(root.glob(name), reverse=True) if path.is_dir()]
+        if places:
+            return places[0]
+        whole = any(all(_has(root, need) for need in part.needs) for part in self.corpus.parts.values())
+        return root if whole else root / self.corpus.folders[0].replace("*", self.name)
+
+    def parts(self, folder: Path, *, download: bool = False) -> tuple[str, ...]:
+        """The parts to take: those named, and where the usual ones are wanted what is there, or the default."""
+        if not self.usual:
+            return self.named
+        there = tuple(part for part in self.corpus.parts if self.corpus.present and not self.missing(folder, (part,)))
+        begun = download and any(_begun(folder, archive) for archive in archives_of(self, self.corpus.default))
+        return tuple(dict.fromkeys([*there, *(self.corpus.default if begun or not there else ()), *self.named]))
+
+    def missing(self, folder: Path, parts: Iterable[str]) -> list[str]:
+        """What these parts need and the folder lacks."""
+        known = self.corpus.parts
+        return [need for part in parts for need in (known["all"] if self.corpus.free else known[part]).needs if not _has(folder, need)]
+
+
+def choose(names: Iterable[str]) -> list[Wanted]:
+    """The corpora that `NAME` and `NAME/PART` mean, each once. Raises `SettingsError` naming the nearest known one."""
+    parts: dict[str, dict[str, None]] = {}
+    for name in names:
+        base, _, part = name.partition("/")
+        if base not in CORPORA:
+            hint = "" if nearest(base, CORPORA) else f"; known are {', '.join(CORPORA)}"
+            raise SettingsError(f"no corpus {base!r}{nearest(base, CORPORA)}{hint}")
+        corpus = CORPORA[base]
+        if part and part not in corpus.parts and not corpus.free:
+            raise SettingsError(f"{base} has no part {part!r}{nearest(part, corpus.parts)}; its parts are {', '.join(corpus.parts)}")
+        parts.setdefault(base, {})[part] = None
+    return [Wanted(name, CORPORA[name], tuple(part for part in named if part), "" in named) for name, named in parts.items()]
+
+
+def corpus_entries(names: Iterable[str], root: Path) -> list[Entry]:
+    """Entries of all corpora that are asked for. Raises `DataError` naming what is missing of a corpus and how to get it."""
+    return [entry for wanted in choose(names) for entry in _entries_of(wanted, root)]
+
+
+def _entries_of(wanted: Wanted, root: Path) -> Iterator[Entry]:
+    folder = wanted.folder(root)
+    parts = wanted.parts(folder)
+    missing = wanted.missing(folder, parts)
+    if missing:
+        raise DataError(
+            f"{wanted.name}: {folder} lacks {_some(missing)}; {_advice(wanted, parts)}, or name with --root the folder that holds "
+            f"{wanted.corpus.folders[0]}"
+        )
+    entries = wanted.corpus.read(folder, parts)
+    if not entries:
+        raise DataError(f"{wanted.name}: no audio file in {folder} for {', '.join(parts)}; unpack or download it again")
+    for entry in entries:
+        yield replace(entry, corpus=wanted.name, licence=wanted.corpus.licence)
+
+
+def _some(missing: list[str]) -> str:
+    names = [need.strip("{}").replace(",", " or ") for need in missing]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _advice(wanted: Wanted, parts: tuple[str, ...]) -> str:
+    size = sum(archive.size for archive in archives_of(wanted, parts))
+    if not size:
+        return f"get it from {wanted.corpus.homepage} ({wanted.corpus.manual})"
+    return f"download it with --download ({size / 1e9:.1f} GB, {wanted.corpus.licence}, from {wanted.corpus.homepage})"
+
+
+def archives_of(wanted: Wanted, parts: Iterable[str]) -> list[Archive]:
+    """The archives of these parts, each once: several parts may lie in one."""
+    known = wanted.corpus.parts
+    return list(dict.fromkeys(archive for part in parts if part in known for archive in known[part].archives))
+
+
+def pending(wanted: Wanted, root: Path) -> list[Archive]:
+    """What has to be downloaded: nothing where a copy of the user's own is complete.
+
+    Raises:
+        DataError: a part that is not there and cannot be downloaded.
+    """
+    folder = wanted.folder(root)
+    parts = wanted.parts(folder, download=True)
+    missing = [part for part in parts if wanted.missing(folder, (part,)) or any(_begun(folder, a) for a in archives_of(wanted, (part,)))]
+    by_hand = [part for part in missing if not archives_of(wanted, (part,))]
+    if by_hand:
+        what = f"{wanted.name}: {', '.join(by_hand)} cannot be downloaded by audioae"
+        raise DataError(f"{what}: {wanted.corpus.manual}; see {wanted.corpus.homepage}")
+    return [archive for archive in archives_of(wanted, missing) if not _marker(folder, archive).exists()]
+
+
+def download(wanted: Wanted, root: Path, *, report: Callable[[Fetch], None] = lambda _: None) -> None:
+    """Download, verify and unpack what is missing of a corpus; an interrupted download goes on where it stopped.
+
+    Raises:
+        DataError: the address does not answer, or with something else than was published.
+        OutputError: `root` cannot be written, or is too full.
+    """
+    folder = wanted.folder(root)
+    archives = pending(wanted, root)
+    refuse_full_disk(folder, [archive.size for archive in archives])
+    for archive in archives:
+        target = _target(folder, archive)
+        fetch(archive, target, report=report)
+        unpack(target, folder, inside=archive.inside)
+        _marker(folder, archive).touch()
+        target.unlink()
+
+
+def _target(folder: Path, archive: Archive) -> Path:
+    return folder / archive.name
+
+
+def _marker(folder: Path, archive: Archive) -> Path:
+    return folder / f".{archive.name}{UNPACKED}"
+
+
+def _begun(folder: Path, archive: Archive) -> bool:
+    """Whether this archive was downloaded here, wholly or in part; otherwise what is there is the user's own copy."""
+    return _marker(folder, archive).exists() or was_begun(_target(folder, archive))
+
+
+def _has(folder: Path, need: str) -> bool:
+    return next(matches(folder, need), None) is not None

@@ -1,0 +1,150 @@
+"""Fixed pairs of recordings as folders that any tool can score."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from audioae.audio import write
+from audioae.data.augment import SignalToNoise
+from audioae.data.mixtures.corpus import TRIES
+from audioae.data.mixtures.draws import MixtureDraw, Recording
+from audioae.data.mixtures.mixer import Mixer
+from audioae.errors import DataError, OutputError, SettingsError
+from audioae.signal.spectrogram import Array
+
+PEAK = 0.98  # of full scale, at most: both sides of a pair that is louder are brought down together
+NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
+
+
+@dataclass(frozen=True)
+class MixedPair:
+    """A row of pairs.csv: two files relative to it, what they were mixed from, and how.
+
+    Args:
+        snr_db: ratio of active levels, dB. speaker, noise_source: sources of the manifests; several are joined by " + ".
+        room: kind of the room on the speech; empty for none.
+    """
+
+    noisy: str
+    clean: str
+    seconds: float
+    sample_rate: int
+    snr_db: float
+    speaker: str
+    noise_source: str
+    noise_kind: str
+    room: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Signal-to-noise ratios to mix at, dB: a grid that is gone through again and again, or a range that is drawn from."""
+
+    values: tuple[float, ...]
+    is_range: bool
+
+    def draw(self, rng: np.random.Generator, number: int) -> float:
+        """The ratio of pair `number`."""
+        if self.is_range:
+            low, high = self.values
+            return round(float(rng.uniform(low, high)), 2)
+        return self.values[number % len(self.values)]
+
+
+def parse_ratios(text: str) -> Ratios:
+    """`"-5:15"` is a range, `"-5,0,5,10,15"` a grid, `"5"` one ratio; dB."""
+    if found := re.fullmatch(f"{NUMBER}:{NUMBER}", text):
+        low, high = map(float, found.groups())
+        if low <= high:
+            return Ratios((low, high), is_range=True)
+    elif re.fullmatch(f"{NUMBER}(,{NUMBER})*", text):
+        return Ratios(tuple(map(float, text.split(","))), is_range=False)
+    raise SettingsError(f"signal-to-noise ratios {text!r}; expected a range such as -5:15 or a grid such as -5,0,5,10,15, dB")
+
+
+def write_pairs(
+    folder: Path, mixer: Mixer, *, pairs: int, ratios: Ratios, seed: int, split: str, form: Literal["wav", "flac"] = "wav"
+) -> Iterator[MixedPair]:
+    """Write `folder`/noisy, `folder`/clean and, when all are there, `folder`/pairs.csv; yields each pair as it is written.
+
+    Pair i depends on the seed, i and the ratios alone. Raises `OutputError` where the folder holds anything already.
+    """
+    check_folder(folder)
+    rows = []
+    digits = max(3, len(str(pairs - 1)))
+    for number in range(pairs):
+        rng = np.random.default_rng([seed, number])
+        draw = draw_audible(mixer, rng)
+        draw = dataclasses.replace(draw, blend=SignalToNoise(ratios.draw(rng, number)))
+        rows.append(_row(draw, mixer, f"{number:0{digits}d}.{form}", split))
+        for side, waveform in zip((rows[-1].noisy, rows[-1].clean), _within_full_scale(*mixer.render(draw)), strict=True):
+            (folder / side).parent.mkdir(parents=True, exist_ok=True)
+            write(folder / side, waveform[None], mixer.sample_rate, subtype="PCM_16")
+        yield rows[-1]
+    write_table(folder / "pairs.csv", rows)
+
+
+def draw_audible(mixer: Mixer, rng: np.random.Generator) -> MixtureDraw:
+    """A mixture whose noise is no digital silence, for that has no ratio to anything. Raises `DataError` where there is no other."""
+    for _ in range(TRIES):
+        draw = mixer.draw_mixture(rng)
+        if mixer.sounds(mixer.render_noise(draw)):
+            return draw
+    raise DataError(f"{TRIES} crops of noise in a row were digital silence; the prepared noise holds almost no sound")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `OutputError` unless the folder is empty or can be made."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(f"{folder} exists and is not empty; name a new folder, nothing is overwritten")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made ({error.strerror}); name a folder that can") from error
+
+
+def write_table(path: Path, rows: Sequence[MixedPair]) -> None:
+    """A CSV table with a column for each field, whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, [field.name for field in dataclasses.fields(MixedPair)], lineterminator="\n")
+        table.writeheader()
+        table.writerows(map(dataclasses.asdict, rows))
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _row(draw: MixtureDraw, mixer: Mixer, name: str, split: str) -> MixedPair:
+    assert draw.blend and draw.blend.snr_db is not None
+    noise = mixer.corpus.noise
+    crop = draw.noise.crop if isinstance(draw.noise, Recording) else None
+    kinds = list(dict.fromkeys(noise.rows[piece.row].kind for piece in crop.pieces)) if crop else []
+    return MixedPair(
+        noisy=f"noisy/{name}",
+        clean=f"clean/{name}",
+        seconds=draw.samples / mixer.sample_rate,
+        sample_rate=mixer.sample_rate,
+        snr_db=draw.blend.snr_db,
+        speaker=" + ".join(mixer.corpus.speech.sources(draw.speech)),
+        noise_source=" + ".join(noise.sources(crop)) if crop else type(draw.noise).__name__,
+        noise_kind=" + ".join(filter(None, kinds)),
+        room=type(draw.room).__name__ if draw.room else "",
+        split=split,
+    )
+
+
+def _within_full_scale(noisy: Array, clean: Array) -> tuple[Array, Array]:
+    peak = max(float(np.abs(noisy).max(initial=0)), float(np.abs(clean).max(initial=0)))
+    factor = np.float32(min(1.0, PEAK / peak)) if peak else np.float32(1)
+    return noisy * factor, clean * factor

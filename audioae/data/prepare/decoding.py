@@ -1,0 +1,123 @@
+"""One recording becomes int16 samples at the asked rate, or a reason why it is left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from audioae.audio import AudioInfo, AudioReader
+from audioae.errors import AudioFileError
+from audioae.data.manifest import FULL_SCALE
+from audioae.data.sources import Entry, Role
+from audioae.signal.resample import StreamResampler
+
+BLOCK_SECONDS = 30
+STORED_PEAK = 0.9  # quiet recordings keep their precision in 16 bits; whoever reads them sets the level anyway
+FLAT_TOP = 0.999  # of full scale; lossy codecs round the flat tops of a clipped recording off
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """What a recording has to pass.
+
+    Args:
+        sample_rate: of the samples that come out, Hz.
+        min_seconds: shorter speech and noise is left out.
+        silence_db: a peak below it is silence, dBFS.
+        max_clipped: share of samples in runs of three or more at full scale above which speech is left out: it would teach to distort.
+        max_clipped_noise: the same for noise, where some clipping is one more noise. Room responses are not asked.
+    """
+
+    sample_rate: int = 16000
+    min_seconds: float = 0.25
+    silence_db: float = -60.0
+    max_clipped: float = 0.001
+    max_clipped_noise: float = 0.05
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """`samples` int16 `[samples]` and the gain that they were stored with, or None and the `reason`."""
+
+    samples: npt.NDArray[np.int16] | None
+    gain_db: float = 0.0
+    reason: str = ""
+
+
+def decode(entry: Entry, checks: Checks) -> Decoded:
+    """Read an entry's file once, to one channel: the mean of all for speech, the first for noise and room responses."""
+    try:
+        waveform, clipped = _read(entry, checks.sample_rate)
+    except AudioFileError as error:
+        return Decoded(None, reason=f"unreadable: {error}")
+    except UnlikeError as error:
+        return Decoded(None, reason=f"unlike its clean side: {error}")
+    except MemoryError:
+        return Decoded(None, reason="too long for this machine's memory; cut it into pieces")
+    reason = _flaw(entry.role, waveform, clipped, checks)
+    if reason:
+        return Decoded(None, reason=reason)
+    gain = STORED_PEAK / float(np.abs(waveform).max())
+    samples = np.rint(waveform * np.float32(gain * FULL_SCALE)).astype("<i2")
+    return Decoded(samples, gain_db=round(20 * math.log10(gain), 3))
+
+
+class UnlikeError(Exception):
+    """Two recordings that cannot be subtracted."""
+
+
+def _read(entry: Entry, sample_rate: int) -> tuple[npt.NDArray[np.float32], float]:
+    """`[samples]` at `sample_rate`, and the share of clipped samples before any of it was changed."""
+    pieces, seen, clipped = [], 0, 0
+    with AudioReader(entry.path) as reader, _minus(entry, reader.info) as minus:
+        resampler = StreamResampler(reader.info.sample_rate, sample_rate, 1)
+        while (block := reader.read(BLOCK_SECONDS * reader.info.sample_rate)).shape[-1]:
+            seen += block.size
+            clipped += _count_clipped(block)
+            if minus:
+                block = block - minus.read(block.shape[-1])
+            mono = block.mean(axis=0, keepdims=True) if entry.role == "speech" else block[:1]
+            pieces.append(resampler.process(mono)[0])
+        pieces.append(resampler.process(np.zeros((1, 0), np.float32), last=True)[0])
+    return np.concatenate(pieces), clipped / max(seen, 1)
+
+
+@contextmanager
+def _minus(entry: Entry, info: AudioInfo) -> Iterator[AudioReader | None]:
+    """What is subtracted, if anything: a recording of the same rate, channels and length."""
+    if not entry.minus:
+        yield None
+        return
+    with AudioReader(entry.minus) as reader:
+        forms = [(form.sample_rate, form.channels, form.frames) for form in (info, reader.info)]
+        if forms[0] != forms[1]:
+            says = " and ".join(f"{rate} Hz x {channels} channels x {frames} samples" for rate, channels, frames in forms)
+            raise UnlikeError(f"{says}; they have to be alike")
+        yield reader
+
+
+def _count_clipped(block: npt.NDArray[np.float32]) -> int:
+    """Samples of `[channels, samples]` that start a run of three at full scale. One alone is a peak, not a clipped one."""
+    full = np.abs(block) >= FLAT_TOP
+    return int(np.count_nonzero(full[:, :-2] & full[:, 1:-1] & full[:, 2:]))
+
+
+def _flaw(role: Role, waveform: npt.NDArray[np.float32], clipped: float, checks: Checks) -> str:
+    seconds = len(waveform) / checks.sample_rate
+    if not seconds or (role != "rir" and seconds < checks.min_seconds):
+        return f"too short: {seconds:.3f} s, at least {checks.min_seconds:g} s are needed"
+    peak = float(np.abs(waveform).max())
+    if not math.isfinite(peak):
+        return "not finite: it has NaN or infinite samples"
+    if peak < 10 ** (checks.silence_db / 20):
+        level = f"{20 * math.log10(peak):.1f} dBFS" if peak else "digital silence"
+        return f"silent: peak {level}, at least {checks.silence_db:g} dBFS is needed"
+    limit = {"speech": checks.max_clipped, "noise": checks.max_clipped_noise, "rir": 1.0}[role]
+    if clipped > limit:
+        return f"clipped: {clipped:.2%} of the samples, at most {limit:.2%} is allowed"
+    return ""

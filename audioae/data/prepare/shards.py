@@ -1,0 +1,140 @@
+"""Shards and their journal: what is on disk after any interruption is either whole and trusted, or thrown away.
+
+A shard is written under a temporary name and renamed when it is full. Then one journal page, renamed into place in the same way, says what
+is in it and which files were left out on the way. A shard without its page, or of another size than its page says, does not count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from audioae.errors import OutputError
+from audioae.data.manifest import replace_text
+from audioae.data.sources import Dropped, Entry, Role
+
+SHARDS, JOURNAL = "shards", "journal"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where the samples of an entry are: `offset` and `samples` in the page's shard."""
+
+    path: str
+    offset: int
+    samples: int
+    gain_db: float
+
+
+@dataclass
+class Page:
+    """What became of a stretch of the entries of one role, in their order: kept in this shard, or dropped."""
+
+    role: Role
+    number: int
+    samples: int = 0
+    sha256: str = ""
+    kept: list[Kept] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+
+    @property
+    def shard(self) -> str:
+        """The shard's name in the data folder."""
+        return f"{SHARDS}/{self.role}-{self.number:05}.i16"
+
+    @property
+    def num_entries(self) -> int:
+        return len(self.kept) + len(self.dropped)
+
+    def journal_path(self, folder: Path) -> Path:
+        return folder / JOURNAL / f"{self.role}-{self.number:05}.json"
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether the shard is there with the size that the page says. A page that only drops has no shard."""
+        shard = folder / self.shard
+        return not self.samples or (shard.is_file() and shard.stat().st_size == 2 * self.samples)
+
+
+class ShardWriter:
+    """Fills one shard. Leaving it without an error makes the shard and its page count, leaving it with one removes both."""
+
+    def __init__(self, folder: Path, role: Role, number: int) -> None:
+        self.folder, self.page = folder, Page(role, number)
+        self._part = folder / f"{self.page.shard}.part"
+        self._hash = hashlib.sha256()
+
+    def __enter__(self) -> ShardWriter:
+        self._file = self._part.open("wb")
+        return self
+
+    def add(self, entry: Entry, samples: npt.NDArray[np.int16], gain_db: float) -> None:
+        """Append little-endian int16 `[samples]`."""
+        data = samples.astype("<i2", copy=False).tobytes()
+        self._file.write(data)
+        self._hash.update(data)
+        self.page.kept.append(Kept(entry.path, self.page.samples, len(samples), gain_db))
+        self.page.samples += len(samples)
+
+    def drop(self, entry: Entry, reason: str) -> None:
+        self.page.dropped.append(Dropped(entry.role, entry.path, reason))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+            if kind is not None:
+                self._part.unlink(missing_ok=True)
+        if kind is None:
+            self._commit()
+
+    def _commit(self) -> None:
+        if self.page.samples:
+            self.page.sha256 = self._hash.hexdigest()
+            self._part.replace(self.folder / self.page.shard)
+        else:
+            self._part.unlink()
+        replace_text(self.page.journal_path(self.folder), json.dumps(dataclasses.asdict(self.page)) + "\n")
+
+
+def trusted_pages(folder: Path, role: Role) -> list[Page]:
+    """The pages of a role up to the first one that is missing or whose shard is not whole; what comes after it is removed."""
+    pages: list[Page] = []
+    while (page := _read_page(folder, role, len(pages))) and page.is_whole(folder):
+        pages.append(page)
+    names = {page.shard for page in pages}
+    for shard in (folder / SHARDS).glob(f"{role}-*"):
+        if f"{SHARDS}/{shard.name}" not in names:
+            shard.unlink()
+    good = {page.journal_path(folder) for page in pages}
+    for stale in set((folder / JOURNAL).glob(f"{role}-*")) - good:
+        stale.unlink()
+    return pages
+
+
+def output_error(error: OSError, folder: Path) -> OutputError:
+    """The one line for a write that failed."""
+    advice = "free some space and run it again, it goes on where it stopped" if error.errno == errno.ENOSPC else "check the folder"
+    return OutputError(f"cannot write to {folder}: {error.strerror or error}; {advice}")
+
+
+def _read_page(folder: Path, role: Role, number: int) -> Page | None:
+    try:
+        values: dict[str, Any] = json.loads(Page(role, number).journal_path(folder).read_text(encoding="utf-8"))
+        values["kept"] = [Kept(**kept) for kept in values["kept"]]
+        values["dropped"] = [Dropped(**dropped) for dropped in values["dropped"]]
+        return Page(**values)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,224 @@
+"""Any set of metrics of one estimate, by name: a value each, or the reason why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+
+from audioae.errors import DependencyError, ScoreError, SettingsError, nearest, require
+from audioae.evaluation.metrics.hu_loizou import Composite, composite, segmental_snr
+from audioae.evaluation.metrics.perceptual import (
+    EXTRA,
+    WIDE_BAND_RATE,
+    Dnsmos,
+    dnsmos,
+    estoi,
+    pesq_nb,
+    pesq_wb,
+    stoi,
+)
+from audioae.evaluation.metrics.waveform import (
+    AnySignal,
+    checked_pair,
+    log_spectral_distance,
+    si_sdr,
+    snr,
+)
+from audioae.signal.resample import resample
+
+
+@dataclass(frozen=True)
+class Score:
+    """The value of a metric, or None and the reason."""
+
+    value: float | None
+    reason: str | None = None
+
+
+class Signals:
+    """One estimate and its reference, with what several metrics share computed once.
+
+    Args:
+        estimate, reference: `[samples]`.
+        sample_rate: Hz.
+    """
+
+    def __init__(self, estimate: AnySignal, reference: AnySignal, sample_rate: int) -> None:
+        self.estimate, self.reference, self.sample_rate = estimate, reference, sample_rate
+
+    @cached_property
+    def pesq_wb(self) -> float:
+        return pesq_wb(self.estimate, self.reference, self.sample_rate)
+
+    @cached_property
+    def composite(self) -> Composite:
+        pesq = self.pesq_wb
+        estimate, reference = (
+            resample(signal, self.sample_rate, WIDE_BAND_RATE)
+            for signal in (self.estimate, self.reference)
+        )
+        return composite(estimate, reference, WIDE_BAND_RATE, pesq=pesq)
+
+    @cached_property
+    def dnsmos(self) -> Dnsmos:
+        return dnsmos(self.estimate, self.sample_rate)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a name stands for: its unit, what it measures, the packages it needs beyond the core, and how it is computed."""
+
+    unit: str
+    text: str
+    packages: tuple[str, ...]
+    compute: Callable[[Signals], float]
+
+
+PESQ_PACKAGES, STOI_PACKAGES, DNSMOS_PACKAGES = (
+    ("pesq",),
+    ("pystoi",),
+    ("speechmos", "requests", "librosa"),
+)
+
+METRICS = {
+    "pesq_wb": Metric(
+        "MOS", "wide-band PESQ (P.862.2 without Corrigendum 2)", PESQ_PACKAGES, lambda s: s.pesq_wb
+    ),
+    "pesq_nb": Metric(
+        "MOS",
+        "narrow-band PESQ (P.862.1)",
+        PESQ_PACKAGES,
+        lambda s: pesq_nb(s.estimate, s.reference, s.sample_rate),
+    ),
+    "stoi": Metric(
+        "0..1",
+        "intelligibility",
+        STOI_PACKAGES,
+        lambda s: stoi(s.estimate, s.reference, s.sample_rate),
+    ),
+    "estoi": Metric(
+        "0..1",
+        "extended intelligibility",
+        STOI_PACKAGES,
+        lambda s: estoi(s.estimate, s.reference, s.sample_rate),
+    ),
+    "si_sdr": Metric(
+        "dB",
+        "scale-invariant signal-to-distortion ratio",
+        (),
+        lambda s: si_sdr(s.estimate, s.reference),
+    ),
+    "snr": Metric("dB", "signal-to-noise ratio", (), lambda s: snr(s.estimate, s.reference)),
+    "segmental_snr": Metric(
+        "dB",
+        "mean SNR of 30 ms frames",
+        (),
+        lambda s: segmental_snr(s.estimate, s.reference, s.sample_rate),
+    ),
+    "lsd": Metric(
+        "dB",
+        "log-spectral distance, 0 is best",
+        (),
+        lambda s: log_spectral_distance(s.estimate, s.reference, s.sample_rate),
+    ),
+    "csig": Metric(
+        "MOS",
+        "composite of wide-band PESQ, LLR and WSS, the speech",
+        PESQ_PACKAGES,
+        lambda s: s.composite.csig,
+    ),
+    "cbak": Metric(
+        "MOS",
+        "composite of wide-band PESQ, WSS and segmental SNR, the background",
+        PESQ_PACKAGES,
+        lambda s: s.composite.cbak,
+    ),
+    "covl": Metric(
+        "MOS",
+        "composite of wide-band PESQ, LLR and WSS, the whole",
+        PESQ_PACKAGES,
+        lambda s: s.composite.covl,
+    ),
+    "dnsmos_sig": Metric(
+        "MOS",
+        "DNSMOS P.835, the speech, without the reference",
+        DNSMOS_PACKAGES,
+        lambda s: s.dnsmos.sig,
+    ),
+    "dnsmos_bak": Metric(
+        "MOS",
+        "DNSMOS P.835, the background, without the reference",
+        DNSMOS_PACKAGES,
+        lambda s: s.dnsmos.bak,
+    ),
+    "dnsmos_ovrl": Metric(
+        "MOS",
+        "DNSMOS P.835, the whole, without the reference",
+        DNSMOS_PACKAGES,
+        lambda s: s.dnsmos.ovrl,
+    ),
+    "dnsmos_p808": Metric(
+        "MOS",
+        "DNSMOS P.808, the whole, without the reference",
+        DNSMOS_PACKAGES,
+        lambda s: s.dnsmos.p808,
+    ),
+}
+
+DEFAULT_METRICS = ("pesq_wb", "stoi", "estoi", "si_sdr")
+
+
+def check_metrics(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each once and known, or `SettingsError`."""
+    names = tuple(dict.fromkeys(names))
+    for name in names:
+        if name not in METRICS:
+            raise SettingsError(
+                f"no metric {name!r}{nearest(name, METRICS)}; there are {', '.join(METRICS)}"
+            )
+    if not names:
+        raise SettingsError(f"no metric is named; there are {', '.join(METRICS)}")
+    return names
+
+
+def require_packages(names: Iterable[str]) -> None:
+    """Raise `DependencyError` where a package is missing that one of these metrics needs; imports none that is there."""
+    for package in dict.fromkeys(package for name in names for package in METRICS[name].packages):
+        if find_spec(package) is None:
+            require(package, extra=EXTRA)
+
+
+def score(
+    estimate: AnySignal, reference: AnySignal, sample_rate: int, names: Iterable[str] | None = None
+) -> dict[str, Score]:
+    """The named metrics (`DEFAULT_METRICS` without names) of an estimate and its reference, `[samples]` at `sample_rate` Hz.
+
+    A metric that cannot be computed, or whose package is missing, has the value None and a reason. `ScoreError` only where shapes differ.
+    """
+    names = check_metrics(DEFAULT_METRICS if names is None else names)
+    try:
+        checked_pair(estimate, reference)
+    except ScoreError as error:
+        if estimate.shape != reference.shape or estimate.ndim != 1:
+            raise
+        return dict.fromkeys(names, Score(None, str(error)))
+    signals = Signals(estimate, reference, sample_rate)
+    return {name: _attempt(METRICS[name], signals) for name in names}
+
+
+def _attempt(metric: Metric, signals: Signals) -> Score:
+    try:
+        value = metric.compute(signals)
+    except (ScoreError, DependencyError) as error:
+        return Score(None, str(error))
+    if math.isfinite(value):
+        return Score(value)
+    return Score(
+        None,
+        "infinite: the estimate is the reference"
+        if value > 0
+        else f"{value}: nothing of the reference is in the estimate",
+    )

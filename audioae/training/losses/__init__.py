@@ -1,0 +1,79 @@
+"""Losses as `loss(estimate, reference)`, each a mean over a batch, and their weighted sum.
+
+What the listener gets is what is judged: spectral losses read the spectrum of the output waveform, analysed anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from audioae.errors import SettingsError, nearest
+from audioae.signal.spectrogram import StftSettings
+from audioae.training.losses.distances import (
+    Signal,
+    compressed_complex,
+    compressed_magnitude,
+    level_error,
+    magnitude_bce,
+    magnitude_mae,
+    magnitude_mse,
+    multi_resolution_stft,
+    negative_si_sdr,
+)
+from audioae.training.losses.envelope import log_likelihood_ratio
+from audioae.training.losses.intelligibility import unintelligibility
+from audioae.training.losses.pesq import pesq_disturbance
+
+LEVEL = 0.06  # RMS; power-law losses grow with the level, and quiet recordings should count as much as loud ones
+
+Loss = Callable[[Signal, Signal], Tensor]
+
+LOSSES: dict[str, Loss] = {
+    "compressed_magnitude": compressed_magnitude,
+    "compressed_complex": compressed_complex,
+    "magnitude_mse": magnitude_mse,
+    "magnitude_mae": magnitude_mae,
+    "magnitude_bce": magnitude_bce,
+    "negative_si_sdr": negative_si_sdr,
+    "level_error": level_error,
+    "multi_resolution_stft": multi_resolution_stft,
+    "log_likelihood_ratio": log_likelihood_ratio,
+    "pesq_disturbance": pesq_disturbance,
+    "unintelligibility": unintelligibility,
+}
+
+
+def check_weights(weights: Mapping[str, float]) -> None:
+    """Raise `SettingsError` for a loss that does not exist, naming the nearest, and for no loss at all."""
+    for name in weights:
+        if name not in LOSSES:
+            raise SettingsError(
+                f"no loss {name!r}{nearest(name, LOSSES)}; known: {', '.join(LOSSES)}"
+            )
+    if not any(weights.values()):
+        raise SettingsError("all losses have weight 0; give one at least a weight")
+
+
+def levelled_loss(
+    estimate: Tensor,
+    reference: Tensor,
+    noisy: Tensor,
+    settings: StftSettings,
+    weights: Mapping[str, float],
+) -> Tensor:
+    """`weighted_loss` with every item scaled by what brings its noisy signal to `LEVEL`."""
+    scale = LEVEL / noisy.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-6)
+    return weighted_loss(estimate * scale, reference * scale, settings, weights)
+
+
+def weighted_loss(
+    estimate: Tensor, reference: Tensor, settings: StftSettings, weights: Mapping[str, float]
+) -> Tensor:
+    """The sum of `weights[name] * LOSSES[name]` over waveforms `[batch, samples]`."""
+    guess, target = Signal(estimate, settings), Signal(reference, settings)
+    return torch.stack(
+        [weight * LOSSES[name](guess, target) for name, weight in weights.items() if weight]
+    ).sum()

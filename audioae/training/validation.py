@@ -1,0 +1,99 @@
+"""A fixed set of mixtures that a network in training is judged on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audioae.data.augment import AugmentSettings
+from audioae.data.mixtures import Corpus, DataSettings, Mixer, MixtureDataset
+from audioae.evaluation.metrics import score
+from audioae.models import Denoiser
+from audioae.signal.spectrogram import StftSettings
+from audioae.training.losses import levelled_loss
+
+METRICS = {"si_sdr": "si_sdr", "pesq": "pesq_wb", "stoi": "stoi"}
+SEED = (
+    20_000_003  # the set is the same for every run, whatever its seed, so that runs can be compared
+)
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """Args:
+    pairs: how many mixtures of the validation split. seconds: length of each.
+    snr_db: their range of signal-to-noise ratios.
+    """
+
+    pairs: int = 64
+    seconds: float = 4.0
+    snr_db: tuple[float, float] = (-5.0, 15.0)
+
+
+class Validation:
+    """The mixtures, rendered once, and the scores of a model on them; of several processes each takes `every` so many from `first` on."""
+
+    def __init__(
+        self,
+        folder: Path,
+        data: DataSettings,
+        settings: ValidationSettings,
+        weights: Mapping[str, float],
+        *,
+        first: int = 0,
+        every: int = 1,
+    ) -> None:
+        plain = AugmentSettings.plain(snr_db=settings.snr_db, second_noise=0.25)
+        fixed = dataclasses.replace(data, segment_seconds=settings.seconds, augment=plain)
+        corpus = Corpus(folder, "valid", fixed)
+        mixtures = MixtureDataset(Mixer(corpus, fixed), seed=SEED, pairs=settings.pairs)
+        self.pairs = [mixtures[index] for index in range(first, settings.pairs, every)]
+        self.sample_rate, self.weights = corpus.sample_rate, weights
+
+    def score(self, denoiser: Denoiser) -> dict[str, float | None]:
+        """Means of what `rows` gives; None where no pair has a value."""
+        return means(self.rows(denoiser))
+
+    @torch.no_grad()
+    def rows(self, denoiser: Denoiser) -> list[dict[str, float | None]]:
+        """What `row` tells of each pair, enhanced."""
+        device = next(denoiser.parameters()).device
+        outputs = (denoiser(noisy[None].to(device))[0].cpu() for noisy, _ in self.pairs)
+        return [
+            self.row(enhanced, *pair, denoiser.settings)
+            for enhanced, pair in zip(outputs, self.pairs, strict=True)
+        ]
+
+    @torch.no_grad()
+    def noisy_rows(self, settings: StftSettings) -> list[dict[str, float | None]]:
+        """What `row` tells of each pair as it is, noisy: a model is worth what it adds to that."""
+        return [self.row(noisy[None], noisy, clean, settings) for noisy, clean in self.pairs]
+
+    def row(
+        self, estimate: Tensor, noisy: Tensor, clean: Tensor, settings: StftSettings
+    ) -> dict[str, float | None]:
+        """Loss, SI-SDR in dB, PESQ-WB and STOI of an estimate `[1, samples]`; None where there is none, as without the `metrics` extra."""
+        loss = levelled_loss(estimate, clean[None], noisy[None], settings, self.weights)
+        scores = score(
+            estimate[0].numpy(), clean.numpy(), self.sample_rate, names=list(METRICS.values())
+        )
+        return {
+            "loss": loss.item(),
+            **{name: scores[metric].value for name, metric in METRICS.items()},
+        }
+
+
+def means(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The means of rows with the same names."""
+    return {name: mean_of([row[name] for row in rows]) for name in rows[0]}
+
+
+def mean_of(values: list[float | None]) -> float | None:
+    """The mean of those that could be computed."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
