@@ -1,4 +1,5 @@
-"""audioae cleans recordings with convolutional autoencoders; the public names below are resolved on first use.
+"""audioae cleans recordings with convolutional autoencoders; the public names below are resolved on
+first use.
 
 denoise(waveform, sample_rate)   clean an array
 denoise_file(source, target)     clean a file, block by block
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# audioae works offline and tells nobody; ONNX Runtime reports to its makers unless this is set before it is imported.
+# audioae works offline and tells nobody; ONNX Runtime reports to its makers unless this is set
+# before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import the room of a public name when it is first used, so that `import audioae` costs nothing."""
+    """Import the room of a public name when it is first used, so that `import audioae` costs
+    nothing.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module 'audioae' has no attribute {name!r}")
     room, original = _HOMES[name]

@@ -1,8 +1,10 @@
-"""A model that is ready to run: ONNX Runtime by default, torch for checkpoints that are not exported.
+"""A model that is ready to run: ONNX Runtime by default, torch for checkpoints that are not
+exported.
 
-A network answers gains for every frame that it is given, but only those with `context` frames before and `lookahead` frames after them are
-right. `advance` keeps the frames that later gains still need, so that any cutting into blocks gives the gains of the whole; both engines
-run their network through it.
+A network answers gains for every frame that it is given, but only those with `context` frames
+before and `lookahead` frames after them are right. `advance` keeps the frames that later gains
+still need, so that any cutting into blocks gives the gains of the whole; both engines run their
+network through it.
 """
 
 from __future__ import annotations
@@ -26,19 +28,24 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 Gain = npt.NDArray[np.float32] | npt.NDArray[np.complex64]
 Tensors = tuple[Any, ...]
-# From a spectrum `[batch, 2 (re, im), freq, frames]` and the network's own state, None for an empty past,
+# From a spectrum `[batch, 2 (re, im), freq, frames]` and the network's own state, None for an empty
+# past,
 # to the gain `[batch, 1|2, freq, frames]` and the next state.
 Network = Callable[[FloatArray, Tensors | None], tuple[FloatArray, Tensors]]
 
 DEVICES = ("auto", "cpu", "cuda")
-CACHED_FRAMES = 48  # over all signals; what networks make of more at once falls out of a core's cache, which costs a sixth of their speed
+# over all signals; what networks make of more at once falls out of a core's cache, which costs a
+# sixth of their speed
+CACHED_FRAMES = 48
 
 
 @dataclass(frozen=True)
 class State:
-    """The past of a stream. Steps answer a new one and change none, so many streams share an engine.
+    """The past of a stream. Steps answer a new one and change none, so many streams share an
+    engine.
 
-    frames: `[batch, freq, kept]`, the spectrum that gains to come still need; it starts at a multiple of the model's stride.
+    frames: `[batch, freq, kept]`, the spectrum that gains to come still need; it starts at a
+        multiple of the model's stride.
     tensors: the network's own state, None before its first run.
     """
 
@@ -54,15 +61,18 @@ class Engine(Protocol):
     def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
         """The next gains of a stream.
 
-        After n frames went in, the gains of the first `n - info.lookahead` frames, rounded down to a multiple of `info.stride`, have come
-        out. At the end of a signal, feed `info.lookahead + info.stride - 1` zero frames and drop the gains beyond the signal's frames.
+        After n frames went in, the gains of the first `n - info.lookahead` frames, rounded down to
+        a multiple of `info.stride`, have come out. At the end of a signal, feed `info.lookahead +
+        info.stride - 1` zero frames and drop the gains beyond the signal's frames.
 
         Args:
-            spectrum: `[batch, freq, frames]` complex64, the frames after those that `state` has seen; any number of them.
+            spectrum: `[batch, freq, frames]` complex64, the frames after those that `state` has
+                seen; any number of them.
             state: of the step before; None is an empty past.
 
         Returns:
-            The gain `[batch, freq, frames']`, float32 or for a complex gain complex64, and the next state.
+            The gain `[batch, freq, frames']`, float32 or for a complex gain complex64, and the next
+            state.
         """
         ...
 
@@ -70,10 +80,13 @@ class Engine(Protocol):
 def advance(
     network: Network, info: ModelInfo, spectrum: ComplexArray, state: State | None
 ) -> tuple[Gain, State]:
-    """Run a network on the frames whose gains are due, and keep those that are needed again; see `Engine.step`."""
+    """Run a network on the frames whose gains are due, and keep those that are needed again; see
+    `Engine.step`.
+    """
     if spectrum.ndim != 3 or spectrum.shape[1] != info.stft.num_bins:
         raise SettingsError(
-            f"a spectrum has the shape {list(spectrum.shape)}; {info.name} takes [batch, {info.stft.num_bins}, frames]"
+            f"a spectrum has the shape {list(spectrum.shape)}; {info.name} takes [batch, "
+            f"{info.stft.num_bins}, frames]"
         )
     stride, context = info.stride, _round_up(info.context, info.stride)
     if state is None:
@@ -86,7 +99,8 @@ def advance(
         )
         return _to_gain(empty), State(frames, state.tensors)
     chunk = frames[..., : context + due + info.lookahead]
-    # A network takes whole strides; what fills the last one lies beyond the look-ahead, so it changes no gain that is due.
+    # A network takes whole strides; what fills the last one lies beyond the look-ahead, so it
+    # changes no gain that is due.
     gain, tensors = network(_to_features(chunk, _round_up(chunk.shape[-1], stride)), state.tensors)
     return _to_gain(gain[..., context : context + due]), State(frames[..., due:].copy(), tensors)
 
@@ -170,10 +184,12 @@ class TorchEngine:
 
 
 def load_engine(name_or_path: str | Path, *, device: str = "auto") -> Engine:
-    """A model by its name in the package, or by the path of an .onnx file, a .safetensors checkpoint or a run folder.
+    """A model by its name in the package, or by the path of an .onnx file, a .safetensors
+    checkpoint or a run folder.
 
     Args:
-        device: "cpu", "cuda", or "auto": the CPU in ONNX Runtime; for checkpoints a GPU where torch finds one.
+        device: "cpu", "cuda", or "auto": the CPU in ONNX Runtime; for checkpoints a GPU where torch
+            finds one.
     """
     if device not in DEVICES:
         raise SettingsError(
@@ -189,7 +205,9 @@ def load_engine(name_or_path: str | Path, *, device: str = "auto") -> Engine:
 
 
 def _to_features(spectrum: ComplexArray, frames: int) -> FloatArray:
-    """`[batch, freq, frames]` complex to `[batch, 2 (re, im), freq, frames]`, filled up with zero frames."""
+    """`[batch, freq, frames]` complex to `[batch, 2 (re, im), freq, frames]`, filled up with zero
+    frames.
+    """
     features = np.zeros((spectrum.shape[0], 2, spectrum.shape[1], frames), np.float32)
     features[:, 0, :, : spectrum.shape[-1]] = spectrum.real
     features[:, 1, :, : spectrum.shape[-1]] = spectrum.imag
@@ -214,7 +232,8 @@ def _onnx_provider(onnxruntime: Any, device: str) -> str:
         return "CPUExecutionProvider"
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise DependencyError(
-            "this onnxruntime has no CUDA; use the device 'cpu', or get it with: pip install onnxruntime-gpu"
+            "this onnxruntime has no CUDA; use the device 'cpu', or get it with: pip install "
+            "onnxruntime-gpu"
         )
     return "CUDAExecutionProvider"
 

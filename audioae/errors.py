@@ -1,4 +1,5 @@
-"""The errors that audioae raises on purpose, each with the exit code that the command line leaves with.
+"""The errors that audioae raises on purpose, each with the exit code that the command line leaves
+with.
 
 AudioaeError               1   anything below; the message is one line: got, expected, what to do
 ├── AudioFileError         1   a file that cannot be read as audio
@@ -32,7 +33,9 @@ class AudioFileError(AudioaeError):
 
 
 class OutputError(AudioaeError):
-    """An output that cannot or must not be written: it exists, no folder, no permission, no space, unknown format."""
+    """An output that cannot or must not be written: it exists, no folder, no permission, no space,
+    unknown format.
+    """
 
 
 class DataError(AudioaeError):

@@ -11,9 +11,11 @@ from audioae.errors import OutputError
 
 
 class Temporary:
-    """Creates `PATH.part` (or takes over what a killed process left) and keeps other processes from writing it too.
+    """Creates `PATH.part` (or takes over what a killed process left) and keeps other processes from
+    writing it too.
 
-    `publish` gives it its final name at once and whole; leaving the `with` block removes what was not published.
+    `publish` gives it its final name at once and whole; leaving the `with` block removes what was
+    not published.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +77,9 @@ class Temporary:
 
 
 def _is_still(path: Path, handle: int) -> bool:
-    """Whether an open file has its temporary name; False if another process has just given it its final one."""
+    """Whether an open file has its temporary name; False if another process has just given it its
+    final one.
+    """
     try:
         return os.fstat(handle).st_ino == path.stat().st_ino
     except FileNotFoundError:
@@ -89,7 +93,9 @@ except ImportError:  # Windows: two processes at once are not noticed
 
 
 def claim(handle: int) -> bool:
-    """Lock an open file until it is closed; False where another process has it. A file system without locks locks nothing out."""
+    """Lock an open file until it is closed; False where another process has it. A file system
+    without locks locks nothing out.
+    """
     if fcntl is None:
         return True
     try:
@@ -105,7 +111,9 @@ PIECE = 2**20
 
 
 def splice(file: BinaryIO, at: int, removed: int, inserted: bytes) -> None:
-    """Replace the `removed` bytes from `at` on by `inserted`; what follows moves, and the file grows or shrinks."""
+    """Replace the `removed` bytes from `at` on by `inserted`; what follows moves, and the file
+    grows or shrinks.
+    """
     end, shift = file.seek(0, 2), len(inserted) - removed
     starts = range(at + removed, end, PIECE)
     for start in reversed(starts) if shift > 0 else starts if shift < 0 else ():

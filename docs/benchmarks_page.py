@@ -1,4 +1,6 @@
-"""The page docs/benchmarks.md out of docs/benchmarks.json, the cards of the models and docs/peers.json; nothing is measured here."""
+"""The page docs/benchmarks.md out of docs/benchmarks.json, the cards of the models and
+docs/peers.json; nothing is measured here.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +122,9 @@ def quality(models: Mapping[str, Told], peers: Told) -> list[str]:
 
 
 def scores_of(name: str, parts: Told) -> list[Scores]:
-    """The scores on a shipped model's card, and those that were measured of the same file beside it; the card goes first."""
+    """The scores on a shipped model's card, and those that were measured of the same file beside
+    it; the card goes first.
+    """
     card = {scores.pairs: scores for scores in load_card(name).scores}
     part = parts.get("quality")
     for row in part["sets"] if part and is_current(name, part) else []:
@@ -285,8 +289,10 @@ def _kind(system: Told) -> str:
 def _clips(of: Told) -> str:
     frames = of["clean"]["frames"]
     return (
-        f"{of['speech_clips']} clips of speech ({of['audio_seconds']:.0f} s; {frames['speech']:,} frames with speech, {frames['onset']:,} "
-        f"of onsets, {frames['consonant']:,} of consonants) and {of['noise_clips']} of noise ({of['source']}), {of['music_clips']} of "
+        f"{of['speech_clips']} clips of speech ({of['audio_seconds']:.0f} s; "
+        f"{frames['speech']:,} frames with speech, {frames['onset']:,} "
+        f"of onsets, {frames['consonant']:,} of consonants) and {of['noise_clips']} of noise "
+        f"({of['source']}), {of['music_clips']} of "
         "synthetic music"
     )
 

@@ -1,4 +1,6 @@
-"""Draw a recording before and after: `python docs/draw_spectrogram.py samples/noisy.wav enhanced.wav docs/spectrogram.png`."""
+"""Draw a recording before and after: `python docs/draw_spectrogram.py samples/noisy.wav
+enhanced.wav docs/spectrogram.png`.
+"""
 
 from __future__ import annotations
 

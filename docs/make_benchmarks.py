@@ -1,9 +1,10 @@
 """Measure models and write docs/benchmarks.json and, from it, docs/benchmarks.md.
 
-- All that can be measured here, of the shipped models: `python docs/make_benchmarks.py`
-- One part of one model, while the rest stays as it was measured: `python docs/make_benchmarks.py --measure speed -m speech-16k`
-- The page, from what is measured already: `python docs/make_benchmarks.py --page-only`
-- Any model, on stdout, nothing written: `python docs/make_benchmarks.py --measure honesty -m runs/mine --json`
+- All that can be measured here, of the shipped models: `python docs/make_benchmarks.py` - One part
+of one model, while the rest stays as it was measured: `python docs/make_benchmarks.py --measure
+speed -m speech-16k` - The page, from what is measured already: `python docs/make_benchmarks.py
+--page-only` - Any model, on stdout, nothing written: `python docs/make_benchmarks.py --measure
+honesty -m runs/mine --json`
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     models = options.model or shipped
     if not options.json and (strange := [name for name in models if name not in shipped]):
         parser.error(
-            f"{strange[0]} is not shipped ({', '.join(shipped)}) and has no place on the page; add --json to print what is found"
+            f"{strange[0]} is not shipped ({', '.join(shipped)}) and has no place on the page; "
+            "add --json to print what is found"
         )
     found: dict[str, dict[str, Any]] = {}
     try:
@@ -92,7 +94,9 @@ def measure(model: str, options: argparse.Namespace) -> Iterable[tuple[str, dict
 
 
 def measure_quality(model: str, tables: dict[str, Path | None]) -> Iterable[dict[str, Any]]:
-    """Mean scores on the pairs that are given, by the metrics that the model's card does not have yet."""
+    """Mean scores on the pairs that are given, by the metrics that the model's card does not have
+    yet.
+    """
     shipped = [entry.name for entry in list_models()]
     card = {scores.pairs: scores for scores in load_card(model).scores} if model in shipped else {}
     engine = ready_engine(model, device="cpu")
@@ -108,7 +112,8 @@ def measure_quality(model: str, tables: dict[str, Path | None]) -> Iterable[dict
         pairs = read_pairs(table)
         if name in card and card[name].count != len(pairs):
             raise DataError(
-                f"{table} has {len(pairs)} pairs, the card of {model} scores of {card[name].count}; give the same pairs"
+                f"{table} has {len(pairs)} pairs, the card of {model} scores of "
+                f"{card[name].count}; give the same pairs"
             )
         means = summarise(
             evaluate(pairs, lambda noisy, rate: denoise(noisy, rate, model=engine), metrics=metrics)
@@ -121,7 +126,9 @@ def measure_quality(model: str, tables: dict[str, Path | None]) -> Iterable[dict
 
 
 def keep(found: dict[str, dict[str, Any]]) -> None:
-    """Put what was found in place of what was measured of the same models and parts before; models that are gone leave."""
+    """Put what was found in place of what was measured of the same models and parts before; models
+    that are gone leave.
+    """
     before = json.loads(MEASURED.read_text(encoding="utf-8"))["models"] if MEASURED.exists() else {}
     models = {
         entry.name: {**before.get(entry.name, {}), **found.get(entry.name, {})}

@@ -1,4 +1,6 @@
-"""Write docs/cli.md from the parser: every command with its arguments and options, the same on every terminal."""
+"""Write docs/cli.md from the parser: every command with its arguments and options, the same on
+every terminal.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Make every clip of this folder again: `python samples/make.py` (needs espeak-ng on the PATH and audioae installed).
+"""Make every clip of this folder again: `python samples/make.py` (needs espeak-ng on the PATH and
+audioae installed).
 
-The speech is espeak-ng's, the sentences and the noises are our own; nothing here was recorded or downloaded.
+The speech is espeak-ng's, the sentences and the noises are our own; nothing here was recorded or
+downloaded.
 """
 
 from __future__ import annotations
@@ -173,7 +175,9 @@ def make_pair(
 def make_stereo_pair(
     noisy: str, clean: str, *, voice: str, sentence: str, snr_db: float, seed: int
 ) -> None:
-    """44.1 kHz, stereo, 24 bit: a voice left of the middle, in rain and wind from all sides and up to the highest frequencies."""
+    """44.1 kHz, stereo, 24 bit: a voice left of the middle, in rain and wind from all sides and up
+    to the highest frequencies.
+    """
     rate, rng = 44100, np.random.default_rng(seed)
     mono = np.pad(speak(voice, sentence, rate), (rate // 4, rate // 8))
     later = round(0.0003 * rate)  # the right ear hears the voice 0.3 ms later and 4 dB softer
@@ -199,7 +203,9 @@ def speak(voice: str, sentence: str, rate: int) -> np.ndarray:
 
 
 def make_noise(kind: str, samples: int, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """`[samples]` of one kind of noise; its RMS is `SPEECH_RMS`, or less where its peaks would clip."""
+    """`[samples]` of one kind of noise; its RMS is `SPEECH_RMS`, or less where its peaks would
+    clip.
+    """
     seconds = np.arange(samples) / rate
     match kind:
         case "fan":  # a rumble that swells with the blades
@@ -233,7 +239,9 @@ def make_noise(kind: str, samples: int, rate: int, rng: np.random.Generator) -> 
 
 
 def coloured(samples: int, rng: np.random.Generator, *, slope: float) -> np.ndarray:
-    """`[samples]` of noise of unit RMS whose power falls as 1 / f^slope; flat below a 400th of the band, where it would not be heard."""
+    """`[samples]` of noise of unit RMS whose power falls as 1 / f^slope; flat below a 400th of the
+    band, where it would not be heard.
+    """
     bins = samples // 2 + 1
     return shaped_noise(
         rng, samples, magnitude=np.maximum(np.arange(bins), bins / 400) ** (-slope / 2)

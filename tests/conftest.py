@@ -1,4 +1,6 @@
-"""What tests of many rooms stand on: plain test signals, the samples of the project, and real recordings where there are any."""
+"""What tests of many rooms stand on: plain test signals, the samples of the project, and real
+recordings where there are any.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,14 @@ def samples() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real recordings: AUDIOAE_SHARED, or `shared/data` beside the checkout. Tests that need it skip where there is none."""
+    """The folder of real recordings: AUDIOAE_SHARED, or `shared/data` beside the checkout. Tests
+    that need it skip where there is none.
+    """
     folder = Path(os.environ.get("AUDIOAE_SHARED", CHECKOUT.parent / "shared" / "data"))
     if not (folder / "paired.csv").is_file():
         pytest.skip(
-            f"no recordings at {folder}; set AUDIOAE_SHARED to a folder with speech.csv, noise.csv and paired.csv"
+            f"no recordings at {folder}; set AUDIOAE_SHARED to a folder with speech.csv, "
+            "noise.csv and paired.csv"
         )
     return folder
 
@@ -61,7 +66,9 @@ def noise(rng: np.random.Generator) -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that `audioae prepare` wrote: a minute of synthetic speech, some noises and a room at 8 kHz; see `tiny`."""
+    """A folder that `audioae prepare` wrote: a minute of synthetic speech, some noises and a room
+    at 8 kHz; see `tiny`.
+    """
     from tiny import prepare_tiny
 
     return prepare_tiny(tmp_path_factory.mktemp("prepared"))

@@ -1,4 +1,6 @@
-"""Small engines that follow `audioae.engine.Engine` without weights: what comes out of them is known."""
+"""Small engines that follow `audioae.engine.Engine` without weights: what comes out of them is
+known.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ Rule = Callable[[np.ndarray], np.ndarray]
 
 
 class FakeEngine:
-    """Answers `rule(spectrum so far)`, gains `[batch, freq, frames]` of which frame t may depend on frames up to t + lookahead."""
+    """Answers `rule(spectrum so far)`, gains `[batch, freq, frames]` of which frame t may depend on
+    frames up to t + lookahead.
+    """
 
     def __init__(
         self,
@@ -83,7 +87,9 @@ def smoothing(**form: object) -> FakeEngine:
 
 
 def foreseeing(lookahead: int, **form: object) -> FakeEngine:
-    """Needs the future: the gain follows the mean level of a frame and the `lookahead` ones after it, and turns the phase with it."""
+    """Needs the future: the gain follows the mean level of a frame and the `lookahead` ones after
+    it, and turns the phase with it.
+    """
 
     def rule(spectrum: np.ndarray) -> np.ndarray:
         level = np.pad(np.abs(spectrum), ((0, 0), (0, 0), (0, lookahead)))

@@ -1,4 +1,6 @@
-"""A `sounddevice` without PortAudio: its streams call back from a thread of their own, with known sound, and keep what is played."""
+"""A `sounddevice` without PortAudio: its streams call back from a thread of their own, with known
+sound, and keep what is played.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ class FakeSounddevice:
 
     heard: `[samples, channels]` that the microphone hears; after it there is silence.
     flags: by the number of a callback, names of what its status tells.
-    ends_after: callbacks after which the device vanishes; silent_after: callbacks after which none come any more.
+    ends_after: callbacks after which the device vanishes; silent_after: callbacks after which none
+        come any more.
     before: called with the number of each callback before it.
     pace: seconds between two callbacks.
     """

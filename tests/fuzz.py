@@ -1,6 +1,8 @@
-"""Audio files bent by rules that know their structure, each cleaned in a worker process that may crash or hang.
+"""Audio files bent by rules that know their structure, each cleaned in a worker process that may
+crash or hang.
 
-A case is a base and a number; the number is the seed of its bends, so `python tests/fuzz.py FOLDER BASE NUMBER` makes it again.
+A case is a base and a number; the number is the seed of its bends, so `python tests/fuzz.py FOLDER
+BASE NUMBER` makes it again.
 """
 
 from __future__ import annotations
@@ -79,7 +81,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case: "cleaned", "refused" (an error of ours, nothing left) or "broken", with the reason; CPU seconds."""
+    """What became of a case: "cleaned", "refused" (an error of ours, nothing left) or "broken",
+    with the reason; CPU seconds.
+    """
 
     case: Case
     kind: str
@@ -89,14 +93,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Part:
-    """A chunk, block, page or frame: from byte `start` to `end`; `fields` are (offset in the file, bytes, byte order)."""
+    """A chunk, block, page or frame: from byte `start` to `end`; `fields` are (offset in the file,
+    bytes, byte order).
+    """
 
     start: int
     end: int
     fields: tuple[tuple[int, int, str], ...]
 
 
-# --- bases ------------------------------------------------------------------------------------------------------------------------------
+# --- bases
+# ------------------------------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -127,7 +134,8 @@ def base(name: str) -> bytes:
     return data
 
 
-# --- structure --------------------------------------------------------------------------------------------------------------------------
+# --- structure
+# --------------------------------------------------------------------------------------------------------------------------
 
 
 def parts_of(data: bytes) -> list[Part]:
@@ -195,7 +203,9 @@ def _pages(data: bytes) -> Iterator[Part]:
 
 
 def _frames(data: bytes, start: int, sync: bytes, head: int) -> Iterator[Part]:
-    """What lies between two places that look like the beginning of a frame, and what lies before the first."""
+    """What lies between two places that look like the beginning of a frame, and what lies before
+    the first.
+    """
     places = []
     at = data.find(sync, start)
     while at >= 0:
@@ -212,7 +222,8 @@ def _frames(data: bytes, start: int, sync: bytes, head: int) -> Iterator[Part]:
         yield Part(here, following, tuple(fields))
 
 
-# --- bends ------------------------------------------------------------------------------------------------------------------------------
+# --- bends
+# ------------------------------------------------------------------------------------------------------------------------------
 
 Bend = Callable[[bytearray, list[Part], random.Random], None]
 
@@ -330,7 +341,8 @@ def bent(case: Case) -> bytes:
     return bytes(data)
 
 
-# --- the worker -------------------------------------------------------------------------------------------------------------------------
+# --- the worker
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 def judge(case: Case, folder: Path) -> tuple[str, str]:
@@ -372,7 +384,9 @@ def judge(case: Case, folder: Path) -> tuple[str, str]:
 
 
 def work(folder: Path, cases: list[Case], hangs: tuple[float, float]) -> None:
-    """Judge every case and print a line of JSON for each. A hang ends the process by the signal of a timer, whatever code it is in."""
+    """Judge every case and print a line of JSON for each. A hang ends the process by the signal of
+    a timer, whatever code it is in.
+    """
     from audioae import denoise as inference  # noqa: F401  # what the first case would wait for
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -388,11 +402,14 @@ def work(folder: Path, cases: list[Case], hangs: tuple[float, float]) -> None:
         )
 
 
-# --- the parent -------------------------------------------------------------------------------------------------------------------------
+# --- the parent
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 def run(cases: list[Case], folder: Path, hangs: tuple[float, float] = HANGS) -> Iterator[Outcome]:
-    """Judge the cases in worker processes, a new one after each crash; the outcomes in the order of the cases."""
+    """Judge the cases in worker processes, a new one after each crash; the outcomes in the order of
+    the cases.
+    """
     left = list(cases)
     while left:
         home = folder / f"worker-{len(left)}"

@@ -1,4 +1,6 @@
-"""A model file of a kilobyte that lowers everything by 6 dB: for tests in which several processes load a model."""
+"""A model file of a kilobyte that lowers everything by 6 dB: for tests in which several processes
+load a model.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Audio files come back as they are: information, whole reads, block reads, and errors that name the file."""
+"""Audio files come back as they are: information, whole reads, block reads, and errors that name
+the file.
+"""
 
 from __future__ import annotations
 

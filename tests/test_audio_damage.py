@@ -1,4 +1,6 @@
-"""Damaged files are named before they do harm, and outputs that cannot be finished leave nothing behind."""
+"""Damaged files are named before they do harm, and outputs that cannot be finished leave nothing
+behind.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +174,9 @@ def test_any_name_can_be_read_and_written(tmp_path: Path) -> None:
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 40 kB: writes fail as on a full disk. Not a fixture: the log that pytest itself writes to may be longer."""
+    """No file may grow beyond 40 kB: writes fail as on a full disk. Not a fixture: the log that
+    pytest itself writes to may be longer.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
     try:
@@ -276,7 +280,9 @@ def test_turned_arrays_are_refused(tmp_path: Path) -> None:
     "name", ["a.wav", "a.flac", "a.aiff", "a.ogg", "a.mp3", "a.caf", "a.w64", "a.rf64", "a.opus"]
 )
 def test_mutated_files_are_read_or_named(tmp_path: Path, name: str) -> None:
-    """Every file that is bent in its header or body gives samples or an `AudioaeError`, and what it gives is as long as it says."""
+    """Every file that is bent in its header or body gives samples or an `AudioaeError`, and what it
+    gives is as long as it says.
+    """
     write(tmp_path / name, NOISE[:, :3000], 16000)
     data = (tmp_path / name).read_bytes()
     for seed in range(40):

@@ -1,4 +1,6 @@
-"""Recordings in films and phone containers: audio in, audio out, pictures untouched. Needs the `media` extra."""
+"""Recordings in films and phone containers: audio in, audio out, pictures untouched. Needs the
+`media` extra.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +125,9 @@ def pictures(path: Path) -> list[tuple[Any, ...]]:
 
 
 def audio_time(path: Path, sample: int) -> float:
-    """Seconds at which the sweep is heard that `sample` of the track is part of, by the time stamp of its frame."""
+    """Seconds at which the sweep is heard that `sample` of the track is part of, by the time stamp
+    of its frame.
+    """
     with av.open(str(path)) as film:
         for frame in film.decode(audio=0):
             if sample < frame.samples:

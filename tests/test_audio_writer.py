@@ -1,4 +1,6 @@
-"""Writing audio: what was read comes back bit by bit, and nothing is left behind when it does not work."""
+"""Writing audio: what was read comes back bit by bit, and nothing is left behind when it does not
+work.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Draws are records that repeat with their seed; what they do to speech is what their parameters say, aligned to the sample."""
+"""Draws are records that repeat with their seed; what they do to speech is what their parameters
+say, aligned to the sample.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ def test_the_target_keeps_early_reflections_and_loses_late_ones() -> None:
     speech = white(8000)
     room = room_of((0, 1.0), (EARLY - 1, 0.5), (EARLY, 0.4), (3000, -0.3))
     heard, target = filter_speech(speech, room, None, RATE)
-    delayed = lambda samples: np.pad(speech, (samples, 0))[: len(speech)]  # noqa: E731
+    delayed = lambda samples: np.pad(speech, (samples, 0))[: len(speech)]
     early = speech + 0.5 * delayed(EARLY - 1)
     np.testing.assert_allclose(target, early, atol=1e-5)
     np.testing.assert_allclose(heard, early + 0.4 * delayed(EARLY) - 0.3 * delayed(3000), atol=1e-5)
@@ -75,7 +77,9 @@ def test_the_target_keeps_early_reflections_and_loses_late_ones() -> None:
 def test_heard_speech_and_target_stay_aligned_to_the_dry_speech(
     distance: int, level: float, seed: int
 ) -> None:
-    """Whatever the distance and gain of a measured room, the direct sound comes at once and at its own level."""
+    """Whatever the distance and gain of a measured room, the direct sound comes at once and at its
+    own level.
+    """
     speech = white(4000, seed)
     room = np.float32(level) * room_of((distance, 1.0), (distance + 1500, 0.4), samples=6000)
     heard, target = filter_speech(speech, room, None, RATE)

@@ -1,4 +1,6 @@
-"""Each effect does what its parameters say, in their units, repeats with its record, and leaves silence silent."""
+"""Each effect does what its parameters say, in their units, repeats with its record, and leaves
+silence silent.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,8 @@ def power(waveform: np.ndarray, low_hz: float, high_hz: float) -> float:
     return 10 * np.log10(spectrum[(hz >= low_hz) & (hz < high_hz)].sum() + 1e-20)
 
 
-# --- noises -----------------------------------------------------------------------------------------------------------------------------
+# --- noises
+# -----------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [ColouredNoise, Hum, Clicks, Fan, Wind])
@@ -134,7 +137,8 @@ def test_wind_blows_low_and_in_gusts() -> None:
     assert 3 < levels.std() < 10
 
 
-# --- speech and noise together ----------------------------------------------------------------------------------------------------------
+# --- speech and noise together
+# ----------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -197,7 +201,8 @@ def test_remix_gives_each_mixture_the_noise_of_another() -> None:
     assert sorted(order) == [0, 1, 2, 3, 4]
 
 
-# --- the channel ------------------------------------------------------------------------------------------------------------------------
+# --- the channel
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 def test_clipping_cuts_at_a_fraction_of_the_peak() -> None:

@@ -1,4 +1,6 @@
-"""`audioae denoise IN... -O DIR`: everything checked first, what fails told, the rest done, and nothing lost."""
+"""`audioae denoise IN... -O DIR`: everything checked first, what fails told, the rest done, and
+nothing lost.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def lines(text: str) -> list[dict]:
 
 
 def refused(folder: Path, *arguments: str, told: str, exit_code: int = 1) -> None:
-    """Nothing is computed: one line, the exit code, and neither a file nor a folder more than before."""
+    """Nothing is computed: one line, the exit code, and neither a file nor a folder more than
+    before.
+    """
     before, paths = contents(folder), sorted(folder.rglob("*"))
     result = run(*arguments)
     assert result.exit_code == exit_code, result.output
@@ -90,7 +94,9 @@ def test_processes_make_the_same_bytes(folder: Path) -> None:
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_one_corrupt_file_of_ten(folder: Path, jobs: str) -> None:
-    """The others are done, the failed one is named and listed, the exit code is 1; mended, a second run does it alone."""
+    """The others are done, the failed one is named and listed, the exit code is 1; mended, a second
+    run does it alone.
+    """
     whole = Path("rec/one/3.wav").read_bytes()
     Path("rec/one/3.wav").write_bytes(whole[:5000])
     result = run("rec", "-O", "out", "--failed-list", "failed.txt", "--json", "--jobs", jobs)
@@ -126,7 +132,9 @@ def test_fail_fast_begins_nothing_after_a_failure(folder: Path) -> None:
 
 
 def test_a_worker_that_dies_costs_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is killed while it works takes one file with it; another process does the rest."""
+    """A process that is killed while it works takes one file with it; another process does the
+    rest.
+    """
     soundfile.write("rec/long.wav", np.zeros(16000 * 600), 16000)
     command = [
         sys.executable,
@@ -376,7 +384,9 @@ def test_two_batches_into_one_folder(folder: Path) -> None:
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk"
 )
 def test_full_disk(folder: Path) -> None:
-    """Formats whose size is known are refused beforehand; others fail in one line each, inputs untouched, nothing half written."""
+    """Formats whose size is known are refused beforehand; others fail in one line each, inputs
+    untouched, nothing half written.
+    """
     disk = folder / "disk"
     disk.mkdir()
     mounted = subprocess.run(

@@ -1,4 +1,5 @@
-"""A batch that is killed at any moment leaves no partial file under a final name, and goes on to the same bytes.
+"""A batch that is killed at any moment leaves no partial file under a final name, and goes on to
+the same bytes.
 
 Some moments are tried here; AUDIOAE_KILLS=100 tries as many as wanted.
 """

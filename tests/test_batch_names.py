@@ -1,4 +1,6 @@
-"""Which files are taken, and what their outputs are called: the tree mirrored, and never one name for two."""
+"""Which files are taken, and what their outputs are called: the tree mirrored, and never one name
+for two.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from audioae.errors import AudioFileError, OutputError, SettingsError
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """rec/a.wav, rec/one/b.flac, rec/one/deep/c.MP3 and files that are no audio; nothing is read, so all are empty."""
+    """rec/a.wav, rec/one/b.flac, rec/one/deep/c.MP3 and files that are no audio; nothing is read,
+    so all are empty.
+    """
     for name in (
         "a.wav",
         "notes.txt",

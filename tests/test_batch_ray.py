@@ -1,4 +1,6 @@
-"""The same batch on a Ray cluster, here a local one: the same bytes, and a worker that is lost costs nothing."""
+"""The same batch on a Ray cluster, here a local one: the same bytes, and a worker that is lost
+costs nothing.
+"""
 
 from __future__ import annotations
 

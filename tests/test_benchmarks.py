@@ -1,4 +1,6 @@
-"""What the benchmarks measure is what they say: known losses, known noise, known clips; their page is what their JSON gives."""
+"""What the benchmarks measure is what they say: known losses, known noise, known clips; their page
+is what their JSON gives.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,10 @@ from audioae.signal.mixing import active_rms
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "tests" / "benchmarks")]
 
-import benchmarks_page  # noqa: E402
-import make_benchmarks  # noqa: E402
-from clips import LEVEL, Clip, Source, load_clips, make_music, mixture, spread  # noqa: E402
-from honesty import (  # noqa: E402
+import benchmarks_page
+import make_benchmarks
+from clips import LEVEL, Clip, Source, load_clips, make_music, mixture, spread
+from honesty import (
     SNRS_DB,
     Cleaned,
     attenuation_db,
@@ -33,8 +35,8 @@ from honesty import (  # noqa: E402
     silence,
     speech_in_noise,
 )
-from speech_kept import HIGH, SPEECH, WHOLE, Kept, find_frames, kept, level_change_db, spectrum  # noqa: E402
-from speed import launch, run  # noqa: E402
+from speech_kept import HIGH, SPEECH, WHOLE, Kept, find_frames, kept, level_change_db, spectrum
+from speed import launch, run
 
 RATE = 16000
 
@@ -50,7 +52,9 @@ def tone(hertz: float, seconds: float, *, level: float = 0.1) -> np.ndarray:
 
 
 def speech(seed: int = 0) -> np.ndarray:
-    """Three seconds that have what is looked for: two words, a pause of half a second before the second one, and a hiss at its end."""
+    """Three seconds that have what is looked for: two words, a pause of half a second before the
+    second one, and a hiss at its end.
+    """
     pause = np.zeros(RATE // 2, np.float32)
     voice = [
         sum(tone(hertz + 7 * seed, 1.0, level=0.1) for hertz in (250, 500, 1100, 2300))
@@ -71,7 +75,8 @@ def clips(count: int = 2) -> tuple[list[Clip], list[Clip]]:
     ]
 
 
-# --- speech that is kept ----------------------------------------------------------------------------------------------------------------
+# --- speech that is kept
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.5, 0.1])
@@ -144,7 +149,8 @@ def test_all_lost_and_nothing_there_are_told_apart() -> None:
     assert WHOLE[1] >= HIGH[1]
 
 
-# --- behaviour --------------------------------------------------------------------------------------------------------------------------
+# --- behaviour
+# --------------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_model_that_does_nothing_is_seen_to_do_nothing(tmp_path: Path) -> None:
@@ -211,7 +217,8 @@ def test_attenuation_ends_where_nothing_is_left() -> None:
     assert attenuation_db(noise(1), noise(1) * np.float32(0.1)) == pytest.approx(20, abs=1e-3)
 
 
-# --- clips ------------------------------------------------------------------------------------------------------------------------------
+# --- clips
+# ------------------------------------------------------------------------------------------------------------------------------
 
 
 def write(path: Path, seconds: float, *, rate: int = RATE, channels: int = 1) -> None:
@@ -305,7 +312,8 @@ def test_music_is_the_same_every_time() -> None:
     assert np.array_equal(pieces[1].waveform, make_music(1, seconds=2.0, sample_rate=RATE).waveform)
 
 
-# --- speed ------------------------------------------------------------------------------------------------------------------------------
+# --- speed
+# ------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_is_charged_with_its_own_memory_alone() -> None:
@@ -318,7 +326,8 @@ def test_a_run_is_charged_with_its_own_memory_alone() -> None:
         run("denoise", "--no-such-option")
 
 
-# --- the page ---------------------------------------------------------------------------------------------------------------------------
+# --- the page
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_page_is_what_the_json_gives() -> None:

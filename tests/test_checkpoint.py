@@ -1,4 +1,6 @@
-"""What is saved comes back bit for bit with its settings, what is not whole is refused, and a failed write leaves the earlier file."""
+"""What is saved comes back bit for bit with its settings, what is not whole is refused, and a
+failed write leaves the earlier file.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import BINS, STFT  # noqa: E402
+from tiny import BINS, STFT
 
-import audioae  # noqa: E402
-from audioae.errors import CheckpointError, ModelNotFoundError  # noqa: E402
-from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa: E402
-from audioae.models.checkpoint import (  # noqa: E402
+import audioae
+from audioae.errors import CheckpointError, ModelNotFoundError
+from audioae.models import Denoiser, NetworkSettings, build_autoencoder
+from audioae.models.checkpoint import (
     checkpoint_file,
     describe,
     load_denoiser,
@@ -28,10 +30,10 @@ from audioae.models.checkpoint import (  # noqa: E402
     stages_before,
     write_tensors,
 )
-from audioae.models.conv1d import Conv1dSettings  # noqa: E402
-from audioae.models.conv2d import Conv2dSettings  # noqa: E402
-from audioae.models.dense import DenseSettings  # noqa: E402
-from audioae.models.dualpath import DualpathSettings  # noqa: E402
+from audioae.models.conv1d import Conv1dSettings
+from audioae.models.conv2d import Conv2dSettings
+from audioae.models.dense import DenseSettings
+from audioae.models.dualpath import DualpathSettings
 
 CONV1D = Conv1dSettings(
     num_bins=BINS,

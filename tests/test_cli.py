@@ -1,4 +1,6 @@
-"""The chassis of the command line: its table of commands, its help, and the door that every error leaves by."""
+"""The chassis of the command line: its table of commands, its help, and the door that every error
+leaves by.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ def raising(error: BaseException) -> Callable[..., None]:
     return function
 
 
-# --- help -------------------------------------------------------------------------------------------------------------------------------
+# --- help
+# -------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)])
@@ -91,7 +94,8 @@ def test_version_is_the_newest_of_the_changelog(pytestconfig: pytest.Config) -> 
     assert changelog.split("## ")[1].split()[0] == __version__
 
 
-# --- usage ------------------------------------------------------------------------------------------------------------------------------
+# --- usage
+# ------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_command_names_the_nearest() -> None:
@@ -116,7 +120,8 @@ def test_an_option_can_come_from_the_environment(fake: Callable[..., None]) -> N
     assert seen == [0.25]
 
 
-# --- the door ---------------------------------------------------------------------------------------------------------------------------
+# --- the door
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -148,7 +153,8 @@ def test_a_bug_is_called_internal(fake: Callable[..., None]) -> None:
     result = invoke("fake")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
-        "Error: internal: ZeroDivisionError: division by zero; run it again with --debug for the traceback"
+        "Error: internal: ZeroDivisionError: division by zero; run it again with --debug for the "
+        "traceback"
     ]
 
 
@@ -213,7 +219,8 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert ended.stderr == ""
 
 
-# --- the public names -------------------------------------------------------------------------------------------------------------------
+# --- the public names
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_public_names_resolve_and_others_do_not() -> None:

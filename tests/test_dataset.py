@@ -1,4 +1,6 @@
-"""A pair depends on its seed and index alone, has the ratio and level that were drawn, and silence in the recordings spoils none."""
+"""A pair depends on its seed and index alone, has the ratio and level that were drawn, and silence
+in the recordings spoils none.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import RATE  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
+from tiny import RATE
+from torch.utils.data import DataLoader
 
-from audioae.data.augment import AugmentSettings  # noqa: E402
-from audioae.data.augment.settings import PROBABILITIES  # noqa: E402
-from audioae.data.manifest import Row, ShardReader, write_manifest  # noqa: E402
-from audioae.data.mixtures import Corpus, DataSettings, Mixer, MixtureDataset, MixtureDraw, Pool  # noqa: E402
-from audioae.errors import DataError, SettingsError  # noqa: E402
-from audioae.signal.mixing import active_rms, rms  # noqa: E402
+from audioae.data.augment import AugmentSettings
+from audioae.data.augment.settings import PROBABILITIES
+from audioae.data.manifest import Row, ShardReader, write_manifest
+from audioae.data.mixtures import Corpus, DataSettings, Mixer, MixtureDataset, MixtureDraw, Pool
+from audioae.errors import DataError, SettingsError
+from audioae.signal.mixing import active_rms, rms
 
 EVERYTHING: dict[str, Any] = {
     "easy": 0.2, "speech_free": 0.1, "second_noise": 0.5, "synthetic_noise": 0.4, "babble": 0.2, "reverb": 0.5, "eq": 0.5, "clipping": 0.3,
@@ -146,7 +148,8 @@ def test_a_draw_that_was_logged_renders_to_the_same_bits(prepared: Path) -> None
         "Fan",
         "Wind",
     }
-    # Everything was drawn at least once, but the band limit: all cut-offs lie above the Nyquist frequency of this rate.
+    # Everything was drawn at least once, but the band limit: all cut-offs lie above the Nyquist
+    # frequency of this rate.
     assert parts == {field.name for field in dataclasses.fields(MixtureDraw)} - {"band_limit"}
 
 
@@ -160,7 +163,9 @@ def test_what_is_no_draw_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_effects_that_are_not_asked_for_leave_the_others_as_they_were(prepared: Path) -> None:
-    """Each later effect draws beside the stream of the others, so the same mixture comes with it and without."""
+    """Each later effect draws beside the stream of the others, so the same mixture comes with it
+    and without.
+    """
     mixers = [
         Mixer(Corpus(prepared, "train", data), data)
         for data in (data_of(0.5, eq=0.5), data_of(0.5, eq=0.5, packet_loss=1.0))
@@ -303,7 +308,9 @@ def test_silent_speech_is_drawn_again(tmp_path: Path) -> None:
 
 
 def test_sound_in_the_last_broken_frame_alone_is_silence(tmp_path: Path) -> None:
-    """20 ms frames judge the level; a crop whose only sound lies behind the last whole one has none."""
+    """20 ms frames judge the level; a crop whose only sound lies behind the last whole one has
+    none.
+    """
     speech = np.zeros(RATE + 80, np.float32)
     speech[-40:] = 0.5
     folder = write_recordings(

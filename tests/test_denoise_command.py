@@ -1,4 +1,6 @@
-"""`audioae denoise`: what it prints where, and that bad input is one line, the right exit code, nothing written and nothing lost."""
+"""`audioae denoise`: what it prints where, and that bad input is one line, the right exit code,
+nothing written and nothing lost.
+"""
 
 from __future__ import annotations
 
@@ -224,7 +226,9 @@ def test_options_that_do_not_go_together_are_usage_errors(
 
 
 def test_network_off(folder: Path, half: Path) -> None:
-    """A machine without a network cleans as any other: nothing as much as asks for a socket, ONNX Runtime's telemetry included."""
+    """A machine without a network cleans as any other: nothing as much as asks for a socket, ONNX
+    Runtime's telemetry included.
+    """
     code = """
 import sys
 forbidden = ("socket.__new__", "socket.connect", "socket.getaddrinfo", "socket.bind", "urllib.Request")

@@ -1,4 +1,6 @@
-"""`-`: recordings through stdin and stdout, with headers that do not tell their length, and raw samples as they arrive."""
+"""`-`: recordings through stdin and stdout, with headers that do not tell their length, and raw
+samples as they arrive.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A batch that was mixed on a device is the batch that the CPU would have mixed, and depends on seed, index and size alone."""
+"""A batch that was mixed on a device is the batch that the CPU would have mixed, and depends on
+seed, index and size alone.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import RATE  # noqa: E402
+from tiny import RATE
 
-from audioae.data.augment import AugmentSettings, ColouredNoise, ShapedNoise  # noqa: E402
-from audioae.data.mixtures import (  # noqa: E402
+from audioae.data.augment import AugmentSettings, ColouredNoise, ShapedNoise
+from audioae.data.mixtures import (
     Corpus,
     DataSettings,
     DeviceMixer,
@@ -23,7 +25,7 @@ from audioae.data.mixtures import (  # noqa: E402
     MixtureDataset,
     Recording,
 )
-from audioae.signal.mixing import active_rms, rms  # noqa: E402
+from audioae.signal.mixing import active_rms, rms
 
 DEVICES = [
     "cpu",
@@ -131,7 +133,9 @@ def test_silent_recordings_are_no_noise(prepared: Path) -> None:
 
 
 def test_a_limited_band_ends_where_it_should(prepared: Path) -> None:
-    """The cut-offs lie above the Nyquist frequency of the small data, so the rate is said to be twice what it is."""
+    """The cut-offs lie above the Nyquist frequency of the small data, so the rate is said to be
+    twice what it is.
+    """
     mixer, device_mixer = mixers(prepared, settings_of(0.5))
     mixer.sample_rate = device_mixer.sample_rate = device_mixer.mixer.sample_rate = 2 * RATE
     mixer.augment = AugmentSettings.plain(band_limit=1.0)

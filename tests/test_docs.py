@@ -1,4 +1,6 @@
-"""What the pages say is what the code does: generated pages are fresh, commands parse, and every knob is explained."""
+"""What the pages say is what the code does: generated pages are fresh, commands parse, and every
+knob is explained.
+"""
 
 from __future__ import annotations
 
@@ -59,11 +61,14 @@ def test_the_page_is_the_same_on_every_terminal(columns: str) -> None:
     assert rendered.stdout == runpy.run_path(str(DOCS / "make_cli.py"))["render"]()
 
 
-# --- commands in the pages --------------------------------------------------------------------------------------------------------------
+# --- commands in the pages
+# --------------------------------------------------------------------------------------------------------------
 
 
 def commands_of(page: Path) -> Iterator[list[str]]:
-    """The arguments of every `audioae ...` in the shell blocks of a page, and in its `code` that names an option."""
+    """The arguments of every `audioae ...` in the shell blocks of a page, and in its `code` that
+    names an option.
+    """
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     inline = re.findall(
@@ -132,7 +137,8 @@ def test_a_command_line_that_does_not_parse_is_found() -> None:
             parse(main, wrong)
 
 
-# --- knobs in the page of training ------------------------------------------------------------------------------------------------------
+# --- knobs in the page of training
+# ------------------------------------------------------------------------------------------------------
 
 
 def table_knobs(text: str) -> set[str]:

@@ -1,4 +1,6 @@
-"""The doctor names what is missing or broken, with the command that mends it, and is taken down by nothing."""
+"""The doctor names what is missing or broken, with the command that mends it, and is taken down by
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,16 @@ LIGHT = {  # packages that are slow to import, or hardly ever work on a machine 
     "cuda = types.SimpleNamespace(device_count=lambda: 1, get_device_name=lambda index: 'A Card')",
     "torchaudio": "__version__ = '2.0'",
     "av": "ffmpeg_version_info = '8.0'",
-    "sounddevice": "query_devices = lambda: [{'name': 'A Microphone', 'max_input_channels': 1, 'max_output_channels': 0}]",
+    "sounddevice": "query_devices = lambda: [{'name': 'A Microphone', 'max_input_channels': 1, "
+    "'max_output_channels': 0}]",
 }
 
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose modules go before the installed ones; everything that the doctor imports works."""
+    """A folder whose modules go before the installed ones; everything that the doctor imports
+    works.
+    """
     folder = tmp_path / "packages"
     folder.mkdir()
     for name, code in LIGHT.items():

@@ -32,9 +32,11 @@ def random_spectrum(frames: int, batch: int = 2, seed: int = 0) -> np.ndarray:
 
 
 def neighbourhood(context: int, lookahead: int, stride: int) -> Callable:
-    """A network whose gain is a weighted sum over exactly `context` frames before and `lookahead` after, wrong within them of either end.
+    """A network whose gain is a weighted sum over exactly `context` frames before and `lookahead`
+    after, wrong within them of either end.
 
-    It also adds the frame's place within its stride, so that a chunk that starts off the stride shows.
+    It also adds the frame's place within its stride, so that a chunk that starts off the stride
+    shows.
     """
 
     def network(spectrum: np.ndarray, tensors: tuple | None) -> tuple[np.ndarray, tuple]:
@@ -99,7 +101,7 @@ def test_blocks_equal_the_whole_and_both_equal_the_definition(
 @pytest.mark.parametrize("stride", [1, 4])
 def test_state_of_a_causal_network_passes_on_every_frame_once(stride: int) -> None:
     spectrum = random_spectrum(40)
-    step = lambda block, state: advance(running_sum, info(stride=stride), block, state)  # noqa: E731
+    step = lambda block, state: advance(running_sum, info(stride=stride), block, state)
     expected = np.cumsum(spectrum.real, axis=-1)
     np.testing.assert_allclose(in_blocks(step, spectrum, [1, 2, 7, 7, 20, 39]), expected, atol=1e-4)
 
@@ -130,7 +132,7 @@ def test_a_state_can_be_used_twice() -> None:
 
 
 def test_gains_are_real_or_complex() -> None:
-    network = lambda spectrum, tensors: (spectrum.copy(), ())  # noqa: E731
+    network = lambda spectrum, tensors: (spectrum.copy(), ())
     spectrum = random_spectrum(6)
     gain, _ = advance(network, info(gain="complex"), spectrum, None)
     assert gain.dtype == np.complex64
@@ -150,7 +152,7 @@ def onnx_running_sum(path: Path, metadata: str | None) -> Path:
     """`running_sum` as an ONNX file, written node by node."""
     onnx = pytest.importorskip("onnx")
     helper, bins = onnx.helper, STFT.num_bins
-    value = lambda name, shape: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)  # noqa: E731
+    value = lambda name, shape: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
     constant = lambda name, *ints: helper.make_tensor(
         name, onnx.TensorProto.INT64, [len(ints)], ints
     )

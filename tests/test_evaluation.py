@@ -1,4 +1,6 @@
-"""Evaluation: pairs are found and checked, a row a pair in their order, a crash costs one metric, and the command shows it all."""
+"""Evaluation: pairs are found and checked, a row a pair in their order, a crash costs one metric,
+and the command shows it all.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def untouched(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """noisy/ and clean/ with half a second of noise each, stereo, at 20, 10 and 0 dB; and pairs.csv that names them backwards."""
+    """noisy/ and clean/ with half a second of noise each, stereo, at 20, 10 and 0 dB; and pairs.csv
+    that names them backwards.
+    """
     rng = np.random.default_rng(0)
     for side in ("noisy", "clean"):
         (tmp_path / side).mkdir()

@@ -12,15 +12,15 @@ from click.testing import CliRunner, Result
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor, nn
 
-from audioae.cli import main  # noqa: E402
-from audioae.engine import CACHED_FRAMES, OnnxEngine, TorchEngine, load_engine  # noqa: E402
-from audioae.errors import CheckpointError, OutputError  # noqa: E402
-from audioae.models.checkpoint import load_denoiser, save_denoiser, stages_of, trained_file  # noqa: E402
-from audioae.pretrained import ModelInfo, load_card, registry  # noqa: E402
-from audioae.signal.spectrogram import StftSettings  # noqa: E402
-from audioae.training.export import MAX_DIFFERENCE, export, parity  # noqa: E402
+from audioae.cli import main
+from audioae.engine import CACHED_FRAMES, OnnxEngine, TorchEngine, load_engine
+from audioae.errors import CheckpointError, OutputError
+from audioae.models.checkpoint import load_denoiser, save_denoiser, stages_of, trained_file
+from audioae.pretrained import ModelInfo, load_card, registry
+from audioae.signal.spectrogram import StftSettings
+from audioae.training.export import MAX_DIFFERENCE, export, parity
 
 STFT = StftSettings(n_fft=64, hop_length=32, win_length=64)
 BINS = STFT.num_bins

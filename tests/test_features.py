@@ -1,4 +1,6 @@
-"""The torch twin gives the spectra of the NumPy one, and its features have the values and gradients that networks need."""
+"""The torch twin gives the spectra of the NumPy one, and its features have the values and gradients
+that networks need.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from audioae.models.features import apply_gain, compress, istft, power_spectrum, stft  # noqa: E402
-from audioae.signal import spectrogram  # noqa: E402
-from audioae.signal.spectrogram import StftSettings  # noqa: E402
+from audioae.models.features import apply_gain, compress, istft, power_spectrum, stft
+from audioae.signal import spectrogram
+from audioae.signal.spectrogram import StftSettings
 
 FORMS = [
     StftSettings(),
@@ -23,7 +25,9 @@ each_form = pytest.mark.parametrize(
 
 
 def speechlike(batch: int, samples: int) -> np.ndarray:
-    """Noise of RMS 0.1 that comes and goes, at the level of audio: differences are relative to full scale."""
+    """Noise of RMS 0.1 that comes and goes, at the level of audio: differences are relative to full
+    scale.
+    """
     rng = np.random.default_rng(0)
     return (
         0.1 * rng.standard_normal((batch, samples)) * np.sin(np.arange(samples) / 900) ** 2

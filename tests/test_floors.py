@@ -1,4 +1,6 @@
-"""The floors as docs/architecture.md draws them: a room imports only from rooms before it in the table, so there are no circles."""
+"""The floors as docs/architecture.md draws them: a room imports only from rooms before it in the
+table, so there are no circles.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def room_of(module: Path) -> str:
 
 
 def imports(nodes: list[ast.AST]) -> set[str]:
-    """Dotted names that import statements among `nodes` bring in; `from a import b` counts as `a.b`."""
+    """Dotted names that import statements among `nodes` bring in; `from a import b` counts as
+    `a.b`.
+    """
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     return names | {
         f"{node.module}.{alias.name}"

@@ -1,4 +1,5 @@
-"""Whatever a file holds, it is cleaned, or refused with one line and without a trace: no crash, no hang, nothing half written.
+"""Whatever a file holds, it is cleaned, or refused with one line and without a trace: no crash, no
+hang, nothing half written.
 
 The long run is tests/benchmarks/test_fuzz_long.py.
 """
@@ -69,7 +70,8 @@ def test_a_case_is_the_same_file_every_time_and_no_other() -> None:
         assert bent(Case(name, 5)) == bent(Case(name, 5)) != bent(Case(name, 6))
 
 
-FAULTS = {  # what a worker's `denoise_file` does with the case of that number, and what the run says of it
+# what a worker's `denoise_file` does with the case of that number, and what the run says of it
+FAULTS = {
     1: ("os.abort()", "SIGABRT"),
     2: ("while True: pass", "SIGPROF"),
     3: ("time.sleep(60)", "SIGALRM"),

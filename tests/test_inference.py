@@ -1,4 +1,6 @@
-"""The core: as many samples out as in, aligned; blocks equal whole; a gain of 1 changes nothing; silence stays silent."""
+"""The core: as many samples out as in, aligned; blocks equal whole; a gain of 1 changes nothing;
+silence stays silent.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Files through the core: form, length and alignment are kept, memory is not filled, nothing half written is left."""
+"""Files through the core: form, length and alignment are kept, memory is not filled, nothing half
+written is left.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What is done with a gain: strength in decibels, a limit that holds, channels that keep their image."""
+"""What is done with a gain: strength in decibels, a limit that holds, channels that keep their
+image.
+"""
 
 from __future__ import annotations
 

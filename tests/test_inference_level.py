@@ -1,4 +1,6 @@
-"""Recordings of any level: the model hears what it knows, usual levels are left alone bit by bit, cutting into blocks changes nothing."""
+"""Recordings of any level: the model hears what it knows, usual levels are left alone bit by bit,
+cutting into blocks changes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every shipped model: blocks equal whole, silence stays silent, and nothing is heard before its time."""
+"""Every shipped model: blocks equal whole, silence stays silent, and nothing is heard before its
+time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Steady noise: measured where it stands alone or tracked as it runs; it lowers what is left of noise and spares speech."""
+"""Steady noise: measured where it stands alone or tracked as it runs; it lowers what is left of
+noise and spares speech.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A verdict without a reference: the SNR, what was kept, whether it was speech; the same whatever the blocks, in constant memory."""
+"""A verdict without a reference: the SNR, what was kept, whether it was speech; the same whatever
+the blocks, in constant memory.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def chord(seconds: float = 10.0, *, seed: int = 0) -> np.ndarray:
 
 
 def notes(kind: str, seconds: int = 8) -> np.ndarray:
-    """Other sound that is no speech, `[1, samples]` at 16 kHz: broken chords, a melody with vibrato, drums, a tone."""
+    """Other sound that is no speech, `[1, samples]` at 16 kHz: broken chords, a melody with
+    vibrato, drums, a tone.
+    """
     rng, time = np.random.default_rng(3), np.arange(seconds * 16000) / 16000
     step = {"arpeggio": 0.2, "melody": 0.5, "drums": 0.25, "tone": 1.0}[kind]
     since, number = time % step, (time // step).astype(int)
@@ -185,7 +189,9 @@ def test_other_music_and_tones_are_warned_of(engine: Engine, kind: str) -> None:
 
 @pytest.mark.parametrize("snr_db", [None, 0.0, -5.0])
 def test_made_speech_is_not(engine: Engine, snr_db: float | None) -> None:
-    """The short synthetic sentences that come with the project, one after another, clean and in noise."""
+    """The short synthetic sentences that come with the project, one after another, clean and in
+    noise.
+    """
     parts = [
         resample(waveform, rate, 16000)
         for waveform, rate in map(read, sorted((SAMPLES / "speech").glob("*")))

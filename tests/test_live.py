@@ -1,4 +1,6 @@
-"""Live sound: the latency that is told is the latency that is, the loop gives what `denoise` gives, and nothing is lost unheard."""
+"""Live sound: the latency that is told is the latency that is, the loop gives what `denoise` gives,
+and nothing is lost unheard.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,8 @@ def noise(samples: int, channels: int = 1, *, seed: int = 0, level: float = 0.1)
     return np.random.default_rng(seed).normal(0, level, (channels, samples)).astype(np.float32)
 
 
-# --- latency ----------------------------------------------------------------------------------------------------------------------------
+# --- latency
+# ----------------------------------------------------------------------------------------------------------------------------
 
 
 def most_pending(stream: Stream, block: int, *, pushes: int) -> int:
@@ -80,7 +83,8 @@ def test_latency_at_the_models_rate_is_exact(engine: FakeEngine) -> None:
     info, latency = engine.info, Stream(engine, RATE).latency
     hop = info.stft.hop_length
     assert latency == info.stft.win_length + (info.lookahead + info.stride - 1) * hop
-    # A sample waits longest when samples come one by one: the push that brings the last one it needs gives it back.
+    # A sample waits longest when samples come one by one: the push that brings the last one it
+    # needs gives it back.
     assert most_pending(Stream(engine, RATE), 1, pushes=hop * info.stride) == latency - 1
     assert most_pending(Stream(engine, RATE), hop, pushes=4 * info.stride) == latency - hop
 
@@ -132,7 +136,8 @@ def test_low_latency_changes_no_sample(sample_rate: int) -> None:
     assert np.abs(live - denoise(waveform, sample_rate, model=foreseeing(2))).max() < 1e-5
 
 
-# --- the command, from a file -------------------------------------------------------------------------------------------------------------
+# --- the command, from a file
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -249,7 +254,8 @@ def test_a_damaged_file_leaves_nothing(folder: Path) -> None:
     assert os.listdir() == ["in.wav"]
 
 
-# --- usage --------------------------------------------------------------------------------------------------------------------------------
+# --- usage
+# --------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -323,7 +329,8 @@ def test_help_loads_no_array_library() -> None:
     assert not {"numpy", "sounddevice", "onnxruntime", "rich"} & set(ended.stderr.split())
 
 
-# --- the command, with devices ------------------------------------------------------------------------------------------------------------
+# --- the command, with devices
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -480,7 +487,8 @@ def test_devices_are_listed(folder: Path, sound: FakeSounddevice) -> None:
     assert run("--list-devices").exit_code == 3
 
 
-# --- rooms --------------------------------------------------------------------------------------------------------------------------------
+# --- rooms
+# --------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_devices_are_found_by_index_name_and_part_of_it() -> None:

@@ -1,4 +1,6 @@
-"""Losses are zero where the estimate is the reference, have known values elsewhere, and gradients everywhere, silence included."""
+"""Losses are zero where the estimate is the reference, have known values elsewhere, and gradients
+everywhere, silence included.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,16 @@ import soundfile
 
 torch = pytest.importorskip("torch")
 
-from torch import Tensor  # noqa: E402
+from torch import Tensor
 
-from audioae.errors import SettingsError  # noqa: E402
-from audioae.evaluation.metrics import si_sdr  # noqa: E402
+from audioae.errors import SettingsError
+from audioae.evaluation.metrics import si_sdr
 from audioae.evaluation.metrics.hu_loizou import (
     log_likelihood_ratio as measured_log_likelihood_ratio,
 )
-from audioae.models.features import stft  # noqa: E402
-from audioae.signal.spectrogram import StftSettings  # noqa: E402
-from audioae.training.losses import (  # noqa: E402
+from audioae.models.features import stft
+from audioae.signal.spectrogram import StftSettings
+from audioae.training.losses import (
     LEVEL,
     LOSSES,
     Signal,
@@ -28,7 +30,7 @@ from audioae.training.losses import (  # noqa: E402
     levelled_loss,
     weighted_loss,
 )
-from audioae.training.losses.pesq import disturbances, opinion_score  # noqa: E402
+from audioae.training.losses.pesq import disturbances, opinion_score
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 STFT = StftSettings(8000, 128, 64, 128)
@@ -233,7 +235,9 @@ def test_short_references_are_not_judged_for_intelligibility() -> None:
 
 
 def test_bce_of_a_known_pair() -> None:
-    """Reference magnitudes of half the peak everywhere else, guessed at a quarter: -(ln 1/4 + ln 3/4) / 2 less ln 2."""
+    """Reference magnitudes of half the peak everywhere else, guessed at a quarter: -(ln 1/4 + ln
+    3/4) / 2 less ln 2.
+    """
 
     def of(magnitude: Tensor) -> Signal:
         signal = Signal(torch.zeros(1, 1), STFT)

@@ -1,4 +1,6 @@
-"""Loudness has the values that ITU-R BS.1770 and EBU Tech 3341 name, at every sample rate and in any blocks."""
+"""Loudness has the values that ITU-R BS.1770 and EBU Tech 3341 name, at every sample rate and in
+any blocks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Manifests come back as they were written, splits never share a source, and a shard that cannot be trusted is an error."""
+"""Manifests come back as they were written, splits never share a source, and a shard that cannot be
+trusted is an error.
+"""
 
 from __future__ import annotations
 

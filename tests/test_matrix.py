@@ -1,4 +1,6 @@
-"""Whatever form a recording has, the cleaned one has it too: formats, sample formats, rates, channels and lengths in all pairs and more."""
+"""Whatever form a recording has, the cleaned one has it too: formats, sample formats, rates,
+channels and lengths in all pairs and more.
+"""
 
 from __future__ import annotations
 
@@ -222,7 +224,9 @@ def test_seams_between_blocks(tmp_path: Path, sample_rate: int) -> None:
 
 
 def test_memory_on_long_files(tmp_path: Path) -> None:
-    """Peak memory of a file of 20 minutes is that of one of a minute; hours are measured in tests/benchmarks."""
+    """Peak memory of a file of 20 minutes is that of one of a minute; hours are measured in
+    tests/benchmarks.
+    """
     minute = np.tile(noise(1, 8000), (1, 60)).T
     for name, minutes in (("short", 1), ("long", 20)):
         with soundfile.SoundFile(tmp_path / f"{name}.wav", "w", 8000, 1, "PCM_16") as sound:

@@ -1,4 +1,6 @@
-"""Metrics: what they must not depend on, what they are on signals whose score is known, and why there is none."""
+"""Metrics: what they must not depend on, what they are on signals whose score is known, and why
+there is none.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def noise() -> Signal:
 
 
 def orthogonal(noise: Signal, reference: Signal) -> Signal:
-    """`noise`, zero-mean and with nothing of the zero-mean reference in it, at the reference's power; float64."""
+    """`noise`, zero-mean and with nothing of the zero-mean reference in it, at the reference's
+    power; float64.
+    """
     noise, reference = noise - noise.mean(dtype=float), reference - reference.mean(dtype=float)
     rest = noise - (noise @ reference) / (reference @ reference) * reference
     return rest * np.sqrt((reference @ reference) / (rest @ rest))
@@ -438,7 +442,8 @@ def test_importing_metrics_imports_no_optional_package() -> None:
 
 # --- real recordings ---
 
-# The noisy side of three public pairs. The means over all 44: 1.812 PESQ-WB, 0.914 STOI, 6.26 dB SI-SDR.
+# The noisy side of three public pairs. The means over all 44: 1.812 PESQ-WB, 0.914 STOI, 6.26 dB
+# SI-SDR.
 PUBLIC = {
     "p232_001": {
         "pesq_wb": 2.925,

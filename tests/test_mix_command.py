@@ -1,4 +1,6 @@
-"""`audioae mix` writes pairs that repeat with their seed, have the ratio that their table says, and share no voice with training."""
+"""`audioae mix` writes pairs that repeat with their seed, have the ratio that their table says, and
+share no voice with training.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,9 @@ def test_a_range_is_filled_and_rooms_come_as_often_as_asked(prepared: Path, tmp_
 
 
 def test_silent_noise_is_drawn_again(prepared: Path, tmp_path: Path) -> None:
-    """Half of the noise is silenced in its shard; no pair goes without, and with all of it silent there are none."""
+    """Half of the noise is silenced in its shard; no pair goes without, and with all of it silent
+    there are none.
+    """
     data = shutil.copytree(prepared, tmp_path / "data")
     rows = [row for row in read_manifest(data / "noise.jsonl") if row.split == "valid"]
     shard = np.memmap(data / rows[0].shard, "<i2", "r+")

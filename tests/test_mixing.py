@@ -1,4 +1,6 @@
-"""The ratio that was asked is the ratio that is there, levels ignore pauses, and noises have their colour."""
+"""The ratio that was asked is the ratio that is there, levels ignore pauses, and noises have their
+colour.
+"""
 
 from __future__ import annotations
 
@@ -140,7 +142,7 @@ def test_noise_falls_by_its_colour(exponent: float) -> None:
 
 
 def test_noise_repeats_with_its_seed() -> None:
-    draw = lambda seed: coloured_noise(np.random.default_rng(seed), 999, exponent=1.0)  # noqa: E731
+    draw = lambda seed: coloured_noise(np.random.default_rng(seed), 999, exponent=1.0)
     np.testing.assert_array_equal(draw(3), draw(3))
     assert np.abs(draw(3) - draw(4)).max() > 0.1 and len(draw(3)) == 999
 

@@ -1,4 +1,6 @@
-"""Every network takes any number of frames, keeps to the past it declares, and is encoder + bottleneck + decoder; a linear one is PCA."""
+"""Every network takes any number of frames, keeps to the past it declares, and is encoder +
+bottleneck + decoder; a linear one is PCA.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import torch.nn.functional as F  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from tiny import BINS, STFT  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import BINS, STFT
+from torch import Tensor, nn
 
-from audioae.errors import SettingsError  # noqa: E402
-from audioae.models import (  # noqa: E402
+from audioae.errors import SettingsError
+from audioae.models import (
     FAMILIES,
     Autoencoder,
     Denoiser,
@@ -26,13 +28,13 @@ from audioae.models import (  # noqa: E402
     features,
     settings_class,
 )
-from audioae.models.bottlenecks import Gaussian, Plain, Sparse, build_bottleneck  # noqa: E402
-from audioae.models.conv1d import Conv1dSettings  # noqa: E402
-from audioae.models.conv2d import Conv2dSettings  # noqa: E402
-from audioae.models.dense import DenseSettings  # noqa: E402
-from audioae.models.dualpath import DualpathSettings  # noqa: E402
-from audioae.models.layers import TimeFrequencyConv  # noqa: E402
-from audioae.signal.spectrogram import StftSettings  # noqa: E402
+from audioae.models.bottlenecks import Gaussian, Plain, Sparse, build_bottleneck
+from audioae.models.conv1d import Conv1dSettings
+from audioae.models.conv2d import Conv2dSettings
+from audioae.models.dense import DenseSettings
+from audioae.models.dualpath import DualpathSettings
+from audioae.models.layers import TimeFrequencyConv
+from audioae.signal.spectrogram import StftSettings
 
 DENSE = DenseSettings(num_bins=BINS, patch=4, widths=(24, 8))
 CONV1D = Conv1dSettings(num_bins=BINS, channels=(12, 8, 6), kernel=3)
@@ -217,7 +219,9 @@ def test_streams_do_not_mix(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", STATELESS)
 def test_declared_context_and_lookahead_suffice(variant: str) -> None:
-    """Gains of the frames [a, b) of an endless signal, from the frames [a - context, b + lookahead) of it alone."""
+    """Gains of the frames [a, b) of an endless signal, from the frames [a - context, b + lookahead)
+    of it alone.
+    """
     network = build(variant)
     context, lookahead, stride = network.context, network.lookahead, network.stride
     assert network.initial_state(2) == () and context % stride == 0
@@ -232,7 +236,9 @@ def test_declared_context_and_lookahead_suffice(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", STATELESS)
 def test_declared_context_and_lookahead_are_what_is_heard_rounded_up(variant: str) -> None:
-    """More would cost computing in every chunk. The farthest frames that the gains of one stride depend on are found by their gradients."""
+    """More would cost computing in every chunk. The farthest frames that the gains of one stride
+    depend on are found by their gradients.
+    """
     network = build(variant)
     stride, far = (
         network.stride,
@@ -335,7 +341,9 @@ def pca_error(rows: np.ndarray, components: int) -> float:
 
 
 def test_a_linear_dense_network_matches_pca() -> None:
-    """Baldi & Hornik 1989: under MSE the optimum of a linear autoencoder with biases spans the first principal components."""
+    """Baldi & Hornik 1989: under MSE the optimum of a linear autoencoder with biases spans the
+    first principal components.
+    """
     bins, patch, latent, patches = 9, 2, 4, 300
     rng = np.random.default_rng(0)
     rows = (

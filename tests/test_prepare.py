@@ -1,4 +1,6 @@
-"""What goes in comes out at the asked rate, at the same place, once, under one split per source; and no interruption changes any of it."""
+"""What goes in comes out at the asked rate, at the same place, once, under one split per source;
+and no interruption changes any of it.
+"""
 
 from __future__ import annotations
 
@@ -169,7 +171,8 @@ def test_clipped_noise_is_judged_more_mildly_and_rooms_not_at_all(tmp_path: Path
     assert len(rows["rir"]) == 2
     with pytest.raises(
         DataError,
-        match=r"nothing kept of speech: all 2 files were dropped, the first one .*much\.wav \(clipped: ",
+        match=r"nothing kept of speech: all 2 files were dropped, the first one .*much\.wav "
+        r"\(clipped: ",
     ):
         run(tmp_path / "speech", speech=place)
 
@@ -354,7 +357,8 @@ prepare(PrepareSettings(out=out, speech=(speech,), shard_seconds=2.0), progress=
 def test_killed_at_any_moment_it_goes_on_to_the_same_data(tmp_path: Path, speech: Path) -> None:
     (tmp_path / "killed.py").write_text(KILLED)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    # settings page | shard and page of the 1st shard | amid the 2nd | its shard and page | amid the last | dropped, speech, data
+    # settings page | shard and page of the 1st shard | amid the 2nd | its shard and page | amid the
+    # last | dropped, speech, data
     moments = [
         "before 1",
         "after 1",

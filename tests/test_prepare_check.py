@@ -121,7 +121,8 @@ def test_the_synthetic_data_of_other_tests_is_usable(prepared: Path) -> None:
 @pytest.mark.parametrize(("damage", "found", "example"), [
     ("remove", "1 of 6 missing", "speech-00000.i16: not there"),
     ("cut", "1 of 6 of another size", "speech-00000.i16: 100 bytes, 192,000 were written"),
-    ("flip", "1 of 6 changed since they were written", "speech-00000.i16: another sha256 than in data.json"),
+    ("flip", "1 of 6 changed since they were written", "speech-00000.i16: another sha256 than in "
+                                                       "data.json"),
 ])  # fmt: skip
 def test_shards_that_are_not_what_was_written(
     data: Path, damage: str, found: str, example: str

@@ -1,4 +1,6 @@
-"""Small copies of every corpus go through the real code: the right files, sources and splits come out, and what is missing is named."""
+"""Small copies of every corpus go through the real code: the right files, sources and splits come
+out, and what is missing is named.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-# --- small copies of what is published --------------------------------------------------------------------------------------------------
+# --- small copies of what is published
+# --------------------------------------------------------------------------------------------------
 
 
 def voicebank_demand(root: Path, rate: int = 48000) -> None:
@@ -159,7 +162,8 @@ def slr28(root: Path) -> None:
     for number in (1, 2):
         save(root / f"RIRS_NOISES/{small}/Room001/Room001-0000{number}.wav", seed=number)
         lines.append(
-            f"--rir-id s1-{number} --room-id Room001 RIRS_NOISES/{small}/Room001/Room001-0000{number}.wav"
+            f"--rir-id s1-{number} --room-id Room001 "
+            f"RIRS_NOISES/{small}/Room001/Room001-0000{number}.wav"
         )
     write(root / f"RIRS_NOISES/{small}/rir_list", "\n".join(lines) + "\n")
     save(root / "RIRS_NOISES/pointsource_noises/noise-free-sound-0000.wav")
@@ -273,13 +277,21 @@ def test_a_corpus_that_is_not_there_says_what_it_lacks_and_how_to_get_it(
     ("name", "remove", "lacks"),
     [
         ("voicebank-demand", "VoiceBank-DEMAND/noisy_testset_wav", r"lacks noisy_testset_wav\*/\*.wav; download it with --download \(5"),
-        ("voicebank-demand", "VoiceBank-DEMAND/noisy_testset_wav/p257_001.wav", "1 files of test are clean or noisy only, the first is p2"),
-        ("librispeech/dev-other", "LibriSpeech/SPEAKERS.TXT", r"lacks dev-other/\*/\*/\*.flac; download it with --download \(0.3 GB"),
+        ("voicebank-demand", "VoiceBank-DEMAND/noisy_testset_wav/p257_001.wav", "1 files of test "
+                                                                                "are clean or "
+                                                                                "noisy only, the "
+                                                                                "first is p2"),
+        ("librispeech/dev-other", "LibriSpeech/SPEAKERS.TXT", r"lacks dev-other/\*/\*/\*.flac; "
+                                                              r"download it with --download "
+                                                              r"\(0.3 GB"),
         ("ljspeech", "LJSpeech-1.1/metadata.csv", "lacks metadata.csv;"),
         ("esc50", "ESC-50-master/meta/esc50.csv", "lacks meta/esc50.csv;"),
-        ("esc50", "ESC-50-master/audio/5-9032-B-0.wav", "lacks 1 of 4 clips, the first is .*5-9032-B-0.wav"),
+        ("esc50", "ESC-50-master/audio/5-9032-B-0.wav", "lacks 1 of 4 clips, the first is "
+                                                        ".*5-9032-B-0.wav"),
         ("demand", "DEMAND/TBUS", r"lacks TBUS\*/\*\*/ch01.wav;"),
-        ("dns-challenge/speech", "DNS-Challenge/datasets/clean", "lacks datasets/clean or datasets_fullband/.*its speech is 850 GB"),
+        ("dns-challenge/speech", "DNS-Challenge/datasets/clean", "lacks datasets/clean or "
+                                                                 "datasets_fullband/.*its speech "
+                                                                 "is 850 GB"),
         ("slr28/simulated", "RIRS_NOISES/simulated_rirs/smallroom/rir_list", r"lacks simulated_rirs/\*/rir_list"),
         ("musan", "musan/noise", r"lacks noise/\*/\*.wav"),
     ],

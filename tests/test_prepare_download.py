@@ -1,4 +1,6 @@
-"""Downloads from a server on this machine: what breaks off goes on, what was not published never counts, nothing leaves its folder."""
+"""Downloads from a server on this machine: what breaks off goes on, what was not published never
+counts, nothing leaves its folder.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ BODY = np.random.default_rng(0).bytes(300_000)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files`; a file breaks off after `stops` bytes, one number for each of its first answers."""
+    """Serves `files`; a file breaks off after `stops` bytes, one number for each of its first
+    answers.
+    """
 
     daemon_threads = True
 
@@ -136,7 +140,8 @@ def test_a_run_that_ends_keeps_what_came_and_the_next_one_goes_on(
     server.stops = [100_000, 0, 0]
     with pytest.raises(
         DataError,
-        match=r"cannot be downloaded: 200,000 bytes are missing; 100,000 bytes have come, run it again",
+        match=r"cannot be downloaded: 200,000 bytes are missing; 100,000 bytes have come, run it "
+        r"again",
     ):
         fetch(archive, tmp_path / "a.bin")
     assert not (tmp_path / "a.bin").exists()
@@ -186,7 +191,8 @@ def test_another_content_of_the_same_size_never_counts(
     server.files["a.bin"] = bytes(len(BODY))
     with pytest.raises(
         DataError,
-        match=rf"a.bin has the {kind} [0-9a-f]+, [0-9a-f]+ was published; it was removed, download it again",
+        match=rf"a.bin has the {kind} [0-9a-f]+, [0-9a-f]+ was published; it was removed, "
+        rf"download it again",
     ):
         fetch(archive, tmp_path / "a.bin")
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".bin"] == ["good.bin"]
@@ -271,7 +277,8 @@ def test_a_disk_that_is_too_small_is_refused_before_the_download(
         refuse_full_disk(tmp_path / "not/yet/there", [10 * 10**9])
 
 
-# --- archives ---------------------------------------------------------------------------------------------------------------------------
+# --- archives
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def tar(
@@ -370,7 +377,8 @@ def test_a_disk_that_fills_up_while_unpacking_is_one_line(
     monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(
         OutputError,
-        match=r"cannot unpack x\.zip into .*: No space left on device; free some space and run it again",
+        match=r"cannot unpack x\.zip into .*: No space left on device; free some space and run "
+        r"it again",
     ):
         unpack(tmp_path / "x.zip", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
@@ -382,7 +390,8 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "x.zip", tmp_path / "out", inside="top")
 
 
-# --- corpora ----------------------------------------------------------------------------------------------------------------------------
+# --- corpora
+# ----------------------------------------------------------------------------------------------------------------------------
 
 
 def clip(seed: int) -> bytes:

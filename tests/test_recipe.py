@@ -1,4 +1,6 @@
-"""A recipe is the settings of the rooms; what no room knows is named with the nearest that one does, before anything is trained."""
+"""A recipe is the settings of the rooms; what no room knows is named with the nearest that one
+does, before anything is trained.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("pydantic")
 
-from audioae.errors import SettingsError  # noqa: E402
-from audioae.models.conv1d import Conv1dSettings  # noqa: E402
-from audioae.models.conv2d import Conv2dSettings  # noqa: E402
-from audioae.signal.spectrogram import StftSettings  # noqa: E402
-from audioae.training import TrainSettings  # noqa: E402
-from audioae.training.recipe import parse_recipe, read_recipe  # noqa: E402
+from audioae.errors import SettingsError
+from audioae.models.conv1d import Conv1dSettings
+from audioae.models.conv2d import Conv2dSettings
+from audioae.signal.spectrogram import StftSettings
+from audioae.training import TrainSettings
+from audioae.training.recipe import parse_recipe, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*/recipe.toml"))
 

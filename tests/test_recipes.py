@@ -1,4 +1,6 @@
-"""Every recipe of the project parses, builds, and takes a step on stand-in data of its rate; its README runs what it says."""
+"""Every recipe of the project parses, builds, and takes a step on stand-in data of its rate; its
+README runs what it says.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("pydantic")
 
-from audioae.training import Trainer  # noqa: E402
-from audioae.training.recipe import DEFAULT_RECIPE, Recipe, find_recipe, list_recipes, read_recipe  # noqa: E402
+from audioae.training import Trainer
+from audioae.training.recipe import DEFAULT_RECIPE, Recipe, find_recipe, list_recipes, read_recipe
 
 torch.set_num_threads(1)
 
 FAMILIES = ("conv1d", "conv2d-plain", "conv2d-skip", "conv2d-causal", "dense")
 CORPORA = ("voicebank-demand-16k", "voicebank-demand-48k", "librispeech-esc50-16k", "dns-16k")
-# A baseline of linear layers grows with the square of the rate and does not gain from a thousand hours.
+# A baseline of linear layers grows with the square of the rate and does not gain from a thousand
+# hours.
 LEFT_OUT = {"dense-voicebank-demand-48k", "dense-dns-16k"}
 
 

@@ -96,7 +96,9 @@ def test_a_tone_lands_in_its_bin() -> None:
 
 
 def test_energy_is_kept() -> None:
-    """Parseval, for windows whose squares add up to one: |X|^2 summed over all n_fft bins is n_fft times the energy."""
+    """Parseval, for windows whose squares add up to one: |X|^2 summed over all n_fft bins is n_fft
+    times the energy.
+    """
     form = StftSettings()
     waveform = white(16000)
     power = np.abs(stft(waveform, form)) ** 2

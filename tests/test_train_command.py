@@ -1,4 +1,6 @@
-"""`audioae train` says what it does, can be steered and interrupted, and names what is wrong; recipes/smoke cleans a file in the end."""
+"""`audioae train` says what it does, can be steered and interrupted, and names what is wrong;
+recipes/smoke cleans a file in the end.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,12 @@ from click.testing import CliRunner, Result
 torch = pytest.importorskip("torch")
 pytest.importorskip("pydantic")
 
-from tiny import write_tiny  # noqa: E402
+from tiny import write_tiny
 
-from audioae.cli import main  # noqa: E402
-from audioae.cli.train import duration  # noqa: E402
-from audioae.data.manifest import read_manifest  # noqa: E402
-from audioae.models.checkpoint import load_denoiser, read_tensors  # noqa: E402
+from audioae.cli import main
+from audioae.cli.train import duration
+from audioae.data.manifest import read_manifest
+from audioae.models.checkpoint import load_denoiser, read_tensors
 
 torch.set_num_threads(1)
 
@@ -94,7 +96,8 @@ def test_a_run_that_is_done_says_so(recipe: Path, prepared: Path, tmp_path: Path
     assert again.exit_code == 0
     assert (
         again.stderr.splitlines()[0]
-        == f"tiny: {tmp_path / 'run'} has taken all 8 steps; ask for more with --set training.steps=N"
+        == f"tiny: {tmp_path / 'run'} has taken all 8 steps; ask for more with --set "
+        "training.steps=N"
     )
     more = train(recipe, prepared, tmp_path / "run", "--set", "training.steps=10")
     assert more.exit_code == 0 and "steps 8 to 10" in more.stderr

@@ -1,4 +1,6 @@
-"""The loop learns, skips what is not finite without a trace, and ends with the same weights whatever interrupted it."""
+"""The loop learns, skips what is not finite without a trace, and ends with the same weights
+whatever interrupted it.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import RATE, STFT  # noqa: E402
-from tiny_training import (  # noqa: E402
+from tiny import RATE, STFT
+from tiny_training import (
     CONV1D,
     DATA,
     SAMPLED,
@@ -32,15 +34,15 @@ from tiny_training import (  # noqa: E402
     stop_after,
     train,
 )  # fmt: skip
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor, nn
 
-from audioae.data.augment import AugmentSettings  # noqa: E402
-from audioae.data.mixtures import DataSettings, Mixer  # noqa: E402
-from audioae.errors import CheckpointError, DataError, DependencyError, SettingsError  # noqa: E402
-from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa: E402
-from audioae.models.checkpoint import load_denoiser, read_tensors  # noqa: E402
-from audioae.signal.spectrogram import StftSettings  # noqa: E402
-from audioae.training import (  # noqa: E402
+from audioae.data.augment import AugmentSettings
+from audioae.data.mixtures import DataSettings, Mixer
+from audioae.errors import CheckpointError, DataError, DependencyError, SettingsError
+from audioae.models import Denoiser, NetworkSettings, build_autoencoder
+from audioae.models.checkpoint import load_denoiser, read_tensors
+from audioae.signal.spectrogram import StftSettings
+from audioae.training import (
     Batches,
     Mixing,
     Noisy,
@@ -54,7 +56,7 @@ from audioae.training import (  # noqa: E402
     fit,
     learning_rate_at,
 )
-from audioae.training.validation import Validation, ValidationSettings  # noqa: E402
+from audioae.training.validation import Validation, ValidationSettings
 
 torch.set_num_threads(1)
 
@@ -110,7 +112,9 @@ def test_slow_steps_are_told_of_earlier(
 
 
 def test_there_is_a_score_to_beat(prepared: Path, tmp_path: Path) -> None:
-    """That of the validation mixtures as they are; a resumed run says it again, and the history holds it once."""
+    """That of the validation mixtures as they are; a resumed run says it again, and the history
+    holds it once.
+    """
     rows = train(prepared, tmp_path / "run", stop=stop_after(7)) + train(prepared, tmp_path / "run")
     first, second = (row for row in rows if isinstance(row, Noisy))
     validation = Validation(prepared, DATA, SHORT.validation, SHORT.loss)
@@ -519,7 +523,10 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     def full(descriptor: int) -> None:
         if (
             next(written) >= 6
-        ):  # the history's first line, last, best and resume of the first report, then last and best of the second
+            # the history's first line, last, best and resume of the first report, then last and
+            # best of
+            # the second
+        ):
             raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patched, pytest.raises(CheckpointError, match="No space left"):

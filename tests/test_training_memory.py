@@ -26,7 +26,9 @@ print(is_kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def count_faults(mode: str) -> tuple[bool, int]:
-    """Whether freed memory is kept, and how many pages the kernel had to give for the second of two blocks."""
+    """Whether freed memory is kept, and how many pages the kernel had to give for the second of two
+    blocks.
+    """
     told = subprocess.run(
         [sys.executable, "-c", COUNT, mode], capture_output=True, text=True, check=True
     ).stdout.split()

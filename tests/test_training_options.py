@@ -1,4 +1,6 @@
-"""What a training can be asked for beyond the plain loop: precision, parts, patience, averages, the device, TensorBoard."""
+"""What a training can be asked for beyond the plain loop: precision, parts, patience, averages, the
+device, TensorBoard.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import BINS, STFT  # noqa: E402
-from tiny_training import (  # noqa: E402
+from tiny import BINS, STFT
+from tiny_training import (
     CONV1D,
     DATA,
     SAMPLED,
@@ -27,27 +29,27 @@ from tiny_training import (  # noqa: E402
     stop_after,
     train,
 )
-from torch import Tensor  # noqa: E402
+from torch import Tensor
 
-from audioae.data.augment import AugmentSettings  # noqa: E402
-from audioae.data.mixtures import Corpus, DataSettings, Mixer, MixtureDataset  # noqa: E402
-from audioae.errors import CheckpointError, DataError, ModelNotFoundError, SettingsError  # noqa: E402
+from audioae.data.augment import AugmentSettings
+from audioae.data.mixtures import Corpus, DataSettings, Mixer, MixtureDataset
+from audioae.errors import CheckpointError, DataError, ModelNotFoundError, SettingsError
 from audioae.models import (
     Denoiser,
     checkpoint,
 )
-from audioae.models.checkpoint import (  # noqa: E402
+from audioae.models.checkpoint import (
     load_denoiser,
     load_weights,
     read_tensors,
     trained_file,
     write_tensors,
 )
-from audioae.models.dense import DenseSettings  # noqa: E402
-from audioae.training import Batches, Team, Trainer, TrainSettings, find_device, mean_weights  # noqa: E402
-from audioae.training.batches import mixed_on_device  # noqa: E402
-from audioae.training.recipe import check_version, parse_recipe, stored_recipe  # noqa: E402
-from audioae.training.validation import Validation  # noqa: E402
+from audioae.models.dense import DenseSettings
+from audioae.training import Batches, Team, Trainer, TrainSettings, find_device, mean_weights
+from audioae.training.batches import mixed_on_device
+from audioae.training.recipe import check_version, parse_recipe, stored_recipe
+from audioae.training.validation import Validation
 
 DENSE = DenseSettings(num_bins=BINS, patch=4, widths=(16,), activation="identity")
 

@@ -1,4 +1,6 @@
-"""Several processes train as one, and a training that is killed (SIGKILL, at a random moment, three times) ends like one that is not."""
+"""Several processes train as one, and a training that is killed (SIGKILL, at a random moment, three
+times) ends like one that is not.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import BINS  # noqa: E402
-from tiny_training import SAMPLED, SHORT, assert_same_run, build, same_tensors, stop_after, train  # noqa: E402
+from tiny import BINS
+from tiny_training import SAMPLED, SHORT, assert_same_run, build, same_tensors, stop_after, train
 
-from audioae.errors import CheckpointError, SettingsError  # noqa: E402
-from audioae.models import NetworkSettings  # noqa: E402
-from audioae.models.checkpoint import read_tensors  # noqa: E402
-from audioae.models.dense import DenseSettings  # noqa: E402
-from audioae.training import Team, Trainer, TrainSettings, loop, process_group  # noqa: E402
+from audioae.errors import CheckpointError, SettingsError
+from audioae.models import NetworkSettings
+from audioae.models.checkpoint import read_tensors
+from audioae.models.dense import DenseSettings
+from audioae.training import Team, Trainer, TrainSettings, loop, process_group
 
 needs_group = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="this torch has no torch.distributed"
@@ -41,7 +43,9 @@ PLAIN = dataclasses.replace(SAMPLED, bottleneck="plain")  # every process would 
 
 
 def context() -> ForkServerContext:
-    """Children of a server that has torch loaded already: a start costs milliseconds instead of seconds."""
+    """Children of a server that has torch loaded already: a start costs milliseconds instead of
+    seconds.
+    """
     forking = multiprocessing.get_context("forkserver")
     forking.set_forkserver_preload(
         [
@@ -64,7 +68,9 @@ def child(
     taken: Any,
     arguments: tuple[Any, ...],
 ) -> None:
-    """One process of several, in the environment that torchrun would give it; `taken` counts its steps."""
+    """One process of several, in the environment that torchrun would give it; `taken` counts its
+    steps.
+    """
     torch.set_num_threads(1)
     places = {
         "RANK": rank,
@@ -200,7 +206,8 @@ def test_two_processes_agree_with_each_other_and_with_one(
     alone = read_tensors(tmp_path / "alone" / "last.safetensors")[0]
     begun = build(network).state_dict()
     names = [name for name, value in alone.items() if value.is_floating_point()]
-    # BatchNorm normalises each process's pairs by their own statistics, as everywhere; without it the gradients are those of one process.
+    # BatchNorm normalises each process's pairs by their own statistics, as everywhere; without it
+    # the gradients are those of one process.
     away = max(float((average[name] - alone[name]).abs().max()) for name in names)
     assert away < near * max(float((alone[name] - begun[name]).abs().max()) for name in names)
 

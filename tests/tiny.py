@@ -17,7 +17,9 @@ BINS = STFT.num_bins
 
 
 def voice(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """Something like speech, `[samples]`: harmonics of a gliding pitch, four syllables a second, and pauses between words."""
+    """Something like speech, `[samples]`: harmonics of a gliding pitch, four syllables a second,
+    and pauses between words.
+    """
     time = np.arange(round(seconds * RATE)) / RATE
     pitch = rng.uniform(90, 220) * (1 + 0.1 * np.sin(2 * np.pi * rng.uniform(0.3, 1) * time))
     phase = 2 * np.pi * np.cumsum(pitch) / RATE

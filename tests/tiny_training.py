@@ -89,7 +89,9 @@ def same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def assert_same_run(out: Path, expected: Path) -> None:
-    """Weights, averages, optimizer and counters of two runs are the same bit for bit, and so is what they told."""
+    """Weights, averages, optimizer and counters of two runs are the same bit for bit, and so is
+    what they told.
+    """
     for name in ("resume", "last", "best"):
         (tensors, about), (others, their) = (
             read_tensors(run / f"{name}.safetensors") for run in (out, expected)

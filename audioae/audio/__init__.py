@@ -1,4 +1,6 @@
-"""Audio files in and out: float32 waveforms `[channels, samples]`, with everything that makes a file what it is kept."""
+"""Audio files in and out: float32 waveforms `[channels, samples]`, with everything that makes a
+file what it is kept.
+"""
 
 from audioae.audio.form import AudioInfo
 from audioae.audio.reader import AudioReader, info, read

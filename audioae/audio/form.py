@@ -16,11 +16,13 @@ class AudioInfo:
     Args:
         sample_rate: Hz.
         frames: samples per channel.
-        container: "WAV", "FLAC", ... as libsndfile names them, or "MP4", "WEBM", ... for what PyAV reads.
+        container: "WAV", "FLAC", ... as libsndfile names them, or "MP4", "WEBM", ... for what PyAV
+            reads.
         subtype: "PCM_16", "VORBIS", ... as libsndfile names them, or PyAV's codec name in capitals.
         endian: "FILE" (what is usual in the container), "LITTLE" or "BIG".
         tags: title, artist, album, comment, date, genre, tracknumber, copyright, license, software.
-        source: the file that this was read from; a writer copies from it what libsndfile does not carry.
+        source: the file that this was read from; a writer copies from it what libsndfile does not
+            carry.
         bit_rate: bits per second of a lossy file, else None.
     """
 

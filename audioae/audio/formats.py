@@ -1,4 +1,5 @@
-"""How hard a lossy encoder may compress, so that the output is not worse than the lossy input it was made from.
+"""How hard a lossy encoder may compress, so that the output is not worse than the lossy input it
+was made from.
 
 The output gets one step more than the input had, which makes up for encoding twice.
 """
@@ -53,17 +54,20 @@ LADDER = (
 def choose(
     path: Path, like: AudioInfo, container: str | None = None, subtype: str | None = None
 ) -> AudioInfo:
-    """The form that a file at `path` will have: as `like` wherever the container can, else the nearest that loses least.
+    """The form that a file at `path` will have: as `like` wherever the container can, else the
+    nearest that loses least.
 
     Raises:
-        OutputError: the suffix is unknown, or container, subtype, rate and channels do not go together.
+        OutputError: the suffix is unknown, or container, subtype, rate and channels do not go
+            together.
     """
     if container is None and path.suffix.lower() in media.SUFFIXES:
         return media.choose(path, like, subtype and subtype.upper())
     chosen = (container or _container(path, like)).upper()
     if chosen not in soundfile.available_formats() or chosen == "RAW":
         raise OutputError(
-            f"{path}: no container is called {chosen}{nearest(chosen, soundfile.available_formats())}"
+            f"{path}: no container is called "
+            f"{chosen}{nearest(chosen, soundfile.available_formats())}"
         )
     info = replace(
         like, container=chosen, subtype=_subtype(path, like, chosen, subtype and subtype.upper())
@@ -81,28 +85,35 @@ def choose(
 
 
 def check_limits(path: Path, info: AudioInfo) -> None:
-    """Raise `OutputError` where the codec cannot hold the rate, the channels or the emptiness; libsndfile would crash on some of them."""
+    """Raise `OutputError` where the codec cannot hold the rate, the channels or the emptiness;
+    libsndfile would crash on some of them.
+    """
     rates = {"OPUS": OPUS_RATES, "MPEG_LAYER_III": MP3_RATES}.get(info.subtype)
     if rates and info.sample_rate not in rates:
         known = ", ".join(f"{rate / 1000:g}" for rate in rates)
         raise OutputError(
-            f"{path}: {info.subtype} takes {known} kHz, got {info.sample_rate / 1000:g} kHz; write another container (flac, wav)"
+            f"{path}: {info.subtype} takes {known} kHz, got {info.sample_rate / 1000:g} kHz; "
+            "write another container (flac, wav)"
         )
     if info.subtype == "VORBIS" and info.sample_rate > 200_000:
         raise OutputError(
-            f"{path}: VORBIS takes up to 200 kHz, got {info.sample_rate / 1000:g} kHz; write flac or wav"
+            f"{path}: VORBIS takes up to 200 kHz, got {info.sample_rate / 1000:g} kHz; write "
+            "flac or wav"
         )
     limit = MAX_CHANNELS.get(info.subtype) or MAX_CHANNELS.get(info.container, 1024)
     if not 1 <= info.channels <= limit:
         raise OutputError(
-            f"{path}: {info.container} {info.subtype} takes 1 to {limit} channels, got {info.channels}"
+            f"{path}: {info.container} {info.subtype} takes 1 to {limit} channels, got "
+            f"{info.channels}"
         )
     if info.sample_rate < 1:
         raise OutputError(f"{path}: the sample rate must be positive, got {info.sample_rate}")
 
 
 def estimated_bytes(info: AudioInfo) -> int:
-    """Bytes of the samples of an uncompressed file; 0 where the codec decides, but for ALAC: libsndfile crashes when its disk is full."""
+    """Bytes of the samples of an uncompressed file; 0 where the codec decides, but for ALAC:
+    libsndfile crashes when its disk is full.
+    """
     if (
         not info.subtype.startswith(("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC"))
         or info.container == "FLAC"
@@ -113,7 +124,9 @@ def estimated_bytes(info: AudioInfo) -> int:
 
 
 def loses_precision(source: str, target: str) -> bool:
-    """Whether whole-number or float samples of subtype `source` have more bits than uncompressed samples of subtype `target`."""
+    """Whether whole-number or float samples of subtype `source` have more bits than uncompressed
+    samples of subtype `target`.
+    """
     return (
         source in LADDER
         and target in LADDER[:6]
@@ -132,7 +145,8 @@ def _container(path: Path, like: AudioInfo) -> str:
     if suffix not in SUFFIXES:
         known = " ".join(SUFFIXES)
         raise OutputError(
-            f"{path}: no audio container has the suffix {suffix!r}{nearest(suffix, SUFFIXES)}; known are {known}"
+            f"{path}: no audio container has the suffix {suffix!r}{nearest(suffix, SUFFIXES)}; "
+            f"known are {known}"
         )
     return like.container if like.container in SUFFIXES[suffix] else SUFFIXES[suffix][0]
 
@@ -146,7 +160,8 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
     if asked:
         if asked not in possible:
             raise OutputError(
-                f"{path}: {container} cannot hold {asked} with {like.channels} channels; it can hold {', '.join(possible)}"
+                f"{path}: {container} cannot hold {asked} with {like.channels} channels; it can "
+                f"hold {', '.join(possible)}"
             )
         return asked
     if path.suffix.lower() == ".opus":
@@ -158,7 +173,8 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
         and like.container in soundfile.available_formats()
     ):
         raise OutputError(
-            f"{path}: no subtype is called {like.subtype}{nearest(like.subtype, soundfile.available_subtypes())}"
+            f"{path}: no subtype is called "
+            f"{like.subtype}{nearest(like.subtype, soundfile.available_subtypes())}"
         )
     if container == like.container and like.subtype not in soundfile.available_subtypes(
         container
@@ -176,7 +192,9 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
 
 
 def _rung(subtype: str) -> str:
-    """The place on the ladder of a subtype that is not on it: lossy and companded codes are worth 16 bits."""
+    """The place on the ladder of a subtype that is not on it: lossy and companded codes are worth
+    16 bits.
+    """
     if subtype in LADDER:
         return subtype
     return {
@@ -191,8 +209,8 @@ def _rung(subtype: str) -> str:
 def _fits(container: str, subtype: str, channels: int) -> bool:
     """Whether libsndfile writes the pair, and writes it well.
 
-    ADPCM takes two channels, GSM and G.72x one; MP3 writes layer III only, and not inside WAV. ALAC above 16 bits loses bits of loud noise,
-    DWVW files cannot be opened again.
+    ADPCM takes two channels, GSM and G.72x one; MP3 writes layer III only, and not inside WAV. ALAC
+    above 16 bits loses bits of loud noise, DWVW files cannot be opened again.
     """
     if subtype in ("ALAC_20", "ALAC_24", "ALAC_32") or subtype.startswith("DWVW"):
         return False
@@ -222,7 +240,8 @@ def _large(path: Path, info: AudioInfo) -> AudioInfo:
     return replace(info, container="RF64", endian="FILE")
 
 
-# MPEG layer III bit rates in kbit/s, by version, from the fastest to the slowest: libsndfile maps its level linearly onto the range.
+# MPEG layer III bit rates in kbit/s, by version, from the fastest to the slowest: libsndfile maps
+# its level linearly onto the range.
 MP3_KBPS = {
     32000: (320, 256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32),
     16000: (160, 144, 128, 112, 96, 80, 64, 56, 48, 40, 32, 24, 16, 8),
@@ -236,7 +255,9 @@ DEFAULT_VORBIS_QUALITY = 0.6
 
 
 def encoder_settings(info: AudioInfo) -> dict[str, float | str]:
-    """What to hand to `soundfile.SoundFile` so that `info.bit_rate`, the input's, is reached or passed."""
+    """What to hand to `soundfile.SoundFile` so that `info.bit_rate`, the input's, is reached or
+    passed.
+    """
     if info.subtype == "MPEG_LAYER_III":
         return {"compression_level": _mp3_level(info), "bitrate_mode": "CONSTANT"}
     if info.subtype == "OPUS":
@@ -263,7 +284,8 @@ def _opus_level(info: AudioInfo) -> float:
 def _vorbis_quality(info: AudioInfo) -> float:
     """The lowest quality, in steps of 0.1, whose nominal bit rate is above the input's.
 
-    The nominal rate stands in the header of a Vorbis file; what a quality amounts to at this sample rate is asked of the encoder.
+    The nominal rate stands in the header of a Vorbis file; what a quality amounts to at this sample
+    rate is asked of the encoder.
     """
     wanted = nominal_bit_rate(info.source) if info.source else None
     wanted = wanted or info.bit_rate
@@ -295,7 +317,9 @@ def _nominal_at(info: AudioInfo, quality: float) -> float | None:
 
 
 def nominal_bit_rate(path: Path) -> float | None:
-    """Bits per second that the encoder of a Vorbis file aimed at; None if it is no Vorbis file or does not say."""
+    """Bits per second that the encoder of a Vorbis file aimed at; None if it is no Vorbis file or
+    does not say.
+    """
     with path.open("rb") as file:
         return _nominal(file.read(4096))
 

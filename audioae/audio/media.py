@@ -1,4 +1,6 @@
-"""Audio out of m4a, mp4, webm, mkv, wma and other films and phone recordings, through FFmpeg (PyAV, the extra `media`)."""
+"""Audio out of m4a, mp4, webm, mkv, wma and other films and phone recordings, through FFmpeg (PyAV,
+the extra `media`).
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,9 @@ class MediaSound:
 
 
 def track(path: Path) -> Track:
-    """The first audio track of a file. Its length is counted by decoding it: headers of such files tell it roughly or not at all."""
+    """The first audio track of a file. Its length is counted by decoding it: headers of such files
+    tell it roughly or not at all.
+    """
     state = path.stat()
     return _track(path, state.st_size, state.st_mtime_ns)
 
@@ -236,18 +240,21 @@ def choose(path: Path, like: AudioInfo, subtype: str | None) -> AudioInfo:
     suffix = path.suffix.lower()
     if suffix not in MUXERS:  # WMA and bare AAC lose the first samples or the length
         raise OutputError(
-            f"{path}: {suffix} files can be read only; write one of {' '.join(MUXERS)}, .flac or .wav"
+            f"{path}: {suffix} files can be read only; write one of {' '.join(MUXERS)}, .flac or "
+            ".wav"
         )
     require("av", extra="media")
     possible = [name for name in MUXERS[suffix][1] if _fits(ENCODERS[name], like)]
     if not possible:
         rate, channels = like.sample_rate / 1000, like.channels
         raise OutputError(
-            f"{path}: no codec of {suffix} files takes {rate:g} kHz with {channels} channels; write .mkv, .flac or .wav"
+            f"{path}: no codec of {suffix} files takes {rate:g} kHz with {channels} channels; "
+            "write .mkv, .flac or .wav"
         )
     if subtype and subtype not in possible:
         raise OutputError(
-            f"{path}: {suffix} cannot hold {subtype} here{nearest(subtype, possible)}; it can hold {', '.join(possible)}"
+            f"{path}: {suffix} cannot hold {subtype} here{nearest(subtype, possible)}; it can "
+            f"hold {', '.join(possible)}"
         )
     kept = (
         f"{family}_{LOSSLESS.get(like.subtype, '16')}"
@@ -383,7 +390,9 @@ class MediaSink:
                     close()
 
     def _copy_until(self, seconds: float) -> None:
-        """Copy the packets of other tracks up to a time, so that the tracks lie side by side in the file."""
+        """Copy the packets of other tracks up to a time, so that the tracks lie side by side in the
+        file.
+        """
         while self._waiting is not None and _time(self._waiting) <= seconds:
             packet = self._waiting
             self._waiting = next(self._packets, None)

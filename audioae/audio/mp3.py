@@ -1,8 +1,9 @@
 """How long an MP3 file really is, and a file object that says so.
 
-An MP3 stream has no length. Most encoders count their frames in a first, silent one (the Xing header). Where it is missing or wrong,
-libsndfile guesses from the first frame's bit rate, and then cuts the file or runs beyond it. So the frames are counted here, and a header
-with the count is put in front.
+An MP3 stream has no length. Most encoders count their frames in a first, silent one (the Xing
+header). Where it is missing or wrong, libsndfile guesses from the first frame's bit rate, and then
+cuts the file or runs beyond it. So the frames are counted here, and a header with the count is put
+in front.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any, BinaryIO
 
 from audioae.storage import splice
 
-# kbit/s of layer III by index, for MPEG 1 and for MPEG 2 and 2.5; Hz of MPEG 1 by index (the others have a half and a quarter)
+# kbit/s of layer III by index, for MPEG 1 and for MPEG 2 and 2.5; Hz of MPEG 1 by index (the others
+# have a half and a quarter)
 KBPS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -86,7 +88,9 @@ class Counted(io.RawIOBase):
 
 
 def scan(path: Path) -> Stream | None:
-    """Count the frames of an MP3 file; None where it is none that can be counted (free format, layers I and II)."""
+    """Count the frames of an MP3 file; None where it is none that can be counted (free format,
+    layers I and II).
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = _first(data)
         if at is None:
@@ -150,7 +154,9 @@ def _promised(data: mmap.mmap, at: int, header: int) -> int | None:
 
 
 def _xing_frame(stream: Stream) -> bytes:
-    """A silent frame of the same kind that carries the count; its bit rate only makes it long enough for that."""
+    """A silent frame of the same kind that carries the count; its bit rate only makes it long
+    enough for that.
+    """
     header = stream.header & ~0xF200 | 0x10000 | 0x9000  # no padding, no check sum, ninth bit rate
     frame = bytearray(_length(header))
     frame[:4] = struct.pack(">I", header)
@@ -196,7 +202,9 @@ V1_BYTES = 128
 
 
 def copy_id3(source: Path, target: Path) -> list[str]:
-    """Give `target` the tags of `source`: the ID3v2 before the sound, pictures and all, and the ID3v1 behind it."""
+    """Give `target` the tags of `source`: the ID3v2 before the sound, pictures and all, and the
+    ID3v1 behind it.
+    """
     with source.open("rb") as old, target.open("r+b") as new:
         _replace(new, old.read(_v2_bytes(old)), _v1(old))
         return ["APE tag"] if _has_ape(old) else []

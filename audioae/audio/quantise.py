@@ -1,4 +1,6 @@
-"""Float samples to the whole numbers of a subtype: nearest value, clamped, what was clamped counted."""
+"""Float samples to the whole numbers of a subtype: nearest value, clamped, what was clamped
+counted.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-# Bits that a code of the subtype can tell apart; the others (FLOAT, DOUBLE, VORBIS, OPUS, MPEG) take floats as they are.
+# Bits that a code of the subtype can tell apart; the others (FLOAT, DOUBLE, VORBIS, OPUS, MPEG)
+# take floats as they are.
 BITS = {
     "PCM_S8": 8,
     "PCM_U8": 8,
@@ -46,13 +49,15 @@ Samples: TypeAlias = npt.NDArray[np.floating[Any]]
 def quantise(block: Samples, subtype: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """Make a block ready to be written.
 
-    libsndfile's own conversion rounds down and has no guard for µ-law, so the codes are made here and handed over as int32 (top bits).
+    libsndfile's own conversion rounds down and has no guard for µ-law, so the codes are made here
+    and handed over as int32 (top bits).
 
     Args:
         block: `[channels, samples]`, finite.
 
     Returns:
-        `[samples, channels]` int32, or float where the subtype takes floats, and how many samples of each channel were clamped.
+        `[samples, channels]` int32, or float where the subtype takes floats, and how many samples
+        of each channel were clamped.
     """
     if subtype not in BITS:
         return np.ascontiguousarray(block.T), np.zeros(len(block), np.int64)

@@ -43,8 +43,9 @@ class Source(Protocol):
 class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """A sound file that is read strictly in order.
 
-    soundfile seeks after every read. libsndfile's seek is off by a constant in Vorbis files and tears MP3 frames apart, so that is left out
-    by saying that it cannot be done; `seek` itself still works where it is exact.
+    soundfile seeks after every read. libsndfile's seek is off by a constant in Vorbis files and
+    tears MP3 frames apart, so that is left out by saying that it cannot be done; `seek` itself
+    still works where it is exact.
     """
 
     def seekable(self) -> bool:
@@ -83,7 +84,9 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
 
 @contextmanager
 def open_sound(path: Path, suffix: str) -> Iterator[Source]:
-    """Open `path` for reading; raises `AudioFileError` if there is no audio in it or less than its header promises."""
+    """Open `path` for reading; raises `AudioFileError` if there is no audio in it or less than its
+    header promises.
+    """
     check_file(path)
     if suffix.lower() in media.SUFFIXES:
         with media.MediaSound(path) as decoded:
@@ -121,7 +124,8 @@ def _untold(path: Path) -> mp3.Stream | None:
         return None
     if stream.promised and stream.frames < stream.promised * (1 - mp3.TOLERANCE) - 1:
         raise AudioFileError(
-            f"{path}: its header promises {stream.promised * stream.samples_per_frame} samples, the file holds "
+            f"{path}: its header promises {stream.promised * stream.samples_per_frame} samples, "
+            "the file holds "
             f"{stream.frames * stream.samples_per_frame}: it was cut short; copy it again"
         )
     return stream
@@ -144,7 +148,9 @@ def check_file(path: Path) -> None:
 
 
 def native(path: AnyPath) -> str | bytes:
-    """The path as libsndfile wants it: bytes where file names are bytes (they need not be valid text), else text."""
+    """The path as libsndfile wants it: bytes where file names are bytes (they need not be valid
+    text), else text.
+    """
     return os.fsencode(path) if os.name == "posix" else os.fspath(path)
 
 
@@ -185,10 +191,13 @@ class AudioReader:
         self._stack.close()
 
     def seek(self, frame: int) -> None:
-        """Let the next block start at `frame` (0 is the first), exactly: where libsndfile cannot, samples are decoded and dropped."""
+        """Let the next block start at `frame` (0 is the first), exactly: where libsndfile cannot,
+        samples are decoded and dropped.
+        """
         if not 0 <= frame <= self.info.frames:
             raise AudioFileError(
-                f"{self.path} has {self.info.frames} samples; it cannot be read from sample {frame} on"
+                f"{self.path} has {self.info.frames} samples; it cannot be read from sample "
+                f"{frame} on"
             )
         if self._sound.exact and self._seek(frame):
             self._at = frame
@@ -206,7 +215,8 @@ class AudioReader:
             return False
 
     def read(self, frames: int) -> Array:
-        """The next `[channels, n]` samples; n is less than `frames` only at the end, and 0 after it.
+        """The next `[channels, n]` samples; n is less than `frames` only at the end, and 0 after
+        it.
 
         Raises:
             AudioFileError: the file is damaged, or ends before its length.
@@ -224,7 +234,8 @@ class AudioReader:
     def _short(self, held: int, reason: str) -> AudioFileError:
         total = self.info.frames
         return AudioFileError(
-            f"{self.path} promises {total} samples, {held} can be read ({reason}); it is damaged or was cut short"
+            f"{self.path} promises {total} samples, {held} can be read ({reason}); it is damaged "
+            "or was cut short"
         )
 
 
@@ -249,7 +260,9 @@ SKIP_BLOCK = 2**16  # samples per channel that are decoded at a time only to be 
 
 
 def info(path: AnyPath) -> AudioInfo:
-    """The form of the file at `path`. Raises `AudioFileError` for anything that is not a readable audio file."""
+    """The form of the file at `path`. Raises `AudioFileError` for anything that is not a readable
+    audio file.
+    """
     return inspect(Path(path), Path(path).suffix)
 
 
@@ -268,6 +281,7 @@ def _count(sound: Source, path: Path) -> int:
             total += read
     except soundfile.LibsndfileError as error:
         raise AudioFileError(
-            f"{path} is damaged after {total} samples ({error.error_string.rstrip('.')}); copy it again"
+            f"{path} is damaged after {total} samples ({error.error_string.rstrip('.')}); copy "
+            "it again"
         ) from error
     return total

@@ -1,7 +1,9 @@
-"""What a WAV, RF64, AIFF or CAF file holds besides its samples, copied to another file of the same family, byte by byte.
+"""What a WAV, RF64, AIFF or CAF file holds besides its samples, copied to another file of the same
+family, byte by byte.
 
-Broadcast notes (bext), iXML, XMP, cue points, loops, markers, text: libsndfile knows few of them. They follow the samples in the copy.
-W64 files are left out: libsndfile would take for samples whatever follows the samples.
+Broadcast notes (bext), iXML, XMP, cue points, loops, markers, text: libsndfile knows few of them.
+They follow the samples in the copy. W64 files are left out: libsndfile would take for samples
+whatever follows the samples.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ def extra_bytes(path: Path) -> int:
 
 
 def copy(source: Path, target: Path) -> list[str]:
-    """Append to `target` whatever `source` has besides samples; names of what could not be kept (cut short, or another byte order)."""
+    """Append to `target` whatever `source` has besides samples; names of what could not be kept
+    (cut short, or another byte order).
+    """
     lost = []
     with source.open("rb") as old, target.open("r+b") as new:
         kind, into = family(old), family(new)
@@ -81,7 +85,9 @@ def copy(source: Path, target: Path) -> list[str]:
 
 
 def settle(path: Path, frames: int) -> None:
-    """Make a new file say the same whenever it is written: its number of samples, and no time of day in its PEAK chunk."""
+    """Make a new file say the same whenever it is written: its number of samples, and no time of
+    day in its PEAK chunk.
+    """
     with path.open("r+b") as file:
         kind = family(file)
         if kind is None or kind.name not in ("WAV", "AIFF"):
@@ -110,7 +116,9 @@ def _put(file: BinaryIO, at: int, data: bytes) -> None:
 
 
 def common_frames(path: Path, frames: int) -> int:
-    """Samples per channel of an uncompressed AIFF, `frames` as libsndfile counts them: it takes the padding for a sample."""
+    """Samples per channel of an uncompressed AIFF, `frames` as libsndfile counts them: it takes the
+    padding for a sample.
+    """
     with path.open("rb") as file:
         kind = family(file)
         for chunk in chunks(file, kind) if kind and kind.name == "AIFF" else ():
@@ -120,7 +128,9 @@ def common_frames(path: Path, frames: int) -> int:
 
 
 def data_frames(path: Path, frames: int) -> int:
-    """Samples per channel of an uncompressed W64, `frames` as libsndfile counts them: up to the end of the file, other chunks included."""
+    """Samples per channel of an uncompressed W64, `frames` as libsndfile counts them: up to the end
+    of the file, other chunks included.
+    """
     block = size = 0
     with path.open("rb") as file:
         kind = family(file)
@@ -134,7 +144,8 @@ def data_frames(path: Path, frames: int) -> int:
 
 
 def told_frames(path: Path, frames: int) -> int:
-    """Samples per channel of a WAV whose codec fills up its last block, `frames` with that filling; the fact chunk tells how many are real.
+    """Samples per channel of a WAV whose codec fills up its last block, `frames` with that filling;
+    the fact chunk tells how many are real.
 
     What it tells is believed as far as it lies in the last block: some writers count otherwise.
     """
@@ -187,7 +198,9 @@ def _append(old: BinaryIO, new: BinaryIO, chunk: Chunk, kind: Family) -> None:
 
 
 def _copy_mask(old: BinaryIO, new: BinaryIO, kind: Family, into: Family) -> None:
-    """Keep which loudspeakers the channels are for; libsndfile writes what is usual for their number."""
+    """Keep which loudspeakers the channels are for; libsndfile writes what is usual for their
+    number.
+    """
     places = [_mask_at(old, kind), _mask_at(new, into)]
     if places[0] is None or places[1] is None:
         return
@@ -250,7 +263,9 @@ class Family:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk: `offset` is where its content begins, `size` how many bytes its header promises, `held` how many there are."""
+    """One chunk: `offset` is where its content begins, `size` how many bytes its header promises,
+    `held` how many there are.
+    """
 
     name: bytes
     offset: int
@@ -311,9 +326,11 @@ def _head(head: bytes, kind: Family) -> tuple[bytes, int]:
 
 
 def flaw(path: Path) -> str | None:
-    """What is wrong with the amount of samples in a file, in words; None if its header and its bytes agree.
+    """What is wrong with the amount of samples in a file, in words; None if its header and its
+    bytes agree.
 
-    libsndfile takes what is there in silence; a recording that was cut short is to be known before it is cleaned.
+    libsndfile takes what is there in silence; a recording that was cut short is to be known before
+    it is cleaned.
     """
     with path.open("rb") as file:
         kind = family(file)

@@ -33,7 +33,9 @@ FAMILIES = {
 
 
 def by_bytes(source: AudioInfo | None, target: AudioInfo) -> bool:
-    """Whether all texts and notes of the source are copied byte by byte; if not, the writer sets the texts that it knows one by one."""
+    """Whether all texts and notes of the source are copied byte by byte; if not, the writer sets
+    the texts that it knows one by one.
+    """
     return (
         source is not None
         and _family(source) == _family(target) != ""
@@ -65,7 +67,9 @@ def finish(path: Path, target: AudioInfo, source: AudioInfo | None, frames: int)
 
 
 def lost_tags(asked: AudioInfo, written: AudioInfo) -> list[str]:
-    """Names of the texts that the written file does not give back; libsndfile adds its own name to `software`."""
+    """Names of the texts that the written file does not give back; libsndfile adds its own name to
+    `software`.
+    """
     return [
         f"tag {name}"
         for name, text in asked.tags.items()
@@ -110,7 +114,8 @@ def check_output(
         container, subtype: what the user asks for instead, libsndfile's names.
 
     Raises:
-        OutputError: the file exists and may not be overwritten, its folder is missing, read-only or full, or the format is impossible.
+        OutputError: the file exists and may not be overwritten, its folder is missing, read-only or
+            full, or the format is impossible.
     """
     target = Path(path)
     check_target(target, overwrite=overwrite)
@@ -120,7 +125,8 @@ def check_output(
         free = shutil.disk_usage(temporary.path.parent).free
         if needed > free:
             raise OutputError(
-                f"{path} needs {needed / 2**20:.0f} MiB, its disk has {free / 2**20:.0f} MiB free; make space"
+                f"{path} needs {needed / 2**20:.0f} MiB, its disk has {free / 2**20:.0f} MiB "
+                "free; make space"
             )
     return chosen
 
@@ -136,13 +142,16 @@ def check_target(path: Path, *, overwrite: bool) -> None:
 
 
 class AudioWriter:
-    """Writes an audio file block by block; the file appears under its name only when the `with` block ends well.
+    """Writes an audio file block by block; the file appears under its name only when the `with`
+    block ends well.
 
     Args:
-        form: the form to write, as `check_output` gives it; texts and notes are copied from its `source`.
+        form: the form to write, as `check_output` gives it; texts and notes are copied from its
+            `source`.
 
     Attributes:
-        clipped: per channel, samples that were beyond full scale and were clamped (integer subtypes only).
+        clipped: per channel, samples that were beyond full scale and were clamped (integer subtypes
+            only).
         lost: after the end, one phrase for everything of the source that the output could not
     """
 
@@ -179,7 +188,8 @@ class AudioWriter:
             sound = soundfile.SoundFile(name, "w", *shape, **encoder_settings(form))
         except (soundfile.LibsndfileError, ValueError, TypeError) as error:
             raise OutputError(
-                f"{self.path}: {form.container} {form.subtype} cannot be written ({error}); choose another format"
+                f"{self.path}: {form.container} {form.subtype} cannot be written ({error}); "
+                "choose another format"
             ) from error
         if form.container != "MP3" and not by_bytes(self._source, form):
             for tag, text in form.tags.items():
@@ -190,10 +200,13 @@ class AudioWriter:
         return sound
 
     def write(self, block: npt.NDArray[np.floating[Any]]) -> None:
-        """Append `[channels, n]` samples. Values that are not finite become 0 or full scale: they are nobody's wish."""
+        """Append `[channels, n]` samples. Values that are not finite become 0 or full scale: they
+        are nobody's wish.
+        """
         if block.ndim != 2 or len(block) != self.info.channels:
             raise OutputError(
-                f"{self.path} takes blocks [{self.info.channels} channels, samples], got the shape {list(block.shape)}"
+                f"{self.path} takes blocks [{self.info.channels} channels, samples], got the "
+                f"shape {list(block.shape)}"
             )
         block = np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0)
         for start in range(0, block.shape[1], MAX_CALL):
@@ -216,7 +229,8 @@ class AudioWriter:
     def _failure(self, error: BaseException) -> OutputError:
         free = shutil.disk_usage(self._temporary.path.parent).free
         return OutputError(
-            f"{self.path} could not be written ({str(error).rstrip('.') or 'short write'}); its disk has {free} bytes free"
+            f"{self.path} could not be written ({str(error).rstrip('.') or 'short write'}); its "
+            f"disk has {free} bytes free"
         )
 
     def __exit__(
@@ -255,7 +269,8 @@ class AudioWriter:
         except (AudioFileError, OSError) as error:
             if not self.frames:
                 raise OutputError(
-                    f"{self.path}: {self.info.subtype} cannot hold a recording of no samples; write wav or flac"
+                    f"{self.path}: {self.info.subtype} cannot hold a recording of no samples; "
+                    "write wav or flac"
                 ) from error
             raise self._failure(error) from error
         if written.frames < self.frames:
@@ -264,7 +279,8 @@ class AudioWriter:
             )
         if written.frames > self.frames:
             self.lost.append(
-                f"length: {self.info.subtype} is written in blocks, {written.frames} samples for {self.frames}"
+                f"length: {self.info.subtype} is written in blocks, {written.frames} samples for "
+                f"{self.frames}"
             )
         self.lost += lost_tags(self.info, written)
         if self._source and formats.loses_precision(self._source.subtype, self.info.subtype):
@@ -289,7 +305,8 @@ def write(
     subtype: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a whole waveform, `[channels, samples]` or `[samples]`; the suffix of `path` is the container.
+    """Write a whole waveform, `[channels, samples]` or `[samples]`; the suffix of `path` is the
+    container.
 
     Args:
         sample_rate: Hz.
@@ -298,7 +315,8 @@ def write(
     rows = np.atleast_2d(waveform)
     if rows.ndim != 2 or (len(rows) > 64 and len(rows) > rows.shape[1]):
         raise OutputError(
-            f"{path}: expected a waveform [channels, samples], got the shape {list(waveform.shape)}; transpose it"
+            f"{path}: expected a waveform [channels, samples], got the shape "
+            f"{list(waveform.shape)}; transpose it"
         )
     form = AudioInfo(sample_rate, len(rows), rows.shape[1], "WAV", "PCM_16")
     with AudioWriter(

@@ -1,7 +1,9 @@
-"""The comments of Ogg Vorbis and Opus files, all of them (pictures too), copied to another one; and a stream number not drawn by lot.
+"""The comments of Ogg Vorbis and Opus files, all of them (pictures too), copied to another one; and
+a stream number not drawn by lot.
 
-An Ogg file is a row of pages. A page has a header of 27 bytes, a table of the lengths of its segments (up to 255 of up to 255 bytes), then
-these. The first page holds the first packet; the comments, and Vorbis' code books, follow on pages of their own (RFC 3533, RFC 7845).
+An Ogg file is a row of pages. A page has a header of 27 bytes, a table of the lengths of its
+segments (up to 255 of up to 255 bytes), then these. The first page holds the first packet; the
+comments, and Vorbis' code books, follow on pages of their own (RFC 3533, RFC 7845).
 """
 
 from __future__ import annotations
@@ -98,7 +100,9 @@ def flac_extras(path: Path) -> list[str]:
 
 
 def copy_flac(source: Path, target: Path) -> list[str]:
-    """Put all that `source` has besides samples into `target`, which has its own STREAMINFO; nothing is lost."""
+    """Put all that `source` has besides samples into `target`, which has its own STREAMINFO;
+    nothing is lost.
+    """
     with source.open("rb") as old, target.open("r+b") as new:
         kept = [block for block in _blocks(old)[0] if block[0] not in OWN]
         mine, end = _blocks(new)
@@ -108,7 +112,9 @@ def copy_flac(source: Path, target: Path) -> list[str]:
 
 
 def write_empty_flac(target: Path, form: AudioInfo) -> None:
-    """A FLAC file of no samples, which libsndfile does not write: STREAMINFO (RFC 9639, 8.2) and the texts."""
+    """A FLAC file of no samples, which libsndfile does not write: STREAMINFO (RFC 9639, 8.2) and
+    the texts.
+    """
     bits = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}[form.subtype]
     numbers = (
         form.sample_rate << 44 | (form.channels - 1) << 41 | (bits - 1) << 36
@@ -179,7 +185,9 @@ class Page:
 
 @dataclass(frozen=True)
 class Head:
-    """The headers of a stream: its first page, the packets after it up to the sound, and the byte where the sound begins."""
+    """The headers of a stream: its first page, the packets after it up to the sound, and the byte
+    where the sound begins.
+    """
 
     first: Page
     magic: bytes
@@ -201,9 +209,11 @@ def ogg_extras(path: Path) -> list[str]:
 
 
 def settle_ogg(target: Path, source: Path | None) -> list[str]:
-    """Give `target` the comments of `source` and a stream number that is the same whenever it is written; names of what was lost.
+    """Give `target` the comments of `source` and a stream number that is the same whenever it is
+    written; names of what was lost.
 
-    libsndfile draws the number by lot, so that one recording cleaned twice would not give the same bytes.
+    libsndfile draws the number by lot, so that one recording cleaned twice would not give the same
+    bytes.
     """
     with target.open("r+b") as new:
         head = _head(new)
@@ -221,7 +231,9 @@ def settle_ogg(target: Path, source: Path | None) -> list[str]:
 
 
 def _packets(head: Head, source: Path | None) -> tuple[list[bytes], list[str]]:
-    """The packets of the new file: its own, with the encoder's name of the new and the comments of the old file."""
+    """The packets of the new file: its own, with the encoder's name of the new and the comments of
+    the old file.
+    """
     if source is None:
         return head.packets, []
     with source.open("rb") as file:
@@ -273,7 +285,9 @@ def _pages(file: BinaryIO, offset: int) -> Iterator[Page]:
 
 
 def _paginate(packets: list[bytes], serial: bytes) -> list[bytes]:
-    """Pages, from the second of a stream on, that hold the packets; none of them ends a sample, so their position is 0."""
+    """Pages, from the second of a stream on, that hold the packets; none of them ends a sample, so
+    their position is 0.
+    """
     table = b"".join(
         b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets
     )
@@ -300,7 +314,9 @@ def _paginate(packets: list[bytes], serial: bytes) -> list[bytes]:
 
 
 def _renumber(file: BinaryIO, page: Page, serial: bytes, shift: int) -> None:
-    """Write another stream number and page number. The check sum is linear: only what changes is summed, and moved to its place."""
+    """Write another stream number and page number. The check sum is linear: only what changes is
+    summed, and moved to its place.
+    """
     old = page.head[SERIAL_AT:CRC_AT]
     new = serial + struct.pack("<I", (struct.unpack_from("<I", old, 4)[0] + shift) & 0xFFFFFFFF)
     change = bytes(a ^ b for a, b in zip(old, new, strict=True))
@@ -326,7 +342,9 @@ def _table() -> list[int]:
 
 @cache
 def _power(count: int) -> int:
-    """x to the power of 8 `count`, modulo the polynomial: what so many bytes behind do to a check sum."""
+    """x to the power of 8 `count`, modulo the polynomial: what so many bytes behind do to a check
+    sum.
+    """
     result, base = 1, 0x100
     while count:
         if count & 1:

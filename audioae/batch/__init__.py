@@ -1,4 +1,5 @@
-"""One function over many files: what to clean and where to, all of it checked first, then done here, in processes or on a cluster.
+"""One function over many files: what to clean and where to, all of it checked first, then done
+here, in processes or on a cluster.
 
 tree       files, folders and patterns to inputs
 names      inputs to outputs: the tree mirrored, never one name for two

@@ -1,7 +1,8 @@
-"""The ledger of an output folder: what was begun and what is done, so that a killed run goes on where it was.
+"""The ledger of an output folder: what was begun and what is done, so that a killed run goes on
+where it was.
 
-A line of JSON Lines is written before a file is begun and one when it has ended. An output whose last line says "begun" was being made
-when the run died: whatever stands there is made again.
+A line of JSON Lines is written before a file is begun and one when it has ended. An output whose
+last line says "begun" was being made when the run died: whatever stands there is made again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ State = Literal["new", "begun", "done"]
 
 @dataclass(frozen=True)
 class Entry:
-    """The last that is known of an output: who it is made from, how, and what it was when it was done."""
+    """The last that is known of an output: who it is made from, how, and what it was when it was
+    done.
+    """
 
     state: str
     source: dict[str, Any]
@@ -46,7 +49,9 @@ class Ledger:
         self._load()
 
     def state(self, src: Path, dst: Path) -> State:
-        """Whether `dst` is made from `src` as it is now, was being made when a run was killed, or neither."""
+        """Whether `dst` is made from `src` as it is now, was being made when a run was killed, or
+        neither.
+        """
         entry = self._entries.get(self._key(dst))
         if entry is None or entry.source.get("path") != os.path.abspath(src):
             return "new"

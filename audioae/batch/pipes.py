@@ -1,7 +1,8 @@
 """Standard input and output as recordings, in constant memory.
 
-Files with a header are kept in a temporary folder on their way: pipes cannot seek, headers of pipes often do not tell the length, and the
-header that goes out shall tell it. Raw samples have no header, so they are cleaned as they arrive, without an end if need be.
+Files with a header are kept in a temporary folder on their way: pipes cannot seek, headers of pipes
+often do not tell the length, and the header that goes out shall tell it. Raw samples have no
+header, so they are cleaned as they arrive, without an end if need be.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class RawForm:
 
     @classmethod
     def parse(cls, text: str) -> RawForm:
-        """From `RATE:CHANNELS:SUBTYPE`, such as `16000:1:PCM_16`; the subtype may be left out and is PCM_16 then."""
+        """From `RATE:CHANNELS:SUBTYPE`, such as `16000:1:PCM_16`; the subtype may be left out and
+        is PCM_16 then.
+        """
         rate, channels, subtype = (
             (text.upper().split(":") + ["PCM_16"])[:3]
             if text.count(":") in (1, 2)
@@ -62,11 +65,13 @@ class RawForm:
             and 1 <= int(channels) <= MOST_CHANNELS
         ):
             raise SettingsError(
-                f"raw form {text!r} cannot be read; expected RATE:CHANNELS:SUBTYPE such as 16000:1:PCM_16"
+                f"raw form {text!r} cannot be read; expected RATE:CHANNELS:SUBTYPE such as "
+                "16000:1:PCM_16"
             )
         if subtype not in BYTES:
             raise SettingsError(
-                f"raw subtype {subtype!r} is unknown{nearest(subtype, BYTES)}; known are {', '.join(BYTES)}"
+                f"raw subtype {subtype!r} is unknown{nearest(subtype, BYTES)}; known are "
+                f"{', '.join(BYTES)}"
             )
         return cls(int(rate), int(channels), subtype)
 
@@ -137,7 +142,8 @@ def receive(source: BinaryIO, folder: Path, raw: RawForm | None = None) -> Path:
         received = file.tell() - head
     if raw and received % raw.frame_bytes:
         raise AudioFileError(
-            f"stdin ended within a sample: {received} bytes are no multiple of {raw.frame_bytes}; check --raw"
+            f"stdin ended within a sample: {received} bytes are no multiple of "
+            f"{raw.frame_bytes}; check --raw"
         )
     if not received and not raw:
         raise AudioFileError("stdin is empty (0 bytes); expected a recording")
@@ -163,7 +169,9 @@ def suffix_of(container: str) -> str:
 
 @dataclass(frozen=True)
 class RawResult:
-    """What became of raw samples: how long they were, how many were clamped, and by how much they were lowered."""
+    """What became of raw samples: how long they were, how many were clamped, and by how much they
+    were lowered.
+    """
 
     frames: int
     num_clipped: int
@@ -215,12 +223,15 @@ def _whole_frames(source: BinaryIO, size: int) -> Iterator[bytes]:
         rest = rest[whole:]
     if rest:
         raise AudioFileError(
-            f"stdin ended within a sample: {len(rest)} bytes are left of the {size} of one; check --raw"
+            f"stdin ended within a sample: {len(rest)} bytes are left of the {size} of one; "
+            "check --raw"
         )
 
 
 def _close_header(path: Path) -> None:
-    """Fill in the length of a WAV file whose writer could not go back to its header and left a zero there."""
+    """Fill in the length of a WAV file whose writer could not go back to its header and left a zero
+    there.
+    """
     with path.open("r+b") as file:
         kind = riff.family(file)
         if kind is None or kind.name != "WAV":
@@ -262,5 +273,6 @@ def check_raw(form: AudioInfo, raw: RawForm) -> None:
     if (raw.sample_rate, raw.channels) != (form.sample_rate, form.channels):
         got = f"{raw.sample_rate} Hz, {raw.channels} channels"
         raise SettingsError(
-            f"--raw says {got}; the input has {form.sample_rate} Hz, {form.channels} channels, which the output keeps"
+            f"--raw says {got}; the input has {form.sample_rate} Hz, {form.channels} channels, "
+            "which the output keeps"
         )

@@ -1,4 +1,6 @@
-"""A batch, checked from end to end before the first sample is computed: names, folders, space, and every file's header."""
+"""A batch, checked from end to end before the first sample is computed: names, folders, space, and
+every file's header.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ class OutputForm:
         folder: where they go; residual_folder: where what was taken away goes.
         template: of their names, see `output_names`; suffix: ".flac" in place of the input's.
         options: keywords of `plan_file`, such as `{"subtype": "PCM_24"}`.
-        existing: what is done where an output exists that was not made by an earlier run of the same batch.
+        existing: what is done where an output exists that was not made by an earlier run of the
+            same batch.
     """
 
     folder: Path
@@ -62,7 +65,8 @@ class BatchPlan:
     """What is left to do, what is done, and what cannot be done.
 
     Args:
-        resumed: outputs that an earlier run of the same batch has made; existing: others that are there and skipped.
+        resumed: outputs that an earlier run of the same batch has made; existing: others that are
+            there and skipped.
         refused: files that cannot be cleaned, known from their headers.
     """
 
@@ -86,7 +90,8 @@ def name_jobs(finds: Finds, form: OutputForm) -> list[Job]:
         return [Job(*pair) for pair in zip(sources, outputs, strict=True)]
     if os.path.realpath(form.residual_folder) == os.path.realpath(form.folder):
         raise OutputError(
-            f"{form.residual_folder} is the folder of the outputs as well as of the residuals; give each its own"
+            f"{form.residual_folder} is the folder of the outputs as well as of the residuals; "
+            "give each its own"
         )
     residuals = output_names(
         finds.inputs, form.residual_folder, template=form.template, suffix=form.suffix
@@ -96,7 +101,8 @@ def name_jobs(finds: Finds, form: OutputForm) -> list[Job]:
 
 @contextmanager
 def output_folders(jobs: Iterable[Job]) -> Iterator[None]:
-    """Make the folders of all outputs and see that they can be written to; in the end remove those that stayed empty.
+    """Make the folders of all outputs and see that they can be written to; in the end remove those
+    that stayed empty.
 
     Raises:
         OutputError: a folder cannot be made or written to.
@@ -116,10 +122,12 @@ def output_folders(jobs: Iterable[Job]) -> Iterator[None]:
 def plan_batch(jobs: Sequence[Job], form: OutputForm, ledger: Ledger) -> BatchPlan:
     """Check every job; the folders must be there.
 
-    A file that cannot be read, or an output that its container cannot hold, is refused by itself. What concerns all stops all.
+    A file that cannot be read, or an output that its container cannot hold, is refused by itself.
+    What concerns all stops all.
 
     Raises:
-        OutputError: outputs exist and are neither to be skipped nor overwritten, or the disk is too small.
+        OutputError: outputs exist and are neither to be skipped nor overwritten, or the disk is too
+            small.
     """
     plan, clashes = BatchPlan(), []
     for index, job in enumerate(jobs):
@@ -157,7 +165,9 @@ def _add(plan: BatchPlan, index: int, job: Job, form: OutputForm, *, begun: bool
 
 
 def _await_orphans(job: Job) -> None:
-    """Wait until no worker of the run that was killed writes these files any more, and remove what it left."""
+    """Wait until no worker of the run that was killed writes these files any more, and remove what
+    it left.
+    """
     until = time.monotonic() + ORPHAN_SECONDS
     while time.monotonic() < until and any(_is_locked(output) for output in job.outputs):
         time.sleep(0.05)
@@ -196,7 +206,9 @@ def _try(folder: Path) -> None:
 
 
 def _check_space(tasks: Sequence[Task]) -> None:
-    """Raise `OutputError` where the outputs of all tasks together are larger than their disk is free."""
+    """Raise `OutputError` where the outputs of all tasks together are larger than their disk is
+    free.
+    """
     needed: dict[int, int] = {}
     places: dict[int, Path] = {}
     for plan in (task.plan for task in tasks):
@@ -208,5 +220,6 @@ def _check_space(tasks: Sequence[Task]) -> None:
     for disk, size in needed.items():
         if size > (free := shutil.disk_usage(places[disk]).free):
             raise OutputError(
-                f"{places[disk]}: the outputs need {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free; make space"
+                f"{places[disk]}: the outputs need {size / 2**20:.0f} MiB, {free / 2**20:.0f} "
+                "MiB are free; make space"
             )

@@ -1,6 +1,7 @@
 """Worker processes of one thread each; one that crashes costs the file it was at, and no more.
 
-Each has a pipe of its own, so nothing is shared that a dying process could leave locked, and one whose parent is gone notices.
+Each has a pipe of its own, so nothing is shared that a dying process could leave locked, and one
+whose parent is gone notices.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ class _Crew:
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if not worker.ready:
             raise AudioaeError(
-                f"no worker process starts ({cause}); in a script, call it below `if __name__ == '__main__':`"
+                f"no worker process starts ({cause}); in a script, call it below `if __name__ == "
+                "'__main__':`"
             )
         self.workers[self.workers.index(worker)] = _Worker(self.work)
         if worker.task is not None:
@@ -141,7 +143,9 @@ class _Crew:
 
 
 def _serve(pipe: Connection, work: Work) -> None:
-    """The life of a worker: take tasks until the pipe ends, because all is done or the parent is gone."""
+    """The life of a worker: take tasks until the pipe ends, because all is done or the parent is
+    gone.
+    """
     signal.signal(signal.SIGTERM, _leave)
     with suppress(EOFError, OSError):
         try:
@@ -163,7 +167,9 @@ def _leave(number: int, frame: object) -> None:
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Let processes that start meanwhile never hear SIGINT: a terminal sends it to parent and workers, and the parent decides."""
+    """Let processes that start meanwhile never hear SIGINT: a terminal sends it to parent and
+    workers, and the parent decides.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -185,7 +191,9 @@ THREAD_VARIABLES = (
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let processes that start meanwhile use one thread each: their libraries read these variables when they are imported."""
+    """Let processes that start meanwhile use one thread each: their libraries read these variables
+    when they are imported.
+    """
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     try:

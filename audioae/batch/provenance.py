@@ -37,13 +37,15 @@ def record(
     model_path: str | Path | None,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """How one output was made, as JSON takes it. Of the same run it is the same: it holds no time and no duration.
+    """How one output was made, as JSON takes it. Of the same run it is the same: it holds no time
+    and no duration.
 
     Args:
         result: of the run; its files are read for their sha256.
         settings: that it ran with.
         model_path: the file or the name of the model; None is the default model.
-        options: what else decides about the bytes, such as `{"subtype": "PCM_24"}`: keywords of `denoise_file`.
+        options: what else decides about the bytes, such as `{"subtype": "PCM_24"}`: keywords of
+            `denoise_file`.
     """
     files = {"input": result.src, "output": result.dst, "residual": result.residual}
     return {
@@ -55,7 +57,8 @@ def record(
         **{role: None if path is None else _file(path) for role, path in files.items()},
         "warnings": list(result.warnings),
         "versions": _versions(),
-        "machine": f"{platform.system()} {platform.machine()}",  # another kind of processor may round in another way
+        # another kind of processor may round in another way
+        "machine": f"{platform.system()} {platform.machine()}",
     }
 
 
@@ -68,7 +71,8 @@ def write_record(
 ) -> Path:
     """Write the `record` of an output beside it, as OUT.audioae.json, and answer that path.
 
-    A record belongs to its output: one from an earlier run under that name is replaced. It appears whole or not at all.
+    A record belongs to its output: one from an earlier run under that name is replaced. It appears
+    whole or not at all.
     """
     path = record_path(result.dst)
     text = json.dumps(

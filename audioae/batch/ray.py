@@ -30,10 +30,12 @@ def run_on_ray(
     address: str | None = None,
     fail_fast: bool = False,
 ) -> None:
-    """Do the tasks on the cluster at `address`; None is that of RAY_ADDRESS, or one that is started here and ends with the run.
+    """Do the tasks on the cluster at `address`; None is that of RAY_ADDRESS, or one that is started
+    here and ends with the run.
 
-    Ray tells of lost workers on stdout; as long as this runs, `sys.stdout` is stderr. A listener that prints keeps the stream it wants.
-    Inputs, outputs and the model have to have the same paths on all machines of the cluster.
+    Ray tells of lost workers on stdout; as long as this runs, `sys.stdout` is stderr. A listener
+    that prints keeps the stream it wants. Inputs, outputs and the model have to have the same paths
+    on all machines of the cluster.
 
     Raises:
         DependencyError: ray is not installed.
@@ -63,7 +65,8 @@ def _run(
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise AudioaeError(
-            f"no Ray cluster at {address or 'RAY_ADDRESS'} ({' '.join(str(error).split())}); check the address"
+            f"no Ray cluster at {address or 'RAY_ADDRESS'} ({' '.join(str(error).split())}); "
+            "check the address"
         ) from error
     try:
         work = replace(work, model=work.model.absolute())
@@ -118,7 +121,8 @@ def _outcome(ray: Any, reference: Any, task: Task) -> Outcome:
 def _anywhere(task: Task) -> Task:
     """The task with paths that do not depend on the folder that a process is in.
 
-    A worker may be lost after it has given its output the final name, so the second attempt may write over it.
+    A worker may be lost after it has given its output the final name, so the second attempt may
+    write over it.
     """
     plan = task.plan
     paths = {

@@ -1,4 +1,6 @@
-"""A batch from its plan to its outcomes, here, in processes or on a cluster; the ledger is kept on the way."""
+"""A batch from its plan to its outcomes, here, in processes or on a cluster; the ledger is kept on
+the way.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ def run_tasks(
     Args:
         ledger: open, or None to keep none.
         jobs: processes; 1 is this one.
-        ray: address of a Ray cluster in place of processes; "local" is that of RAY_ADDRESS, or one that is started for this run.
+        ray: address of a Ray cluster in place of processes; "local" is that of RAY_ADDRESS, or one
+            that is started for this run.
         fail_fast: begin none after one has failed.
         engine: the model of `work`, where it is loaded already.
     """

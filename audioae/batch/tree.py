@@ -1,4 +1,6 @@
-"""Which files are meant by what stands on a command line: files, folders with all that is below them, and patterns."""
+"""Which files are meant by what stands on a command line: files, folders with all that is below
+them, and patterns.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,9 @@ def output_names(
     """The output of each input, in and below `folder`; no file is made.
 
     Args:
-        template: of a name alone, which stays in the mirrored folder; with a `/` it is the path below `folder`. Fields: `{stem}` and
-            `{ext}` of the input, `{folder}` where it lies below the folder that was given, and `{root}`, that folder's name.
+        template: of a name alone, which stays in the mirrored folder; with a `/` it is the path
+            below `folder`. Fields: `{stem}` and `{ext}` of the input, `{folder}` where it lies
+            below the folder that was given, and `{root}`, that folder's name.
         suffix: in place of the input's.
 
     Raises:
@@ -48,13 +51,15 @@ def check_template(template: str) -> None:
         fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise SettingsError(
-            f"template {template!r} cannot be read ({error}); expected names like {DEFAULT_TEMPLATE!r}"
+            f"template {template!r} cannot be read ({error}); expected names like "
+            f"{DEFAULT_TEMPLATE!r}"
         ) from error
     for name in fields:
         if name not in FIELDS:
             known = ", ".join(f"{{{field}}}" for field in FIELDS)
             raise SettingsError(
-                f"template {template!r} has the unknown field {name!r}{nearest(name, FIELDS)}; known are {known}"
+                f"template {template!r} has the unknown field {name!r}{nearest(name, FIELDS)}; "
+                f"known are {known}"
             )
     if "stem" not in fields:
         raise SettingsError(
@@ -63,7 +68,9 @@ def check_template(template: str) -> None:
 
 
 def check_suffix(kind: str) -> str:
-    """The suffix, with its dot, of a kind of file such as "flac"; `SettingsError` where there is none."""
+    """The suffix, with its dot, of a kind of file such as "flac"; `SettingsError` where there is
+    none.
+    """
     known = sorted(suffix[1:] for suffix in frozenset(formats.SUFFIXES) | media.SUFFIXES)
     name = kind.lower().lstrip(".")
     if name not in known:
@@ -74,7 +81,9 @@ def check_suffix(kind: str) -> str:
 
 
 def refuse_clashes(outputs: Mapping[Path, Path]) -> None:
-    """Raise `OutputError` where two inputs have one output, or an output is an input; by whatever names."""
+    """Raise `OutputError` where two inputs have one output, or an output is an input; by whatever
+    names.
+    """
     writers: dict[str, Path] = {}
     inputs = {_place(source): source for source in outputs}
     for source, output in outputs.items():
@@ -83,7 +92,8 @@ def refuse_clashes(outputs: Mapping[Path, Path]) -> None:
             raise OutputError(f"{other} and {source} would both be written to {output}{SAME_NAMES}")
         if place in inputs:
             raise OutputError(
-                f"{output}, the output of {source}, is the input {inputs[place]}; choose another output folder"
+                f"{output}, the output of {source}, is the input {inputs[place]}; choose another "
+                "output folder"
             )
 
 
@@ -98,7 +108,8 @@ def _relative(found: Found, template: str, suffix: str | None) -> Path:
     relative = name if "/" in template or os.sep in template else found.folder / name
     if relative.is_absolute() or ".." in relative.parts or not relative.name:
         raise SettingsError(
-            f"template {template!r} makes {str(name)!r} of {found.path}; expected a path inside the output folder"
+            f"template {template!r} makes {str(name)!r} of {found.path}; expected a path inside "
+            "the output folder"
         )
     return relative
 
@@ -128,7 +139,9 @@ class Found:
 
 @dataclass
 class Finds:
-    """All inputs in order, each once, and how many files in folders were passed over because they are not audio."""
+    """All inputs in order, each once, and how many files in folders were passed over because they
+    are not audio.
+    """
 
     inputs: list[Found] = field(default_factory=list)
     skipped: int = 0
@@ -137,11 +150,13 @@ class Finds:
 def find_inputs(given: Iterable[str | os.PathLike[str]], *, exclude: Path | None = None) -> Finds:
     """The audio files that `given` names.
 
-    A folder stands for the audio files in and below it, by their suffixes, hidden ones left out. A path that does not exist and has `*`,
-    `?` or `[` in it is a pattern (`**` crosses folders) and means the same as when a shell had expanded it.
+    A folder stands for the audio files in and below it, by their suffixes, hidden ones left out. A
+    path that does not exist and has `*`, `?` or `[` in it is a pattern (`**` crosses folders) and
+    means the same as when a shell had expanded it.
 
     Args:
-        exclude: a folder that is not entered, so that outputs inside an input folder are not taken for inputs.
+        exclude: a folder that is not entered, so that outputs inside an input folder are not taken
+            for inputs.
 
     Raises:
         AudioFileError: a pattern matches nothing, or there is no audio at all.
@@ -157,7 +172,8 @@ def find_inputs(given: Iterable[str | os.PathLike[str]], *, exclude: Path | None
     if not finds.inputs:
         known_suffixes = " ".join(sorted(SUFFIXES))
         raise AudioFileError(
-            f"no audio file in {', '.join(words)}, {finds.skipped} others; expected names that end in {known_suffixes}"
+            f"no audio file in {', '.join(words)}, {finds.skipped} others; expected names that "
+            f"end in {known_suffixes}"
         )
     return finds
 
@@ -175,7 +191,9 @@ def _single(path: Path) -> Found:
 
 
 def _walk(top: Path, exclude: Path | None, finds: Finds) -> Iterator[Found]:
-    """The audio files in and below `top`, sorted; links are followed, but no folder is entered twice."""
+    """The audio files in and below `top`, sorted; links are followed, but no folder is entered
+    twice.
+    """
     entered = {os.path.realpath(exclude)} if exclude else set()
     root = Path(os.path.abspath(top)).name
     for folder, folders, files in os.walk(top, followlinks=True):

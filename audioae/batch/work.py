@@ -1,4 +1,6 @@
-"""One file's work, as any process on any machine does it: the same function for a batch here, in processes and on a cluster."""
+"""One file's work, as any process on any machine does it: the same function for a batch here, in
+processes and on a cluster.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,8 @@ class Work:
         model: the model's file; device: where it runs.
         facts: measure and hash both files afterwards, for `Outcome.facts`.
         record: write how an output was made beside it.
-        options: what else decides about the bytes, keywords of `denoise_file`; they are in the plans already, and in the record.
+        options: what else decides about the bytes, keywords of `denoise_file`; they are in the
+            plans already, and in the record.
     """
 
     model: Path
@@ -99,7 +102,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: a result (and its facts, if asked for), or an error in one line and its traceback."""
+    """What became of a task: a result (and its facts, if asked for), or an error in one line and
+    its traceback.
+    """
 
     src: Path
     dst: Path
@@ -178,7 +183,8 @@ def failure(src: Path, dst: Path, error: Exception) -> Outcome:
     message = (
         str(error)
         if known
-        else f"internal: {type(error).__name__}: {error}; run it again with --debug for the traceback"
+        else f"internal: {type(error).__name__}: {error}; run it again with --debug for the "
+        "traceback"
     )
     message = " ".join(message.split())
     if str(src) not in message and str(dst) not in message:

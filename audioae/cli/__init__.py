@@ -1,4 +1,6 @@
-"""The `audioae` command: a table of its commands, each imported when it is called, and the one door that errors leave by."""
+"""The `audioae` command: a table of its commands, each imported when it is called, and the one door
+that errors leave by.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,21 @@ import click
 from audioae import __version__
 from audioae.errors import AudioaeError, nearest
 
-# A command `name` is `command` in `audioae/cli/name.py`; what stands here is its first sentence, so that --help imports none of them.
+# A command `name` is `command` in `audioae/cli/name.py`; what stands here is its first sentence, so
+# that --help imports none of them.
 COMMANDS = {
     "prepare": "Turn recordings of speech and noise into the folder DATA to train on.",
     "mix": "Mix prepared speech and noise into fixed pairs that any tool can score.",
     "train": "Train a denoiser from a recipe.",
-    "export": "Turn CHECKPOINT, a .safetensors file or a run folder, into an ONNX model that needs no torch.",
+    "export": "Turn CHECKPOINT, a .safetensors file or a run folder, into an ONNX model that "
+    "needs no torch.",
     "denoise": "Clean the recording IN into OUT.",
     "live": "Clean what a microphone hears, as it hears it.",
     "evaluate": "Score a model on pairs of noisy and clean recordings.",
     "models": "List, describe and verify the models in the package.",
     "doctor": "Examine this installation: packages, formats, devices, models.",
-    "completion": "Print the script that lets SHELL complete commands, options, files and names of models.",
+    "completion": "Print the script that lets SHELL complete commands, options, files and names "
+    "of models.",
 }
 
 INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
@@ -58,7 +63,9 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Hear `--debug` wherever it stands: it is added at the end, to a command that has just failed."""
+        """Hear `--debug` wherever it stands: it is added at the end, to a command that has just
+        failed.
+        """
         end = args.index("--") if "--" in args else len(args)
         if "--debug" in args[:end]:
             args = ["--debug", *(arg for arg in args[:end] if arg != "--debug"), *args[end:]]
@@ -71,7 +78,9 @@ class LazyGroup(click.Group):
 
 @contextmanager
 def door(ctx: click.Context) -> Iterator[None]:
-    """Let an error out as one line on stderr and its exit code; usage errors and closed pipes are click's to report."""
+    """Let an error out as one line on stderr and its exit code; usage errors and closed pipes are
+    click's to report.
+    """
     try:
         yield
     except AudioaeError as error:

@@ -1,4 +1,6 @@
-"""`audioae completion SHELL`: the script that lets a shell complete commands, options, files and names of models."""
+"""`audioae completion SHELL`: the script that lets a shell complete commands, options, files and
+names of models.
+"""
 
 from __future__ import annotations
 

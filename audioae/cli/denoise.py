@@ -229,7 +229,8 @@ class Loudness(click.ParamType[float]):
     "--template",
     default="{stem}{ext}",
     metavar="NAME",
-    help="Names of the outputs: {stem}, {ext}, {folder} below IN, {root} for IN's own name. With a / it is the path below DIR.",
+    help="Names of the outputs: {stem}, {ext}, {folder} below IN, {root} for IN's own name. With "
+    "a / it is the path below DIR.",
 )
 @click.option(
     "-j",
@@ -244,7 +245,8 @@ class Loudness(click.ParamType[float]):
     is_flag=False,
     flag_value="local",
     metavar="[ADDRESS]",
-    help="Clean on a Ray cluster; without ADDRESS that of RAY_ADDRESS or a local one.  [default: no cluster]",
+    help="Clean on a Ray cluster; without ADDRESS that of RAY_ADDRESS or a local one.  [default: "
+    "no cluster]",
 )
 @click.option("--fail-fast", is_flag=True, help="Begin no further file after one has failed.")
 @click.option(
@@ -285,11 +287,13 @@ class Loudness(click.ParamType[float]):
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Clean the recording IN into OUT.
 
-    With -O all IN are cleaned into DIR: files, folders with all that is below them (the tree is mirrored) and patterns. A run that was
-    interrupted or killed goes on where it was when it is called again. - is stdin or stdout.
+    With -O all IN are cleaned into DIR: files, folders with all that is below them (the tree is
+    mirrored) and patterns. A run that was interrupted or killed goes on where it was when it is
+    called again. - is stdin or stdout.
 
-    OUT keeps the sample rate, channels, length, container, bit depth and tags of IN, unless its name or an option says otherwise.
-    It appears when it is complete; nothing is overwritten without --overwrite.
+    OUT keeps the sample rate, channels, length, container, bit depth and tags of IN, unless its
+    name or an option says otherwise. It appears when it is complete; nothing is overwritten without
+    --overwrite.
     """
     options = Options(**given)
     _check(ctx, options)
@@ -379,7 +383,8 @@ def preface(plan: FilePlan, model: ModelInfo) -> str:
     ]
     if source.sample_rate > rate:
         lines.append(
-            f"above {rate / 2000:g} kHz, beyond the model's band: lowered by the smoothed gain of the top of that band"
+            f"above {rate / 2000:g} kHz, beyond the model's band: lowered by the smoothed gain "
+            "of the top of that band"
         )
     elif source.sample_rate < rate:
         lines.append(f"resampled to {rate} Hz for the model and back to {source.sample_rate} Hz")

@@ -19,15 +19,17 @@ COLOURS = {"ok": "green", "absent": "yellow", "broken": "red"}
     "--need",
     multiple=True,
     metavar="EXTRA",
-    help="An extra that has to work too, such as train or media; may be given again.  [default: what cleans recordings]",
+    help="An extra that has to work too, such as train or media; may be given again.  [default: "
+    "what cleans recordings]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as a JSON object on stdout.")
 @click.pass_context
 def command(ctx: click.Context, need: tuple[str, ...], as_json: bool) -> None:
     """Examine this installation: packages, formats, devices, models.
 
-    Every model in the package is compared with its sha256 and cleans a second of made-up sound. Exit code 3 if something needed is missing
-    or broken; beside it stands the command that mends it. Nothing is changed, and no network connection is made.
+    Every model in the package is compared with its sha256 and cleans a second of made-up sound.
+    Exit code 3 if something needed is missing or broken; beside it stands the command that mends
+    it. Nothing is changed, and no network connection is made.
     """
     from audioae.cli.machine import examine
 

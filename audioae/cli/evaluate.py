@@ -29,13 +29,15 @@ PESQ_NOTE = "PESQ is P.862.2 without Corrigendum 2 (pesq package)"
     type=click.Path(path_type=Path),
     metavar="CSV|DIR",
     required=True,
-    help="A table with the columns noisy and clean, paths relative to it, or a folder with noisy/ and clean/ and equal names in them.",
+    help="A table with the columns noisy and clean, paths relative to it, or a folder with "
+    "noisy/ and clean/ and equal names in them.",
 )
 @click.option(
     "--metrics",
     metavar="A,B,...|all",
     default="pesq_wb,stoi,estoi,si_sdr",
-    help="Out of pesq_wb, pesq_nb, csig, cbak, covl, dnsmos_sig, dnsmos_bak, dnsmos_ovrl, dnsmos_p808 (MOS, 1 to 5), stoi, estoi (0 to 1), "
+    help="Out of pesq_wb, pesq_nb, csig, cbak, covl, dnsmos_sig, dnsmos_bak, dnsmos_ovrl, "
+    "dnsmos_p808 (MOS, 1 to 5), stoi, estoi (0 to 1), "
     "si_sdr, snr, segmental_snr, lsd (dB).",
 )
 @click.option(
@@ -78,11 +80,12 @@ def command(
     jobs: int | None,
     progress: str,
 ) -> None:
-    """Score a model on pairs of noisy and clean recordings: each metric of the noisy and of the enhanced side, against the clean one.
+    """Score a model on pairs of noisy and clean recordings: each metric of the noisy and of the
+    enhanced side, against the clean one.
 
-    A metric that cannot be computed on a file is null, with its reason; means are over the files that have a value.
-    PESQ is P.862.2 without Corrigendum 2 and takes at most 50 utterances a file; CSIG, CBAK and COVL take wide-band PESQ;
-    DNSMOS needs no reference.
+    A metric that cannot be computed on a file is null, with its reason; means are over the files
+    that have a value. PESQ is P.862.2 without Corrigendum 2 and takes at most 50 utterances a file;
+    CSIG, CBAK and COVL take wide-band PESQ; DNSMOS needs no reference.
     """
     from audioae.denoise import denoise, ready_engine
     from audioae.evaluation import evaluate, read_pairs, summarise
@@ -166,7 +169,8 @@ def _warn(rows: Sequence[PairRow]) -> None:
             missing.setdefault((metric, reason), []).append(row.name)
     for (metric, reason), names in missing.items():
         click.echo(
-            f"Warning: no {metric} on {len(names)} of {len(rows)} files, first {names[0]}: {reason}",
+            f"Warning: no {metric} on {len(names)} of {len(rows)} files, first {names[0]}: "
+            f"{reason}",
             err=True,
         )
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @click.option(
     "--ship",
     metavar="NAME",
-    help="Write it into the package's weights instead of OUT.onnx, with a card, in place of an earlier NAME.",
+    help="Write it into the package's weights instead of OUT.onnx, with a card, in place of an "
+    "earlier NAME.",
 )
 @click.option(
     "--scores",
@@ -58,7 +59,8 @@ def command(
 ) -> None:
     """Turn CHECKPOINT, a .safetensors file or a run folder, into an ONNX model that needs no torch.
 
-    Nothing is written when the gains of ONNX Runtime and of torch differ by more than 1e-4, whole or in blocks.
+    Nothing is written when the gains of ONNX Runtime and of torch differ by more than 1e-4, whole
+    or in blocks.
 
     To put a model into the package:
 

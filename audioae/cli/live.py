@@ -147,11 +147,13 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     audioae live -o talk.wav                       record it until Ctrl-C
     audioae live --from-file noisy.wav -o out.wav  no devices: the same loop, from a file
 
-    It ends well, with exit code 0 and FILE complete, after --seconds, at Ctrl-C or SIGTERM; a second Ctrl-C gives up, with 130 and no FILE.
-    Where a device vanishes, FILE has what was heard until then and the exit code is 1. Without PortAudio or a device it is 3.
+    It ends well, with exit code 0 and FILE complete, after --seconds, at Ctrl-C or SIGTERM; a
+    second Ctrl-C gives up, with 130 and no FILE. Where a device vanishes, FILE has what was heard
+    until then and the exit code is 1. Without PortAudio or a device it is 3.
 
-    At the start it says how late the sound is: by the model's window and look-ahead, by resamplers where the rate is not the model's, and
-    by what the devices add. At the end it says how often sound was lost, and how long cleaning a block took.
+    At the start it says how late the sound is: by the model's window and look-ahead, by resamplers
+    where the rate is not the model's, and by what the devices add. At the end it says how often
+    sound was lost, and how long cleaning a block took.
     """
     options = Options(**given)
     if options.list_devices:
@@ -176,7 +178,8 @@ def _check(ctx: click.Context, options: Options) -> None:
     for name in DEVICES_ONLY:
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             raise click.UsageError(
-                f"--{name.replace('_', '-')} is for devices; a file has its own form, and no device is used"
+                f"--{name.replace('_', '-')} is for devices; a file has its own form, and no "
+                "device is used"
             )
 
 
@@ -201,7 +204,9 @@ def list_devices(options: Options) -> None:
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that a session needs, checked and not begun; `form` is that of the recording, None where there is none."""
+    """Everything that a session needs, checked and not begun; `form` is that of the recording, None
+    where there is none.
+    """
 
     source: FileSource | Duplex
     stream: Stream
@@ -316,7 +321,8 @@ def clean(setup: Setup, options: Options, model: str) -> None:
         raise session.error
     if result.ended == "frames" and asked is None:
         raise OutputError(
-            f"{options.out} is as long as its container can hold, and was ended; give -o a name in .w64 or .flac"
+            f"{options.out} is as long as its container can hold, and was ended; give -o a name "
+            "in .w64 or .flac"
         )
 
 
@@ -370,7 +376,8 @@ def tell_start(result: LiveResult, setup: Setup, options: Options) -> None:
     )
     options.say("; ".join(ends))
     options.say(
-        f"{result.model}, {result.sample_rate} Hz, channels: {result.channels}, blocks of {result.block_ms:.1f} ms; "
+        f"{result.model}, {result.sample_rate} Hz, channels: {result.channels}, blocks of "
+        f"{result.block_ms:.1f} ms; "
         f"latency {result.latency_ms:.1f} ms ({result.latency_samples} samples){own}"
     )
 
@@ -382,7 +389,8 @@ def tell_end(result: LiveResult, writer: AudioWriter | None, options: Options) -
     )
     options.say(
         f"{result.seconds:.2f} s cleaned, {result.mean_attenuation_db:.1f} dB lower on the whole; "
-        f"{result.overruns} overruns, {result.underruns} underruns{lost}; a block of {result.block_ms:.1f} ms took "
+        f"{result.overruns} overruns, {result.underruns} underruns{lost}; a block of "
+        f"{result.block_ms:.1f} ms took "
         f"{result.processing_p50_ms:.1f} ms (99 %: {result.processing_p99_ms:.1f} ms)"
     )
     clipped = 0 if writer is None else writer.num_clipped

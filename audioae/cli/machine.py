@@ -81,7 +81,9 @@ def _describe_end(code: int) -> str:
 
 
 def main() -> None:
-    """In the process: ask every subject named on the command line and print each answer as a line of JSON."""
+    """In the process: ask every subject named on the command line and print each answer as a line
+    of JSON.
+    """
     for subject in sys.argv[1:]:
         try:
             told = (
@@ -147,7 +149,8 @@ def run_model(path: Path) -> Told:
         return {"error": f"{len(noisy)} samples came out as {len(enhanced)}"}
     if not np.isfinite(enhanced).all():
         return {
-            "error": f"{np.sum(~np.isfinite(enhanced))} of {len(enhanced)} samples came out not finite"
+            "error": f"{np.sum(~np.isfinite(enhanced))} of {len(enhanced)} samples came out not "
+            "finite"
         }
     power = float(np.mean(enhanced.astype(np.float64) ** 2))
     return {
@@ -202,7 +205,8 @@ class Finding:
     """One thing that was looked at.
 
     Args:
-        subject: "system", "core", "formats", "devices", "models", "self-test", or the name of an extra.
+        subject: "system", "core", "formats", "devices", "models", "self-test", or the name of an
+            extra.
         state: "ok"; "absent", which is fine for what is not needed; "broken".
         found: a version, a list, a reason.
         needed: without it recordings cannot be cleaned, or it was asked for.
@@ -235,7 +239,8 @@ def examine(need: Collection[str] = ()) -> Iterator[Finding]:
     for extra in need:
         if extra not in EXTRAS:
             raise SettingsError(
-                f"audioae has no extra {extra!r}{nearest(extra, EXTRAS)}; known: {', '.join(EXTRAS)}"
+                f"audioae has no extra {extra!r}{nearest(extra, EXTRAS)}; known: "
+                f"{', '.join(EXTRAS)}"
             )
     yield Finding("system", "audioae", "ok", __version__, needed=True)
     yield Finding(
@@ -365,7 +370,9 @@ def _devices(told: dict[str, Told]) -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    """Every shipped model: is its file the one that was shipped, and does it clean a second of sound?"""
+    """Every shipped model: is its file the one that was shipped, and does it clean a second of
+    sound?
+    """
     try:
         from audioae.pretrained import get_entry, list_models, verify_model
 

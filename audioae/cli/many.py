@@ -1,4 +1,6 @@
-"""`audioae denoise IN... -O DIR`: many recordings, the tree mirrored, what fails told and the rest done."""
+"""`audioae denoise IN... -O DIR`: many recordings, the tree mirrored, what fails told and the rest
+done.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def _form(options: Options, folder: Path) -> OutputForm:
 
 
 def _check_list(path: Path | None, jobs: list[Job]) -> None:
-    """Raise `OutputError` where the list of failures cannot be written, or would be written over a recording."""
+    """Raise `OutputError` where the list of failures cannot be written, or would be written over a
+    recording.
+    """
     if path is None:
         return
     if (
@@ -66,7 +70,8 @@ def _check_list(path: Path | None, jobs: list[Job]) -> None:
         or not os.access(path if path.exists() else path.parent, os.W_OK)
     ):
         raise OutputError(
-            f"{path} cannot be written; expected the name of a list in a folder that can be written to"
+            f"{path} cannot be written; expected the name of a list in a folder that can be "
+            "written to"
         )
     if path.resolve() in {each.resolve() for job in jobs for each in (job.src, *job.outputs)}:
         raise OutputError(
@@ -137,7 +142,8 @@ def _perform(
             )
         except KeyboardInterrupt:
             teller.say(
-                f"{teller.cleaned} of {_files(len(plan.tasks))} cleaned; the same command goes on from here"
+                f"{teller.cleaned} of {_files(len(plan.tasks))} cleaned; the same command goes "
+                "on from here"
             )
             raise
         finally:

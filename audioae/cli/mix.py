@@ -41,7 +41,8 @@ LEVEL_DBFS = (-35.0, -20.0)  # recordings as people have them; peaks stay below 
     "--snr",
     default="-5:15",
     metavar="RANGE|GRID",
-    help="Signal-to-noise ratio on active levels, dB: a range, or a grid such as -5,0,5,10,15 that the pairs go through in turn.",
+    help="Signal-to-noise ratio on active levels, dB: a range, or a grid such as -5,0,5,10,15 "
+    "that the pairs go through in turn.",
 )
 @click.option(
     "--split",
@@ -83,9 +84,10 @@ def command(
 ) -> None:
     """Mix prepared speech and noise into fixed pairs that any tool can score.
 
-    DIR gets noisy/ and clean/ with equal names and pairs.csv, which says what each pair was mixed from and at which ratio;
-    audioae evaluate --pairs DIR reads it. No speaker and no noise of one split is in another, so pairs of valid or test are new to
-    a model that was trained on the same data. In a room, the early 50 ms of the reflections belong to the clean side.
+    DIR gets noisy/ and clean/ with equal names and pairs.csv, which says what each pair was mixed
+    from and at which ratio; audioae evaluate --pairs DIR reads it. No speaker and no noise of one
+    split is in another, so pairs of valid or test are new to a model that was trained on the same
+    data. In a room, the early 50 ms of the reflections belong to the clean side.
     """
     from audioae.errors import counted, require
 

@@ -66,7 +66,9 @@ def info_command(name: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def verify_command(ctx: click.Context, name: str | None, as_json: bool) -> None:
-    """Compare model NAME, or every model, with its sha256 as shipped; exit code 1 if one is damaged."""
+    """Compare model NAME, or every model, with its sha256 as shipped; exit code 1 if one is
+    damaged.
+    """
     from audioae.pretrained import list_models, verify_model
 
     verdicts = [

@@ -20,7 +20,8 @@ model_option = click.option(
     "--model",
     metavar="NAME|PATH",
     shell_complete=complete_models,
-    help="A shipped model, an .onnx file, a checkpoint or a run folder.  [default: the best shipped model]",
+    help="A shipped model, an .onnx file, a checkpoint or a run folder.  [default: the best "
+    "shipped model]",
 )
 device_option = click.option(
     "-d",
@@ -33,7 +34,8 @@ preset_option = click.option(
     "--preset",
     type=click.Choice(["gentle", "default", "strong", "asr"]),
     default="default",
-    help="gentle leaves some noise, strong lowers steady noise further, asr is for recognisers; the options that follow go before it.",
+    help="gentle leaves some noise, strong lowers steady noise further, asr is for recognisers; "
+    "the options that follow go before it.",
 )
 strength_option = click.option(
     "--strength",

@@ -80,12 +80,14 @@ def _stream(raw: RawForm, options: Options) -> None:
     if not options.quiet:
         seconds = result.frames / raw.sample_rate
         click.echo(
-            f"stdout: {seconds:.2f} s cleaned, {result.mean_attenuation_db:.1f} dB lower on the whole",
+            f"stdout: {seconds:.2f} s cleaned, {result.mean_attenuation_db:.1f} dB lower on the "
+            "whole",
             err=True,
         )
         if result.num_clipped:
             click.echo(
-                f"Warning: {result.num_clipped} samples of the output were beyond full scale and were clamped",
+                f"Warning: {result.num_clipped} samples of the output were beyond full scale and "
+                "were clamped",
                 err=True,
             )
 
@@ -93,7 +95,9 @@ def _stream(raw: RawForm, options: Options) -> None:
 def _through_files(
     src: Path, dst: Path, sink: BinaryIO | None, raw: RawForm | None, options: Options
 ) -> None:
-    """A recording with a header on at least one side: kept in a temporary folder where it comes or goes by a pipe."""
+    """A recording with a header on at least one side: kept in a temporary folder where it comes or
+    goes by a pipe.
+    """
     from audioae.audio.writer import check_target
     from audioae.batch import Cleaner, Task
     from audioae.batch.pipes import check_raw, pipe_folder, receive, send

@@ -1,4 +1,6 @@
-"""`audioae prepare`: corpora, folders and tables of recordings become data to train on; `--check` looks at what it made."""
+"""`audioae prepare`: corpora, folders and tables of recordings become data to train on; `--check`
+looks at what it made.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ SEVERAL = ("--speech", "--noise", "--rir")
 
 
 class SeveralValues(click.Command):
-    """A command whose `--speech A B` is `--speech A --speech B`, so that a shell's `corpora/*` works."""
+    """A command whose `--speech A B` is `--speech A --speech B`, so that a shell's `corpora/*`
+    works.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, list(_spread(args)))
@@ -64,7 +68,8 @@ def _spread(args: list[str]) -> Iterator[str]:
 @click.option(
     "--check",
     metavar="DATA",
-    help="Check the prepared folder DATA and do nothing else; exit code 1 if it would spoil a training.",
+    help="Check the prepared folder DATA and do nothing else; exit code 1 if it would spoil a "
+    "training.",
 )
 @click.option(
     "--speech",
@@ -169,12 +174,14 @@ def command(
 ) -> None:
     """Turn recordings of speech and noise into the folder DATA to train on.
 
-    Recordings are public corpora by name, before the options, and your own folders and tables. A part of a corpus is CORPUS/PART:
-    audioae prepare librispeech/train-clean-100 esc50 --root DIR --download --out DATA
+    Recordings are public corpora by name, before the options, and your own folders and tables. A
+    part of a corpus is CORPUS/PART: audioae prepare librispeech/train-clean-100 esc50 --root DIR
+    --download --out DATA
 
-    Each file is read once, resampled and stored for random access. Splits are those of the tables; files without one are split by speaker,
-    noise recording or folder. Silent, clipped and unreadable files are left out and listed in DATA/dropped.jsonl with the reason.
-    Run it again after an interruption and it goes on.
+    Each file is read once, resampled and stored for random access. Splits are those of the tables;
+    files without one are split by speaker, noise recording or folder. Silent, clipped and
+    unreadable files are left out and listed in DATA/dropped.jsonl with the reason. Run it again
+    after an interruption and it goes on.
     """
     mode = "none" if quiet and progress == "auto" else progress
     if list_corpora:
@@ -226,7 +233,8 @@ def _download(corpora: tuple[str, ...], root: str, mode: str, quiet: bool) -> No
         for archive in archives if not quiet else ():
             about = "" if archive.exact else "about "
             click.echo(
-                f"{wanted.name}: {about}{archive.size / 1e9:.2f} GB ({wanted.corpus.licence}) from {archive.url}",
+                f"{wanted.name}: {about}{archive.size / 1e9:.2f} GB ({wanted.corpus.licence}) "
+                f"from {archive.url}",
                 err=True,
             )
     for wanted, archives in chosen:
@@ -366,7 +374,9 @@ def show_preparing(mode: str) -> Iterator[Callable[[Progress], None]]:
 
 
 def describe_summary(summary: Summary, out: str | Path, alone: str) -> Iterator[str]:
-    """What was kept and what was dropped; `alone` is what to say of a {role} of which nothing is held out, if anything."""
+    """What was kept and what was dropped; `alone` is what to say of a {role} of which nothing is
+    held out, if anything.
+    """
     from audioae.errors import counted
 
     for role, hours in summary.hours.items():

@@ -21,12 +21,15 @@ progress_option = click.option(
     "--progress",
     type=click.Choice(["auto", "none", "bar", "json"]),
     default="auto",
-    help="Progress on stderr: a bar when it is a terminal (auto), nothing, a bar in any case, or JSON lines.",
+    help="Progress on stderr: a bar when it is a terminal (auto), nothing, a bar in any case, or "
+    "JSON lines.",
 )
 
 
 class Advance(Protocol):
-    """Say that `amount` more is done; notes such as `loss=0.12` are shown beside it until the next ones."""
+    """Say that `amount` more is done; notes such as `loss=0.12` are shown beside it until the next
+    ones.
+    """
 
     def __call__(self, amount: float, **notes: object) -> None: ...
 
@@ -62,7 +65,9 @@ def show_progress(
 
 
 class FilesProgress(Protocol):
-    """How a batch goes on: files by their names, and lines for people that do not tear the bar apart."""
+    """How a batch goes on: files by their names, and lines for people that do not tear the bar
+    apart.
+    """
 
     def started(self, label: str, seconds: float) -> None:
         """A file of so many seconds of audio is begun."""
@@ -82,7 +87,8 @@ def show_files(mode: str, *, files: int, seconds: float) -> Iterator[FilesProgre
     """Show the work on many files, some of them at the same time, as `--progress` asks.
 
     Args:
-        mode: "auto", "none", "bar" (one for all) or "json" (the lines of `show_progress` for each file).
+        mode: "auto", "none", "bar" (one for all) or "json" (the lines of `show_progress` for each
+            file).
         files: how many there are; seconds: how much audio that is in all.
     """
     if mode == "auto":
@@ -186,7 +192,9 @@ def _nothing(label: str, total: float | None, unit: str) -> Iterator[Advance]:
 
 @contextmanager
 def _lines(label: str, total: float | None, unit: str) -> Iterator[Advance]:
-    """Lines for people who read a log; the time to the first one begins with the first that is done."""
+    """Lines for people who read a log; the time to the first one begins with the first that is
+    done.
+    """
     done, next_at = 0.0, 0.0
 
     def advance(amount: float, **notes: object) -> None:

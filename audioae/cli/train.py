@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     "--from",
     "model",
     metavar="MODEL",
-    help="Begin with the weights of a shipped model, a run folder or a checkpoint; without RECIPE also with its recipe, shortened.",
+    help="Begin with the weights of a shipped model, a run folder or a checkpoint; without "
+    "RECIPE also with its recipe, shortened.",
 )
 @click.option(
     "--set",
@@ -97,14 +98,16 @@ def command(
 ) -> None:
     """Train a denoiser from a recipe.
 
-    RECIPE is a .toml file or the name of a recipe that comes with audioae; without one it is quick-16k. The sounds are those of DATA, of
-    your own folders, or of both, such as your own noise with the speech of DATA:
+    RECIPE is a .toml file or the name of a recipe that comes with audioae; without one it is
+    quick-16k. The sounds are those of DATA, of your own folders, or of both, such as your own noise
+    with the speech of DATA:
 
     \b
     audioae train --clean SPEECH --noise NOISE --out RUN
     audioae train --noise NOISE --data DATA --from MODEL --out RUN
 
-    A run that was interrupted goes on where it was: give the same command again. Ctrl-C ends a run after the step that it is in.
+    A run that was interrupted goes on where it was: give the same command again. Ctrl-C ends a run
+        after the step that it is in.
     Several processes: torchrun --nproc-per-node=2 -m audioae train ...
     """
     from audioae.errors import require
@@ -145,7 +148,8 @@ def command(
                 raise KeyboardInterrupt
         if not told and team.leads:
             say(
-                f"{plan.name}: {out} has taken all {plan.training.steps:,} steps; ask for more with --set training.steps=N",
+                f"{plan.name}: {out} has taken all {plan.training.steps:,} steps; ask for more "
+                "with --set training.steps=N",
                 quiet,
             )
         say(f"hear it: audioae denoise --model {out} noisy.wav enhanced.wav", quiet)
@@ -173,7 +177,9 @@ def stored_data(weights: Path) -> Path | None:
 
 
 def gather_material(material: Material, folder: Path, plan: Recipe, mode: str, quiet: bool) -> Path:
-    """Prepare the user's own recordings, if there are any; says what there is to do, what was kept and what was dropped."""
+    """Prepare the user's own recordings, if there are any; says what there is to do, what was kept
+    and what was dropped.
+    """
     from audioae.cli.prepare import describe_summary, show_preparing
     from audioae.data.material import HELD_SHARE, gather
     from audioae.errors import counted
@@ -185,7 +191,8 @@ def gather_material(material: Material, folder: Path, plan: Recipe, mode: str, q
             if progress.role not in said and progress.done < progress.total:
                 said.add(progress.role)
                 say(
-                    f"preparing {counted(progress.total - progress.done, 'file')} of {progress.role} into {folder}",
+                    f"preparing {counted(progress.total - progress.done, 'file')} of "
+                    f"{progress.role} into {folder}",
                     quiet,
                 )
             show(progress)
@@ -260,7 +267,8 @@ def show_rows(
         told = True
         if isinstance(row, Mixing):
             say(
-                f"mixing {counted(row.pairs, 'pair')} of {row.seconds:g} s for validation, and scoring their noisy side",
+                f"mixing {counted(row.pairs, 'pair')} of {row.seconds:g} s for validation, and "
+                "scoring their noisy side",
                 quiet,
             )
         elif isinstance(row, Noisy):
@@ -284,7 +292,8 @@ def show_rows(
             )
             if is_over and row.step < plan.training.steps and not row.averaged:
                 say(
-                    f"{counted(row.reports_since_best, 'report')} without a better one: ended at step {row.step:,}",
+                    f"{counted(row.reports_since_best, 'report')} without a better one: ended at "
+                    f"step {row.step:,}",
                     quiet,
                 )
         if as_json and isinstance(row, (Noisy, Report)):
@@ -302,9 +311,11 @@ def describe_start(name: str, row: Start) -> str:
     """The line of truth."""
     return (
         f"{name}: {row.parameters:,} parameters, {row.macs_per_second / 1e6:.0f} MMAC/s, "
-        f"{duration(3600 * row.speech_hours)} of speech and {duration(3600 * row.noise_hours)} of noise, "
+        f"{duration(3600 * row.speech_hours)} of speech and {duration(3600 * row.noise_hours)} "
+        "of noise, "
         f"steps {row.first_step:,} to {row.steps:,}, "
-        f"{row.audio_seconds_per_second:.0f} audio-seconds per second, about {duration(row.seconds_left)} left"
+        f"{row.audio_seconds_per_second:.0f} audio-seconds per second, about "
+        f"{duration(row.seconds_left)} left"
     )
 
 

@@ -1,4 +1,6 @@
-"""Manifests: one row = one file whose samples lie in an int16 shard; read, write, split, and random access to the samples."""
+"""Manifests: one row = one file whose samples lie in an int16 shard; read, write, split, and random
+access to the samples.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class Row:
         path: the recording that it was made from.
         source: who or what is heard (speaker, noise recording, room); no source is in two splits.
         seconds: length of the prepared audio.
-        shard, offset, samples: the file relative to the data folder, and the stretch of it in samples.
+        shard, offset, samples: the file relative to the data folder, and the stretch of it in
+            samples.
         kind: class of a noise. language: of speech. licence, corpus: where a table names them.
         quiet_to_loud_db: level of the loud frames over the quiet ones, dB, where a table gives it.
         gain_db: what was applied to the recording before it was stored.
@@ -55,11 +58,14 @@ _NUMBERS: dict[str, type | tuple[type, ...]] = {"seconds": (int, float), "offset
 
 
 def read_manifest(path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a JSON Lines manifest, in its order; keys that a row does not have are ignored. Raises `DataError` naming the line."""
+    """The rows of a JSON Lines manifest, in its order; keys that a row does not have are ignored.
+    Raises `DataError` naming the line.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the manifest {os.fspath(path)}: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(f"cannot read the manifest {os.fspath(path)}: "
+                        f"{getattr(error, 'strerror', None) or error}") from error
     return [_row(line, f"{os.fspath(path)} line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
 
 
@@ -69,7 +75,9 @@ def write_manifest(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a small text file under a temporary name, then rename it: a reader never sees half of it, not even after a power cut."""
+    """Write a small text file under a temporary name, then rename it: a reader never sees half of
+    it, not even after a power cut.
+    """
     part = Path(f"{os.fspath(path)}.part")
     with part.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -89,15 +97,20 @@ def hours(rows: Iterable[Row]) -> dict[str, float]:
 def assign_splits(
     seconds: dict[str, float], *, given: dict[str, Split] | None = None, valid_share: float = 0.05, test_share: float = 0.0, seed: int = 0
 ) -> dict[str, Split]:
-    """A split for every source, so that about `valid_share` and `test_share` of the seconds are held out.
+    """A split for every source, so that about `valid_share` and `test_share` of the seconds are
+    held out.
 
     Args:
-        seconds: audio of each source. given: sources whose split is already known; they keep it and count in no share.
-        valid_share, test_share: of the seconds of the other sources. A share above 0 gets one source at least while one stays for training.
-        seed: another seed, another draw. A source's place in the draw depends on its name and the seed alone, not on its neighbours.
+        seconds: audio of each source. given: sources whose split is already known; they keep it and
+            count in no share.
+        valid_share, test_share: of the seconds of the other sources. A share above 0 gets one
+            source at least while one stays for training.
+        seed: another seed, another draw. A source's place in the draw depends on its name and the
+            seed alone, not on its neighbours.
     """
     if not (valid_share >= 0 and test_share >= 0 and valid_share + test_share < 1):
-        raise SettingsError(f"valid_share {valid_share} and test_share {test_share} leave nothing to train on; their sum must be below 1")
+        raise SettingsError(f"valid_share {valid_share} and test_share {test_share} leave "
+                            "nothing to train on; their sum must be below 1")
     splits: dict[str, Split] = {source: split for source, split in (given or {}).items() if source in seconds}
     free = sorted((source for source in seconds if source not in splits), key=lambda source: _draw(seed, source))
     total = sum(seconds[source] for source in free)
@@ -110,7 +123,8 @@ def assign_splits(
 
 
 class ShardReader:
-    """Samples of any row of a data folder, by memory map: nothing is decoded and only what is asked for is read.
+    """Samples of any row of a data folder, by memory map: nothing is decoded and only what is asked
+    for is read.
 
     It can be sent to other processes: the maps stay behind and are opened again there.
     """
@@ -120,13 +134,16 @@ class ShardReader:
         self._maps: dict[str, npt.NDArray[np.int16]] = {}
 
     def view(self, row: Row) -> npt.NDArray[np.int16]:
-        """All samples of a row as stored, `[samples]`, not copied. Raises `DataError` where the shard is missing or too short."""
+        """All samples of a row as stored, `[samples]`, not copied. Raises `DataError` where the
+        shard is missing or too short.
+        """
         shard = self._maps.get(row.shard)
         if shard is None:
             shard = self._maps[row.shard] = self._open(row.shard)
         if row.offset < 0 or row.offset + row.samples > len(shard):
             raise DataError(
-                f"{self.folder / row.shard} holds {len(shard)} samples, {row.path} needs {row.offset} to {row.offset + row.samples}; "
+                f"{self.folder / row.shard} holds {len(shard)} samples, {row.path} needs "
+                f"{row.offset} to {row.offset + row.samples}; "
                 "the shard is cut short or the manifest belongs to other data: prepare it again"
             )
         return shard[row.offset : row.offset + row.samples]
@@ -134,21 +151,25 @@ class ShardReader:
     def read(self, row: Row, start: int, count: int) -> npt.NDArray[np.float32]:
         """Samples `start` to `start + count` of a row as float32 `[count]`, full scale 1."""
         if start < 0 or count < 0 or start + count > row.samples:
-            raise DataError(f"samples {start} to {start + count} were asked of {row.path}, which has {row.samples}")
+            raise DataError(f"samples {start} to {start + count} were asked of {row.path}, which "
+                            f"has {row.samples}")
         return self.view(row)[start : start + count].astype(np.float32) / np.float32(FULL_SCALE)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_maps": {}}  # a pickled memory map would carry all its samples
+        # a pickled memory map would carry all its samples
+        return {"folder": self.folder, "_maps": {}}
 
     def _open(self, shard: str) -> npt.NDArray[np.int16]:
         path = self.folder / shard
         try:
             size = path.stat().st_size
             if size % 2:
-                raise DataError(f"{path} has {size} bytes, which is no whole number of int16 samples; prepare the data again")
+                raise DataError(f"{path} has {size} bytes, which is no whole number of int16 "
+                                "samples; prepare the data again")
             return np.memmap(path, dtype="<i2", mode="r") if size else np.zeros(0, np.int16)
         except OSError as error:
-            raise DataError(f"cannot read the shard {path}: {error.strerror or error}; prepare the data again") from error
+            raise DataError(f"cannot read the shard {path}: {error.strerror or error}; prepare "
+                            "the data again") from error
 
 
 def _row(line: str, where: str) -> Row:
@@ -163,7 +184,8 @@ def _row(line: str, where: str) -> Row:
         if not isinstance(values[name], kind) or isinstance(values[name], bool):
             raise DataError(f"{where} has {name} {values[name]!r}, a number was expected")
     if values["split"] not in SPLITS:
-        raise DataError(f"{where} has split {values['split']!r}, expected one of {', '.join(SPLITS)}")
+        raise DataError(f"{where} has split {values['split']!r}, expected one of "
+                        f"{', '.join(SPLITS)}")
     return Row(**{field.name: values[field.name] for field in dataclasses.fields(Row) if field.name in values})
 
 
@@ -172,7 +194,8 @@ def _draw(seed: int, source: str) -> bytes:
 
 
 def _fill(sources: Sequence[str], seconds: dict[str, float], target: float, spare: int) -> list[str]:
-    """Sources, in their order, that fit into `target` seconds; the shortest one where none fits, so that a wanted split is not empty.
+    """Sources, in their order, that fit into `target` seconds; the shortest one where none fits, so
+    that a wanted split is not empty.
 
     `spare` sources at least are left for the splits that are filled later.
     """

@@ -1,4 +1,6 @@
-"""The recordings that somebody wants to train on become one data folder: their own, and for what is missing those of prepared data."""
+"""The recordings that somebody wants to train on become one data folder: their own, and for what is
+missing those of prepared data.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ NEEDED = ("speech", "noise")
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """Folders and tables of recordings, and a folder that `audioae prepare` wrote; each may be missing."""
+    """Folders and tables of recordings, and a folder that `audioae prepare` wrote; each may be
+    missing.
+    """
 
     speech: Sequence[str] = ()
     noise: Sequence[str] = ()
@@ -42,7 +46,8 @@ class Material:
 def gather(
     material: Material, folder: Path, *, sample_rate: int, jobs: int = 1, progress: Callable[[Progress], None] = lambda _: None
 ) -> tuple[Path, Summary | None]:
-    """The folder of prepared data to train on: `material.data` where nothing else is given, else `folder`, which is made or completed.
+    """The folder of prepared data to train on: `material.data` where nothing else is given, else
+    `folder`, which is made or completed.
 
     Of the latter also what was kept of the recordings, and what was dropped.
 
@@ -53,7 +58,8 @@ def gather(
     if material.missing:
         options = {"speech": "--clean DIR", "noise": "--noise DIR"}
         wanted = " and ".join(options[role] for role in material.missing)
-        raise SettingsError(f"there is no {' and no '.join(material.missing)} to train on; give {wanted}, or --data DATA that has it")
+        raise SettingsError(f"there is no {' and no '.join(material.missing)} to train on; give "
+                            f"{wanted}, or --data DATA that has it")
     if not material.own:
         assert material.data
         return material.data, None
@@ -71,7 +77,9 @@ def gather(
 
 
 def hold_out(manifest: Path) -> None:
-    """Where one source is all there is, make the last part of its longest recording the validation split: other moments of one sound."""
+    """Where one source is all there is, make the last part of its longest recording the validation
+    split: other moments of one sound.
+    """
     rows = read_manifest(manifest)
     if any(row.split == "valid" for row in rows):
         return
@@ -98,6 +106,8 @@ def check_rate(data: Path, sample_rate: int) -> None:
     try:
         rate = int(json.loads((data / "data.json").read_text())["sample_rate"])
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{data} is no prepared data ({error}); make it with: audioae prepare ... --out {data}") from error
+        raise DataError(f"{data} is no prepared data ({error}); make it with: audioae prepare "
+                        f"... --out {data}") from error
     if rate != sample_rate:
-        raise DataError(f"{data} holds audio of {rate} Hz, the recipe is for {sample_rate} Hz; prepare it at that rate")
+        raise DataError(f"{data} holds audio of {rate} Hz, the recipe is for {sample_rate} Hz; "
+                        "prepare it at that rate")

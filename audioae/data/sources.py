@@ -1,4 +1,6 @@
-"""What is to be prepared: folders and tables become a list of entries, each with its source and, where a table gives it, its split."""
+"""What is to be prepared: folders and tables become a list of entries, each with its source and,
+where a table gives it, its split.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ _SPLIT_NAMES: dict[str, Split | Literal[""]] = {
     "": "", "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
     "test": "test", "testing": "test",
 }  # fmt: skip
-# ESC-50 names its clips FOLD-ID-TAKE[-CLASS]; clips with one ID are cut from one Freesound recording.
+# ESC-50 names its clips FOLD-ID-TAKE[-CLASS]; clips with one ID are cut from one Freesound
+# recording.
 _FREESOUND = re.compile(r"\d-(\d+)-[A-Z](?:-\d+)?")
 # One response measured with several microphones is often stored as one file a channel.
 _CHANNEL = re.compile(r"[-_]ch\d+$")
@@ -35,7 +38,8 @@ class Entry:
 
     Args:
         size: bytes, -1 for a file that is not there.
-        minus: a file that is subtracted from it, sample by sample: a noisy recording without its clean one is the noise.
+        minus: a file that is subtracted from it, sample by sample: a noisy recording without its
+            clean one is the noise.
     """
 
     role: Role
@@ -61,7 +65,8 @@ class Dropped:
 
 
 def find_entries(role: Role, places: Iterable[str], known: Iterable[Entry] = ()) -> tuple[list[Entry], list[Dropped]]:
-    """Files of all folders and tables, in a fixed order, and those left out because they come twice or would stand in two splits.
+    """Files of all folders and tables, in a fixed order, and those left out because they come twice
+    or would stand in two splits.
 
     Args:
         known: entries of corpora; those of this role come first.
@@ -71,7 +76,8 @@ def find_entries(role: Role, places: Iterable[str], known: Iterable[Entry] = ())
     found = (entry for place in places for entry in _of_place(role, Path(place)))
     for entry in chain((entry for entry in known if entry.role == role), found):
         if entry.path in entries:
-            dropped.append(Dropped(role, entry.path, "duplicate: given twice, the first one is kept"))
+            dropped.append(Dropped(role, entry.path, "duplicate: given twice, the first one is "
+                                                     "kept"))
         else:
             entries[entry.path] = entry
     kept, leaking = _without_leaks(list(entries.values()))
@@ -82,23 +88,27 @@ def _of_place(role: Role, place: Path) -> Iterator[Entry]:
     if place.is_dir():
         return _of_folder(role, place)
     if not place.exists():
-        raise DataError(f"{role}: {place} does not exist; a folder of audio files or a CSV table was expected")
+        raise DataError(f"{role}: {place} does not exist; a folder of audio files or a CSV table "
+                        "was expected")
     if place.suffix.lower() not in (".csv", ".tsv"):
-        raise DataError(f"{role}: {place} is neither a folder of audio files nor a .csv or .tsv table")
+        raise DataError(f"{role}: {place} is neither a folder of audio files nor a .csv or .tsv "
+                        "table")
     return _of_table(role, place)
 
 
 def _of_folder(role: Role, folder: Path) -> Iterator[Entry]:
     files = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names if is_audio(name))
     if not files:
-        raise DataError(f"{role}: no audio file in {folder}; expected names that end in {' '.join(AUDIO_EXTENSIONS)}")
+        raise DataError(f"{role}: no audio file in {folder}; expected names that end in "
+                        f"{' '.join(AUDIO_EXTENSIONS)}")
     corpus = Path(os.path.abspath(folder)).name
     for file, name in zip(files, _by_folder(files), strict=True):
         yield Entry(role, os.path.abspath(file), _source_of_file(role, corpus, name), corpus=corpus)
 
 
 def _by_folder(files: list[Path]) -> list[str]:
-    """The first folder below the one that all files have in common, so that a speaker's chapters stay together.
+    """The first folder below the one that all files have in common, so that a speaker's chapters
+    stay together.
 
     A file that lies in the common folder itself is a source of its own.
     """
@@ -108,15 +118,19 @@ def _by_folder(files: list[Path]) -> list[str]:
 
 
 def _of_table(role: Role, table: Path) -> Iterator[Entry]:
-    """Rows of a table with a header; `path` is relative to the table's folder, columns that nobody knows are ignored."""
+    """Rows of a table with a header; `path` is relative to the table's folder, columns that nobody
+    knows are ignored.
+    """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ",")
             columns, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read the table {table}: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(f"cannot read the table {table}: "
+                        f"{getattr(error, 'strerror', None) or error}") from error
     if "path" not in columns:
-        raise DataError(f"{table} has no column 'path' (its columns: {', '.join(columns) or 'none'}); name each file relative to the table")
+        raise DataError(f"{table} has no column 'path' (its columns: "
+                        f"{', '.join(columns) or 'none'}); name each file relative to the table")
     if not rows:
         raise DataError(f"{table} names no file; a row for each file was expected below the header")
     cells = [{name: (row.get(name) or "").strip() for name in columns} for row in rows]
@@ -133,7 +147,8 @@ def _of_row(role: Role, table: Path, row: Mapping[str, str], by_folder: Mapping[
     path, corpus = Path(os.path.abspath(table.parent / row["path"])), row.get("corpus", "")
     split = row.get("split", "").lower()
     if split not in _SPLIT_NAMES:
-        raise DataError(f"{where} has split {split!r}, expected one of {', '.join(SPLITS)} or nothing")
+        raise DataError(f"{where} has split {split!r}, expected one of {', '.join(SPLITS)} or "
+                        "nothing")
     return Entry(
         role,
         str(path),
@@ -148,7 +163,9 @@ def _of_row(role: Role, table: Path, row: Mapping[str, str], by_folder: Mapping[
 
 
 def _name_of_source(role: Role, row: Mapping[str, str]) -> str:
-    """What a table says about who or what is heard; empty where it says nothing. A response without a room is a room of its own."""
+    """What a table says about who or what is heard; empty where it says nothing. A response without
+    a room is a room of its own.
+    """
     if role == "speech":
         return row.get("speaker", "")
     if role == "rir":
@@ -159,7 +176,8 @@ def _name_of_source(role: Role, row: Mapping[str, str]) -> str:
 def _source_of_file(role: Role, corpus: str, name: str) -> str:
     freesound = _FREESOUND.fullmatch(name) if role == "noise" else None
     if freesound:
-        return f"freesound/{freesound[1]}"  # not within the corpus: several corpora are cut from the same recordings
+        # not within the corpus: several corpora are cut from the same recordings
+        return f"freesound/{freesound[1]}"
     return _within(corpus, _CHANNEL.sub("", name) if role == "rir" else name)
 
 
@@ -169,13 +187,16 @@ def _within(corpus: str, name: str) -> str:
 
 
 def _without_leaks(entries: list[Entry]) -> tuple[list[Entry], list[Dropped]]:
-    """Where tables put one source into two splits, it stays in the one that is held out the most: test, then valid."""
+    """Where tables put one source into two splits, it stays in the one that is held out the most:
+    test, then valid.
+    """
     splits: dict[str, Split] = {}
     for entry in entries:
         if entry.split and SPLITS.index(entry.split) >= SPLITS.index(splits.get(entry.source, SPLITS[0])):
             splits[entry.source] = entry.split
     leaking = [entry for entry in entries if entry.split and entry.split != splits[entry.source]]
-    reasons = [Dropped(e.role, e.path, f"leak: {e.source} is in {splits[e.source]} too, this file is in {e.split}") for e in leaking]
+    reasons = [Dropped(e.role, e.path, f"leak: {e.source} is in {splits[e.source]} too, this "
+                                       f"file is in {e.split}") for e in leaking]
     left_out = {entry.path for entry in leaking}
     return [entry for entry in entries if entry.path not in left_out], reasons
 

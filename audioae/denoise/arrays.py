@@ -58,7 +58,8 @@ def check_waveform(waveform: Array) -> Array:
     waveform = np.asarray(waveform)
     if not np.issubdtype(waveform.dtype, np.floating):
         raise SettingsError(
-            f"waveform is of type {waveform.dtype}; expected floats with full scale -1..1 (divide int16 samples by 32768)"
+            f"waveform is of type {waveform.dtype}; expected floats with full scale -1..1 "
+            "(divide int16 samples by 32768)"
         )
     if waveform.ndim not in (1, 2):
         raise SettingsError(
@@ -66,7 +67,8 @@ def check_waveform(waveform: Array) -> Array:
         )
     if waveform.ndim == 2 and waveform.shape[0] > max(MOST_CHANNELS, waveform.shape[1]):
         raise SettingsError(
-            f"waveform has the shape {waveform.shape}; expected [channels, samples], so transpose it"
+            f"waveform has the shape {waveform.shape}; expected [channels, samples], so "
+            "transpose it"
         )
     return waveform
 

@@ -1,4 +1,6 @@
-"""Clean a file block by block into another one like it: memory does not grow with length, and nothing half written is left."""
+"""Clean a file block by block into another one like it: memory does not grow with length, and
+nothing half written is left.
+"""
 
 from __future__ import annotations
 
@@ -65,11 +67,13 @@ class FileResult:
         container, subtype: of the output, as libsndfile names them.
         num_clipped: samples of the output that were beyond full scale and clamped.
         model: its name; model_rate: its sample rate, Hz.
-        mean_attenuation_db: level in over level out, of all that was cleaned; max_attenuation_db: the most that any frame lost.
+        mean_attenuation_db: level in over level out, of all that was cleaned; max_attenuation_db:
+            the most that any frame lost.
         real_time_factor: seconds of work per second of audio; 0 for a file of no samples.
         warnings: what a listener should know, one line each.
         verdict: what can be said of it without a reference.
-        scale_db: by how much the whole output (and residual) was scaled, for a loudness or against clipping; 0 unless asked.
+        scale_db: by how much the whole output (and residual) was scaled, for a loudness or against
+            clipping; 0 unless asked.
     """
 
     src: Path
@@ -111,24 +115,30 @@ def denoise_file(
     normalize_lufs: float | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> FileResult:
-    """Clean `src` into `dst`, which keeps its sample rate, channels, number of samples, container, bit depth and tags.
+    """Clean `src` into `dst`, which keeps its sample rate, channels, number of samples, container,
+    bit depth and tags.
 
-    Both are checked before the first sample is computed. The output appears under its name when it is complete, not before.
+    Both are checked before the first sample is computed. The output appears under its name when it
+    is complete, not before.
 
     Args:
         model: a name, a path or a loaded model; None is the default model.
         overwrite: replace `dst` (and `residual`) when they exist.
-        residual: a file for what was taken away; output + residual = input, sample by sample and for PCM bit by bit. Where the whole output
-            was scaled (see below), the residual is scaled alike and the sum is the scaled input.
+        residual: a file for what was taken away; output + residual = input, sample by sample and
+            for PCM bit by bit. Where the whole output was scaled (see below), the residual is
+            scaled alike and the sum is the scaled input.
         subtype: of the outputs, such as "PCM_24", in place of the input's.
-        start, end: seconds; only that stretch is cleaned, the rest passes untouched, for PCM bit by bit. None is the file's start or end.
-        clip_mode: "clamp" holds samples beyond full scale at it; "rescale" lowers the whole file instead, only if it would clip and as
-            little as needed, at the price of a second pass.
-        normalize_lufs: integrated loudness (ITU-R BS.1770) that the whole output is scaled to; takes a second pass. None keeps the level.
+        start, end: seconds; only that stretch is cleaned, the rest passes untouched, for PCM bit by
+            bit. None is the file's start or end.
+        clip_mode: "clamp" holds samples beyond full scale at it; "rescale" lowers the whole file
+            instead, only if it would clip and as little as needed, at the price of a second pass.
+        normalize_lufs: integrated loudness (ITU-R BS.1770) that the whole output is scaled to;
+            takes a second pass. None keeps the level.
         progress: called with the seconds of audio that are done, after every block.
 
     Raises:
-        AudioFileError: `src` cannot be read as audio, tells an impossible sample rate, or holds NaN or infinite samples.
+        AudioFileError: `src` cannot be read as audio, tells an impossible sample rate, or holds NaN
+            or infinite samples.
         OutputError: an output cannot or must not be written.
         SettingsError: an impossible stretch, clip mode or loudness.
         ModelNotFoundError: no such model.
@@ -161,13 +171,16 @@ def plan_file(
     clip_mode: ClipMode = "clamp",
     normalize_lufs: float | None = None,
 ) -> FilePlan:
-    """Check one file's input and outputs as far as that goes without reading samples; takes and raises what `denoise_file` does."""
+    """Check one file's input and outputs as far as that goes without reading samples; takes and
+    raises what `denoise_file` does.
+    """
     src, dst, residual = Path(src), Path(dst), None if residual is None else Path(residual)
     _check_options(clip_mode, normalize_lufs)
     source = info(src)
     if not LOWEST_RATE <= source.sample_rate <= HIGHEST_RATE:
         raise AudioFileError(
-            f"{src} tells a sample rate of {source.sample_rate} Hz; expected 100 Hz to 10 MHz: is its header damaged?"
+            f"{src} tells a sample rate of {source.sample_rate} Hz; expected 100 Hz to 10 MHz: "
+            "is its header damaged?"
         )
     _check_distinct({"input": src, "output": dst, "residual": residual})
     span = Span.of(source, start, end)
@@ -231,11 +244,13 @@ def _check_options(clip_mode: str, normalize_lufs: float | None) -> None:
     known = get_args(ClipMode)
     if clip_mode not in known:
         raise SettingsError(
-            f"clip_mode is {clip_mode!r}; expected one of {', '.join(known)}{nearest(str(clip_mode), known)}"
+            f"clip_mode is {clip_mode!r}; expected one of "
+            f"{', '.join(known)}{nearest(str(clip_mode), known)}"
         )
     if normalize_lufs is not None and not QUIETEST_LUFS <= normalize_lufs <= LOUDEST_LUFS:
         raise SettingsError(
-            f"normalize_lufs is {normalize_lufs:g}; expected {QUIETEST_LUFS:g} to {LOUDEST_LUFS:g}, such as -16 for speech"
+            f"normalize_lufs is {normalize_lufs:g}; expected {QUIETEST_LUFS:g} to "
+            f"{LOUDEST_LUFS:g}, such as -16 for speech"
         )
 
 
@@ -248,14 +263,16 @@ def _check_distinct(paths: Mapping[str, Path | None]) -> None:
                 path.exists() and other.exists() and path.samefile(other)
             ):
                 raise OutputError(
-                    f"{other} is the {name} as well as the {other_name}; give the {other_name} a name of its own"
+                    f"{other} is the {name} as well as the {other_name}; give the {other_name} a "
+                    "name of its own"
                 )
     for name, path in known[
         1:
     ]:  # a writer takes over what has its temporary name, as left by a killed run
         if known[0][1].resolve() == path.resolve().with_name(f"{path.resolve().name}.part"):
             raise OutputError(
-                f"{known[0][1]} is what {path} is called while it is written; give the {name} another name"
+                f"{known[0][1]} is what {path} is called while it is written; give the {name} "
+                "another name"
             )
 
 

@@ -1,4 +1,6 @@
-"""What happens to a model's gain before it meets the spectrum: link the channels, scale its strength, limit its attenuation."""
+"""What happens to a model's gain before it meets the spectrum: link the channels, scale its
+strength, limit its attenuation.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,14 @@ TINY_POWER = (
 def shape_gain(
     gain: Gain, spectrum: ComplexArray, settings: DenoiseSettings, noise: Array | None = None
 ) -> Gain:
-    """The gain that is applied, `[channels or 1, freq, frames]`, from the one that the model answered for the noisy `spectrum`.
+    """The gain that is applied, `[channels or 1, freq, frames]`, from the one that the model
+    answered for the noisy `spectrum`.
 
     Linking comes first and the limit last, so that the limit holds for what is heard.
 
     Args:
-        noise: power of a steady noise in every bin, `[channels, freq, frames or 1]`; None leaves it to the model.
+        noise: power of a steady noise in every bin, `[channels, freq, frames or 1]`; None leaves it
+            to the model.
     """
     if settings.channels == "linked" and len(gain) > 1:
         gain = link(gain, spectrum)
@@ -40,7 +44,9 @@ def shape_gain(
 
 
 def link(gain: Gain, spectrum: ComplexArray) -> Gain:
-    """One gain for all channels, `[1, freq, frames]`: the mean of theirs, weighted by the power that each has in the bin."""
+    """One gain for all channels, `[1, freq, frames]`: the mean of theirs, weighted by the power
+    that each has in the bin.
+    """
     power = power_of(spectrum)
     total = power.sum(axis=0, keepdims=True)
     silent = total < TINY_POWER
@@ -50,7 +56,9 @@ def link(gain: Gain, spectrum: ComplexArray) -> Gain:
 
 
 def lower_noise(gain: Gain, spectrum: ComplexArray, noise: Array) -> Gain:
-    """The gain with steady noise lowered further; channels that share a gain are judged by the sum of their powers."""
+    """The gain with steady noise lowered further; channels that share a gain are judged by the sum
+    of their powers.
+    """
     power = power_of(spectrum)
     if len(gain) < len(power):
         power, noise = power.sum(axis=0, keepdims=True), noise.sum(axis=0, keepdims=True)
@@ -59,14 +67,17 @@ def lower_noise(gain: Gain, spectrum: ComplexArray, noise: Array) -> Gain:
 
 
 def scale(gain: Gain, strength: float) -> Gain:
-    """Scale the gain's decibels by `strength`, and its phase too: 0 gives exactly 1, 0.5 makes -10 dB of -20 dB."""
+    """Scale the gain's decibels by `strength`, and its phase too: 0 gives exactly 1, 0.5 makes -10
+    dB of -20 dB.
+    """
     return with_phase(np.abs(gain) ** np.float32(strength), gain, np.float32(strength))
 
 
 def limit(gain: Gain, max_attenuation_db: float) -> Gain:
     """Raise every gain to at least -`max_attenuation_db` dB.
 
-    The phase of a vanishing complex gain means nothing, so one that had to be raised is turned back to the noisy phase in the same measure.
+    The phase of a vanishing complex gain means nothing, so one that had to be raised is turned back
+    to the noisy phase in the same measure.
     """
     floor = np.float32(10 ** (-max_attenuation_db / 20))
     magnitude = np.abs(gain)

@@ -1,13 +1,17 @@
-"""A level that the model knows: recordings far quieter or louder than its training are scaled on their way into it, and nowhere else.
+"""A level that the model knows: recordings far quieter or louder than its training are scaled on
+their way into it, and nowhere else.
 
-The gain acts on the recording's own spectrum, so the network alone hears the scaled one. Networks are trained on mixtures of an RMS level
-between -40 and -12 dBFS. The running level here is that of the loudest recent frame, less the 6 dB by which the loudest frames of speech
-stand above its mean; it rises at once, stays for three seconds, then falls by 10 dB a second. Between `LOWEST` and `HIGHEST` the factor is
-exactly 1; beyond them the level is led to `QUIET_TARGET` or `LOUD_TARGET`, by 2 dB for each until it is there.
+The gain acts on the recording's own spectrum, so the network alone hears the scaled one. Networks
+are trained on mixtures of an RMS level between -40 and -12 dBFS. The running level here is that of
+the loudest recent frame, less the 6 dB by which the loudest frames of speech stand above its mean;
+it rises at once, stays for three seconds, then falls by 10 dB a second. Between `LOWEST` and
+`HIGHEST` the factor is exactly 1; beyond them the level is led to `QUIET_TARGET` or `LOUD_TARGET`,
+by 2 dB for each until it is there.
 
-It is causal, and every frame is a step of its own, so a recording may be cut into any blocks. A stream starts as one of usual level, since
-the first frames of a quiet recording and a pause before a loud one are alike; where there is the whole recording, its first half minute
-tells the level to start with.
+It is causal, and every frame is a step of its own, so a recording may be cut into any blocks. A
+stream starts as one of usual level, since the first frames of a quiet recording and a pause before
+a loud one are alike; where there is the whole recording, its first half minute tells the level to
+start with.
 """
 
 from __future__ import annotations
@@ -35,7 +39,9 @@ QUIETEST_POWER = 1e-12  # -120 dBFS; digital silence and dither tell nothing abo
 
 
 def frame_levels(spectrum: ComplexArray, stft: StftSettings) -> npt.NDArray[np.float64]:
-    """The mean square of the samples under each frame of `[channels, freq, frames]`: `[channels, frames]`, by Parseval's theorem."""
+    """The mean square of the samples under each frame of `[channels, freq, frames]`: `[channels,
+    frames]`, by Parseval's theorem.
+    """
     # The window's squares sum to a hop; negative frequencies make the 2.
     return frame_powers(spectrum) * (2 / (stft.n_fft * stft.hop_length))
 
@@ -96,7 +102,8 @@ class LevelMatch:
 def running_level(
     blocks: Iterable[npt.NDArray[np.floating[Any]]], sample_rate: int
 ) -> list[float | None] | None:
-    """The level, dBFS, of each channel of a recording's first `START_SECONDS`, as `LevelMatch` counts it; None where there is only silence.
+    """The level, dBFS, of each channel of a recording's first `START_SECONDS`, as `LevelMatch`
+    counts it; None where there is only silence.
 
     Args:
         blocks: of the recording, `[channels, samples]`, cut anyhow.

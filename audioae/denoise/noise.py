@@ -1,17 +1,21 @@
-"""Steady noise: its power in every bin, from a stretch of the recording or tracked as it runs, and what of a gain it takes away.
+"""Steady noise: its power in every bin, from a stretch of the recording or tracked as it runs, and
+what of a gain it takes away.
 
-Where the model leaves power |G|² P of a bin's power P, and the noise has power N there, the rest stands at xi = |G|² P / N above it. The
-gain becomes
+Where the model leaves power |G|² P of a bin's power P, and the noise has power N there, the rest
+stands at xi = |G|² P / N above it. The gain becomes
 
     G' = G max(floor, xi / (xi + 1), X / (X + 0.1)),  floor = -6 dB,
 
-where X is the same ratio for the sums over all bins of the frame. The first is a Wiener gain (Lim and Oppenheim 1979) whose a-priori ratio
-is the model's own answer; xi is the largest of a bin and its two neighbours, to spare the flanks of harmonics. The second spares frames of
-speech: a frame that the model leaves as strong as the noise loses 0.8 dB at most. So what is left of the noise falls by up to 6 dB
-in pauses, where the model keeps a thousandth of it. The product has no memory, so blocks equal the whole as long as N does.
+where X is the same ratio for the sums over all bins of the frame. The first is a Wiener gain (Lim
+and Oppenheim 1979) whose a-priori ratio is the model's own answer; xi is the largest of a bin and
+its two neighbours, to spare the flanks of harmonics. The second spares frames of speech: a frame
+that the model leaves as strong as the noise loses 0.8 dB at most. So what is left of the noise
+falls by up to 6 dB in pauses, where the model keeps a thousandth of it. The product has no memory,
+so blocks equal the whole as long as N does.
 
-Measured with a conv1d at 0 and 10 dB of white, pink, fan and mains noise: 5 dB less noise in pauses, SI-SDR within 0.15 dB, PESQ-WB 0.05
-lower. A floor of -12 dB gave 10 dB less noise and cost 0.15 PESQ-WB, for it takes the tails of words.
+Measured with a conv1d at 0 and 10 dB of white, pink, fan and mains noise: 5 dB less noise in
+pauses, SI-SDR within 0.15 dB, PESQ-WB 0.05 lower. A floor of -12 dB gave 10 dB less noise and cost
+0.15 PESQ-WB, for it takes the tails of words.
 """
 
 from __future__ import annotations
@@ -35,7 +39,8 @@ PARTS = 8  # of the window; one is forgotten at a time
 LARGEST_SMOOTHING = 0.96  # per 16 ms, equation 12
 FOLLOW = 0.8  # of the variance estimate, per 16 ms
 REFERENCE_SECONDS = 0.016  # the hop that Martin's constants are for
-# The paper allows 2. Smoothed noise has 30 and more; less comes from words whose variance is not forgotten yet, and would count as noise.
+# The paper allows 2. Smoothed noise has 30 and more; less comes from words whose variance is not
+# forgotten yet, and would count as noise.
 LEAST_FREEDOM = 12
 TINY = np.float32(1e-20)
 # Table III of the paper: M(D), by the number of frames D that the minimum is taken over.
@@ -44,7 +49,8 @@ CORRECTIONS = (0.0, 0.26, 0.48, 0.58, 0.61, 0.668, 0.705, 0.762, 0.8, 0.841, 0.8
 
 
 class MinimumStatistics:
-    """Tracks the noise power of every bin, frame by frame; how a recording is cut into blocks changes nothing.
+    """Tracks the noise power of every bin, frame by frame; how a recording is cut into blocks
+    changes nothing.
 
     Args:
         channels: of the recording, each with a noise of its own.
@@ -66,7 +72,9 @@ class MinimumStatistics:
         self._parts: Values
 
     def powers(self, power: Array) -> Array:
-        """The noise power, `[channels, freq, frames]`, after each of the next frames `[channels, freq, frames]`."""
+        """The noise power, `[channels, freq, frames]`, after each of the next frames `[channels,
+        freq, frames]`.
+        """
         tracked = np.empty(power.shape, np.float32)
         for index, frame in enumerate(np.moveaxis(power, -1, 0)):
             tracked[..., index] = self._step(frame.astype(np.float32, copy=False))
@@ -110,7 +118,9 @@ class MinimumStatistics:
         return self._smooth
 
     def _freedom(self, smooth: Values) -> Values:
-        """Equivalent degrees of freedom of the smoothed power, from its running variance (equations 20 and 21)."""
+        """Equivalent degrees of freedom of the smoothed power, from its running variance (equations
+        20 and 21).
+        """
         self._mean = self._follow * self._mean + (1 - self._follow) * smooth
         self._square = self._follow * self._square + (1 - self._follow) * smooth**2
         variance = np.maximum(self._square - self._mean**2, 0)
@@ -137,7 +147,9 @@ class NoiseTracker(Protocol):
     """Anything that knows the noise power of frames."""
 
     def powers(self, power: Array) -> Array:
-        """The noise power, `[channels, freq, frames or 1]`, in the next frames `[channels, freq, frames]` of a recording."""
+        """The noise power, `[channels, freq, frames or 1]`, in the next frames `[channels, freq,
+        frames]` of a recording.
+        """
         ...
 
 
@@ -155,7 +167,8 @@ class NoiseProfile:
 def measure_noise(
     blocks: Iterable[Array], sample_rate: int, channels: int, stft: StftSettings
 ) -> NoiseProfile:
-    """The mean power of every bin over a stretch of noise, given as blocks `[channels, samples]` at `sample_rate`.
+    """The mean power of every bin over a stretch of noise, given as blocks `[channels, samples]` at
+    `sample_rate`.
 
     Raises:
         SettingsError: the stretch is shorter than `SHORTEST`.
@@ -176,7 +189,9 @@ def measure_noise(
 
 
 def _whole_frames(signal: Array, stft: StftSettings) -> tuple[ComplexArray, Array]:
-    """The frames that lie wholly within `signal`, and the samples that the next frames need: no frame sees the silence before a stretch."""
+    """The frames that lie wholly within `signal`, and the samples that the next frames need: no
+    frame sees the silence before a stretch.
+    """
     hops = max(signal.shape[-1] - stft.past, 0) // stft.hop_length
     spectrum, _ = (
         analyse(
@@ -191,7 +206,8 @@ def _whole_frames(signal: Array, stft: StftSettings) -> tuple[ComplexArray, Arra
 
 
 def noise_gain(kept: Array, noise: Array) -> Array:
-    """What of a gain steady noise takes away, `[..., freq, frames]` in `FLOOR`..1; the formula stands above.
+    """What of a gain steady noise takes away, `[..., freq, frames]` in `FLOOR`..1; the formula
+    stands above.
 
     Args:
         kept: power that the model leaves, `[..., freq, frames]`.

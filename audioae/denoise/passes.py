@@ -1,4 +1,6 @@
-"""The passes over a file: what has to be known before it is cleaned, by how much to scale it, and the one that writes."""
+"""The passes over a file: what has to be known before it is cleaned, by how much to scale it, and
+the one that writes.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ class Span:
 
     @classmethod
     def of(cls, source: AudioInfo, start: float | None, end: float | None) -> Span:
-        """From seconds; None is the recording's own start or end, and what lies beyond its end counts as that.
+        """From seconds; None is the recording's own start or end, and what lies beyond its end
+        counts as that.
 
         Raises:
             SettingsError: the stretch is empty or begins after the recording.
@@ -61,7 +64,8 @@ class Span:
         ):
             asked = f"start {first:g} s and end {last:g} s"
             raise SettingsError(
-                f"got {asked} for a recording of {source.seconds:g} s; expected a stretch within it, start before end"
+                f"got {asked} for a recording of {source.seconds:g} s; expected a stretch within "
+                "it, start before end"
             )
         return cls(
             round(first * source.sample_rate),
@@ -70,7 +74,9 @@ class Span:
         )
 
     def heard(self, sample_rate: int, model: ModelInfo) -> tuple[int, int]:
-        """The samples that the model is given, so that it has settled when the stretch begins and knows what follows its end."""
+        """The samples that the model is given, so that it has settled when the stretch begins and
+        knows what follows its end.
+        """
         stft = model.stft
         ahead = (
             stft.win_length + (model.lookahead + model.stride) * stft.hop_length
@@ -79,7 +85,8 @@ class Span:
         return max(self.start - before, 0), min(self.end + after, self.frames)
 
     def blend(self, enhanced: Array, noisy: Samples, first: int, sample_rate: int) -> Samples:
-        """`enhanced` inside, `noisy` outside, bit by bit; across the 10 ms inside each edge one fades into the other.
+        """`enhanced` inside, `noisy` outside, bit by bit; across the 10 ms inside each edge one
+        fades into the other.
 
         Args:
             enhanced, noisy: `[channels, n]`, of which the first is sample `first` of the recording.
@@ -103,7 +110,9 @@ class Span:
 def clean(
     reader: AudioReader, stream: Stream, span: Span, model: ModelInfo
 ) -> Iterator[tuple[Samples, Samples]]:
-    """Take a file through a stream: blocks `[channels, n]`, enhanced and noisy, that joined are as long as the file."""
+    """Take a file through a stream: blocks `[channels, n]`, enhanced and noisy, that joined are as
+    long as the file.
+    """
     first, last = span.heard(stream.sample_rate, model)
     yield from ((block, block) for block in blocks(reader, 0, first))
     waiting: Samples = np.zeros(
@@ -122,7 +131,8 @@ def clean(
 def blocks(
     reader: AudioReader, start: int, end: int, length: int | None = None
 ) -> Iterator[Samples]:
-    """The samples `start` to `end` of a file, of which `start` is the next to be read, in blocks of `length`; None is what is handy.
+    """The samples `start` to `end` of a file, of which `start` is the next to be read, in blocks of
+    `length`; None is what is handy.
 
     Raises:
         AudioFileError: some of them are no numbers, or absurdly loud.
@@ -193,7 +203,9 @@ class Passes:
     def find_scale(
         self, output: AudioInfo, *, rescale: bool, normalize_lufs: float | None
     ) -> Scale:
-        """Clean without writing, where the whole has to be known before its first sample is written."""
+        """Clean without writing, where the whole has to be known before its first sample is
+        written.
+        """
         if normalize_lufs is None and (not rescale or output.subtype in FLOATS):
             return Scale()
         self._share = 0.5
@@ -225,7 +237,9 @@ class Passes:
         overwrite: bool,
         scale: float = 1.0,
     ) -> Written:
-        """Clean into files. The residual is the input less the output as it is written: rounded and clamped."""
+        """Clean into files. The residual is the input less the output as it is written: rounded and
+        clamped.
+        """
         frames, rest = 0, None
         with ExitStack() as stack:
             writer = stack.enter_context(AudioWriter(*output, overwrite=overwrite))
@@ -286,7 +300,8 @@ class Passes:
         start, end = (round(each * form.sample_rate) for each in self._settings.noise_from)
         if start >= form.frames:
             raise SettingsError(
-                f"noise_from starts at {start / form.sample_rate:g} s; {self._src} has {form.seconds:g} s"
+                f"noise_from starts at {start / form.sample_rate:g} s; {self._src} has "
+                f"{form.seconds:g} s"
             )
         stretch = _stretch(reader, start, min(end, form.frames))
         return measure_noise(stretch, form.sample_rate, form.channels, self._engine.info.stft)
@@ -311,13 +326,17 @@ def _to_loudness(lufs: float | None, wanted: float | None) -> Scale:
 
 
 def _as_written(block: Samples, subtype: str) -> Samples:
-    """What the samples are once they are whole numbers of a subtype; as they are for what takes floats."""
+    """What the samples are once they are whole numbers of a subtype; as they are for what takes
+    floats.
+    """
     codes, _ = quantise(block, subtype)
     return codes.T / 2.0**31 if subtype in BITS else block
 
 
 def _warnings(writer: AudioWriter, residual: AudioWriter | None) -> tuple[str, ...]:
-    """What a listener should know: what was clamped, and what of the input the container could not keep."""
+    """What a listener should know: what was clamped, and what of the input the container could not
+    keep.
+    """
     clipped = {"output": writer.num_clipped, "residual": residual.num_clipped if residual else 0}
     clamped = (
         f"{number} samples of the {name} were beyond full scale and were clamped"

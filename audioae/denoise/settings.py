@@ -1,4 +1,6 @@
-"""How strongly a recording is cleaned, which of its channels together, and what is known of its noise."""
+"""How strongly a recording is cleaned, which of its channels together, and what is known of its
+noise.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,14 @@ class DenoiseSettings:
     """What is done with a model's gain before it meets the spectrum.
 
     Args:
-        strength: 0 leaves the recording untouched, 1 takes the gain as it is; between them its decibels (and its phase) are scaled.
+        strength: 0 leaves the recording untouched, 1 takes the gain as it is; between them its
+            decibels (and its phase) are scaled.
         max_attenuation_db: nothing is lowered by more than this, dB; None sets no limit.
-        channels: "linked" gives all channels one gain, so that the stereo image stays; "independent" cleans each by itself.
-        noise_from: start and end, seconds, of a stretch that holds nothing but the steady noise; what is left of that noise is lowered
-            further; see `inference.noise`. A recording needs to be there whole for it; a live stream has nothing to go back to.
+        channels: "linked" gives all channels one gain, so that the stereo image stays;
+            "independent" cleans each by itself.
+        noise_from: start and end, seconds, of a stretch that holds nothing but the steady noise;
+            what is left of that noise is lowered further; see `inference.noise`. A recording needs
+            to be there whole for it; a live stream has nothing to go back to.
         adapt_noise: the same, with a noise level that is tracked while the recording runs.
     """
 
@@ -38,12 +43,14 @@ class DenoiseSettings:
         limit = self.max_attenuation_db
         if limit is not None and not (limit >= 0 and math.isfinite(limit)):
             raise SettingsError(
-                f"max_attenuation_db is {limit}; expected a number of dB from 0 up, or None for no limit"
+                f"max_attenuation_db is {limit}; expected a number of dB from 0 up, or None for "
+                "no limit"
             )
         if self.channels not in get_args(ChannelMode):
             known = get_args(ChannelMode)
             raise SettingsError(
-                f"channels is {self.channels!r}; expected one of {', '.join(known)}{nearest(str(self.channels), known)}"
+                f"channels is {self.channels!r}; expected one of "
+                f"{', '.join(known)}{nearest(str(self.channels), known)}"
             )
         if (
             self.noise_from is not None
@@ -51,11 +58,13 @@ class DenoiseSettings:
         ):
             start, end = self.noise_from
             raise SettingsError(
-                f"noise_from is {start:g} to {end:g} s; expected a start from 0 up and an end after it"
+                f"noise_from is {start:g} to {end:g} s; expected a start from 0 up and an end "
+                "after it"
             )
 
 
-# gentle: noise stays audible, and so does all speech. strong: steady noise is lowered beyond what the model does.
+# gentle: noise stays audible, and so does all speech. strong: steady noise is lowered beyond what
+# the model does.
 # asr: recognisers are trained on noise and suffer more from what is missing than from what is left.
 PRESETS: dict[str, DenoiseSettings] = {
     "gentle": DenoiseSettings(strength=0.8, max_attenuation_db=12.0),

@@ -1,4 +1,6 @@
-"""The core at the model's own sample rate: waveform to spectrum, the model's gain on it, and back, block by block."""
+"""The core at the model's own sample rate: waveform to spectrum, the model's gain on it, and back,
+block by block.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ LARGEST_DB = 120.0  # what a frame that was silenced altogether counts as
 
 @dataclass
 class Attenuation:
-    """How much was taken away so far: the powers before and after, and the share of its power that the most lowered frame kept."""
+    """How much was taken away so far: the powers before and after, and the share of its power that
+    the most lowered frame kept.
+    """
 
     power_in: float = 0.0
     power_out: float = 0.0
@@ -57,11 +61,13 @@ def drop_db(kept: float) -> float:
 
 
 class SpectralStream:
-    """Cleans `[channels, samples]` at the engine's sample rate; what comes out is as long as what went in, and aligned to it.
+    """Cleans `[channels, samples]` at the engine's sample rate; what comes out is as long as what
+    went in, and aligned to it.
 
     Args:
         noise: a steady noise that is known.
-        level: scales what the network hears; None does so for a recording of which nothing is known.
+        level: scales what the network hears; None does so for a recording of which nothing is
+            known.
         judge: learns what the model does with the recording; None where nobody will ask.
     """
 
@@ -105,7 +111,8 @@ class SpectralStream:
         """Take `[channels, n]`; with `last` give everything that is left.
 
         Returns:
-            The enhanced samples `[channels, m]` that are ready, and the gain `[channels or 1, freq, frames]` of the frames used for them.
+            The enhanced samples `[channels, m]` that are ready, and the gain `[channels or 1, freq,
+            frames]` of the frames used for them.
         """
         noisy, gain = self._gain_for(self._analyse(waveform, last=last), last=last)
         if self._judge is not None:
@@ -115,7 +122,8 @@ class SpectralStream:
         self.attenuation.add(noisy, enhanced)
         if not math.isfinite(self.attenuation.power_out):
             raise CheckpointError(
-                f"model {self.engine.info.name!r} answers gains that are no numbers; train or install it again"
+                f"model {self.engine.info.name!r} answers gains that are no numbers; train or "
+                "install it again"
             )
         output, self._overlap = synthesise(enhanced, self.stft, self._overlap)
         start, self._given = (
@@ -145,7 +153,9 @@ class SpectralStream:
         return spectrum
 
     def _gain_for(self, spectrum: ComplexArray, *, last: bool) -> tuple[ComplexArray, Gain]:
-        """Hand frames to the engine; give back those, new or waiting, whose gains are known, with these gains."""
+        """Hand frames to the engine; give back those, new or waiting, whose gains are known, with
+        these gains.
+        """
         self._spectrum = np.concatenate([self._spectrum, spectrum], axis=-1)
         if (factors := self._level.factors(spectrum)) is not None:
             spectrum = spectrum * factors

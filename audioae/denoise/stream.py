@@ -1,4 +1,6 @@
-"""The one core that cleans sound at any sample rate, whole or block by block: as many samples out as in, aligned to the sample."""
+"""The one core that cleans sound at any sample rate, whole or block by block: as many samples out
+as in, aligned to the sample.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ def find_latency(
     back: Resampler | None,
     block: int = 1,
 ) -> int:
-    """The most samples that have to be pushed, a sample being the first of them, before it comes back.
+    """The most samples that have to be pushed, a sample being the first of them, before it comes
+    back.
 
     Args:
         sample_rate: of the stream, Hz.
@@ -40,12 +43,14 @@ def find_latency(
         block: what is pushed at a time, samples.
 
     Returns:
-        For a stream at the model's rate `win_length + (lookahead + stride - 1) * hop_length`, and with resamplers the delays of their
-        filters more. Exact, unless a resampler or `MOST_SAMPLES` makes it an upper bound.
+        For a stream at the model's rate `win_length + (lookahead + stride - 1) * hop_length`, and
+        with resamplers the delays of their filters more. Exact, unless a resampler or
+        `MOST_SAMPLES` makes it an upper bound.
     """
     hops = info.stft.hop_length * info.stride
     common = math.gcd(sample_rate, info.stft.sample_rate)
-    # The pattern of pushes and answers repeats when whole strides of the model and whole blocks end together.
+    # The pattern of pushes and answers repeats when whole strides of the model and whole blocks end
+    # together.
     strides = hops // math.gcd(hops, info.stft.sample_rate // common) * (sample_rate // common)
     period = math.lcm(strides, block)
     if period > MOST_SAMPLES and block > 1:
@@ -82,7 +87,8 @@ RELEASE_SECONDS = 0.05  # and lets it close slowly, so that it does not flutter
 
 
 class HighBandGain:
-    """The smoothed gain magnitude at the top of a model's band, as a curve over time that can be read at any rate.
+    """The smoothed gain magnitude at the top of a model's band, as a curve over time that can be
+    read at any rate.
 
     Args:
         stft: of the model.
@@ -122,7 +128,9 @@ class HighBandGain:
             )
 
     def take(self, start: int, samples: int) -> Array:
-        """The gain `[channels or 1, samples]` of the file's samples from `start` on; what lies before them is forgotten."""
+        """The gain `[channels or 1, samples]` of the file's samples from `start` on; what lies
+        before them is forgotten.
+        """
         assert self._values is not None
         hops = np.arange(start, start + samples) * self._hops_per_sample - self._middle
         frames = np.arange(self._values.shape[1]) + self._frame
@@ -162,18 +170,21 @@ def piece_length(sample_rate: int, channels: int) -> int:
 class Stream:
     """Cleans a stream of `[channels, samples]` at its own sample rate.
 
-    Each `push` gives what is ready by then, `flush` the rest. Joined, that is as long as what was pushed and aligned to it: the delays of
-    the resamplers, the STFT and the model's lookahead are taken out. What a model at a lower rate cannot hear is not thrown away: it is
-    lowered by the smoothed gain at the top of the model's band. Digital silence stays digital silence.
+    Each `push` gives what is ready by then, `flush` the rest. Joined, that is as long as what was
+    pushed and aligned to it: the delays of the resamplers, the STFT and the model's lookahead are
+    taken out. What a model at a lower rate cannot hear is not thrown away: it is lowered by the
+    smoothed gain at the top of the model's band. Digital silence stays digital silence.
 
     Args:
         engine: a model that is ready to run, from `load_model`.
         sample_rate: of the stream, Hz.
         channels: of the stream.
         noise: a steady noise that is known beforehand, as `noise_from` of the settings asks for.
-        level_dbfs: the running level of each channel at the start, where it is known; see `inference.level`.
+        level_dbfs: the running level of each channel at the start, where it is known; see
+            `inference.level`.
         judged: learn what `verdict` tells; costs a little time.
-        low_latency: resample with the smallest delay, 6 ms each way in place of 40 to 120; False costs less time. The samples are the same.
+        low_latency: resample with the smallest delay, 6 ms each way in place of 40 to 120; False
+            costs less time. The samples are the same.
     """
 
     def __init__(
@@ -191,11 +202,13 @@ class Stream:
         settings = settings or DenoiseSettings()
         if settings.noise_from is not None and noise is None:
             raise SettingsError(
-                "noise_from needs a recording that is there whole; for a live stream use adapt_noise"
+                "noise_from needs a recording that is there whole; for a live stream use "
+                "adapt_noise"
             )
         if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE or channels < 1:
             raise SettingsError(
-                f"cannot clean {channels} channels at {sample_rate} Hz; expected at least one channel and 100 Hz to 10 MHz"
+                f"cannot clean {channels} channels at {sample_rate} Hz; expected at least one "
+                "channel and 100 Hz to 10 MHz"
             )
         stft = engine.info.stft
         model_rate = stft.sample_rate
@@ -216,16 +229,19 @@ class Stream:
 
     @property
     def latency(self) -> int:
-        """Samples, at the stream's rate, between a sample and its enhanced one: the most that is pushed, it included, before it comes back.
+        """Samples, at the stream's rate, between a sample and its enhanced one: the most that is
+        pushed, it included, before it comes back.
 
-        However a stream is cut into blocks, `pending` is below it after every push. It is the window and the model's lookahead, in whole
-        hops and strides, and beyond the model's rate the filters of two resamplers; exact, but for rates without a small ratio to the
-        model's, and without `low_latency`, where it is an upper bound.
+        However a stream is cut into blocks, `pending` is below it after every push. It is the
+        window and the model's lookahead, in whole hops and strides, and beyond the model's rate the
+        filters of two resamplers; exact, but for rates without a small ratio to the model's, and
+        without `low_latency`, where it is an upper bound.
         """
         return self.latency_in(1)
 
     def latency_in(self, block: int) -> int:
-        """The same where samples are pushed `block` at a time, and so wait for the block to be full.
+        """The same where samples are pushed `block` at a time, and so wait for the block to be
+        full.
 
         That many samples of silence ahead of what is given let a player never wait for more.
         """
@@ -253,7 +269,9 @@ class Stream:
         )
 
     def push(self, block: Array) -> Array:
-        """Take `[channels, n]`, give the enhanced samples `[channels, m]` that are ready (m may be 0)."""
+        """Take `[channels, n]`, give the enhanced samples `[channels, m]` that are ready (m may be
+        0).
+        """
         return self.process(block)[0]
 
     def flush(self) -> Array:
@@ -261,7 +279,9 @@ class Stream:
         return self.process(np.zeros((self.channels, 0), np.float32), last=True)[0]
 
     def process(self, block: Array, *, last: bool = False) -> tuple[Array, Array]:
-        """Take `[channels, n]`, give the enhanced samples that are ready and the noisy ones that they were, both `[channels, m]`."""
+        """Take `[channels, n]`, give the enhanced samples that are ready and the noisy ones that
+        they were, both `[channels, m]`.
+        """
         block = self._checked(block)
         length = piece_length(self.sample_rate, self.channels)
         starts = range(0, max(block.shape[-1], 1), length)
@@ -285,7 +305,8 @@ class Stream:
             or not np.issubdtype(block.dtype, np.floating)
         ):
             raise SettingsError(
-                f"got {block.dtype} samples of shape {block.shape}; expected floats [{self.channels}, samples]"
+                f"got {block.dtype} samples of shape {block.shape}; expected floats "
+                f"[{self.channels}, samples]"
             )
         if (place := find_bad(block)) is not None:
             what = f"sample {self._taken + place[1]} of channel {place[0]} is {block[place]:g}"
@@ -304,16 +325,20 @@ class Stream:
         self._given += ready
         if (
             silent := noisy == 0
-        ).any():  # resamplers work in blocks and spread the rounding noise of loud places over silent ones
+            # resamplers work in blocks and spread the rounding noise of loud places over silent
+            # ones
+        ).any():
             enhanced = np.where(silent & (np.abs(enhanced) < SILENCE), np.float32(0), enhanced)
         return enhanced, noisy
 
 
 class _Bands:
-    """Takes a stream to the model's rate and back; what does not survive that journey is the high band, which has a gain of its own.
+    """Takes a stream to the model's rate and back; what does not survive that journey is the high
+    band, which has a gain of its own.
 
-    With r the journey there and back: output = r(enhanced) + gain x (noisy - r(noisy)), so a gain of 1 gives the input again, whatever the
-    filters do. Both returns share one resampler, so that they stay aligned.
+    With r the journey there and back: output = r(enhanced) + gain x (noisy - r(noisy)), so a gain
+    of 1 gives the input again, whatever the filters do. Both returns share one resampler, so that
+    they stay aligned.
     """
 
     def __init__(self, engine: Engine, sample_rate: int, channels: int, low_latency: bool) -> None:
@@ -328,7 +353,9 @@ class _Bands:
         self._given = 0
 
     def process(self, block: Array, noisy: Array, core: SpectralStream, *, last: bool) -> Array:
-        """Take `block`; give the enhanced samples that are ready, the first of which belong to the first of `noisy`."""
+        """Take `block`; give the enhanced samples that are ready, the first of which belong to the
+        first of `noisy`.
+        """
         low = self.there.process(block, last=last)
         enhanced, gain = core.process(low, last=last)
         self._high_gain.add(gain)
@@ -350,7 +377,9 @@ class _Bands:
 
 
 def find_bad(block: Array) -> tuple[int, int] | None:
-    """The channel and sample of the first NaN, infinity or absurdly loud value in `[channels, samples]`, in the order of time."""
+    """The channel and sample of the first NaN, infinity or absurdly loud value in `[channels,
+    samples]`, in the order of time.
+    """
     if np.abs(block).max(initial=0.0) <= LOUDEST:  # a NaN is the maximum, and compares false
         return None
     bad = ~(np.abs(block) <= LOUDEST)

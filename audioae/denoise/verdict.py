@@ -1,4 +1,6 @@
-"""What can be said of a cleaned recording without a reference: how noisy it was, what was kept, and whether it was speech at all."""
+"""What can be said of a cleaned recording without a reference: how noisy it was, what was kept, and
+whether it was speech at all.
+"""
 
 from __future__ import annotations
 
@@ -78,13 +80,17 @@ def _levels(power: Array) -> Values:
 
 
 def _flatness_db(power: Array) -> float:
-    """The geometric over the arithmetic mean of the bins, averaged over frames, dB: 0 for white noise."""
+    """The geometric over the arithmetic mean of the bins, averaged over frames, dB: 0 for white
+    noise.
+    """
     values = power.astype(np.float64) + TINY
     return float((10 * np.log10(values).mean(axis=0) - 10 * np.log10(values.mean(axis=0))).mean())
 
 
 def _persistence(power: Array, loud: npt.NDArray[np.bool_], axes: Axes) -> list[float]:
-    """How far the harmonics of loud frames are where they were `LAGS` before: the correlation of spectra less their smooth shape."""
+    """How far the harmonics of loud frames are where they were `LAGS` before: the correlation of
+    spectra less their smooth shape.
+    """
     band = (axes.hertz > 100) & (axes.hertz < 4000)
     fine = _fine_structure(10 * np.log10(power[band].astype(np.float64) + TINY), axes)
     fine /= np.sqrt((fine**2).sum(axis=0)) + 1e-9
@@ -99,7 +105,9 @@ def _persistence(power: Array, loud: npt.NDArray[np.bool_], axes: Axes) -> list[
 
 
 def _colour_change_db(kept: Array, axes: Axes) -> float:
-    """How much the share of each band in a frame changes over frames: the standard deviation, averaged over bands, dB."""
+    """How much the share of each band in a frame changes over frames: the standard deviation,
+    averaged over bands, dB.
+    """
     edges = np.searchsorted(axes.hertz, COLOURS_HZ)
     edges = edges[
         np.diff(edges, prepend=-1) > 0
@@ -110,7 +118,9 @@ def _colour_change_db(kept: Array, axes: Axes) -> float:
 
 
 def _fine_structure(decibels: Values, axes: Axes) -> Values:
-    """Spectra `[freq, frames]` less their average over neighbouring frequencies, clipped where nothing is."""
+    """Spectra `[freq, frames]` less their average over neighbouring frequencies, clipped where
+    nothing is.
+    """
     decibels = np.maximum(decibels, decibels.max() - 70)
     half = max(round(FINE_HZ / float(axes.hertz[1])), 1)
     padded = np.pad(decibels, ((half + 1, half), (0, 0)), mode="edge").cumsum(axis=0)
@@ -119,14 +129,22 @@ def _fine_structure(decibels: Values, axes: Axes) -> Values:
     return fine
 
 
-# Of a logistic regression on standardised features, in the order of `features`, over the better half of the segments of 530 clips of 5 to
-# 6 s: speech of the train split of prepared data (clean, in rooms, in noise at -5 to 15 dB, with music), environmental noise, made tones
-# and machines, and made music (seven instruments, drums); music and speech at -5 dB count most. Through conv1d-16k, conv2d-16k and two
-# checkpoints of speech-16k. Warnings beyond `verdict.SURE` on the valid split, of other speakers and noises, and on music with four more
-# instruments, from the best to the worst of these four: speech at -5 dB 2 to 5 % of 130 clips, at 0 dB 0 to 2 % of 100, at 5 dB and more,
-# in rooms and clean none; music 97 to 99 % of 90 pieces, tones and machines 88 to 96 % of 24, noise alone 66 to 84 % of 120. On speech with
-# music 5 dB below it, 15 to 30 % of 20. The limit and the weights of the classes were chosen by these clips, so expect somewhat worse.
-# No music was recorded. tests/benchmarks/test_likeness.py measures such rates on clips of its own, where every class of noise counts alike:
+# Of a logistic regression on standardised features, in the order of `features`, over the better
+# half of the segments of 530 clips of 5 to
+# 6 s: speech of the train split of prepared data (clean, in rooms, in noise at -5 to 15 dB, with
+# music), environmental noise, made tones
+# and machines, and made music (seven instruments, drums); music and speech at -5 dB count most.
+# Through conv1d-16k, conv2d-16k and two
+# checkpoints of speech-16k. Warnings beyond `verdict.SURE` on the valid split, of other speakers
+# and noises, and on music with four more
+# instruments, from the best to the worst of these four: speech at -5 dB 2 to 5 % of 130 clips, at 0
+# dB 0 to 2 % of 100, at 5 dB and more,
+# in rooms and clean none; music 97 to 99 % of 90 pieces, tones and machines 88 to 96 % of 24, noise
+# alone 66 to 84 % of 120. On speech with
+# music 5 dB below it, 15 to 30 % of 20. The limit and the weights of the classes were chosen by
+# these clips, so expect somewhat worse.
+# No music was recorded. tests/benchmarks/test_likeness.py measures such rates on clips of its own,
+# where every class of noise counts alike:
 # there speech at -5 dB comes to 2 to 10 % of 40, conv1d-16k last.
 MEANS = np.array([-12.2, 12.1, 6.71, -23.5, 0.744, 0.292, 0.224, 7.30])
 SCALES = np.array([12.6, 3.77, 4.66, 11.3, 0.285, 0.252, 0.236, 2.24])
@@ -145,7 +163,9 @@ ACTIVE_DB = 30.0  # frames that the model leaves this close to the loudest hold 
 LEVELS_DB = (-180, 180)  # of frames, in the histogram
 QUIET_DB = 40.0  # a segment this far below the loudest one is a pause and judges nothing
 SHORTEST_SECONDS = 0.5  # of sound, that a likeness can be told from
-SURE = 0.5  # out of domain from here on: a warning; how often it comes on speech and on other sound stands in `likeness`
+# out of domain from here on: a warning; how often it comes on speech and on other sound stands in
+# `likeness`
+SURE = 0.5
 
 
 @dataclass(frozen=True)
@@ -153,11 +173,14 @@ class Verdict:
     """How a recording fared, by the model's own gains; estimates, for there is no reference.
 
     Args:
-        input_snr_db: power that the model kept over power that it took; reads 1 to 3 dB low, the less the better the model; None without
+        input_snr_db: power that the model kept over power that it took; reads 1 to 3 dB low, the
+            less the better the model; None without sound.
+        mean_attenuation_db: level in over level out; max_attenuation_db: the most that any frame
+            lost.
+        speech_kept: share, 0..1, of the power of the frames with speech that is left; None without
             sound.
-        mean_attenuation_db: level in over level out; max_attenuation_db: the most that any frame lost.
-        speech_kept: share, 0..1, of the power of the frames with speech that is left; None without sound.
-        out_of_domain: 0 for speech, noisy or not, to 1 for what is none; None for less than half a second of sound.
+        out_of_domain: 0 for speech, noisy or not, to 1 for what is none; None for less than half a
+            second of sound.
     """
 
     input_snr_db: float | None
@@ -172,7 +195,8 @@ class Verdict:
         if self.out_of_domain is None or self.out_of_domain < SURE:
             return ()
         return (
-            f"this does not look like speech (out-of-domain score {self.out_of_domain:.2f}); the output may be worse than the input",
+            f"this does not look like speech (out-of-domain score {self.out_of_domain:.2f}); the "
+            "output may be worse than the input",
         )
 
     @property
@@ -181,7 +205,8 @@ class Verdict:
         parts = [
             "input SNR "
             + ("unknown" if self.input_snr_db is None else f"{self.input_snr_db:.0f} dB"),
-            f"attenuation {self.mean_attenuation_db:.1f} dB, at most {self.max_attenuation_db:.0f} dB",
+            f"attenuation {self.mean_attenuation_db:.1f} dB, at most "
+            f"{self.max_attenuation_db:.0f} dB",
             "speech kept "
             + ("unknown" if self.speech_kept is None else f"{100 * self.speech_kept:.0f} %"),
             "out of domain "
@@ -195,7 +220,9 @@ class Verdict:
 
 
 class Judge:
-    """Watches a model at work, in constant memory: segments of two seconds for the likeness, a histogram of frame levels for the rest."""
+    """Watches a model at work, in constant memory: segments of two seconds for the likeness, a
+    histogram of frame levels for the rest.
+    """
 
     def __init__(self, stft: StftSettings) -> None:
         self._axes = Axes.of(stft)
@@ -208,7 +235,9 @@ class Judge:
         self._waiting: Array = np.zeros((3, stft.num_bins, 0), np.float32)
 
     def add(self, noisy: ComplexArray, gain: npt.NDArray[Any]) -> None:
-        """Take the next frames `[channels, freq, frames]` and the model's gains for them, as many or one for all channels."""
+        """Take the next frames `[channels, freq, frames]` and the model's gains for them, as many
+        or one for all channels.
+        """
         kept, removed = noisy * gain, noisy * (1 - gain)
         powers = np.stack(
             [(each.real**2 + each.imag**2).sum(axis=0) for each in (noisy, kept, removed)]
@@ -261,7 +290,9 @@ class Judge:
         return float(min(kept / power, 1.0))
 
     def _out_of_domain(self) -> float | None:
-        """1 less the mean likeness of the better half of the segments that are no pauses: a recording with speech has pauses and noises."""
+        """1 less the mean likeness of the better half of the segments that are no pauses: a
+        recording with speech has pauses and noises.
+        """
         found = np.flatnonzero(self._likeness.sum(axis=0))
         if not len(found):
             return None

@@ -26,13 +26,14 @@ def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
     """The pairs that `path` names.
 
     Args:
-        path: a CSV file with the columns `noisy` and `clean`, relative to it, in its order; or a folder with the subfolders `noisy` and
-            `clean`, whose files bear equal names, sorted.
+        path: a CSV file with the columns `noisy` and `clean`, relative to it, in its order; or a
+            folder with the subfolders `noisy` and `clean`, whose files bear equal names, sorted.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(
-            f"{path} does not exist; expected a CSV file with the columns noisy and clean, or a folder with such subfolders"
+            f"{path} does not exist; expected a CSV file with the columns noisy and clean, or a "
+            "folder with such subfolders"
         )
     files = _folder_files(path) if path.is_dir() else _table_files(path)
     if not files:
@@ -45,13 +46,16 @@ def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
 
 
 def check_pair(pair: Pair) -> AudioInfo:
-    """The form of both files from their headers; `DataError` where they differ in sample rate, channels or length."""
+    """The form of both files from their headers; `DataError` where they differ in sample rate,
+    channels or length.
+    """
     noisy, clean = info(pair.noisy), info(pair.clean)
     for field, unit in (("sample_rate", "Hz"), ("channels", "channels"), ("frames", "samples")):
         got, expected = getattr(noisy, field), getattr(clean, field)
         if got != expected:
             raise DataError(
-                f"pair {pair.name}: noisy has {got} {unit}, clean {expected}; they must match ({pair.noisy}, {pair.clean})"
+                f"pair {pair.name}: noisy has {got} {unit}, clean {expected}; they must match "
+                f"({pair.noisy}, {pair.clean})"
             )
     return noisy
 
@@ -63,12 +67,14 @@ def _table_files(path: Path) -> list[tuple[str, str]]:
             columns = table.fieldnames or []
             if missing := {"noisy", "clean"} - set(columns):
                 raise DataError(
-                    f"{path} has no column {' and '.join(sorted(missing))}; it has {', '.join(columns) or 'none'}"
+                    f"{path} has no column {' and '.join(sorted(missing))}; it has "
+                    f"{', '.join(columns) or 'none'}"
                 )
             rows = [(row["noisy"], row["clean"]) for row in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{path} cannot be read as a table ({error}); expected CSV with the columns noisy and clean"
+            f"{path} cannot be read as a table ({error}); expected CSV with the columns noisy "
+            "and clean"
         ) from error
     for number, row in enumerate(rows, start=1):
         if not all(row):

@@ -65,18 +65,22 @@ def evaluate(
     metrics: Iterable[str] = DEFAULT_METRICS,
     jobs: int = 1,
 ) -> Iterator[PairRow]:
-    """Denoise every pair's noisy side here, score both sides in worker processes, and yield the rows in the order of the pairs.
+    """Denoise every pair's noisy side here, score both sides in worker processes, and yield the
+    rows in the order of the pairs.
 
-    Everything that can be known beforehand (names, packages, headers of all files) is checked in the call, before the first row.
+    Everything that can be known beforehand (names, packages, headers of all files) is checked in
+    the call, before the first row.
 
     Args:
         pairs: as `read_pairs` gives them.
-        denoise: from a waveform `[channels, samples]` and its sample rate in Hz to the enhanced waveform of the same shape.
+        denoise: from a waveform `[channels, samples]` and its sample rate in Hz to the enhanced
+            waveform of the same shape.
         metrics: names out of `audioae.evaluation.metrics.METRICS`.
         jobs: worker processes.
 
     Raises:
-        DataError: two files of a pair differ in sample rate, channels or length, or `denoise` changed the shape.
+        DataError: two files of a pair differ in sample rate, channels or length, or `denoise`
+            changed the shape.
         DependencyError: a metric needs a package that is not installed.
     """
     names = check_metrics(metrics)
@@ -121,7 +125,8 @@ def _submit(pair: Pair, denoise: Denoise, workers: MetricWorkers) -> list[Task]:
     enhanced = denoise(noisy, rate)
     if enhanced.shape != clean.shape:
         raise DataError(
-            f"pair {pair.name}: enhanced is {list(enhanced.shape)}, clean {list(clean.shape)}; they must match"
+            f"pair {pair.name}: enhanced is {list(enhanced.shape)}, clean {list(clean.shape)}; "
+            "they must match"
         )
     return [*tasks, workers.submit(enhanced, clean, rate)]
 

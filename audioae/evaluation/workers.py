@@ -1,4 +1,6 @@
-"""Processes that compute metrics side by side; one that crashes (pesq is C) costs the metric that crashed it, nothing else."""
+"""Processes that compute metrics side by side; one that crashes (pesq is C) costs the metric that
+crashed it, nothing else.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,8 @@ class MetricWorkers:
     def result(self, task: Task) -> dict[str, Score]:
         """Wait for the scores, each the mean of the channels.
 
-        A crash breaks whatever was at work at the same time, and no one knows which task it was: each is done again on its own.
+        A crash breaks whatever was at work at the same time, and no one knows which task it was:
+        each is done again on its own.
         """
         try:
             return task.future.result()
@@ -97,7 +100,8 @@ class MetricWorkers:
                 pool.submit(os.getpid).result()
             except BrokenProcessPool as error:
                 raise AudioaeError(
-                    "no process for metrics starts; in a script call evaluate below `if __name__ == '__main__':`"
+                    "no process for metrics starts; in a script call evaluate below `if __name__ "
+                    "== '__main__':`"
                 ) from error
         self._proved = True
 
@@ -123,7 +127,9 @@ class MetricWorkers:
 def score_channels(
     estimate: Array, reference: Array, sample_rate: int, names: Sequence[str]
 ) -> dict[str, Score]:
-    """The mean over the channels of each metric of `[channels, samples]`; None with the first reason where a channel has none."""
+    """The mean over the channels of each metric of `[channels, samples]`; None with the first
+    reason where a channel has none.
+    """
     channels = [score(*pair, sample_rate, names) for pair in zip(estimate, reference, strict=True)]
     return {name: _mean([channel[name] for channel in channels]) for name in names}
 

@@ -1,4 +1,5 @@
-"""Live sound: blocks of a microphone, or of a file in its place, are cleaned as they come and go on to a device, a file or both.
+"""Live sound: blocks of a microphone, or of a file in its place, are cleaned as they come and go on
+to a device, a file or both.
 
 session  the loop, and what is told of it
 meters   levels, and how long blocks take, in constant memory

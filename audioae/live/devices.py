@@ -20,7 +20,8 @@ class Device:
     """One audio device.
 
     Args:
-        index: of PortAudio; api: the system's interface that it is reached by, such as ALSA or Core Audio.
+        index: of PortAudio; api: the system's interface that it is reached by, such as ALSA or Core
+            Audio.
         inputs, outputs: channels that it has at most.
         sample_rate: its usual one, Hz.
         default: the ways that it is the machine's default for.
@@ -45,7 +46,9 @@ class Device:
 
 @dataclass(frozen=True)
 class DeviceForm:
-    """How devices are to be opened: at `sample_rate`, Hz, `block` samples at a time; `played` channels go to the output device."""
+    """How devices are to be opened: at `sample_rate`, Hz, `block` samples at a time; `played`
+    channels go to the output device.
+    """
 
     input: Device
     output: Device | None
@@ -67,7 +70,8 @@ def load_sounddevice() -> Any:
         if isinstance(error.__cause__, ModuleNotFoundError):
             raise
         raise DependencyError(
-            f"sounddevice does not work here ({error.__cause__}); mend it with: {MENDS['sounddevice']}"
+            f"sounddevice does not work here ({error.__cause__}); mend it with: "
+            f"{MENDS['sounddevice']}"
         ) from error
 
 
@@ -96,7 +100,8 @@ def find_device(
 
     Args:
         wanted: "default" is the machine's own choice.
-        api: preferred where a device is reached by several, for two devices work together only through one.
+        api: preferred where a device is reached by several, for two devices work together only
+            through one.
 
     Raises:
         MissingError: there is no device for this way at all.
@@ -105,7 +110,8 @@ def find_device(
     able = [device for device in devices if device.channels(way)]
     if not able:
         raise MissingError(
-            f"this machine has no audio {way} device; connect one, or clean a recording with --from-file ({LIST})"
+            f"this machine has no audio {way} device; connect one, or clean a recording with "
+            f"--from-file ({LIST})"
         )
     found = _matching(able, wanted, way)
     if len(found) > 1:
@@ -153,7 +159,8 @@ def choose_form(
         block_seconds: rounded to samples.
 
     Raises:
-        MissingError, SettingsError: as `find_device`; a device has too few channels or does not take the rate.
+        MissingError, SettingsError: as `find_device`; a device has too few channels or does not
+            take the rate.
     """
     devices = read_devices(sounddevice)
     microphone = find_device(devices, source, "input")
@@ -198,5 +205,6 @@ def _check(
     except error_type as error:
         usual = f"its usual rate is {device.sample_rate} Hz (--sample-rate {device.sample_rate})"
         raise SettingsError(
-            f"the {way} device {device.name!r} does not take {rate} Hz, {channels} channels ({error}); {usual}"
+            f"the {way} device {device.name!r} does not take {rate} Hz, {channels} channels "
+            f"({error}); {usual}"
         ) from error

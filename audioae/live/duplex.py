@@ -1,7 +1,9 @@
-"""A microphone, and an output device if asked for, behind one callback of PortAudio that neither waits nor allocates much.
+"""A microphone, and an output device if asked for, behind one callback of PortAudio that neither
+waits nor allocates much.
 
-The callback copies a block into one of the slots that were made before and puts the slot's number into a queue; the thread that cleans
-takes it from there and puts the number back. Where no slot is free, cleaning is a second behind: the block is dropped and counted.
+The callback copies a block into one of the slots that were made before and puts the slot's number
+into a queue; the thread that cleans takes it from there and puts the number back. Where no slot is
+free, cleaning is a second behind: the block is dropped and counted.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from audioae.signal.spectrogram import Array
 
 
 class Player:
-    """A ring of samples for one writer and one reader, without locks: each moves its own end only, after the samples are there.
+    """A ring of samples for one writer and one reader, without locks: each moves its own end only,
+    after the samples are there.
 
-    It begins with `delay` samples of silence, so a writer that is never later than that leaves no gap. What comes too late, after silence
-    was played in its place, is skipped: a gap never lengthens the delay.
+    It begins with `delay` samples of silence, so a writer that is never later than that leaves no
+    gap. What comes too late, after silence was played in its place, is skipped: a gap never
+    lengthens the delay.
 
     Args:
         delay: samples per channel; room: samples that may wait besides.
@@ -42,14 +46,18 @@ class Player:
         return self._written - self._read
 
     def write(self, block: Array) -> None:
-        """Append `[channels, n]`; what there is no room for is lost, which happens only where the reader stands still."""
+        """Append `[channels, n]`; what there is no room for is lost, which happens only where the
+        reader stands still.
+        """
         room = len(self._ring) - self.waiting
         at = (self._written + np.arange(min(block.shape[-1], room))) % len(self._ring)
         self._ring[at] = block.T[: len(at)]
         self._written += len(at)
 
     def play(self, target: Array) -> bool:
-        """Fill `[n, channels]`, or `[n, any]` from one channel; False if some of it is silence because nothing was ready."""
+        """Fill `[n, channels]`, or `[n, any]` from one channel; False if some of it is silence
+        because nothing was ready.
+        """
         skipped = min(max(self._late, 0), self.waiting)
         self._late, self._read = self._late - skipped, self._read + skipped
         ready = min(len(target), self.waiting)
@@ -71,7 +79,8 @@ QUEUE_SECONDS = 1.0  # of input that may wait; longer pauses of the machine lose
 FEWEST_SLOTS = 8
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 3.0  # without a block, after which a device has vanished
-LOUDEST = 16.0  # of full scale; what a broken driver gives beyond it, or as no number, must not end a session
+# of full scale; what a broken driver gives beyond it, or as no number, must not end a session
+LOUDEST = 16.0
 SWITCH_SECONDS = (
     0.0005  # between two threads of Python: the callback must not wait 5 ms for its turn
 )
@@ -82,7 +91,8 @@ class Duplex:
 
     Args:
         sounddevice: the module.
-        delay: samples between input and output, so that what is cleaned is there when its turn comes; see `Stream.latency_in`.
+        delay: samples between input and output, so that what is cleaned is there when its turn
+            comes; see `Stream.latency_in`.
 
     Raises:
         DeviceError: on entering, the devices cannot be opened.
@@ -189,7 +199,8 @@ class Duplex:
         self._filled.put((slot, frames))
 
     def read(self) -> Array | None:
-        """The next block `[channels, n]`, empty when none came for a while; None once `stop` was called and all is read.
+        """The next block `[channels, n]`, empty when none came for a while; None once `stop` was
+        called and all is read.
 
         Raises:
             DeviceError: the device has vanished.

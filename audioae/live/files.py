@@ -39,7 +39,9 @@ class FileSource:
         self._given = 0
 
     def level_dbfs(self) -> list[float | None] | None:
-        """The level of the recording's beginning, as cleaning the file whole knows it; to be asked before the first block."""
+        """The level of the recording's beginning, as cleaning the file whole knows it; to be asked
+        before the first block.
+        """
         frames = min(round(START_SECONDS * self.sample_rate), self.info.frames)
         level = running_level(blocks(self._reader, 0, frames), self.sample_rate)
         self._reader.seek(0)

@@ -1,4 +1,6 @@
-"""The loop of live sound: a block comes from a source, is cleaned, and what is ready goes to the sinks; and what is told of it."""
+"""The loop of live sound: a block comes from a source, is cleaned, and what is ready goes to the
+sinks; and what is told of it.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class TimeMeter:
         self._counts[index] += 1
 
     def percentile(self, percent: float) -> float:
-        """The duration, seconds, that so many percent of all do not exceed; 0 where there were none."""
+        """The duration, seconds, that so many percent of all do not exceed; 0 where there were
+        none.
+        """
         total = int(self._counts.sum())
         if not total:
             return 0.0
@@ -80,7 +84,8 @@ class Xruns:
     Args:
         overruns: times that input was lost, by the device or because cleaning fell behind.
         underruns: times that the output device was given silence because nothing was ready.
-        dropped_frames: samples per channel of input that were thrown away because cleaning fell behind.
+        dropped_frames: samples per channel of input that were thrown away because cleaning fell
+            behind.
     """
 
     overruns: int = 0
@@ -128,12 +133,15 @@ class LiveResult:
 
     Args:
         seconds: of sound that was cleaned.
-        block_ms: how much comes at a time, and so the time there is to clean it; latency_ms: of the stream in such blocks, with
-            latency_samples the same at its sample rate; device_latency_ms: what the devices add, None where there are none.
+        block_ms: how much comes at a time, and so the time there is to clean it; latency_ms: of the
+            stream in such blocks, with latency_samples the same at its sample rate;
+            device_latency_ms: what the devices add, None where there are none.
         overruns, underruns, dropped_frames: see `Xruns`.
-        processing_p50_ms, processing_p99_ms: that cleaning a block took, half and 99 % of them at most.
+        processing_p50_ms, processing_p99_ms: that cleaning a block took, half and 99 % of them at
+            most.
         mean_attenuation_db: level in over level out.
-        ended: "source": it came to its end; "frames": as many as were asked for; "stopped"; "error".
+        ended: "source": it came to its end; "frames": as many as were asked for; "stopped";
+            "error".
         error: why it ended, where that is an error.
     """
 
@@ -164,11 +172,13 @@ class Session:
 
     Args:
         frames: end after so many samples per channel; None is no limit.
-        stopped: asked before every block; True ends the session, and what was taken by then is cleaned.
+        stopped: asked before every block; True ends the session, and what was taken by then is
+            cleaned.
 
     Attributes:
         levels: before and after cleaning.
-        error: what ended the session, if that was an error; what was cleaned before it has gone to the sinks.
+        error: what ended the session, if that was an error; what was cleaned before it has gone to
+            the sinks.
     """
 
     def __init__(
@@ -188,9 +198,11 @@ class Session:
         self._ended: Ended = "source"
 
     def run(self) -> Iterator[int]:
-        """Clean until there is an end; gives, after every block, how many samples per channel it had.
+        """Clean until there is an end; gives, after every block, how many samples per channel it
+        had.
 
-        A device that vanishes and an output that cannot be written further end it too, and are kept in `error`.
+        A device that vanishes and an output that cannot be written further end it too, and are kept
+        in `error`.
         """
         try:
             yield from self._blocks()
@@ -258,7 +270,9 @@ class Session:
 def warm(
     engine: Engine, sample_rate: int, channels: int, settings: DenoiseSettings, block: int
 ) -> None:
-    """Clean some silence, so that no block of a session waits for what happens once: a model's first runs, the tables of resamplers."""
+    """Clean some silence, so that no block of a session waits for what happens once: a model's
+    first runs, the tables of resamplers.
+    """
     stream = Stream(engine, sample_rate, channels, settings)
     for _ in range(-(-stream.latency // block) + WARM_BLOCKS):
         stream.push(np.zeros((channels, block), np.float32))

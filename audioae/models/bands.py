@@ -1,4 +1,6 @@
-"""Frequency bins to bands and back: low bins as they are, high ones merged into triangular bands of equal width on the ERB scale."""
+"""Frequency bins to bands and back: low bins as they are, high ones merged into triangular bands of
+equal width on the ERB scale.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ def erb_number(frequency_hz: np.ndarray) -> np.ndarray:
 def band_matrix(num_bins: int, low_bins: int, num_bands: int, nyquist_hz: float) -> np.ndarray:
     """Interpolation `[num_bins, low_bins + num_bands]` from bands to bins; every row sums to one.
 
-    Bins below `low_bins` have a band each; the others lie between the two nearest of `num_bands` centres, spaced evenly on the ERB scale.
+    Bins below `low_bins` have a band each; the others lie between the two nearest of `num_bands`
+    centres, spaced evenly on the ERB scale.
     """
     frequency = np.linspace(0, nyquist_hz, num_bins)
     high = erb_number(frequency[low_bins:])
@@ -44,11 +47,15 @@ class Bands(nn.Module):
         self.register_buffer("down", torch.from_numpy(high / high.sum(0)), persistent=False)
 
     def merge(self, bins: Tensor) -> Tensor:
-        """`[batch, channels, num_bins, frames]` to `[batch, channels, frames, low_bins + num_bands]`."""
+        """`[batch, channels, num_bins, frames]` to `[batch, channels, frames, low_bins +
+        num_bands]`.
+        """
         bins = bins.transpose(2, 3)
         return torch.cat([bins[..., : self.low_bins], bins[..., self.low_bins :] @ self.down], 3)
 
     def spread(self, bands: Tensor) -> Tensor:
-        """`[batch, channels, frames, low_bins + num_bands]` to `[batch, channels, num_bins, frames]`."""
+        """`[batch, channels, frames, low_bins + num_bands]` to `[batch, channels, num_bins,
+        frames]`.
+        """
         bins = torch.cat([bands[..., : self.low_bins], bands[..., self.low_bins :] @ self.up], 3)
         return bins.transpose(2, 3)

@@ -20,7 +20,8 @@ Edges = Literal["silence", "mirror"]
 class Estimate(NamedTuple):
     """What a network answers.
 
-    gain: `[batch, 1 or 2, freq, frames]`, real or complex (real part, imaginary part), to be multiplied with the noisy spectrum.
+    gain: `[batch, 1 or 2, freq, frames]`, real or complex (real part, imaginary part), to be
+        multiplied with the noisy spectrum.
     latent: the code between encoder and decoder.
     penalty: a scalar that the bottleneck adds to the loss.
     """
@@ -38,7 +39,8 @@ class NetworkSettings:
         num_bins: frequency bins of the features.
         num_features: 1 (compressed magnitude) or 3 (and compressed real and imaginary parts).
         gain: a real gain keeps the noisy phase, a complex one corrects it.
-        compression: power that the features were compressed with; masks act on the compressed spectrum.
+        compression: power that the features were compressed with; masks act on the compressed
+            spectrum.
         bottleneck, bottleneck_weight: the kind of code and the weight of its penalty.
     """
 
@@ -52,7 +54,8 @@ class NetworkSettings:
     def __post_init__(self) -> None:
         if self.num_features not in (1, 3):
             raise SettingsError(
-                f"num_features is {self.num_features}; expected 1 (magnitude) or 3 (magnitude, real, imaginary)"
+                f"num_features is {self.num_features}; expected 1 (magnitude) or 3 (magnitude, "
+                "real, imaginary)"
             )
         if self.gain not in ("real", "complex"):
             raise SettingsError(f"gain is {self.gain!r}; expected 'real' or 'complex'")
@@ -70,9 +73,11 @@ class NetworkSettings:
 class Autoencoder(nn.Module):
     """Encoder, bottleneck, decoder.
 
-    A causal network has `lookahead == context == 0` and carries its past in the state; the others are stateless and need `context` frames
-    before and `lookahead` frames after the frames that are asked for. Chunks of a network with time strides start at multiples of `stride`.
-    `edges` says what stands for the frames before the beginning and after the end of a recording: silence, or the recording mirrored in time.
+    A causal network has `lookahead == context == 0` and carries its past in the state; the others
+    are stateless and need `context` frames before and `lookahead` frames after the frames that are
+    asked for. Chunks of a network with time strides start at multiples of `stride`. `edges` says
+    what stands for the frames before the beginning and after the end of a recording: silence, or
+    the recording mirrored in time.
     """
 
     family = ""
@@ -91,8 +96,8 @@ class Autoencoder(nn.Module):
         return ()
 
     def mute_beyond(self, names: Collection[str]) -> list[str]:
-        """Let the blocks that a shallower network lacks add nothing, so that with its weights this one begins where that one was
-        (Net2Net, Chen et al. 2016).
+        """Let the blocks that a shallower network lacks add nothing, so that with its weights this
+        one begins where that one was (Net2Net, Chen et al. 2016).
 
         Args:
             names: of the shallower network's weights.
@@ -103,19 +108,25 @@ class Autoencoder(nn.Module):
         return []
 
     def start_from(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights to begin a training with, out of those of another network that this one can go on from; others are left as they are."""
+        """The weights to begin a training with, out of those of another network that this one can
+        go on from; others are left as they are.
+        """
         return dict(tensors)
 
     def encode(
         self, features: Tensor, state: State | None = None
     ) -> tuple[Tensor, list[Tensor], State]:
-        """Features `[batch, num_features, freq, frames]` to `(encoded, skips, next state)`; `encoded` is what the bottleneck reads."""
+        """Features `[batch, num_features, freq, frames]` to `(encoded, skips, next state)`;
+        `encoded` is what the bottleneck reads.
+        """
         raise TypeError(f"{type(self).__name__} has no encoder")
 
     def decode(
         self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None
     ) -> tuple[Tensor, State]:
-        """A latent to the decoder's output `[batch, num_outputs, freq, frames]`, before the mask; without `skips` from the latent alone."""
+        """A latent to the decoder's output `[batch, num_outputs, freq, frames]`, before the mask;
+        without `skips` from the latent alone.
+        """
         raise TypeError(f"{type(self).__name__} has no decoder")
 
     def forward(self, features: Tensor, state: State | None = None) -> tuple[Estimate, State]:
@@ -134,8 +145,9 @@ class Autoencoder(nn.Module):
     def mask(self, decoded: Tensor) -> Tensor:
         """Gain per bin of a mask M on the compressed spectrum.
 
-        With Xc = X |X|^(c-1), the enhanced spectrum Y has Yc = M Xc, so Y = X M |M|^(1/c - 1): a gain on X. A real mask is a sigmoid;
-        a complex one is free and 1 where the decoder answers zero.
+        With Xc = X |X|^(c-1), the enhanced spectrum Y has Yc = M Xc, so Y = X M |M|^(1/c - 1): a
+        gain on X. A real mask is a sigmoid; a complex one is free and 1 where the decoder answers
+        zero.
         """
         power = 1 / self.settings.compression
         if self.settings.gain == "real":

@@ -1,4 +1,6 @@
-"""The offline network: two dual-path networks, one for each direction of time, that exchange what they know after every block."""
+"""The offline network: two dual-path networks, one for each direction of time, that exchange what
+they know after every block.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ CONTEXT_FRAMES = (
 
 @dataclass(frozen=True)
 class BidirectionalSettings(DualpathSettings):
-    """The settings of each of the two `dualpath` networks, which are causal, each in its own direction."""
+    """The settings of each of the two `dualpath` networks, which are causal, each in its own
+    direction.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,12 +40,15 @@ def reverse(x: Tensor) -> Tensor:
 
 
 class BidirectionalAutoencoder(Autoencoder):
-    """A `dualpath` network for each direction of time, with connections between them after every block.
+    """A `dualpath` network for each direction of time, with connections between them after every
+    block.
 
-    The window is symmetric about its middle and 0 at its first sample, so a frame of a signal that runs backwards is the complex conjugate
-    of the frame of the signal: the network of the other direction reads the frames in reverse order with the imaginary part negated, and
-    its mask is turned back in the same way. The connections begin at zero and the two masks are averaged, so with the weights of one
-    causal network in both directions training starts from the mean of that network's masks for a signal and for its time reversal.
+    The window is symmetric about its middle and 0 at its first sample, so a frame of a signal that
+    runs backwards is the complex conjugate of the frame of the signal: the network of the other
+    direction reads the frames in reverse order with the imaginary part negated, and its mask is
+    turned back in the same way. The connections begin at zero and the two masks are averaged, so
+    with the weights of one causal network in both directions training starts from the mean of that
+    network's masks for a signal and for its time reversal.
     """
 
     family = "bidirectional"
@@ -82,7 +89,9 @@ class BidirectionalAutoencoder(Autoencoder):
     def encode(
         self, features: Tensor, state: State | None = None
     ) -> tuple[Tensor, list[Tensor], State]:
-        """Both networks' codes, joined along the channels; that of the other direction is in its own order of time."""
+        """Both networks' codes, joined along the channels; that of the other direction is in its
+        own order of time.
+        """
         conjugated = features * features.new_tensor([1.0, 1.0, -1.0]).view(1, 3, 1, 1)
         ahead, skips, _ = self.ahead.encode(features)
         back, back_skips, _ = self.back.encode(conjugated.flip(3))

@@ -1,6 +1,7 @@
 """What sits between encoder and decoder: nothing, a price on activity, or a Gaussian code.
 
-Every bottleneck maps an encoder's output to `(latent, penalty)`; the training loop adds `penalty` to the loss and never asks which it is.
+Every bottleneck maps an encoder's output to `(latent, penalty)`; the training loop adds `penalty`
+to the loss and never asks which it is.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ class Sparse(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """A variational code (Kingma & Welling 2014): the encoder gives mean and log-variance, training samples, inference takes the mean.
+    """A variational code (Kingma & Welling 2014): the encoder gives mean and log-variance, training
+    samples, inference takes the mean.
 
-    The penalty is `weight` times KL(N(mean, var) || N(0, 1)) per latent value: (mean^2 + var - 1 - log var) / 2.
+    The penalty is `weight` times KL(N(mean, var) || N(0, 1)) per latent value: (mean^2 + var - 1 -
+    log var) / 2.
     """
 
     width = 2

@@ -1,7 +1,8 @@
 """Checkpoints: safetensors with all settings inside, written whole or not at all.
 
-A run folder holds `last.safetensors` and `best.safetensors` (averaged weights, ready to denoise or export) and `resume.safetensors`
-(weights, averages, optimizer and step, everything that the next step depends on).
+A run folder holds `last.safetensors` and `best.safetensors` (averaged weights, ready to denoise or
+export) and `resume.safetensors` (weights, averages, optimizer and step, everything that the next
+step depends on).
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from audioae.pretrained import list_models
 from audioae.signal.spectrogram import StftSettings
 
 METADATA_KEY = "audioae"
-FORMAT = 2  # of the tensors; in the first, which had no number, kernels of two dimensions were (freq, time)
+# of the tensors; in the first, which had no number, kernels of two dimensions were (freq, time)
+FORMAT = 2
 SHIPPED = (
     "weights.safetensors"  # beside the model.onnx of a shipped model: what it was exported from
 )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write named tensors and JSON metadata under a temporary name, then rename: an interruption leaves the earlier file."""
+    """Write named tensors and JSON metadata under a temporary name, then rename: an interruption
+    leaves the earlier file.
+    """
     from safetensors.torch import save
 
     about = {METADATA_KEY: json.dumps({"format": FORMAT, **metadata})}
@@ -108,7 +112,9 @@ def build_denoiser(description: Mapping[str, Any]) -> Denoiser:
 def save_denoiser(
     path: Path, denoiser: Denoiser, weights: Mapping[str, Tensor] | None = None, **about: Any
 ) -> None:
-    """Write a denoiser's weights (or `weights` in their place) with its settings and whatever else is told about it."""
+    """Write a denoiser's weights (or `weights` in their place) with its settings and whatever else
+    is told about it.
+    """
     write_tensors(
         path,
         weights if weights is not None else denoiser.state_dict(),
@@ -117,7 +123,9 @@ def save_denoiser(
 
 
 def load_denoiser(path: str | os.PathLike[str]) -> Denoiser:
-    """The denoiser in a checkpoint or in a run folder (its best weights, else its last), in eval mode."""
+    """The denoiser in a checkpoint or in a run folder (its best weights, else its last), in eval
+    mode.
+    """
     file = checkpoint_file(Path(path))
     tensors, metadata = read_tensors(file)
     try:
@@ -145,7 +153,9 @@ def checkpoint_file(path: Path) -> Path:
 
 
 def trained_file(name_or_path: str | os.PathLike[str]) -> Path:
-    """The weights that a training can go on from: of a shipped model by its name, else of a checkpoint or a run folder."""
+    """The weights that a training can go on from: of a shipped model by its name, else of a
+    checkpoint or a run folder.
+    """
     name = os.fspath(name_or_path)
     shipped = next(
         (entry.path.with_name(SHIPPED) for entry in list_models() if entry.name == name), None
@@ -153,21 +163,26 @@ def trained_file(name_or_path: str | os.PathLike[str]) -> Path:
     if shipped is None and not Path(name).exists():
         names = [entry.name for entry in list_models()]
         raise ModelNotFoundError(
-            f"no model {name!r}{nearest(name, names)}; give a run folder, a .safetensors checkpoint or a shipped name"
+            f"no model {name!r}{nearest(name, names)}; give a run folder, a .safetensors "
+            "checkpoint or a shipped name"
         )
     if shipped is not None and not shipped.exists():
         raise ModelNotFoundError(
-            f"model {name!r} was shipped without weights to train on; give the run folder that it came from"
+            f"model {name!r} was shipped without weights to train on; give the run folder that "
+            "it came from"
         )
     if shipped is None and Path(name).suffix == ".onnx":
         raise CheckpointError(
-            f"{name} is an exported model; a training goes on from the run folder or .safetensors that it was made from"
+            f"{name} is an exported model; a training goes on from the run folder or "
+            ".safetensors that it was made from"
         )
     return shipped or checkpoint_file(Path(name))
 
 
 def stages_of(path: Path) -> list[dict[str, Any]]:
-    """The trainings that made a checkpoint, the first one first: the "recipe" of each and the "audio_hours" that it showed."""
+    """The trainings that made a checkpoint, the first one first: the "recipe" of each and the
+    "audio_hours" that it showed.
+    """
     about = read_about(path)
     last = {
         "recipe": about.get("recipe"),
@@ -177,7 +192,9 @@ def stages_of(path: Path) -> list[dict[str, Any]]:
 
 
 def stages_before(run: Path, start: Path | None) -> list[dict[str, Any]]:
-    """The trainings before that of a run folder: what its own checkpoints tell where it goes on, else those of what it begins with."""
+    """The trainings before that of a run folder: what its own checkpoints tell where it goes on,
+    else those of what it begins with.
+    """
     own = run / "last.safetensors"
     if (
         own.exists() and (run / "resume.safetensors").exists()
@@ -188,8 +205,9 @@ def stages_before(run: Path, start: Path | None) -> list[dict[str, Any]]:
 
 
 def load_start(denoiser: Denoiser, tensors: Mapping[str, Tensor], source: Path) -> int:
-    """Load what a training begins with: weights of the same network, of one with fewer blocks, which the others add nothing to yet, or of
-    the causal network that a bidirectional one is made of.
+    """Load what a training begins with: weights of the same network, of one with fewer blocks,
+    which the others add nothing to yet, or of the causal network that a bidirectional one is made
+    of.
 
     Returns how many tensors were in the source.
     """
@@ -206,14 +224,17 @@ def load_start(denoiser: Denoiser, tensors: Mapping[str, Tensor], source: Path) 
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> int:
-    """Load all weights of a module, or none: names and shapes must be the module's own. Returns how many there are."""
+    """Load all weights of a module, or none: names and shapes must be the module's own. Returns how
+    many there are.
+    """
     own = module.state_dict()
     wrong = [name for name in own if name not in tensors or tensors[name].shape != own[name].shape]
     extra = [name for name in tensors if name not in own]
     if wrong or extra:
         fitting, examples = len(own) - len(wrong), ", ".join((wrong + extra)[:3])
         raise CheckpointError(
-            f"{source} fits {fitting} of {len(own)} tensors (not: {examples} ...); it is of another network"
+            f"{source} fits {fitting} of {len(own)} tensors (not: {examples} ...); it is of "
+            "another network"
         )
     with torch.no_grad():
         for name, value in own.items():

@@ -37,7 +37,9 @@ class Conv1dSettings(NetworkSettings):
 
 
 class Conv1dAutoencoder(ConvolutionalAutoencoder):
-    """Encoder of Conv1d, decoder of ConvTranspose1d, all of stride 1: `[batch, channels, frames]` throughout."""
+    """Encoder of Conv1d, decoder of ConvTranspose1d, all of stride 1: `[batch, channels, frames]`
+    throughout.
+    """
 
     family = "conv1d"
 

@@ -1,4 +1,6 @@
-"""A 2D convolutional autoencoder over frequency and time: plain, with skip connections (U-Net), or causal."""
+"""A 2D convolutional autoencoder over frequency and time: plain, with skip connections (U-Net), or
+causal.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ class Conv2dSettings(NetworkSettings):
             raise SettingsError("channels is empty; expected one for each encoder layer")
         if self.kernel[0] % 2 == 0 or (self.kernel[1] % 2 == 0 and not self.causal):
             raise SettingsError(
-                f"kernel is {self.kernel}; expected odd numbers of bins and, unless causal, of frames"
+                f"kernel is {self.kernel}; expected odd numbers of bins and, unless causal, of "
+                "frames"
             )
         if set(self.time_strides) - {1, 2}:
             raise SettingsError(f"time_strides are {self.time_strides}; expected 1 or 2 each")
@@ -87,7 +90,8 @@ class Conv2dAutoencoder(ConvolutionalAutoencoder):
         self.skip = settings.skip
         self.stride = prod(strides)
         if not settings.causal:
-            # A layer and its mirror image read kernel // 2 frames on each side, each worth the strides before it; repeating a frame by its
+            # A layer and its mirror image read kernel // 2 frames on each side, each worth the
+            # strides before it; repeating a frame by its
             # stride shifts it by less than that.
             before = list(accumulate(strides[:-1], lambda a, b: a * b, initial=1))
             reach = 2 * (settings.kernel[1] // 2) * sum(before)

@@ -63,12 +63,16 @@ class Denoiser(nn.Module):
         return estimate, state
 
     def gain(self, spectrum: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """The gain `[batch, 1 or 2, freq, frames]` for a spectrum `[batch, 2, freq, frames]`, and the next state."""
+        """The gain `[batch, 1 or 2, freq, frames]` for a spectrum `[batch, 2, freq, frames]`, and
+        the next state.
+        """
         estimate, state = self.estimate(spectrum, state)
         return estimate.gain, state
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Estimate]:
-        """Clean whole waveforms `[batch, samples]`; also the network's estimate, whose gain has a frame per STFT column."""
+        """Clean whole waveforms `[batch, samples]`; also the network's estimate, whose gain has a
+        frame per STFT column.
+        """
         spectrum = stft(waveform, self.settings)
         before, after = self.autoencoder.context, self.autoencoder.lookahead
         if (
@@ -88,7 +92,9 @@ class Denoiser(nn.Module):
 
 
 def count_macs(denoiser: Denoiser) -> int:
-    """Multiply-accumulates a second of audio: convolutions, linear maps and recurrences, the network only."""
+    """Multiply-accumulates a second of audio: convolutions, linear maps and recurrences, the
+    network only.
+    """
     macs = 0
 
     def add(

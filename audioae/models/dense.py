@@ -18,7 +18,8 @@ class DenseSettings(NetworkSettings):
 
     patch: frames that are coded together; a signal is a row of patches.
     widths: of each encoder layer, the last the latent's; the decoder mirrors them.
-    activation: "leaky_relu" after BatchNorm, or "identity": a linear autoencoder, whose optimum under MSE is PCA's (Baldi & Hornik 1989).
+    activation: "leaky_relu" after BatchNorm, or "identity": a linear autoencoder, whose optimum
+        under MSE is PCA's (Baldi & Hornik 1989).
     """
 
     patch: int = 8
@@ -27,7 +28,9 @@ class DenseSettings(NetworkSettings):
 
 
 class DenseAutoencoder(Autoencoder):
-    """Linear layers on patches: `[batch, features, patches]` throughout, so a linear layer is a convolution of kernel 1."""
+    """Linear layers on patches: `[batch, features, patches]` throughout, so a linear layer is a
+    convolution of kernel 1.
+    """
 
     family = "dense"
 

@@ -1,4 +1,6 @@
-"""The flagship: a convolutional autoencoder over bands whose middle mixes frequencies and times in turn."""
+"""The flagship: a convolutional autoencoder over bands whose middle mixes frequencies and times in
+turn.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,16 @@ TimeMixer = Literal["conv", "lstm", "gru"]
 class DualpathSettings(NetworkSettings):
     """Args beyond `NetworkSettings`:
 
-    low_bins, num_bands: bins kept and ERB bands that the others are merged into; their sum less one must divide by four.
+    low_bins, num_bands: bins kept and ERB bands that the others are merged into; their sum less one
+        must divide by four.
     nyquist_hz: frequency of the last bin.
     outer, inner: channels after the first and the second encoder layer.
-    time_mixers: of each block in the middle, "conv" (3 bands x 3 frames), "lstm" or "gru" over time.
+    time_mixers: of each block in the middle, "conv" (3 bands x 3 frames), "lstm" or "gru" over
+        time.
     dilations: frames between the taps of each block's convolution; recurrent blocks ignore theirs.
     squeeze: channels in which frequencies are mixed.
-    causal: read no frame after the one that is answered; otherwise convolutions are symmetric and recurrences run both ways.
+    causal: read no frame after the one that is answered; otherwise convolutions are symmetric and
+        recurrences run both ways.
     """
 
     num_features: int = 3
@@ -65,7 +70,9 @@ def zero(layer: nn.Module) -> None:
 
 
 class FrequencyMixer(nn.Module):
-    """Every band hears every band: squeeze the channels, a linear map over frequency for each, back, added to the input."""
+    """Every band hears every band: squeeze the channels, a linear map over frequency for each,
+    back, added to the input.
+    """
 
     def __init__(self, channels: int, bands: int, squeeze: int) -> None:
         super().__init__()
@@ -110,7 +117,9 @@ class ConvTimeMixer(nn.Module):
 
 
 class RecurrentTimeMixer(nn.Module):
-    """A residual recurrence over time that all bands share; its past is `[batch, bands, hidden (and cell)]`."""
+    """A residual recurrence over time that all bands share; its past is `[batch, bands, hidden (and
+    cell)]`.
+    """
 
     num_past = 1
 
@@ -135,7 +144,8 @@ class RecurrentTimeMixer(nn.Module):
             -1, self.bands, following.shape[-1]
         )
 
-    # ONNX Runtime copies quickly where a single axis moves, so channels and batch move one after the other.
+    # ONNX Runtime copies quickly where a single axis moves, so channels and batch move one after
+    # the other.
 
     def to_rows(self, x: Tensor) -> Tensor:
         """`[batch, channels, frames, bands]` to `[frames, batch * bands, channels]`."""
@@ -174,7 +184,8 @@ def build_time_mixer(
 
 
 class DualpathAutoencoder(Autoencoder):
-    """Bands, two strided layers, blocks of a frequency and a time mixer, two transposed layers with skips, and back to bins.
+    """Bands, two strided layers, blocks of a frequency and a time mixer, two transposed layers with
+    skips, and back to bins.
 
     All on `[batch, channels, frames, bands]`.
     """
@@ -260,7 +271,9 @@ class DualpathAutoencoder(Autoencoder):
     def finish(
         self, x: Tensor, latent: Tensor, skips: Sequence[Tensor], pasts: Pasts | None = None
     ) -> Tensor:
-        """What follows the blocks: the transposed layers, and bands back to bins `[batch, num_outputs, freq, frames]`."""
+        """What follows the blocks: the transposed layers, and bands back to bins `[batch,
+        num_outputs, freq, frames]`.
+        """
         pasts = pasts or Pasts(None)
         x = pasts.run(self.inner_decoder, x + latent)
         x = x + skips[0] if skips else x

@@ -1,6 +1,7 @@
 """The torch twin of `spectrogram`: the same frames as tensors, and the features that networks read.
 
-Spectra are real tensors `[batch, 2, freq, frames]` (real part, imaginary part), so that they pass through autocast and ONNX as they are.
+Spectra are real tensors `[batch, 2, freq, frames]` (real part, imaginary part), so that they pass
+through autocast and ONNX as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from audioae.signal.spectrogram import StftSettings
 
-POWER_FLOOR = 1e-12  # keeps the power law differentiable at digital silence; -120 dB below a bin of magnitude 1
+# keeps the power law differentiable at digital silence; -120 dB below a bin of magnitude 1
+POWER_FLOOR = 1e-12
 
 
 def window(settings: StftSettings, like: Tensor) -> Tensor:
@@ -20,7 +22,9 @@ def window(settings: StftSettings, like: Tensor) -> Tensor:
 
 
 def stft(waveform: Tensor, settings: StftSettings) -> Tensor:
-    """The spectrum `[batch, 2, freq, frames]` of whole waveforms `[batch, samples]`; frames as in `spectrogram.stft`."""
+    """The spectrum `[batch, 2, freq, frames]` of whole waveforms `[batch, samples]`; frames as in
+    `spectrogram.stft`.
+    """
     frames, hop = settings.num_frames(waveform.shape[-1]), settings.hop_length
     signal = F.pad(waveform.float(), (settings.past, frames * hop - waveform.shape[-1]))
     columns = signal.unfold(-1, settings.win_length, hop) * window(settings, waveform)  # B, T, win
@@ -43,7 +47,8 @@ def istft(spectrum: Tensor, settings: StftSettings, *, samples: int) -> Tensor:
 
 
 def mirror(spectrum: Tensor, before: int, after: int) -> Tensor:
-    """A spectrum `[batch, 2, freq, frames]` with frames of the signal mirrored in time on either side, fewer than there are frames.
+    """A spectrum `[batch, 2, freq, frames]` with frames of the signal mirrored in time on either
+    side, fewer than there are frames.
 
     The window is symmetric, so a mirrored frame is the complex conjugate of the frame.
     """
@@ -55,12 +60,16 @@ def mirror(spectrum: Tensor, before: int, after: int) -> Tensor:
 
 
 def power_spectrum(spectrum: Tensor, floor: float = POWER_FLOOR) -> Tensor:
-    """`[batch, 1, freq, frames]`, squared magnitude of a spectrum `[batch, 2, freq, frames]`, plus `floor`."""
+    """`[batch, 1, freq, frames]`, squared magnitude of a spectrum `[batch, 2, freq, frames]`, plus
+    `floor`.
+    """
     return spectrum.square().sum(1, keepdim=True) + floor
 
 
 def compress(spectrum: Tensor, power: float, floor: float = POWER_FLOOR) -> tuple[Tensor, Tensor]:
-    """Magnitude `|X|^power` and complex `X |X|^(power - 1)` of a spectrum, `[batch, 1 and 2, freq, frames]`."""
+    """Magnitude `|X|^power` and complex `X |X|^(power - 1)` of a spectrum, `[batch, 1 and 2, freq,
+    frames]`.
+    """
     squared = power_spectrum(spectrum, floor)
     magnitude = squared.pow(power / 2)
     return magnitude, spectrum * (
@@ -69,7 +78,9 @@ def compress(spectrum: Tensor, power: float, floor: float = POWER_FLOOR) -> tupl
 
 
 def apply_gain(spectrum: Tensor, gain: Tensor) -> Tensor:
-    """`[batch, 2, freq, frames]` times a real (`[batch, 1, ...]`) or complex (`[batch, 2, ...]`) gain per bin."""
+    """`[batch, 2, freq, frames]` times a real (`[batch, 1, ...]`) or complex (`[batch, 2, ...]`)
+    gain per bin.
+    """
     if gain.shape[1] == 1:
         return spectrum * gain
     real = spectrum[:, 0] * gain[:, 0] - spectrum[:, 1] * gain[:, 1]

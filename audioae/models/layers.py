@@ -1,7 +1,9 @@
-"""Convolutions over frames with an explicit past, in one and two dimensions, forward and transposed.
+"""Convolutions over frames with an explicit past, in one and two dimensions, forward and
+transposed.
 
-A layer is `(x, past) -> (y, next past)`. A causal one reads `num_past` frames before its input from `past` (None is silence) and hands on
-the last ones of its own input: one definition for whole files and for live blocks. Others pad both sides; their past is None.
+A layer is `(x, past) -> (y, next past)`. A causal one reads `num_past` frames before its input from
+`past` (None is silence) and hands on the last ones of its own input: one definition for whole files
+and for live blocks. Others pad both sides; their past is None.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ class Pasts:
 
 
 def with_past(x: Tensor, past: Tensor | None, frames: int) -> tuple[Tensor, Tensor | None]:
-    """Put the last `frames` frames before `x`, silence where `past` is None; also the past of what comes after `x`. Frames are axis 2."""
+    """Put the last `frames` frames before `x`, silence where `past` is None; also the past of what
+    comes after `x`. Frames are axis 2.
+    """
     if not frames:
         return x, None
     past = x.new_zeros(*x.shape[:2], frames, *x.shape[3:]) if past is None else past.to(x.dtype)
@@ -49,7 +53,9 @@ def with_past(x: Tensor, past: Tensor | None, frames: int) -> tuple[Tensor, Tens
 
 
 class TimeConv(nn.Module):
-    """Conv1d over frames `[batch, channels, frames]` of stride 1 that keeps the number of frames; `transpose` takes ConvTranspose1d."""
+    """Conv1d over frames `[batch, channels, frames]` of stride 1 that keeps the number of frames;
+    `transpose` takes ConvTranspose1d.
+    """
 
     def __init__(
         self,
@@ -66,7 +72,8 @@ class TimeConv(nn.Module):
         self.num_past = reach if causal else 0
         self.inputs = inputs
         layer = nn.ConvTranspose1d if transpose else nn.Conv1d
-        # A transposed convolution of a padded input answers `reach` frames too many on each side; its own padding cuts them.
+        # A transposed convolution of a padded input answers `reach` frames too many on each side;
+        # its own padding cuts them.
         padding = (reach if transpose else 0) if causal else reach // 2
         self.conv = layer(inputs, outputs, kernel, padding=padding, dilation=dilation)
 
@@ -80,10 +87,12 @@ class TimeConv(nn.Module):
 
 
 class TransposedConv(nn.ConvTranspose2d):
-    """A transposed convolution over `[batch, channels, frames, bins]`, computed in the way that is fast where it runs.
+    """A transposed convolution over `[batch, channels, frames, bins]`, computed in the way that is
+    fast where it runs.
 
-    In training one that doubles the bins is a convolution that answers even and odd bins in channels of their own, the same sums (Shi et
-    al. 2016, "Is the deconvolution layer the same as a convolutional layer?"): in bf16 on a CPU it takes a quarter of the time.
+    In training one that doubles the bins is a convolution that answers even and odd bins in
+    channels of their own, the same sums (Shi et al. 2016, "Is the deconvolution layer the same as a
+    convolutional layer?"): in bf16 on a CPU it takes a quarter of the time.
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -123,10 +132,11 @@ class TransposedConv(nn.ConvTranspose2d):
 class TimeFrequencyConv(nn.Module):
     """Conv2d over `[batch, channels, frames, bins]`, kernel and stride as (time, freq).
 
-    Bins come last so that rows are long where there is a single frame: a live hop takes a quarter less time than the other way round.
-    Odd numbers of bins halve and double back exactly (257, 129, 65, ...). A causal layer has time stride 1; `dilation` is in frames.
-    `upsample` makes it a decoder layer: a transposed convolution, or nearest-neighbour upsampling followed by a convolution (Odena et al.
-    2016: no checkerboard).
+    Bins come last so that rows are long where there is a single frame: a live hop takes a quarter
+    less time than the other way round. Odd numbers of bins halve and double back exactly (257, 129,
+    65, ...). A causal layer has time stride 1; `dilation` is in frames. `upsample` makes it a
+    decoder layer: a transposed convolution, or nearest-neighbour upsampling followed by a
+    convolution (Odena et al. 2016: no checkerboard).
     """
 
     def __init__(
@@ -146,7 +156,8 @@ class TimeFrequencyConv(nn.Module):
         self.num_past = reach if causal else 0
         pad_time, pad_freq = 0 if causal else reach // 2, kernel[1] // 2
         if upsample == "transpose":
-            # A transposed convolution of a padded input answers `reach` frames too many on each side; its own padding cuts them.
+            # A transposed convolution of a padded input answers `reach` frames too many on each
+            # side; its own padding cuts them.
             padding = (reach if causal else pad_time, pad_freq)
             extra = (stride[0] - 1, 0)
             self.conv: nn.Module = TransposedConv(
@@ -170,7 +181,9 @@ class TimeFrequencyConv(nn.Module):
         return self.conv(x), past
 
     def stretch(self, x: Tensor) -> Tensor:
-        """Repeat frames and bins by the stride; an odd number of bins F becomes 2 F - 1, as a transposed convolution answers."""
+        """Repeat frames and bins by the stride; an odd number of bins F becomes 2 F - 1, as a
+        transposed convolution answers.
+        """
         for dim, factor in zip((2, 3), self.stride, strict=True):
             if factor > 1:
                 x = x.repeat_interleave(factor, dim)

@@ -1,4 +1,5 @@
-"""The models that ship inside the package: found by name, checked by sha256, each with a card of where it comes from.
+"""The models that ship inside the package: found by name, checked by sha256, each with a card of
+where it comes from.
 
 Nothing here runs a model, and nothing here knows of a network connection.
 """

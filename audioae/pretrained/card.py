@@ -21,7 +21,8 @@ class ModelInfo:
         name: of the model; family: the kind of network ("conv1d", "conv2d", ...).
         stft: how waveforms become its spectra.
         gain: "real" keeps the noisy phase, "complex" corrects it.
-        lookahead, context: frames after and before a frame that its gain needs; both 0 for a causal model, which carries a state instead.
+        lookahead, context: frames after and before a frame that its gain needs; both 0 for a causal
+            model, which carries a state instead.
         stride: frames per time step of the network; a chunk starts at a multiple of it.
         parameters: numbers learnt; macs_per_second: multiply-accumulates per second of audio.
         version: of audioae, which made the model.
@@ -46,7 +47,8 @@ class ModelInfo:
         if self.stride < 1 or self.lookahead < 0 or self.context < 0:
             timing = f"stride {self.stride}, lookahead {self.lookahead}, context {self.context}"
             raise CheckpointError(
-                f"model {self.name!r} has {timing}; expected a stride of at least 1 and no negative frames"
+                f"model {self.name!r} has {timing}; expected a stride of at least 1 and no "
+                "negative frames"
             )
 
     @property
@@ -66,12 +68,15 @@ class ModelInfo:
 
 
 def known_values(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that a dataclass has fields for: a newer audioae may have written more, but none may be missing."""
+    """The values that a dataclass has fields for: a newer audioae may have written more, but none
+    may be missing.
+    """
     names = [each.name for each in fields(settings)]
     missing = [name for name in names if name not in values]
     if missing:
         raise CheckpointError(
-            f"{settings.__name__} lacks {', '.join(missing)}; make the file again with this version of audioae"
+            f"{settings.__name__} lacks {', '.join(missing)}; make the file again with this "
+            "version of audioae"
         )
     return {name: values[name] for name in names}
 
@@ -88,7 +93,9 @@ _METRICS = {
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean scores over a set of noisy/clean pairs, by metric, of the model's output and of the noisy input; None where there is none."""
+    """Mean scores over a set of noisy/clean pairs, by metric, of the model's output and of the
+    noisy input; None where there is none.
+    """
 
     pairs: str
     count: int
@@ -107,7 +114,8 @@ class Card:
         seconds_seen: seconds of mixtures that training showed it, in all stages.
         recipe: all settings of its last training; commit: of the code that did it.
         scores: on pairs that training did not see.
-        stages: the trainings before the last, each with its "recipe" and the "audio_hours" that it showed.
+        stages: the trainings before the last, each with its "recipe" and the "audio_hours" that it
+            showed.
     """
 
     info: ModelInfo
@@ -153,16 +161,19 @@ def card_markdown(card: Card) -> str:
     lines = [
         f"## {card.name}",
         "",
-        f"- network: {info.family}, {info.parameters:,} parameters, {info.macs_per_second / 1e6:.1f} MMAC/s, {info.gain} gain, {wait}",
+        f"- network: {info.family}, {info.parameters:,} parameters, "
+        f"{info.macs_per_second / 1e6:.1f} MMAC/s, {info.gain} gain, {wait}",
         f"- audio: {stft.sample_rate} Hz, STFT {stft.n_fft}/{stft.hop_length}",
         *(f"- data: {corpus}" for corpus in card.data),
         f"- licence: {card.licence}",
-        f"- trained on {card.seconds_seen / 3600:.1f} h of mixtures, recipe {card.recipe_hash}, commit {card.commit}",
+        f"- trained on {card.seconds_seen / 3600:.1f} h of mixtures, recipe {card.recipe_hash}, "
+        f"commit {card.commit}",
     ]
     if card.stages:
         before = " + ".join(f"{stage['audio_hours']:.1f} h" for stage in card.stages)
         lines.append(
-            f"- in {len(card.stages) + 1} stages, each begun with the weights of the one before: {before}, and the last"
+            f"- in {len(card.stages) + 1} stages, each begun with the weights of the one before: "
+            f"{before}, and the last"
         )
     for scores in card.scores:
         lines += ["", f"Mean over {scores.count} {scores.pairs}:", "", *_score_table(scores)]
@@ -170,7 +181,9 @@ def card_markdown(card: Card) -> str:
 
 
 def read_scores(path: Path, *, pairs: str = "") -> Scores:
-    """The means in a file that `audioae evaluate --json` printed; `pairs` names the pairs in words, else their file does."""
+    """The means in a file that `audioae evaluate --json` printed; `pairs` names the pairs in words,
+    else their file does.
+    """
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         sides = {
@@ -182,7 +195,8 @@ def read_scores(path: Path, *, pairs: str = "") -> Scores:
         )
     except OSError as error:
         raise DataError(
-            f"cannot read the scores {path} ({error.strerror}); write them with: audioae evaluate --json"
+            f"cannot read the scores {path} ({error.strerror}); write them with: audioae "
+            "evaluate --json"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
@@ -192,7 +206,8 @@ def read_scores(path: Path, *, pairs: str = "") -> Scores:
 
 def _score_table(scores: Scores) -> list[str]:
     rows = [
-        f"| {_METRICS.get(metric, metric)} | {_number(scores.noisy.get(metric))} | {_number(value)} |"
+        f"| {_METRICS.get(metric, metric)} | {_number(scores.noisy.get(metric))} | "
+        f"{_number(value)} |"
         for metric, value in scores.enhanced.items()
     ]
     return ["| metric | noisy | enhanced |", "|---|---|---|", *rows]

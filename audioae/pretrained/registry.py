@@ -1,4 +1,6 @@
-"""The registry of shipped models: `weights/models.json` names them, `weights/<name>/` holds `model.onnx` and `card.json`."""
+"""The registry of shipped models: `weights/models.json` names them, `weights/<name>/` holds
+`model.onnx` and `card.json`.
+"""
 
 from __future__ import annotations
 
@@ -63,9 +65,11 @@ def default_model() -> str:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """The file of a model: of a shipped one by its name, else of a path to an .onnx file, a .safetensors checkpoint or a run folder.
+    """The file of a model: of a shipped one by its name, else of a path to an .onnx file, a
+    .safetensors checkpoint or a run folder.
 
-    A shipped name goes before a path; of a run folder it is the best checkpoint, else the last. The sha256 of a shipped model is checked.
+    A shipped name goes before a path; of a run folder it is the best checkpoint, else the last. The
+    sha256 of a shipped model is checked.
 
     Raises:
         ModelNotFoundError: neither a name nor a path of a model.
@@ -76,7 +80,8 @@ def find_model(name_or_path: str | Path) -> Path:
         return _find_path(name_or_path)
     if file_hash(entry.path) != entry.sha256:
         raise CheckpointError(
-            f"model {entry.name!r} is damaged: {entry.path} is not the file that was shipped; install audioae again"
+            f"model {entry.name!r} is damaged: {entry.path} is not the file that was shipped; "
+            "install audioae again"
         )
     return entry.path
 
@@ -95,7 +100,9 @@ def get_entry(name: str) -> Entry:
 
 
 def verify_model(name: str) -> Verdict:
-    """Compare a shipped model's file with the registry, and its card with its name; damage is told in the verdict, not raised."""
+    """Compare a shipped model's file with the registry, and its card with its name; damage is told
+    in the verdict, not raised.
+    """
     entry = get_entry(name)
     found, problems = "", []
     try:
@@ -121,7 +128,9 @@ def weights_folder(name: str) -> Path:
 
 
 def add_model(card: Card, *, default: bool = False) -> Entry:
-    """Put `weights/<name>/model.onnx`, already written, into the registry, with its card; the first model becomes the default."""
+    """Put `weights/<name>/model.onnx`, already written, into the registry, with its card; the first
+    model becomes the default.
+    """
     folder = weights_folder(card.name)
     _write_json(folder / "card.json", card.to_dict())
     others = [entry for entry in list_models() if entry.name != card.name]
@@ -152,7 +161,8 @@ def _find_path(name_or_path: str | Path) -> Path:
     ):
         if path.is_file():
             raise ModelNotFoundError(
-                f"{path} is no model; expected an .onnx file, a .safetensors checkpoint or a run folder"
+                f"{path} is no model; expected an .onnx file, a .safetensors checkpoint or a run "
+                "folder"
             )
         raise _unknown(str(name_or_path))
     files = [path / "best.safetensors", path / "last.safetensors"] if path.is_dir() else [path]
@@ -168,7 +178,8 @@ def _unknown(name: str) -> ModelNotFoundError:
     names = [entry.name for entry in list_models()]
     known = f"known: {', '.join(names)}" if names else "this package holds none"
     return ModelNotFoundError(
-        f"no model {name!r}{nearest(name, names)}; {known}, or give a path to an .onnx file or a run folder"
+        f"no model {name!r}{nearest(name, names)}; {known}, or give a path to an .onnx file or a "
+        "run folder"
     )
 
 

@@ -1,1 +1,3 @@
-"""Operations on waveforms in NumPy: spectra, sample rates, loudness, mixing at a signal-to-noise ratio."""
+"""Operations on waveforms in NumPy: spectra, sample rates, loudness, mixing at a signal-to-noise
+ratio.
+"""

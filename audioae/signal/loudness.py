@@ -1,4 +1,6 @@
-"""How loud a recording is: peak, RMS, and the integrated loudness of ITU-R BS.1770-4, measured block by block."""
+"""How loud a recording is: peak, RMS, and the integrated loudness of ITU-R BS.1770-4, measured
+block by block.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,11 @@ RELATIVE_GATE = -10.0  # LU below the mean of what passes the absolute gate
 OFFSET = -0.691  # dB; makes a full-scale 997 Hz sine in one channel -3.01 LUFS
 LOWEST_RATE = 4000  # Hz; below it the shelf of the weighting filter lies beyond the band
 MEMORY_SECONDS = 0.1  # the weighting filter's double pole at 38 Hz has fallen by 200 dB after it
-PASS_GAIN = 1.0050  # of the high pass: at 48 kHz its numerator is 1, -2, 1 where unit gain would take 0.995 times that
+# of the high pass: at 48 kHz its numerator is 1, -2, 1 where unit gain would take 0.995 times that
+PASS_GAIN = 1.0050
 SURROUND = 10 ** (1.5 / 10)  # BS.1770 rounds it to 1.41
-# Weights of the channels in the order of WAV files (left, right, centre, low frequencies, ...); all others count once.
+# Weights of the channels in the order of WAV files (left, right, centre, low frequencies, ...); all
+# others count once.
 WEIGHTS = {
     4: (1, 1, SURROUND, SURROUND),
     5: (1, 1, 1, SURROUND, SURROUND),
@@ -83,7 +87,9 @@ class Meter:
 
     @property
     def lufs(self) -> float | None:
-        """The integrated loudness; None for less than 0.4 s, for silence, and where everything is below the gate."""
+        """The integrated loudness; None for less than 0.4 s, for silence, and where everything is
+        below the gate.
+        """
         steps = np.array(self._steps)
         if len(steps) < GATING_STEPS:
             return None
@@ -112,7 +118,9 @@ def _power(lufs: float) -> float:
 
 
 class _Weighting:
-    """The K-weighting of BS.1770, `[channels, n]` to `[channels, n]`, as a convolution with its impulse response (overlap-save)."""
+    """The K-weighting of BS.1770, `[channels, n]` to `[channels, n]`, as a convolution with its
+    impulse response (overlap-save).
+    """
 
     def __init__(self, sample_rate: int, channels: int) -> None:
         taps = math.ceil(MEMORY_SECONDS * sample_rate)
@@ -138,8 +146,9 @@ class _Weighting:
 def _response(sample_rate: int, size: int) -> npt.NDArray[np.complex128]:
     """The filter's response at the bins of a DFT of `size`.
 
-    BS.1770 gives coefficients for 48 kHz; these are the analogue shelf and high pass that they come from, as in libebur128.
-    The gain of its high pass is that at 48 kHz at any rate, so that a sine is equally loud at all of them.
+    BS.1770 gives coefficients for 48 kHz; these are the analogue shelf and high pass that they come
+    from, as in libebur128. The gain of its high pass is that at 48 kHz at any rate, so that a sine
+    is equally loud at all of them.
     """
     delay = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)  # one sample
 

@@ -1,4 +1,6 @@
-"""Speech and noise become a mixture of a known signal-to-noise ratio; coloured noise and babble to mix with."""
+"""Speech and noise become a mixture of a known signal-to-noise ratio; coloured noise and babble to
+mix with.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ def rms(waveform: Array) -> float:
 def active_rms(waveform: Array, sample_rate: int) -> float:
     """Root mean square over the active part of `waveform` `[samples]`; 0 for digital silence.
 
-    Active are the 20 ms frames within 40 dB of the loudest one: pauses do not lower the level of speech, nor silence between barks that of
-    a dog. Samples after the last whole frame do not count.
+    Active are the 20 ms frames within 40 dB of the loudest one: pauses do not lower the level of
+    speech, nor silence between barks that of a dog. Samples after the last whole frame do not
+    count.
     """
     frame = min(max(1, sample_rate // 50), max(1, waveform.shape[-1]))
     frames = waveform[: waveform.shape[-1] // frame * frame].reshape(-1, frame)
@@ -59,7 +62,9 @@ def noise_scale(clean: Array, noise: Array, *, snr_db: float, sample_rate: int) 
 
 
 def coloured_noise(rng: np.random.Generator, samples: int, *, exponent: float) -> Array:
-    """Gaussian noise `[samples]` of unit RMS whose power falls as 1 / f^exponent: 0 white, 1 pink, 2 brown, below 0 blue."""
+    """Gaussian noise `[samples]` of unit RMS whose power falls as 1 / f^exponent: 0 white, 1 pink,
+    2 brown, below 0 blue.
+    """
     frequency = np.maximum(np.arange(samples // 2 + 1, dtype=np.float32), 1)
     return shaped_noise(
         rng, samples, magnitude=np.exp(np.log(frequency) * np.float32(-exponent / 2))
@@ -67,9 +72,11 @@ def coloured_noise(rng: np.random.Generator, samples: int, *, exponent: float) -
 
 
 def shaped_noise(rng: np.random.Generator, samples: int, *, magnitude: npt.NDArray[Any]) -> Array:
-    """Gaussian noise `[samples]` of unit RMS with the spectral magnitude `[samples // 2 + 1]`, without a mean.
+    """Gaussian noise `[samples]` of unit RMS with the spectral magnitude `[samples // 2 + 1]`,
+    without a mean.
 
-    The spectrum is drawn as it is: what is Gaussian in time is complex Gaussian in frequency, and one transform is saved.
+    The spectrum is drawn as it is: what is Gaussian in time is complex Gaussian in frequency, and
+    one transform is saved.
     """
     spectrum = rng.standard_normal(2 * len(magnitude), np.float32).view(np.complex64) * magnitude
     spectrum[0] = 0

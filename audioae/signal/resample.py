@@ -1,6 +1,7 @@
 """Change the sample rate, whole or block by block, aligned to the sample (soxr, high quality).
 
-`StreamResampler` is soxr itself: fast, but it works on the blocks of an FFT and hands them out 40 to 120 ms late. `PromptResampler` applies
+`StreamResampler` is soxr itself: fast, but it works on the blocks of an FFT and hands them out 40
+    to 120 ms late. `PromptResampler` applies
 the same filter sample by sample: slower, and 6 ms late at 16 kHz. Both give the same samples.
 """
 
@@ -20,7 +21,9 @@ Array = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
 
 LARGEST_LAG = 2048  # samples of the lower rate that soxr keeps back at most
-MOST_PHASES = 1000  # a ratio of larger whole numbers than these has a table too large to make: 48000 to 16000 is 1:3, 44100 160:441
+# a ratio of larger whole numbers than these has a table too large to make: 48000 to 16000 is 1:3,
+# 44100 160:441
+MOST_PHASES = 1000
 STEEPEST = 32  # a rate over the other, likewise
 NEGLIGIBLE = (
     1e-6  # of the largest tap; what is smaller, at both ends of the filter, is rounding noise
@@ -29,7 +32,8 @@ PIECE_VALUES = 2**22  # that are gathered at once
 
 
 def resample(waveform: Array, from_rate: int, to_rate: int) -> Array:
-    """Resample `[..., samples]` to `[..., ceil(samples * to_rate / from_rate)]`, aligned to the first sample.
+    """Resample `[..., samples]` to `[..., ceil(samples * to_rate / from_rate)]`, aligned to the
+    first sample.
 
     Args:
         from_rate, to_rate: Hz.
@@ -40,14 +44,20 @@ def resample(waveform: Array, from_rate: int, to_rate: int) -> Array:
 
 
 class Resampler(Protocol):
-    """Resamples a stream block by block; the joined output is what `resample` makes of the joined input."""
+    """Resamples a stream block by block; the joined output is what `resample` makes of the joined
+    input.
+    """
 
     def process(self, block: Array, *, last: bool = False) -> Array:
-        """Take `[channels, n]`, give the `[channels, m]` that are ready; with `last` everything that is left."""
+        """Take `[channels, n]`, give the `[channels, m]` that are ready; with `last` everything
+        that is left.
+        """
         ...
 
     def needed(self, given: Counts) -> Counts:
-        """How many samples have to be taken before so many (1 or more) have been given; with no last block."""
+        """How many samples have to be taken before so many (1 or more) have been given; with no
+        last block.
+        """
         ...
 
 
@@ -66,7 +76,8 @@ def prompt_resampler(from_rate: int, to_rate: int, channels: int) -> Resampler:
 
 
 class StreamResampler:
-    """Resamples a stream block by block; the joined output is what `resample` makes of the joined input.
+    """Resamples a stream block by block; the joined output is what `resample` makes of the joined
+    input.
 
     Args:
         from_rate, to_rate: Hz; equal rates pass through.
@@ -75,7 +86,8 @@ class StreamResampler:
     def __init__(self, from_rate: int, to_rate: int, channels: int) -> None:
         if min(from_rate, to_rate, channels) < 1:
             raise SettingsError(
-                f"cannot resample {channels} channels from {from_rate} Hz to {to_rate} Hz; all three must be positive"
+                f"cannot resample {channels} channels from {from_rate} Hz to {to_rate} Hz; all "
+                "three must be positive"
             )
         self.from_rate, self.to_rate, self.channels = from_rate, to_rate, channels
         self._taken = self._given = 0
@@ -88,12 +100,16 @@ class StreamResampler:
         self._drop = self._lead * to_rate // from_rate
 
     def process(self, block: Array, *, last: bool = False) -> Array:
-        """Take `[channels, n]`, give the `[channels, m]` that are ready; with `last` everything that is left."""
+        """Take `[channels, n]`, give the `[channels, m]` that are ready; with `last` everything
+        that is left.
+        """
         block = block.astype(np.float32, copy=False)
         if self._stream is None:
             return block
         self._taken += block.shape[-1]
-        if last:  # soxr rounds the length to the nearest, so a few zeros more make it reach ceil(samples * to / from)
+        # soxr rounds the length to the nearest, so a few zeros more make it reach ceil(samples * to
+        # / from)
+        if last:
             block = np.pad(block, ((0, 0), (0, 2 + self.from_rate // self.to_rate)))
         if self._lead:
             block, self._lead = np.pad(block, ((0, 0), (self._lead, 0))), 0
@@ -115,7 +131,8 @@ class StreamResampler:
 
 
 class PromptResampler:
-    """Resamples a stream block by block with the delay of the filter and no more; the samples are those of `StreamResampler`.
+    """Resamples a stream block by block with the delay of the filter and no more; the samples are
+    those of `StreamResampler`.
 
     Args:
         from_rate, to_rate: Hz; see `prompt_resampler` for those that are possible.
@@ -130,7 +147,9 @@ class PromptResampler:
         self._taken = self._given = 0
 
     def process(self, block: Array, *, last: bool = False) -> Array:
-        """Take `[channels, n]`, give the `[channels, m]` that are ready; with `last` everything that is left."""
+        """Take `[channels, n]`, give the `[channels, m]` that are ready; with `last` everything
+        that is left.
+        """
         taps, behind, ahead = self._filter
         self._taken += block.shape[-1]
         silence = np.zeros((len(block), ahead if last else 0), np.float32)
@@ -167,7 +186,8 @@ class PromptResampler:
 
 
 class Polyphase(NamedTuple):
-    """A filter that resamples: output m is the sum of `taps[m * down % up, j]` times input `m * down // up - behind + j`.
+    """A filter that resamples: output m is the sum of `taps[m * down % up, j]` times input `m *
+    down // up - behind + j`.
 
     taps: `[up, behind + 1 + ahead]`.
     """
@@ -179,10 +199,11 @@ class Polyphase(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def polyphase(up: int, down: int) -> Polyphase:
-    """soxr's filter for the ratio up:down of two coprime numbers, as its answers to impulses tell it.
+    """soxr's filter for the ratio up:down of two coprime numbers, as its answers to impulses tell
+    it.
 
-    An impulse at input k makes the output m = h[m * down - k * up], h being the filter at the rate that both rates divide; `down`
-    impulses in a row, each in a channel of its own, make all of h.
+    An impulse at input k makes the output m = h[m * down - k * up], h being the filter at the rate
+    that both rates divide; `down` impulses in a row, each in a channel of its own, make all of h.
     """
     half = _half_filter(up, down)
     waveform = np.zeros((2 * half + down, down))
@@ -207,6 +228,7 @@ def _half_filter(up: int, down: int) -> int:
 
 
 def _lead(up: int, down: int) -> int:
-    """Silent samples, of whole periods, that go before a stream: soxr's filters of several stages are wrong by up to 20 dB below the
-    signal in their first samples. A period too long is left out."""
+    """Silent samples, of whole periods, that go before a stream: soxr's filters of several stages
+    are wrong by up to 20 dB below the signal in their first samples. A period too long is left out.
+    """
     return -(-_half_filter(up, down) // down) * down if max(up, down) <= MOST_PHASES else 0

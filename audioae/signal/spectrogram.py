@@ -1,8 +1,9 @@
 """Waveforms to spectra and back, whole or block by block, in NumPy.
 
-A frame is an STFT column. Frame `t` covers the samples `[t * hop - past, (t + 1) * hop)` with `past = win_length - hop_length`: its last
-sample is the newest one, so a stream can answer each hop as soon as it is complete. Whole signals are the same computation with an empty
-(zero) past: `stft` is one call of `analyse`, `istft` one call of `synthesise`.
+A frame is an STFT column. Frame `t` covers the samples `[t * hop - past, (t + 1) * hop)` with `past
+= win_length - hop_length`: its last sample is the newest one, so a stream can answer each hop as
+soon as it is complete. Whole signals are the same computation with an empty (zero) past: `stft` is
+one call of `analyse`, `istft` one call of `synthesise`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ ComplexArray = npt.NDArray[np.complex64]
 
 @dataclass(frozen=True)
 class StftSettings:
-    """How a waveform becomes a spectrum. The window is the square root of a periodic Hann window, for analysis and synthesis alike.
+    """How a waveform becomes a spectrum. The window is the square root of a periodic Hann window,
+    for analysis and synthesis alike.
 
     Args:
         sample_rate: Hz.
@@ -42,7 +44,8 @@ class StftSettings:
             or self.win_length < 2 * self.hop_length
         ):
             raise SettingsError(
-                f"win_length {self.win_length} is no multiple (two or more) of hop_length {self.hop_length}"
+                f"win_length {self.win_length} is no multiple (two or more) of hop_length "
+                f"{self.hop_length}"
             )
         if self.win_length > self.n_fft:
             raise SettingsError(f"win_length {self.win_length} is longer than n_fft {self.n_fft}")
@@ -58,12 +61,16 @@ class StftSettings:
         return self.win_length - self.hop_length
 
     def num_frames(self, samples: int) -> int:
-        """Frames of a whole signal: enough that every sample lies under a full set of overlapping windows."""
+        """Frames of a whole signal: enough that every sample lies under a full set of overlapping
+        windows.
+        """
         return -(-samples // self.hop_length) + self.past // self.hop_length if samples else 0
 
     @cached_property
     def window(self) -> Array:
-        """`[win_length]`, scaled so that analysis, synthesis and overlap-add give the waveform back."""
+        """`[win_length]`, scaled so that analysis, synthesis and overlap-add give the waveform
+        back.
+        """
         hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.win_length) / self.win_length)
         # Hann windows at overlap r = win / hop sum to r / 2.
         return np.sqrt(hann * 2 * self.hop_length / self.win_length).astype(np.float32)
@@ -104,7 +111,8 @@ def synthesise(
 
     Args:
         spectrum: `[..., num_bins, num_frames]`.
-        overlap: `[..., settings.past]`, what earlier frames add to the first samples; None is silence.
+        overlap: `[..., settings.past]`, what earlier frames add to the first samples; None is
+            silence.
 
     Returns:
         The waveform `[..., num_frames * hop_length]` and the overlap for the next block.
@@ -128,7 +136,9 @@ def synthesise(
 
 
 def frame_powers(spectrum: ComplexArray) -> npt.NDArray[np.float64]:
-    """The sum of the squared magnitudes of each frame, `[..., num_frames]`, of `[..., num_bins, num_frames]`."""
+    """The sum of the squared magnitudes of each frame, `[..., num_frames]`, of `[..., num_bins,
+    num_frames]`.
+    """
     frames = np.swapaxes(spectrum, -1, -2)
     powers: npt.NDArray[np.float64] = np.vecdot(frames, frames).real.astype(np.float64)
     return powers

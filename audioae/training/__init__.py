@@ -1,4 +1,6 @@
-"""Training: `fit` turns a denoiser, prepared data and settings into a run folder, in one process or in several."""
+"""Training: `fit` turns a denoiser, prepared data and settings into a run folder, in one process or
+in several.
+"""
 
 from audioae.training.batches import Batches
 from audioae.training.loop import Pace, check_metrics, fit

@@ -1,4 +1,6 @@
-"""A torch denoiser to an ONNX file that runs without torch: state as inputs and outputs, settings in its metadata, parity checked first."""
+"""A torch denoiser to an ONNX file that runs without torch: state as inputs and outputs, settings
+in its metadata, parity checked first.
+"""
 
 from __future__ import annotations
 
@@ -50,15 +52,17 @@ class Exported:
 def export(denoiser: Denoiser, path: str | Path, *, name: str, overwrite: bool = False) -> Exported:
     """Write a denoiser as an ONNX file.
 
-    Inputs are "spectrum" `[batch, 2 (re, im), freq, frames]` and "state_0"...; outputs "gain" `[batch, 1|2, freq, frames]` and
-    "next_state_0"...; batch and frames are free, an empty past is zeros, and the metadata entry "audioae" is the JSON of the `ModelInfo`.
+    Inputs are "spectrum" `[batch, 2 (re, im), freq, frames]` and "state_0"...; outputs "gain"
+    `[batch, 1|2, freq, frames]` and "next_state_0"...; batch and frames are free, an empty past is
+    zeros, and the metadata entry "audioae" is the JSON of the `ModelInfo`.
 
     Args:
         name: what the model calls itself.
 
     Raises:
         OutputError: the path exists, or cannot be written.
-        CheckpointError: ONNX Runtime's gains differ from torch's by more than `MAX_DIFFERENCE`, whole or in blocks; nothing is written.
+        CheckpointError: ONNX Runtime's gains differ from torch's by more than `MAX_DIFFERENCE`,
+            whole or in blocks; nothing is written.
     """
     path = Path(path)
     _check_target(path, overwrite=overwrite)
@@ -71,7 +75,8 @@ def export(denoiser: Denoiser, path: str | Path, *, name: str, overwrite: bool =
         if not difference <= MAX_DIFFERENCE:  # also refuses NaN
             reason = f"ONNX Runtime's gains differ from torch's by {difference:.1g}; expected at most {MAX_DIFFERENCE:.0e}"
             raise CheckpointError(
-                f"{name} was not written: {reason}, so look for sizes or branches that depend on the input in its network"
+                f"{name} was not written: {reason}, so look for sizes or branches that depend on "
+                "the input in its network"
             )
         os.replace(temporary, path)
     except OSError as error:
@@ -93,10 +98,12 @@ def ship(
     scores: Sequence[Scores],
     default: bool = False,
 ) -> Exported:
-    """Export a checkpoint into the package's `weights/`, in place of an earlier model of that name, with its card.
+    """Export a checkpoint into the package's `weights/`, in place of an earlier model of that name,
+    with its card.
 
     Args:
-        checkpoint: a .safetensors file or a run folder; how long it was trained and by which recipe is read from it.
+        checkpoint: a .safetensors file or a run folder; how long it was trained and by which recipe
+            is read from it.
         data, licence, commit, scores: see `Card`.
         default: make it the model that is used when none is named.
     """
@@ -123,7 +130,8 @@ def ship(
                 os.replace(part, folder / part.name)
     except OSError as error:
         raise OutputError(
-            f"cannot write {folder} ({error.strerror}); is the package installed where you may write?"
+            f"cannot write {folder} ({error.strerror}); is the package installed where you may "
+            "write?"
         ) from error
     info = replace(denoiser.info, name=name)
     hours = about["training"]["audio_hours"] + sum(stage["audio_hours"] for stage in stages)
@@ -144,7 +152,9 @@ def ship(
 
 
 def parity(reference: Engine, engine: Engine) -> float:
-    """The largest difference of an engine's gains, whole and in blocks, from the reference's whole ones; relative to gains above 1."""
+    """The largest difference of an engine's gains, whole and in blocks, from the reference's whole
+    ones; relative to gains above 1.
+    """
     info = reference.info
     spectrum = _test_spectrum(
         info, batch=2, frames=2 * (info.context + info.lookahead) + 24 * info.stride + 37
@@ -171,9 +181,11 @@ class _Graph(nn.Module):
 
 
 def _trace(model: Denoiser, info: ModelInfo) -> bytes:
-    """The model as ONNX, by the exporter that traces: the one on torch.export unrolls a GRU into a fixed number of frames.
+    """The model as ONNX, by the exporter that traces: the one on torch.export unrolls a GRU into a
+    fixed number of frames.
 
-    Its warnings are of its age, and of Python values that may depend on the input: whether they do, the parity check finds out.
+    Its warnings are of its age, and of Python values that may depend on the input: whether they do,
+    the parity check finds out.
     """
     require("onnx", extra="train")
     batch, buffer = 3, io.BytesIO()
@@ -222,7 +234,9 @@ def _with_metadata(graph: bytes, info: ModelInfo) -> bytes:
 
 
 def _test_spectrum(info: ModelInfo, *, batch: int, frames: int) -> ComplexArray:
-    """`[batch, freq, frames]` of pink noise at -20 dBFS that swells four times a second and is silent for a tenth of it."""
+    """`[batch, freq, frames]` of pink noise at -20 dBFS that swells four times a second and is
+    silent for a tenth of it.
+    """
     samples = frames * info.stft.hop_length
     white = np.random.default_rng(0).standard_normal((batch, samples))
     pink = np.fft.irfft(

@@ -24,7 +24,8 @@ from audioae.training.validation import Validation
 PROGRESS_STEPS, PROGRESS_SECONDS = 20, 10.0  # between two progress rows, whichever comes first
 TIMED_STEPS = 5  # at least, before anything is told
 KEPT = 200  # steps that are averaged
-CUT = 0.1  # of them on either side: a step that had to wait for a disk, or for a program that has ended since
+# of them on either side: a step that had to wait for a disk, or for a program that has ended since
+CUT = 0.1
 
 
 class Pace:
@@ -37,7 +38,8 @@ class Pace:
     def __init__(self, first_step: int, steps: int, report_steps: int) -> None:
         self.first_step = self.at = self.told = first_step
         self.steps, self.report_steps = steps, report_steps
-        self.first_seconds = 0.0  # of the first step, which loads, compiles and fills caches: counts while there is no other
+        # of the first step, which loads, compiles and fills caches: counts while there is no other
+        self.first_seconds = 0.0
         self.taken: deque[float] = deque(maxlen=KEPT)  # seconds of the others
         self.report_seconds = 0.0  # of the last report
         self.marked = self.told_at = time.monotonic()
@@ -107,14 +109,16 @@ def fit(
     """Train a denoiser on prepared data; a run that was interrupted goes on where it was.
 
     Args:
-        denoiser: changed in place. folder: what `audioae prepare` wrote. out: the run folder (checkpoints and history.jsonl).
+        denoiser: changed in place. folder: what `audioae prepare` wrote. out: the run folder
+            (checkpoints and history.jsonl).
         about: stored in the checkpoints beside the settings, such as the recipe.
         stop: asked after every step; True saves and ends the run.
         device: "auto", "cpu" or "cuda".
 
     Yields:
-        A `Mixing`, a `Noisy`, a `Start`, a `Progress` every 20 steps or 10 s and before each `Report`, which come every `report_steps`;
-        nothing where there is nothing left to do, and in other processes than the first of several.
+        A `Mixing`, a `Noisy`, a `Start`, a `Progress` every 20 steps or 10 s and before each
+        `Report`, which come every `report_steps`; nothing where there is nothing left to do, and in
+        other processes than the first of several.
     """
     check_metrics(settings)
     corpus = Corpus(folder, "train", data)
@@ -180,7 +184,9 @@ def run(
 def prepare_judge(
     trainer: Trainer, data: DataSettings, folder: Path, out: Path, about: Mapping[str, Any]
 ) -> Generator[Row, None, Judge]:
-    """Mix what the network is judged on and, where there is something left to do, tell what it has to beat."""
+    """Mix what the network is judged on and, where there is something left to do, tell what it has
+    to beat.
+    """
     settings, team = trainer.settings, trainer.team
     if not trainer.is_done:
         yield Mixing(settings.validation.pairs, settings.validation.seconds)
@@ -216,7 +222,8 @@ def check_metrics(settings: TrainSettings) -> None:
     """Raise `DependencyError` where the metric that decides cannot be computed."""
     if settings.best == "pesq" and find_spec("pesq") is None:
         raise DependencyError(
-            "the best checkpoint is chosen by PESQ: pip install 'audioae[metrics]', or set training.best to 'si_sdr'"
+            "the best checkpoint is chosen by PESQ: pip install 'audioae[metrics]', or set "
+            "training.best to 'si_sdr'"
         )
 
 

@@ -1,4 +1,6 @@
-"""Recipes: a TOML file becomes the settings of the rooms, and a key that no room knows is an error that names the nearest."""
+"""Recipes: a TOML file becomes the settings of the rooms, and a key that no room knows is an error
+that names the nearest.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,11 @@ TUNE_STEPS = 2000
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a training depends on but the audio: a name and a family at the top of a TOML file, and its tables [stft], [network], [data]
-    and [training].
+    """All that a training depends on but the audio: a name and a family at the top of a TOML file,
+    and its tables [stft], [network], [data] and [training].
 
-    `version` names the audioae that a recipe is for, "0.1" or "0.1.0"; a recipe without one is for any.
+    `version` names the audioae that a recipe is for, "0.1" or "0.1.0"; a recipe without one is for
+    any.
     """
 
     name: str
@@ -63,7 +66,9 @@ def list_recipes() -> list[str]:
 
 
 def find_recipe(name_or_path: str | Path) -> Path:
-    """The TOML file of a recipe: itself, in a folder, or of a recipe that comes with audioae by its name."""
+    """The TOML file of a recipe: itself, in a folder, or of a recipe that comes with audioae by its
+    name.
+    """
     path = Path(name_or_path)
     candidates = [path, path / "recipe.toml", *(place / path / "recipe.toml" for place in RECIPES)]
     for file in candidates:
@@ -79,7 +84,8 @@ def stored_recipe(checkpoint: Path, overrides: Iterable[str] = (), *, tune: bool
     """The recipe that a checkpoint was trained by.
 
     Args:
-        tune: shorten it to what adapts a network that is trained already to other sounds: few steps, a fifth of the learning rate.
+        tune: shorten it to what adapts a network that is trained already to other sounds: few
+            steps, a fifth of the learning rate.
     """
     table = read_about(checkpoint).get("recipe")
     if not isinstance(table, dict):
@@ -101,7 +107,9 @@ def stored_recipe(checkpoint: Path, overrides: Iterable[str] = (), *, tune: bool
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe in a TOML file, after overrides such as `training.steps=100` (their values are TOML; bare words are strings)."""
+    """The recipe in a TOML file, after overrides such as `training.steps=100` (their values are
+    TOML; bare words are strings).
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -159,7 +167,8 @@ def check_version(version: Any) -> None:
     wanted, own = version.split(".") if version else [], __version__.split(".")
     if own[: len(wanted)] != wanted:
         raise SettingsError(
-            f"the recipe is for audioae {version}, this is {__version__}; install that version, or adapt the recipe and its version"
+            f"the recipe is for audioae {version}, this is {__version__}; install that version, "
+            "or adapt the recipe and its version"
         )
 
 
@@ -168,7 +177,8 @@ def parse(table: Mapping[str, Any], settings: type[Settings]) -> Settings:
     pydantic = require("pydantic", extra="train")
     check_keys(table, settings, settings.__name__)
     try:
-        # By way of JSON, because strictly checked Python values would have to be tuples where TOML has only lists.
+        # By way of JSON, because strictly checked Python values would have to be tuples where TOML
+        # has only lists.
         found: Settings = pydantic.TypeAdapter(settings).validate_json(
             json.dumps(table, default=str), strict=True
         )
@@ -182,7 +192,9 @@ def parse(table: Mapping[str, Any], settings: type[Settings]) -> Settings:
 
 
 def check_keys(table: Any, settings: type, where: str) -> None:
-    """Raise `SettingsError` for the first key that a settings class, or one inside it, does not have."""
+    """Raise `SettingsError` for the first key that a settings class, or one inside it, does not
+    have.
+    """
     if not isinstance(table, Mapping):
         raise SettingsError(f"{where} should be a table; got {table!r}")
     hints = get_type_hints(settings)

@@ -1,4 +1,6 @@
-"""What happens at a report: the average is judged, the checkpoints and a line of history are written."""
+"""What happens at a report: the average is judged, the checkpoints and a line of history are
+written.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ KEPT, AVERAGED = "kept", "averaged.safetensors"
 
 
 def keep(out: Path, denoiser: Denoiser, settings: TrainSettings, **about: Any) -> None:
-    """Write `kept/step-N.safetensors` into a run folder, and remove those that are not among the best or last any more."""
+    """Write `kept/step-N.safetensors` into a run folder, and remove those that are not among the
+    best or last any more.
+    """
     folder = out / KEPT
     try:
         folder.mkdir(exist_ok=True)
@@ -56,7 +60,9 @@ def goodness(file: Path, best: str) -> float:
 
 
 def mean_weights(files: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of the weights and statistics of checkpoints of one network; counters are those of the first."""
+    """The mean of the weights and statistics of checkpoints of one network; counters are those of
+    the first.
+    """
     mean, _ = read_tensors(files[0])
     for count, file in enumerate(files[1:], start=2):
         weights, _ = read_tensors(file)
@@ -64,7 +70,8 @@ def mean_weights(files: Sequence[Path]) -> dict[str, Tensor]:
             name: value.shape for name, value in mean.items()
         }:
             raise CheckpointError(
-                f"{file} and {files[0]} are of different networks; only checkpoints of one can be averaged"
+                f"{file} and {files[0]} are of different networks; only checkpoints of one can "
+                "be averaged"
             )
         for name, value in mean.items():
             if value.dtype.is_floating_point:
@@ -74,7 +81,9 @@ def mean_weights(files: Sequence[Path]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Judge:
-    """A trainer, the mixtures that this process judges it on, and the run folder; `about` is stored in every checkpoint."""
+    """A trainer, the mixtures that this process judges it on, and the run folder; `about` is stored
+    in every checkpoint.
+    """
 
     trainer: Trainer
     validation: Validation
@@ -92,7 +101,9 @@ class Judge:
         return Noisy(step=0, **{f"noisy_{name}": value for name, value in scores.items()})
 
     def mean(self, rows: list[dict[str, float | None]]) -> dict[str, float | None]:
-        """Means over the mixtures of all processes, in their order, so that they are the same for any number of processes."""
+        """Means over the mixtures of all processes, in their order, so that they are the same for
+        any number of processes.
+        """
         shares = self.trainer.team.gather(rows)
         longest = max(map(len, shares))
         return means(
@@ -116,7 +127,9 @@ class Judge:
         return row
 
     def report_average(self) -> Report | None:
-        """Judge the mean of the checkpoints that were kept, once at the end of a run; None where there is nothing to do."""
+        """Judge the mean of the checkpoints that were kept, once at the end of a run; None where
+        there is nothing to do.
+        """
         trainer, path = self.trainer, self.out / AVERAGED
         files = trainer.team.from_first(lambda: kept(self.out, trainer.settings))
         if len(files) < 2 or trainer.team.from_first(

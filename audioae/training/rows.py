@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mixing:
-    """The validation mixtures, `pairs` of so many seconds, are about to be made and their noisy sides scored."""
+    """The validation mixtures, `pairs` of so many seconds, are about to be made and their noisy
+    sides scored.
+    """
 
     pairs: int
     seconds: float
@@ -15,7 +17,8 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Noisy:
-    """What a model has to beat: the means over the validation mixtures as they are, noisy; None where a metric cannot be computed.
+    """What a model has to beat: the means over the validation mixtures as they are, noisy; None
+    where a metric cannot be computed.
 
     In the history it is the first line, of step 0.
     """
@@ -43,7 +46,9 @@ class Start:
 
 @dataclass(frozen=True)
 class Progress:
-    """A few steps further. Speed and the seconds that are left come from a running average, see `Pace`."""
+    """A few steps further. Speed and the seconds that are left come from a running average, see
+    `Pace`.
+    """
 
     step: int
     loss: float
@@ -53,9 +58,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Report:
-    """A validation. `loss` is the mean over the training steps since the last report; metrics are means over the validation mixtures.
+    """A validation. `loss` is the mean over the training steps since the last report; metrics are
+    means over the validation mixtures.
 
-    `averaged` counts the checkpoints whose mean was judged, 0 for the running average; `reports_since_best` is what patience counts.
+    `averaged` counts the checkpoints whose mean was judged, 0 for the running average;
+    `reports_since_best` is what patience counts.
     """
 
     step: int

@@ -24,20 +24,25 @@ class TrainSettings:
 
     Args:
         steps: optimizer steps in all. batch_size: pairs a step, over all processes.
-        accumulate: parts that each process takes its share of a batch in, one after the other: less memory for the same step.
-        learning_rate: its peak, after `warmup_steps`; it stays there and falls to zero as a half cosine over the last `decay_steps`
-            (0: over all steps, the usual cosine).
+        accumulate: parts that each process takes its share of a batch in, one after the other: less
+            memory for the same step.
+        learning_rate: its peak, after `warmup_steps`; it stays there and falls to zero as a half
+            cosine over the last `decay_steps` (0: over all steps, the usual cosine).
         weight_decay, betas: of AdamW. clip_norm: largest norm of the gradients.
         ema: decay of the running average of weights and BatchNorm statistics a step.
         loss: weight of each loss, see `losses`.
-        precision: "bf16" and "fp16" run the network under autocast, "fp16" with a scaled loss; STFT and losses stay in fp32.
-        compile: let torch.compile build the network's kernels; needs a C++ compiler, and a minute at the start.
-        validation: the fixed mixtures that a model is judged on every `report_steps`; `best` is what the best checkpoint is best in.
+        precision: "bf16" and "fp16" run the network under autocast, "fp16" with a scaled loss; STFT
+            and losses stay in fp32.
+        compile: let torch.compile build the network's kernels; needs a C++ compiler, and a minute
+            at the start.
+        validation: the fixed mixtures that a model is judged on every `report_steps`; `best` is
+            what the best checkpoint is best in.
         patience: reports without a new best after which the run ends; 0 never ends it.
-        average_checkpoints: as many checkpoints are kept and averaged when the run ends; 0 averages none.
+        average_checkpoints: as many checkpoints are kept and averaged when the run ends; 0 averages
+            none.
         average_of: which are kept, the "best" or the "last".
-        mix_on: "workers" mixes in the processor, "device" where the network is, with all audio held there; "auto" takes the device when it
-            is a GPU.
+        mix_on: "workers" mixes in the processor, "device" where the network is, with all audio held
+            there; "auto" takes the device when it is a GPU.
         workers: processes that mix; 0 mixes in the training process.
         seed: of weights, mixtures and validation set.
     """
@@ -86,15 +91,19 @@ class TrainSettings:
                 )
 
     def share(self, processes: int) -> int:
-        """Pairs of a batch that each of `processes` takes; `SettingsError` where they do not divide evenly."""
+        """Pairs of a batch that each of `processes` takes; `SettingsError` where they do not divide
+        evenly.
+        """
         share, rest = divmod(self.batch_size, processes)
         if rest:
             raise SettingsError(
-                f"TrainSettings.batch_size {self.batch_size} does not divide among {processes} processes"
+                f"TrainSettings.batch_size {self.batch_size} does not divide among {processes} "
+                "processes"
             )
         if share % self.accumulate:
             raise SettingsError(
-                f"TrainSettings.accumulate {self.accumulate} does not divide the {share} pairs that each process takes"
+                f"TrainSettings.accumulate {self.accumulate} does not divide the {share} pairs "
+                "that each process takes"
             )
         return share
 

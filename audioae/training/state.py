@@ -45,7 +45,8 @@ def load(trainer: Trainer, path: Path) -> None:
     for part in ("family", "stft", "network"):
         if metadata.get(part) != own[part]:
             raise CheckpointError(
-                f"{path} has another {part} than this recipe; give another --out, or the recipe that began the run"
+                f"{path} has another {part} than this recipe; give another --out, or the recipe "
+                "that began the run"
             )
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
     for name, value in tensors.items():
@@ -77,7 +78,8 @@ def load(trainer: Trainer, path: Path) -> None:
 def begin_history(history: Path, noisy: Noisy, step: int) -> None:
     """Let the history begin with what the noisy mixtures score, and end at `step`.
 
-    Lines of steps that a resumed run will take again are dropped, and a last one that an interruption cut short.
+    Lines of steps that a resumed run will take again are dropped, and a last one that an
+    interruption cut short.
     """
     with told_as_error(history):
         *lines, _cut_short = history.read_text().split("\n") if history.exists() else [""]

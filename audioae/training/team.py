@@ -1,7 +1,8 @@
 """The processes that train together: who is who, and what they tell each other.
 
-Gradients travel as one tensor after the backward pass. Networks here have a few megabytes of them, which buckets that overlap with the
-backward pass do not make faster, and a fixed order of summation lets a resumed run repeat an undisturbed one bit for bit.
+Gradients travel as one tensor after the backward pass. Networks here have a few megabytes of them,
+which buckets that overlap with the backward pass do not make faster, and a fixed order of summation
+lets a resumed run repeat an undisturbed one bit for bit.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class Team:
 
     @torch.no_grad()
     def mean_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors of one type by their means over the processes; what is not finite in one becomes so in all."""
+        """Replace tensors of one type by their means over the processes; what is not finite in one
+        becomes so in all.
+        """
         if self.size == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -83,7 +86,9 @@ class Team:
 
 @contextmanager
 def process_group() -> Iterator[Team]:
-    """The group that the caller has opened, else that of torchrun when it started us, else one process alone."""
+    """The group that the caller has opened, else that of torchrun when it started us, else one
+    process alone.
+    """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         yield Team(torch.distributed.get_rank(), torch.distributed.get_world_size())
         return

@@ -1,4 +1,6 @@
-"""A training for TensorBoard: losses, learning rate and scores as curves, a few validation mixtures to hear and to see."""
+"""A training for TensorBoard: losses, learning rate and scores as curves, a few validation mixtures
+to hear and to see.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,9 @@ class Tracker:
 
 
 def picture(waveform: Array, settings: StftSettings) -> npt.NDArray[np.uint8]:
-    """The spectrogram of `[samples]` as grey values `[freq, frames]`, high frequencies above; 80 dB below its loudest bin is black."""
+    """The spectrogram of `[samples]` as grey values `[freq, frames]`, high frequencies above; 80 dB
+    below its loudest bin is black.
+    """
     magnitude = np.abs(stft(waveform, settings))
     decibels = 20 * np.log10(np.maximum(magnitude / max(float(magnitude.max()), 1e-9), 1e-9))
     return np.round(255 * np.clip(1 + decibels[::-1] / RANGE_DB, 0, 1)).astype(np.uint8)

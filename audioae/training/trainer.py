@@ -26,10 +26,12 @@ MOST, AHEAD = (
 
 
 def keep_freed_memory() -> bool:
-    """Keep what this process frees for its next allocations, in place of giving it back to the kernel; returns whether that is possible.
+    """Keep what this process frees for its next allocations, in place of giving it back to the
+    kernel; returns whether that is possible.
 
-    A step takes and frees the same few hundred MiB as the one before, in blocks so large that glibc maps each anew and the kernel clears
-    all its pages again: a fifth of the time of speech-16k's step on a CPU. Another C library than glibc keeps its own ways.
+    A step takes and frees the same few hundred MiB as the one before, in blocks so large that glibc
+    maps each anew and the kernel clears all its pages again: a fifth of the time of speech-16k's
+    step on a CPU. Another C library than glibc keeps its own ways.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -55,12 +57,13 @@ class Trainer:
         denoiser: Denoiser,
         settings: TrainSettings,
         *,
-        team: Team = Team(),
+        team: Team = Team(),  # noqa: B008  # frozen
         device: str = "auto",
     ) -> None:
         self.denoiser, self.settings, self.team = denoiser, settings, team
         self.device = find_device(device)
-        denoiser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # what Conv2d is fastest in, here and on a GPU
+        # what Conv2d is fastest in, here and on a GPU
+        denoiser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(denoiser).eval()
         if settings.compile:
             denoiser.autoencoder.compile()
@@ -90,12 +93,14 @@ class Trainer:
         self.losses: list[float] = []  # of the steps since the last report
 
     def train_step(self, noisy: Tensor, clean: Tensor) -> float:
-        """One optimizer step on this process's `[pairs, samples]`; returns the loss over all processes.
+        """One optimizer step on this process's `[pairs, samples]`; returns the loss over all
+        processes.
 
         One that is not finite somewhere changes only the counters, in all processes alike.
         """
         self.denoiser.train()
-        # So that a resumed run draws what an undisturbed one does, and every process something else.
+        # So that a resumed run draws what an undisturbed one does, and every process something
+        # else.
         torch.manual_seed(
             (self.settings.seed * 1_000_003 + self.step) * self.team.size + self.team.rank
         )

@@ -36,7 +36,9 @@ class ValidationSettings:
 
 
 class Validation:
-    """The mixtures, rendered once, and the scores of a model on them; of several processes each takes `every` so many from `first` on."""
+    """The mixtures, rendered once, and the scores of a model on them; of several processes each
+    takes `every` so many from `first` on.
+    """
 
     def __init__(
         self,
@@ -77,7 +79,9 @@ class Validation:
     def row(
         self, estimate: Tensor, noisy: Tensor, clean: Tensor, settings: StftSettings
     ) -> dict[str, float | None]:
-        """Loss, SI-SDR in dB, PESQ-WB and STOI of an estimate `[1, samples]`; None where there is none, as without the `metrics` extra."""
+        """Loss, SI-SDR in dB, PESQ-WB and STOI of an estimate `[1, samples]`; None where there is
+        none, as without the `metrics` extra.
+        """
         loss = levelled_loss(estimate, clean[None], noisy[None], settings, self.weights)
         scores = score(
             estimate[0].numpy(), clean.numpy(), self.sample_rate, names=list(METRICS.values())

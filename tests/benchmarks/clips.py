@@ -1,4 +1,6 @@
-"""The sounds that honesty is measured on: speech and noise of a prepared folder or of files, made music, and mixtures of them."""
+"""The sounds that honesty is measured on: speech and noise of a prepared folder or of files, made
+music, and mixtures of them.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class Source:
-    """A recording that could become a clip, and how its first so many seconds are read: `read(seconds)` is `[samples]` and their rate."""
+    """A recording that could become a clip, and how its first so many seconds are read:
+    `read(seconds)` is `[samples]` and their rate.
+    """
 
     name: str
     kind: str
@@ -48,11 +52,13 @@ class Source:
 def load_clips(
     place: Path, side: Side, sample_rate: int, *, count: int, seconds: float
 ) -> list[Clip]:
-    """Up to `count` clips of as many speakers or classes as there are, each at most `seconds` long, at one level; always the same ones.
+    """Up to `count` clips of as many speakers or classes as there are, each at most `seconds` long,
+    at one level; always the same ones.
 
     Args:
-        place: a folder that `audioae prepare` wrote, of which the validation split is taken; a folder of recordings; or a CSV table with
-            the column path (also speaker or class; where some have the split valid, those).
+        place: a folder that `audioae prepare` wrote, of which the validation split is taken; a
+            folder of recordings; or a CSV table with the column path (also speaker or class; where
+            some have the split valid, those).
     """
     found = (_clip(source, sample_rate, seconds) for source in spread(_sources(place, side)))
     clips = list(islice((clip for clip in found if clip is not None), count))
@@ -64,7 +70,9 @@ def load_clips(
 
 
 def spread(sources: Sequence[Source]) -> Iterator[Source]:
-    """One source of each kind, then a second one of each, and so on; kinds in an order that has nothing to do with their names' order."""
+    """One source of each kind, then a second one of each, and so on; kinds in an order that has
+    nothing to do with their names' order.
+    """
     kinds: dict[str, list[Source]] = {}
     for source in sources:
         kinds.setdefault(source.kind, []).append(source)
@@ -74,7 +82,9 @@ def spread(sources: Sequence[Source]) -> Iterator[Source]:
 
 
 def mixture(speech: Clip, noise: Clip, *, snr_db: float, sample_rate: int) -> tuple[Array, Array]:
-    """The noisy and the clean waveform of speech in noise, which is repeated where it is shorter, at a ratio on active levels."""
+    """The noisy and the clean waveform of speech in noise, which is repeated where it is shorter,
+    at a ratio on active levels.
+    """
     noisy = mix_at_snr(
         speech.waveform,
         np.resize(noise.waveform, speech.waveform.shape),
@@ -86,7 +96,9 @@ def mixture(speech: Clip, noise: Clip, *, snr_db: float, sample_rate: int) -> tu
 
 
 def make_music(number: int, *, seconds: float, sample_rate: int) -> Clip:
-    """Music of a kind: plucked chords, held chords or an arpeggio over a beat, by turns, in another key each."""
+    """Music of a kind: plucked chords, held chords or an arpeggio over a beat, by turns, in another
+    key each.
+    """
     rng, time = np.random.default_rng([5, number]), np.arange(sample_rate) / sample_rate
     kind = ("plucked chords", "held chords", "arpeggio and beat")[number % 3]
     beats = []
@@ -144,7 +156,8 @@ def _sources(place: Path, side: Side) -> list[Source]:
         rows = list(csv.DictReader(place.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"cannot read {place} ({error}); expected prepared data, a folder of recordings or a CSV table"
+            f"cannot read {place} ({error}); expected prepared data, a folder of recordings or a "
+            "CSV table"
         ) from error
     if not rows or "path" not in rows[0]:
         raise DataError(f"{place} has no column path; expected a table of recordings")

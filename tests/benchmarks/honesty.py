@@ -1,4 +1,5 @@
-"""Whether a model does what it should and nothing else: clean speech, silence, noise alone, speech in noise, and what it warns of.
+"""Whether a model does what it should and nothing else: clean speech, silence, noise alone, speech
+in noise, and what it warns of.
 
 All of it is measured on files as `audioae denoise` writes them, with its default settings.
 """
@@ -82,7 +83,9 @@ def file_cleaner(engine: Engine, folder: Path) -> Cleaner:
 
 
 def clean_speech(clean: Cleaner, speech: Sequence[Clip], sample_rate: int) -> dict[str, Any]:
-    """PESQ-WB of cleaned against clean speech, the change of its level, what of it is lost and how often it is warned of."""
+    """PESQ-WB of cleaned against clean speech, the change of its level, what of it is lost and how
+    often it is warned of.
+    """
     pesq, levels, lost, warned = [], [], _Lost(), []
     for clip in speech:
         cleaned = clean(clip.waveform)
@@ -102,7 +105,9 @@ def clean_speech(clean: Cleaner, speech: Sequence[Clip], sample_rate: int) -> di
 
 
 def silence(clean: Cleaner, clip: Clip, sample_rate: int) -> dict[str, Any]:
-    """The largest sample that comes of digital silence, as a whole file and amid speech; 0 is silence."""
+    """The largest sample that comes of digital silence, as a whole file and amid speech; 0 is
+    silence.
+    """
     nothing = clean(np.zeros(4 * sample_rate, np.float32)).waveform
     half, gap, edge = (
         len(clip.waveform) // 2,
@@ -115,7 +120,9 @@ def silence(clean: Cleaner, clip: Clip, sample_rate: int) -> dict[str, Any]:
 
 
 def noise_alone(clean: Cleaner, noise: Sequence[Clip]) -> tuple[dict[str, Any], float]:
-    """By how much noise without speech is lowered, dB: mean, median, the class that is lowered least; and the share that is warned of."""
+    """By how much noise without speech is lowered, dB: mean, median, the class that is lowered
+    least; and the share that is warned of.
+    """
     by_class, warned = defaultdict(list), []
     for clip in noise:
         cleaned = clean(clip.waveform)
@@ -140,7 +147,9 @@ def noise_alone(clean: Cleaner, noise: Sequence[Clip]) -> tuple[dict[str, Any], 
 def speech_in_noise(
     clean: Cleaner, speech: Sequence[Clip], noise: Sequence[Clip], snr_db: float, sample_rate: int
 ) -> dict[str, Any]:
-    """What is lost of speech at a ratio, by how much SI-SDR rises, and how often speech is taken for something else."""
+    """What is lost of speech at a ratio, by how much SI-SDR rises, and how often speech is taken
+    for something else.
+    """
     lost, gains, warned = _Lost(), [], []
     for number, clip in enumerate(speech):
         noisy, reference = mixture(
@@ -171,7 +180,9 @@ def share(flags: Sequence[bool]) -> float:
 
 
 class _Lost:
-    """Gathers what is lost of speech over clips: in all frames with speech, after pauses, and of consonants."""
+    """Gathers what is lost of speech over clips: in all frames with speech, after pauses, and of
+    consonants.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, Kept] = defaultdict(Kept)

@@ -16,7 +16,9 @@ PACKAGES = ("numpy", "onnxruntime", "soxr", "soundfile", "pesq", "pystoi", "spee
 
 
 def describe(model: str | Path) -> dict[str, Any]:
-    """The machine, how busy it is, what is installed and the sha256 of the model's file, as JSON takes it."""
+    """The machine, how busy it is, what is installed and the sha256 of the model's file, as JSON
+    takes it.
+    """
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cpu": cpu_name(),

@@ -1,12 +1,14 @@
 """How much of clean speech is left in an enhanced recording, in frames where it is easily lost.
 
-With E and S the spectra of the enhanced and of the clean recording, frames of 20 ms every 10 ms, what is left in the frames T and band F is
+With E and S the spectra of the enhanced and of the clean recording, frames of 20 ms every 10 ms,
+what is left in the frames T and band F is
 
     kept = sum over t in T of Re<E_t, S_t> / |S_t|  /  sum over t in T of |S_t|,    <E_t, S_t> = sum over f in F of E_tf conj(S_tf)
 
-and its attenuation -20 log10(kept) dB. It is the part of the output that is the clean speech: noise that is left has nothing to do with S
-and takes no part in it, so a recording that nothing was done to has lost 0 dB at any ratio. Frames count by their amplitude, not by their
-power, so that vowels do not drown the rest. Speech that comes back in another phase counts as lost.
+and its attenuation -20 log10(kept) dB. It is the part of the output that is the clean speech: noise
+that is left has nothing to do with S and takes no part in it, so a recording that nothing was done
+to has lost 0 dB at any ratio. Frames count by their amplitude, not by their power, so that vowels
+do not drown the rest. Speech that comes back in another phase counts as lost.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ MOST_DB = 60.0  # of attenuation, that is told
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames `[frames]` of a clean recording: with speech; right after a pause; with speech whose high band is the stronger one."""
+    """Frames `[frames]` of a clean recording: with speech; right after a pause; with speech whose
+    high band is the stronger one.
+    """
 
     active: Mask
     onset: Mask
@@ -82,7 +86,9 @@ def find_frames(clean: ComplexArray, sample_rate: int) -> Frames:
 def kept(
     enhanced: ComplexArray, clean: ComplexArray, frames: Mask, band: Band, sample_rate: int
 ) -> Kept:
-    """What is left of the clean speech `[freq, frames]` in those frames and that band; see the top of the module."""
+    """What is left of the clean speech `[freq, frames]` in those frames and that band; see the top
+    of the module.
+    """
     bins = _bins(clean, band, sample_rate)
     product = (enhanced[bins] * clean[bins].conj()).real.sum(axis=0, dtype=np.float64)
     size = np.sqrt(_power(clean, band, sample_rate))

@@ -1,7 +1,9 @@
-"""How fast and how large `audioae denoise` is, on one thread: start, short and long files, the network alone, a live stream, a batch.
+"""How fast and how large `audioae denoise` is, on one thread: start, short and long files, the
+network alone, a live stream, a batch.
 
-Commands run in processes of their own, as users run them, and are started by one that has hardly any memory: a process that has just been
-started is charged with the memory of the one that started it.
+Commands run in processes of their own, as users run them, and are started by one that has hardly
+any memory: a process that has just been started is charged with the memory of the one that started
+it.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ print(json.dumps([os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + u
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a command: wall-clock and processor seconds, its processes included, and peak resident memory in MiB."""
+    """One run of a command: wall-clock and processor seconds, its processes included, and peak
+    resident memory in MiB.
+    """
 
     seconds: float
     cpu_seconds: float
@@ -49,7 +53,9 @@ class Run:
 
 
 def launch(*arguments: str | Path) -> Run:
-    """Run Python with these arguments on one thread, from this checkout, compiled as an installed package is; it must succeed."""
+    """Run Python with these arguments on one thread, from this checkout, compiled as an installed
+    package is; it must succeed.
+    """
     with one_thread():
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": ""}
         command = [sys.executable, "-S", "-c", LAUNCH, *map(str, arguments)]
@@ -94,7 +100,9 @@ def denoise(source: Path, *, model: str | Path | None, starts: int = 1) -> Run:
 
 
 def hops(engine: Engine, *, seconds: int = 60) -> npt.NDArray[np.float64]:
-    """What each hop of a live stream at the model's rate takes, milliseconds by the clock and of the processor, `[2, hops]`."""
+    """What each hop of a live stream at the model's rate takes, milliseconds by the clock and of
+    the processor, `[2, hops]`.
+    """
     stft = engine.info.stft
     stream, hop = Stream(engine, stft.sample_rate), stft.hop_length
     waveform = (

@@ -1,8 +1,8 @@
 """How many files a second a batch cleans, by the number of processes; measured by `speed`.
 
-Run with `pytest -s tests/benchmarks/test_batch_speed.py`. The model is the default one, AUDIOAE_DENOISE_MODEL, or one that costs nothing.
-Where other work takes the cores, wall-clock time says nothing; the processor time that a file costs does, and is what is asserted
-everywhere.
+Run with `pytest -s tests/benchmarks/test_batch_speed.py`. The model is the default one,
+AUDIOAE_DENOISE_MODEL, or one that costs nothing. Where other work takes the cores, wall-clock time
+says nothing; the processor time that a file costs does, and is what is asserted everywhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def test_files_per_second_grow_with_processes(tmp_path: Path) -> None:
     for jobs, run in curve.items():
         gain = alone.seconds / run.seconds
         print(
-            f"\n{jobs:3} processes: {FILES / run.seconds:6.1f} files/s ({gain:.2f} x), {1000 * run.cpu_seconds / FILES:.0f} ms CPU a file"
+            f"\n{jobs:3} processes: {FILES / run.seconds:6.1f} files/s ({gain:.2f} x), "
+            f"{1000 * run.cpu_seconds / FILES:.0f} ms CPU a file"
         )
     assert (
         curve[2].cpu_seconds < 1.3 * alone.cpu_seconds + 2

@@ -1,7 +1,9 @@
-"""How fast and how large `audioae denoise` is: start, a short file, a long file, a live stream; measured by `speed`.
+"""How fast and how large `audioae denoise` is: start, a short file, a long file, a live stream;
+measured by `speed`.
 
-Run with `pytest -s tests/benchmarks/test_denoise_speed.py`. The model is the default one, or AUDIOAE_DENOISE_MODEL. Times depend on the
-machine and on what else it does; what is asserted leaves room for that.
+Run with `pytest -s tests/benchmarks/test_denoise_speed.py`. The model is the default one, or
+AUDIOAE_DENOISE_MODEL. Times depend on the machine and on what else it does; what is asserted leaves
+room for that.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ def test_a_file_of_8_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("hours", "sample_rate", "channels"), [(10, 16000, 1), (2, 48000, 2)])
 def test_a_file_of_hours(tmp_path: Path, hours: int, sample_rate: int, channels: int) -> None:
-    """Peak memory of hours is that of minutes, and time grows with length; takes minutes of processor time and 2.4 GB of disk."""
+    """Peak memory of hours is that of minutes, and time grows with length; takes minutes of
+    processor time and 2.4 GB of disk.
+    """
     long, short = 3600 * hours, 360 * hours
     runs = {}
     for seconds in (short, long):
@@ -65,7 +69,8 @@ def test_a_file_of_hours(tmp_path: Path, hours: int, sample_rate: int, channels:
         assert soundfile.info(tmp_path / "enhanced.wav").frames == seconds * sample_rate
     cost, short_cost = runs[long].cpu_seconds / long, runs[short].cpu_seconds / short
     print(
-        f"\n{hours} h at {sample_rate} Hz, {channels} channels: {runs[long].peak_mib:.0f} MiB, {cost:.5f} CPU-s per s"
+        f"\n{hours} h at {sample_rate} Hz, {channels} channels: {runs[long].peak_mib:.0f} MiB, "
+        f"{cost:.5f} CPU-s per s"
     )
     print(f"a tenth of it: {runs[short].peak_mib:.0f} MiB, {short_cost:.5f} CPU-s per s")
     assert runs[long].peak_mib < 300

@@ -1,7 +1,9 @@
-"""How often the warning that something does not look like speech comes, on speech where it should not and on other sound where it should.
+"""How often the warning that something does not look like speech comes, on speech where it should
+not and on other sound where it should.
 
-Run with `AUDIOAE_DATA=data/16k pytest -s tests/benchmarks/test_likeness.py`: speakers and noises are those of the valid split of a folder
-that `audioae prepare` wrote, music is made. Models are those in the package and the one that AUDIOAE_DENOISE_MODEL names.
+Run with `AUDIOAE_DATA=data/16k pytest -s tests/benchmarks/test_likeness.py`: speakers and noises
+are those of the valid split of a folder that `audioae prepare` wrote, music is made. Models are
+those in the package and the one that AUDIOAE_DENOISE_MODEL names.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ def test_speech_is_spared_and_music_is_not(model: str, sounds: dict[str, list[Ar
 
 
 def piece(number: int) -> Array:
-    """Music `[samples]`: a timbre, tempo and key of its own; chords, broken chords or a melody with vibrato; every second with drums."""
+    """Music `[samples]`: a timbre, tempo and key of its own; chords, broken chords or a melody with
+    vibrato; every second with drums.
+    """
     rng = np.random.default_rng([9, number])
     beat, root, decay = (
         60 / rng.uniform(70, 160),

@@ -1,6 +1,8 @@
-"""How many audio-seconds a second mixing gives, by processor time: one process of `Mixer`, and `DeviceMixer` on each device.
+"""How many audio-seconds a second mixing gives, by processor time: one process of `Mixer`, and
+`DeviceMixer` on each device.
 
-Run with `pytest -s tests/benchmarks/test_mixing_speed.py`. Data are synthetic, at 16 kHz, or those in AUDIOAE_DATA.
+Run with `pytest -s tests/benchmarks/test_mixing_speed.py`. Data are synthetic, at 16 kHz, or those
+in AUDIOAE_DATA.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from audioae.data.augment import AugmentSettings  # noqa: E402
-from audioae.data.manifest import Row, write_manifest  # noqa: E402
-from audioae.data.mixtures import Corpus, DataSettings, DeviceMixer, Mixer  # noqa: E402
+from audioae.data.augment import AugmentSettings
+from audioae.data.manifest import Row, write_manifest
+from audioae.data.mixtures import Corpus, DataSettings, DeviceMixer, Mixer
 
 RATE, SECONDS = 16000, 3.0
 LEAST = 600  # audio-seconds per second and process, with all effects on
@@ -55,7 +57,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rate(mix: Callable[[int], int], clock: Callable[[], float] = time.process_time) -> float:
-    """Audio-seconds a second, best of three, after a warm-up in which rooms are computed; `mix(number)` tells how many pairs it made."""
+    """Audio-seconds a second, best of three, after a warm-up in which rooms are computed;
+    `mix(number)` tells how many pairs it made.
+    """
     for number in range(4):
         mix(10_000 + number)
     best = 0.0
@@ -81,7 +85,8 @@ def test_one_process_feeds_a_training(data: Path, name: str) -> None:
 
     found = rate(mix)
     print(
-        f"\nMixer, {name}: {found:.0f} audio-seconds per second of processor time, load {os.getloadavg()[0]:.1f}"
+        f"\nMixer, {name}: {found:.0f} audio-seconds per second of processor time, load "
+        f"{os.getloadavg()[0]:.1f}"
     )
     assert found > LEAST
 
@@ -110,6 +115,7 @@ def test_a_device_mixes_batches(data: Path, name: str, device: str) -> None:
         )
     )
     print(
-        f"\nDeviceMixer on {device}, {name}, no codec: {found:.0f} audio-seconds per second; its draws alone {draws:.0f}"
+        f"\nDeviceMixer on {device}, {name}, no codec: {found:.0f} audio-seconds per second; its "
+        f"draws alone {draws:.0f}"
     )
     assert found > (LEAST / 2 if device == "cpu" else LEAST)

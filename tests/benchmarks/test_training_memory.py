@@ -1,8 +1,10 @@
-"""What a long training does to memory: `audioae train` as people start it, with every effect, reports, averages and TensorBoard.
+"""What a long training does to memory: `audioae train` as people start it, with every effect,
+reports, averages and TensorBoard.
 
-Run with `pytest -s tests/benchmarks/test_training_memory.py`: two minutes, or AUDIOAE_BENCH_MINUTES; an hour is AUDIOAE_BENCH_MINUTES=60.
-Data are synthetic, or those in AUDIOAE_DATA (16 kHz). What is watched is the memory that the process has taken for itself (RssAnon);
-pages of the shards, which the system gives and takes back, are not in it.
+Run with `pytest -s tests/benchmarks/test_training_memory.py`: two minutes, or
+AUDIOAE_BENCH_MINUTES; an hour is AUDIOAE_BENCH_MINUTES=60. Data are synthetic, or those in
+AUDIOAE_DATA (16 kHz). What is watched is the memory that the process has taken for itself
+(RssAnon); pages of the shards, which the system gives and takes back, are not in it.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ validation = { pairs = 4, seconds = 2.0 }
 
 
 def write_sounds(folder: Path) -> list[str]:
-    """Twenty voices of 20 s, twenty noises of 20 s and five rooms, and the options that train on them."""
+    """Twenty voices of 20 s, twenty noises of 20 s and five rooms, and the options that train on
+    them.
+    """
     rng = np.random.default_rng(0)
     for number in range(20):
         save(
@@ -149,6 +153,7 @@ def test_a_long_training_takes_no_more_memory(tmp_path: Path) -> None:
     third = statistics.median(mib for _, mib in course[len(course) // 3 :][:window])
     end = statistics.median(mib for _, mib in course[-window:])
     print(
-        f"\nafter a third {third:.1f} MiB, at the end {end:.1f} MiB; {len(reports)} reports, the last at step {(reports or ['0'])[-1]}"
+        f"\nafter a third {third:.1f} MiB, at the end {end:.1f} MiB; {len(reports)} reports, the "
+        f"last at step {(reports or ['0'])[-1]}"
     )
     assert end < GROWTH * third + MARGIN

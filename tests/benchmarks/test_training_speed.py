@@ -1,7 +1,9 @@
-"""How fast networks train: audio-seconds per second and core, and what is left of it when all cores train together; memory over many steps.
+"""How fast networks train: audio-seconds per second and core, and what is left of it when all cores
+train together; memory over many steps.
 
-Run with `pytest -s tests/benchmarks/test_training_speed.py`. Speeds are per second of processor time, which other work on the machine
-disturbs less than the clock; its load is printed beside them. What is asserted leaves room for slower machines.
+Run with `pytest -s tests/benchmarks/test_training_speed.py`. Speeds are per second of processor
+time, which other work on the machine disturbs less than the clock; its load is printed beside them.
+What is asserted leaves room for slower machines.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from audioae.models import Denoiser, NetworkSettings, build_autoencoder  # noqa: E402
-from audioae.models.conv2d import Conv2dSettings  # noqa: E402
-from audioae.models.dense import DenseSettings  # noqa: E402
-from audioae.models.dualpath import DualpathSettings  # noqa: E402
-from audioae.signal.spectrogram import StftSettings  # noqa: E402
-from audioae.training import Trainer, TrainSettings  # noqa: E402
-from audioae.training.recipe import find_recipe, read_recipe  # noqa: E402
+from audioae.models import Denoiser, NetworkSettings, build_autoencoder
+from audioae.models.conv2d import Conv2dSettings
+from audioae.models.dense import DenseSettings
+from audioae.models.dualpath import DualpathSettings
+from audioae.signal.spectrogram import StftSettings
+from audioae.training import Trainer, TrainSettings
+from audioae.training.recipe import find_recipe, read_recipe
 
 SECONDS, PAIRS, STEPS = 2.0, 8, 6
 RATE = 16000
@@ -87,8 +89,10 @@ def test_a_core_trains(name: str) -> None:
     for precision in ("fp32", "bf16"):
         speed = measure(NETWORKS[name], precision)
         told.append(speed.processor)
-        print(f"\n{name}: {info.parameters:,} parameters, {info.macs_per_second / 1e6:.0f} MMAC/s, {precision}: "
-              f"{speed.processor:.0f} audio-s per processor-s, {speed.clock:.0f} by the clock ({load()})")  # fmt: skip
+        print(f"\n{name}: {info.parameters:,} parameters, {info.macs_per_second / 1e6:.0f} "
+              f"MMAC/s, {precision}: "
+              f"{speed.processor:.0f} audio-s per processor-s, {speed.clock:.0f} by the clock "
+              f"({load()})")  # fmt: skip
     assert max(told) > 0.5 * AT_LEAST.get(name, 0)
 
 
@@ -112,7 +116,8 @@ def test_all_cores_train_together() -> None:
         process.join()
     kept = sum(speed.processor for speed in speeds) / cores / alone.processor
     print(
-        f"\n{cores} cores together keep {100 * kept:.0f} % of one core's {alone.processor:.0f} audio-s per processor-s ({load()})"
+        f"\n{cores} cores together keep {100 * kept:.0f} % of one core's {alone.processor:.0f} "
+        f"audio-s per processor-s ({load()})"
     )
     assert kept > 0.5
 

@@ -1,4 +1,6 @@
-"""How a mixture may vary: each effect is a small record that is drawn, can be logged, and is applied as a pure function."""
+"""How a mixture may vary: each effect is a small record that is drawn, can be logged, and is
+applied as a pure function.
+"""
 
 from audioae.data.augment.blend import Level, Remix, SignalToNoise, Silence
 from audioae.data.augment.channel import BandLimit, Clipping, Codec, PacketLoss, align

@@ -1,4 +1,6 @@
-"""How speech and noise come together: at which ratio and level, with which stretches of silence, and once more across a batch."""
+"""How speech and noise come together: at which ratio and level, with which stretches of silence,
+and once more across a batch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from audioae.signal.spectrogram import Array
 
 @dataclass(frozen=True)
 class SignalToNoise:
-    """Adds noise at a ratio of active levels, dB; None adds none. A silent crop of noise has no level and counts as no noise."""
+    """Adds noise at a ratio of active levels, dB; None adds none. A silent crop of noise has no
+    level and counts as no noise.
+    """
 
     snr_db: float | None
 
@@ -20,7 +24,9 @@ class SignalToNoise:
     def draw(
         cls, rng: np.random.Generator, snr_db: tuple[float, float], easy: float = 0.0, easy_snr_db: tuple[float, float] = (20.0, 40.0)
     ) -> SignalToNoise:
-        """Out of `snr_db`; with the probability `easy` out of `easy_snr_db`, half of those without noise."""
+        """Out of `snr_db`; with the probability `easy` out of `easy_snr_db`, half of those without
+        noise.
+        """
         if rng.random() < easy:
             ratio = float(rng.uniform(*easy_snr_db))
             return cls(ratio if rng.random() < 0.5 else None)
@@ -52,7 +58,8 @@ class Level:
 
 @dataclass(frozen=True)
 class Silence:
-    """A stretch of digital silence in mixture and target, as gates, mute buttons and editors leave it.
+    """A stretch of digital silence in mixture and target, as gates, mute buttons and editors leave
+    it.
 
     Args:
         start, length: as shares of the segment, 0..1.
@@ -63,7 +70,8 @@ class Silence:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, seconds: tuple[float, float], segment_seconds: float) -> Silence:
-        """`seconds` long, half the segment at most; it may begin with the segment or end with it."""
+        """`seconds` long, half the segment at most; it may begin with the segment or end with it.
+        """
         length = min(0.5, float(rng.uniform(*seconds)) / segment_seconds)
         return cls(min(1 - length, max(0.0, float(rng.uniform(-0.2, 1.2 - length)))), length)
 
@@ -78,7 +86,8 @@ class Silence:
 
 @dataclass(frozen=True)
 class Remix:
-    """The noises of a batch change places among its mixtures (Defossez et al. 2020): mixture i gets the noise of mixture `order[i]`.
+    """The noises of a batch change places among its mixtures (Defossez et al. 2020): mixture i gets
+    the noise of mixture `order[i]`.
 
     Whatever is not speech goes along, late reflections and clipping included.
     """

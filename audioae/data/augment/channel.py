@@ -1,4 +1,6 @@
-"""What happens to a mixture between the microphone and us: clipping, a narrow band, a codec, lost packets. The target stays whole."""
+"""What happens to a mixture between the microphone and us: clipping, a narrow band, a codec, lost
+packets. The target stays whole.
+"""
 
 from __future__ import annotations
 
@@ -70,10 +72,12 @@ def _low_pass(size: int, sample_rate: int, cutoff_hz: float) -> Array:
 
 @dataclass(frozen=True)
 class Codec:
-    """Encodes and decodes, in memory, and moves the answer to where the input was, to the sample, by their cross-correlation.
+    """Encodes and decodes, in memory, and moves the answer to where the input was, to the sample,
+    by their cross-correlation.
 
     Args:
-        name: of the codec. kbps: asked of Opus, kbit/s; MP3 takes it as quality between its best (64 and above) and its worst (8).
+        name: of the codec. kbps: asked of Opus, kbit/s; MP3 takes it as quality between its best
+            (64 and above) and its worst (8).
     """
 
     name: Literal["opus", "mp3"]
@@ -100,7 +104,8 @@ class Codec:
         peak = float(np.abs(waveform).max(initial=0.0))
         if not peak:
             return waveform
-        factor = np.float32(min(1.0, 0.95 / peak))  # an encoder would clip what lies above full scale
+        # an encoder would clip what lies above full scale
+        factor = np.float32(min(1.0, 0.95 / peak))
         decoded = self._there_and_back(waveform * factor, sample_rate)
         return align(decoded, waveform, int(MAX_LAG_SECONDS * sample_rate)) / factor
 
@@ -118,7 +123,9 @@ class Codec:
 
 
 def align(late: Array, reference: Array, max_lag: int) -> Array:
-    """`late` moved by the lag of at most `max_lag` samples at which it is most like `reference`, with its length."""
+    """`late` moved by the lag of at most `max_lag` samples at which it is most like `reference`,
+    with its length.
+    """
     size = fft.next_fast_len(len(late) + len(reference), real=True)
     likeness = fft.irfft(fft.rfft(late, size) * np.conj(fft.rfft(reference, size)), size)
     lags = np.concatenate([np.arange(max_lag + 1), np.arange(-max_lag, 0)])
@@ -133,7 +140,8 @@ class PacketLoss:
 
     Args:
         share: of lost packets, 0..1. burst: mean number of packets lost in a row.
-        repeat: whether the last packet is heard again in their place, half as loud each time; otherwise silence.
+        repeat: whether the last packet is heard again in their place, half as loud each time;
+            otherwise silence.
     """
 
     share: float

@@ -1,4 +1,6 @@
-"""Random equalisers: the magnitude responses of second-order filters, applied to a whole segment in the frequency domain."""
+"""Random equalisers: the magnitude responses of second-order filters, applied to a whole segment in
+the frequency domain.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,19 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 BandKind = Literal["peak", "low_shelf", "high_shelf"]
-COARSE_HZ, STEP_HZ = 1000.0, 8.0  # above the first, responses are evaluated in such steps and joined by lines
+# above the first, responses are evaluated in such steps and joined by lines
+COARSE_HZ, STEP_HZ = 1000.0, 8.0
 
 
 @dataclass(frozen=True)
 class Band:
-    """A second-order filter of R. Bristow-Johnson's "Cookbook formulae for audio equalizer biquad filter coefficients".
+    """A second-order filter of R. Bristow-Johnson's "Cookbook formulae for audio equalizer biquad
+    filter coefficients".
 
     Args:
         kind: a peak (or dip), or a shelf below or above its frequency.
-        hz: centre of a peak, middle of a shelf. gain_db: of the peak or of the shelf. q: quality, as in the cookbook.
+        hz: centre of a peak, middle of a shelf. gain_db: of the peak or of the shelf. q: quality,
+            as in the cookbook.
     """
 
     kind: BandKind
@@ -30,7 +35,9 @@ class Band:
     q: float
 
     def coefficients(self, sample_rate: int) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """`(b, a)` of the filter, b[0] + b[1] / z + b[2] / z^2 over the same of a, those of torchaudio's biquads."""
+        """`(b, a)` of the filter, b[0] + b[1] / z + b[2] / z^2 over the same of a, those of
+        torchaudio's biquads.
+        """
         omega = 2 * math.pi * self.hz / sample_rate
         cosine, alpha, amplitude = math.cos(omega), math.sin(omega) / (2 * self.q), 10 ** (self.gain_db / 40)
         if self.kind == "peak":
@@ -47,7 +54,9 @@ class Band:
         return b, a
 
     def polynomials(self, sample_rate: int) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """Of numerator and denominator, the squared magnitude as c[0] + c[1] p + c[2] p^2 with p = sin^2(pi hz / sample_rate)."""
+        """Of numerator and denominator, the squared magnitude as c[0] + c[1] p + c[2] p^2 with p =
+        sin^2(pi hz / sample_rate).
+        """
         numerator, denominator = (
             ((x + y + z) ** 2, -4 * (x * y + 4 * x * z + y * z), 16 * x * z) for x, y, z in self.coefficients(sample_rate)
         )
@@ -58,8 +67,9 @@ class Band:
 class Equaliser:
     """Up to three peaks or dips and a shelf, as a magnitude response without phase.
 
-    Why not filters in time: their recursion runs sample by sample, 2 ms a band and 3 s of audio, while the spectrum is at hand where a room
-    is applied anyway, and a product over its bins costs a tenth. Without phase, speech and target stay aligned to the sample.
+    Why not filters in time: their recursion runs sample by sample, 2 ms a band and 3 s of audio,
+    while the spectrum is at hand where a room is applied anyway, and a product over its bins costs
+    a tenth. Without phase, speech and target stay aligned to the sample.
     """
 
     bands: tuple[Band, ...]
@@ -95,7 +105,9 @@ class Equaliser:
 
 @lru_cache(maxsize=16)
 def _grid(size: int, sample_rate: int) -> tuple[FloatArray, npt.NDArray[np.intp]]:
-    """The bins of a transform, Hz, and those at which a response is evaluated: the others lie between them on a line (error < 0.05 dB)."""
+    """The bins of a transform, Hz, and those at which a response is evaluated: the others lie
+    between them on a line (error < 0.05 dB).
+    """
     hz: FloatArray = np.arange(size // 2 + 1, dtype=np.float64) * (sample_rate / size)
     fine = np.searchsorted(hz, COARSE_HZ)
     step = max(1, int(STEP_HZ * size / sample_rate))

@@ -1,4 +1,6 @@
-"""Noise that nobody recorded: coloured, shaped like a recording, hum, clicks, fans, wind; each record makes `[samples]` of RMS 1."""
+"""Noise that nobody recorded: coloured, shaped like a recording, hum, clicks, fans, wind; each
+record makes `[samples]` of RMS 1.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ SMOOTH_BINS = 33
 
 @dataclass(frozen=True)
 class ColouredNoise:
-    """Gaussian noise whose power falls as 1 / f^exponent: 0 white, 1 pink, 2 brown, below 0 blue."""
+    """Gaussian noise whose power falls as 1 / f^exponent: 0 white, 1 pink, 2 brown, below 0 blue.
+    """
 
     exponent: float
     seed: int
@@ -56,7 +59,8 @@ class Hum:
     """Mains hum: harmonics of 50 or 60 Hz that fall with their number, and a floor of noise.
 
     Args:
-        hz: of the mains. levels_db, phases: of each harmonic, dB and radians, from the first on. floor_db: of white noise below, dB RMS.
+        hz: of the mains. levels_db, phases: of each harmonic, dB and radians, from the first on.
+            floor_db: of white noise below, dB RMS.
     """
 
     hz: float
@@ -76,7 +80,8 @@ class Hum:
     def apply(self, samples: int, sample_rate: int) -> Array:
         """`[samples]`; harmonics above the Nyquist frequency are left out."""
         turns = np.arange(samples) * (self.hz / sample_rate)
-        first = (2 * math.pi * (turns - np.floor(turns))).astype(np.float32)  # single precision holds a turn, not thousands of them
+        # single precision holds a turn, not thousands of them
+        first = (2 * math.pi * (turns - np.floor(turns))).astype(np.float32)
         hum = _normal(self.seed, samples) * np.float32(10 ** (self.floor_db / 20))
         for number, (level_db, phase) in enumerate(zip(self.levels_db, self.phases, strict=True), start=1):
             if number * self.hz < sample_rate / 2:
@@ -86,10 +91,12 @@ class Hum:
 
 @dataclass(frozen=True)
 class Clicks:
-    """Clicks (few, loud) or crackle (many, of very different levels): short decaying resonances at random times.
+    """Clicks (few, loud) or crackle (many, of very different levels): short decaying resonances at
+    random times.
 
     Args:
-        rate: clicks a second. spread_db: standard deviation of their levels. ring_hz, decay: of the resonance, Hz and seconds.
+        rate: clicks a second. spread_db: standard deviation of their levels. ring_hz, decay: of the
+            resonance, Hz and seconds.
     """
 
     rate: float
@@ -120,11 +127,14 @@ class Clicks:
 
 @dataclass(frozen=True)
 class Fan:
-    """A fan or a motor: noise that falls towards high frequencies, and the tones of its blades, both swaying slowly.
+    """A fan or a motor: noise that falls towards high frequencies, and the tones of its blades,
+    both swaying slowly.
 
     Args:
-        blade_hz: blades passing a second. tones_db: level of its harmonics over the noise, dB RMS, from the first on.
-        exponent: the noise falls as 1 / f^exponent in power. sway: share by which the level goes up and down `sway_hz` times a second.
+        blade_hz: blades passing a second. tones_db: level of its harmonics over the noise, dB RMS,
+            from the first on.
+        exponent: the noise falls as 1 / f^exponent in power. sway: share by which the level goes up
+            and down `sway_hz` times a second.
     """
 
     blade_hz: float
@@ -165,7 +175,8 @@ class Wind:
     """Wind on a microphone: noise below some hundred Hz that comes in gusts.
 
     Args:
-        corner_hz: above which the noise falls by 12 dB an octave. gusts_hz: how often gusts come; gust_db: their standard deviation, dB.
+        corner_hz: above which the noise falls by 12 dB an octave. gusts_hz: how often gusts come;
+            gust_db: their standard deviation, dB.
     """
 
     corner_hz: float

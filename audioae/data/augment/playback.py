@@ -1,4 +1,6 @@
-"""Recorded noise made into other noise of the same kind: played backwards, or cut into grains that change places."""
+"""Recorded noise made into other noise of the same kind: played backwards, or cut into grains that
+change places.
+"""
 
 from __future__ import annotations
 import math
@@ -10,7 +12,9 @@ from audioae.signal.spectrogram import Array
 
 @dataclass(frozen=True)
 class Speed:
-    """Plays speech `factor` times as fast, which raises its pitch and its formants by as much: a voice of another size."""
+    """Plays speech `factor` times as fast, which raises its pitch and its formants by as much: a
+    voice of another size.
+    """
 
     factor: float
 

@@ -1,4 +1,6 @@
-"""Speech in rooms, measured or made: the direct sound stays where it is, and early reflections stay in the target."""
+"""Speech in rooms, measured or made: the direct sound stays where it is, and early reflections stay
+in the target.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ from scipy import fft
 from audioae.data.augment.equaliser import Equaliser
 from audioae.signal.spectrogram import Array
 
-EARLY_SECONDS = 0.05  # reflections up to here help intelligibility, so they stay in the target (Bradley et al. 2003)
+# reflections up to here help intelligibility, so they stay in the target (Bradley et al. 2003)
+EARLY_SECONDS = 0.05
 SPEED_OF_SOUND = 343.0  # m/s
-EYRING = 24 * math.log(10) / SPEED_OF_SOUND  # t60 = EYRING * volume / (-log(1 - absorbed) * surface), s/m
+# t60 = EYRING * volume / (-log(1 - absorbed) * surface), s/m
+EYRING = 24 * math.log(10) / SPEED_OF_SOUND
 NUM_ROOMS = 300
 BANK_SEED = 17
 IMAGE_SECONDS = 0.08  # after which reflections lie so close that noise stands in for them
@@ -27,7 +31,8 @@ class DecayingRoom:
 
     Args:
         t60: seconds in which the noise falls by 60 dB, and length of the response.
-        distance_db: energy of the direct sound over that of the noise, dB. gap: seconds between the two. seed: of the noise.
+        distance_db: energy of the direct sound over that of the noise, dB. gap: seconds between the
+            two. seed: of the noise.
     """
 
     t60: float
@@ -53,13 +58,16 @@ class DecayingRoom:
 
 @dataclass(frozen=True)
 class ImageRoom:
-    """A shoe-box room by the image source method (Allen & Berkley 1979), up to 80 ms; then noise that decays as the images do.
+    """A shoe-box room by the image source method (Allen & Berkley 1979), up to 80 ms; then noise
+    that decays as the images do.
 
-    Walls reflect alike, by the coefficient that Eyring's formula asks for `t60`. It is taken as negative: with positive coefficients all
-    reflections add up at 0 Hz, where the original method needs a high-pass filter (Lehmann & Johansson 2008).
+    Walls reflect alike, by the coefficient that Eyring's formula asks for `t60`. It is taken as
+    negative: with positive coefficients all reflections add up at 0 Hz, where the original method
+    needs a high-pass filter (Lehmann & Johansson 2008).
 
     Args:
-        size: of the room, m. source, microphone: places in it, m. t60: seconds in which the sound falls by 60 dB. seed: of the noise.
+        size: of the room, m. source, microphone: places in it, m. t60: seconds in which the sound
+            falls by 60 dB. seed: of the noise.
     """
 
     size: Point
@@ -70,7 +78,9 @@ class ImageRoom:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> ImageRoom:
-        """One of the `NUM_ROOMS` rooms of the bank: they are the same in every process, and each is computed once."""
+        """One of the `NUM_ROOMS` rooms of the bank: they are the same in every process, and each is
+        computed once.
+        """
         return bank_room(int(rng.integers(NUM_ROOMS)))
 
     def response(self, sample_rate: int) -> Array:
@@ -96,7 +106,9 @@ class ImageRoom:
 
 
 def _axis(size: float, source: float, microphone: float, reach: float) -> tuple[Array, Array]:
-    """Along one axis, squared distance of each image to the microphone and the walls between: images lie at 2nL + s and 2nL - s."""
+    """Along one axis, squared distance of each image to the microphone and the walls between:
+    images lie at 2nL + s and 2nL - s.
+    """
     n = np.arange(-math.ceil(reach / (2 * size)) - 1, math.ceil(reach / (2 * size)) + 2)
     place = np.concatenate([2 * n * size + source, 2 * n * size - source]) - microphone
     return np.square(place), np.concatenate([np.abs(2 * n), np.abs(2 * n - 1)])
@@ -113,7 +125,8 @@ def bank_room(number: int) -> ImageRoom:
         if 0.3 < math.dist(source, microphone) < 2.5:
             break
     walls = 2 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2])
-    shortest = EYRING * math.prod(size) / (1.2 * walls)  # coefficients of less than 0.55 are no room
+    # coefficients of less than 0.55 are no room
+    shortest = EYRING * math.prod(size) / (1.2 * walls)
     t60 = max(float(rng.uniform(0.2, 0.8)), shortest)
     return ImageRoom(tuple(map(float, size)), source, microphone, t60, int(rng.integers(1 << 32)))  # type: ignore[arg-type]
 
@@ -144,9 +157,11 @@ def direct_sound(room: Array) -> int:
 
 
 def filter_speech(speech: Array, room: Array | None, equaliser: Equaliser | None, sample_rate: int) -> tuple[Array, Array]:
-    """Speech in a room behind an equaliser: `(heard, target)`, each `[samples]`, aligned to the direct sound.
+    """Speech in a room behind an equaliser: `(heard, target)`, each `[samples]`, aligned to the
+    direct sound.
 
-    The target keeps the direct sound and `EARLY_SECONDS` of reflections and passes the same equaliser.
+    The target keeps the direct sound and `EARLY_SECONDS` of reflections and passes the same
+    equaliser.
     """
     if room is None and equaliser is None:
         return speech, speech

@@ -25,20 +25,29 @@ class AugmentSettings:
         easy: probability of `easy_snr_db` instead, half of them without any noise.
         speech_free: probability of noise alone, whose target is silence.
         second_noise: probability of a second recording, 0..10 dB below the first.
-        synthetic_noise: probability that the noise is made: coloured, with the spectrum of a recording, hum, clicks, fan or wind.
+        synthetic_noise: probability that the noise is made: coloured, with the spectrum of a
+            recording, hum, clicks, fan or wind.
         babble: probability that the noise is 3 to 8 speakers of the split.
         reverb: probability of a room on the speech; half measured (when there are any), half made.
-        eq: probability of a random equaliser, drawn apart for speech and noise; `eq_db` is its largest gain.
+        eq: probability of a random equaliser, drawn apart for speech and noise; `eq_db` is its
+            largest gain.
         level_dbfs: range of the mixture's RMS level.
         clipping: probability of clipping the mixture at 0.3..0.9 of its peak.
-        speed: probability of speech that is faster and higher, or slower and lower, by a `speed_factor`.
+        speed: probability of speech that is faster and higher, or slower and lower, by a
+            `speed_factor`.
         band_limit: probability of a cut-off at 4, 8 or 11 kHz, as far as the sample rate has it.
-        band_limit_target: whether the cut-off holds for the target too; if not, the network learns to extend the band.
-        codec: probability of Opus or MP3 on the mixture, at `codec_kbps`; an encoding takes 10 to 20 times as long as all other effects.
-        packet_loss: probability that packets of the mixture are lost, a `packet_loss_share` of them.
-        silence: probability of a stretch of digital silence in mixture and target, `silence_seconds` long, at most half the segment.
-        remix: probability that the noises of a batch change places among its mixtures (Defossez et al. 2020).
-        vary_noise: probability that recorded noise is played backwards or cut into grains that change places.
+        band_limit_target: whether the cut-off holds for the target too; if not, the network learns
+            to extend the band.
+        codec: probability of Opus or MP3 on the mixture, at `codec_kbps`; an encoding takes 10 to
+            20 times as long as all other effects.
+        packet_loss: probability that packets of the mixture are lost, a `packet_loss_share` of
+            them.
+        silence: probability of a stretch of digital silence in mixture and target,
+            `silence_seconds` long, at most half the segment.
+        remix: probability that the noises of a batch change places among its mixtures (Defossez et
+            al. 2020).
+        vary_noise: probability that recorded noise is played backwards or cut into grains that
+            change places.
         music: probability that the noise is synthetic music instead.
     """
 
@@ -71,13 +80,16 @@ class AugmentSettings:
     def __post_init__(self) -> None:
         for name in PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"AugmentSettings.{name} is {getattr(self, name)}; expected a probability, 0..1")
+                raise SettingsError(f"AugmentSettings.{name} is {getattr(self, name)}; expected "
+                                    "a probability, 0..1")
         for name in RANGES:
             low, high = getattr(self, name)
             if not low <= high:
-                raise SettingsError(f"AugmentSettings.{name} is ({low}, {high}); expected (lowest, highest)")
+                raise SettingsError(f"AugmentSettings.{name} is ({low}, {high}); expected "
+                                    "(lowest, highest)")
         if not 0.5 <= self.speed_factor[0] <= self.speed_factor[1] <= 2:
-            raise SettingsError(f"AugmentSettings.speed_factor is {self.speed_factor}; expected factors of 0.5 to 2")
+            raise SettingsError(f"AugmentSettings.speed_factor is {self.speed_factor}; expected "
+                                "factors of 0.5 to 2")
 
     @classmethod
     def plain(cls, **more: Any) -> AugmentSettings:

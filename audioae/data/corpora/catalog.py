@@ -1,7 +1,9 @@
-"""Public corpora as they are published: names, addresses, licences, sizes, checksums, and what has to be in their folders.
+"""Public corpora as they are published: names, addresses, licences, sizes, checksums, and what has
+to be in their folders.
 
-Facts only; `layouts` reads the folders, `collect` brings both together. A checksum stands here only where the publisher or a widely used
-library documents it; elsewhere `unchecked` says why there is none, and the size is what is verified.
+Facts only; `layouts` reads the folders, `collect` brings both together. A checksum stands here only
+where the publisher or a widely used library documents it; elsewhere `unchecked` says why there is
+none, and the size is what is verified.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ def _demand(name: str, size: int = 0, md5: str = "") -> Archive:
 
 
 def _dns(name: str, size: int, *, exact: bool = False) -> Archive:
-    return Archive(f"{_DNS}/{name}.tar.bz2", size, exact=exact, unchecked="the publisher gives no checksum")
+    return Archive(f"{_DNS}/{name}.tar.bz2", size, exact=exact, unchecked="the publisher gives "
+                                                                          "no checksum")
 
 
 CORPORA = {
@@ -44,7 +47,8 @@ CORPORA = {
         title="VoiceBank+DEMAND, 28 speakers",
         homepage="https://doi.org/10.7488/ds/2117",
         licence="CC BY 4.0",
-        contents="9.4 h of noisy/clean pairs at 48 kHz; clean is speech, noisy - clean is noise; p232 and p257 are the test split",
+        contents="9.4 h of noisy/clean pairs at 48 kHz; clean is speech, noisy - clean is noise; "
+                 "p232 and p257 are the test split",
         folders=("VoiceBank-DEMAND",),
         read=layouts.read_voicebank_demand,
         parts=_parts(
@@ -69,7 +73,8 @@ CORPORA = {
         title="LibriSpeech",
         homepage="https://www.openslr.org/12",
         licence="CC BY 4.0",
-        contents="up to 982 h of read English at 16 kHz; dev-* is the valid split, test-* the test split",
+        contents="up to 982 h of read English at 16 kHz; dev-* is the valid split, test-* the "
+                 "test split",
         folders=("LibriSpeech",),
         read=layouts.read_librispeech,
         parts=_parts(
@@ -94,7 +99,8 @@ CORPORA = {
         title="LJ Speech 1.1",
         homepage="https://keithito.com/LJ-Speech-Dataset/",
         licence="public domain",
-        contents="24 h of one English reader at 22.05 kHz; held out by chapter, so validation is of a known voice",
+        contents="24 h of one English reader at 22.05 kHz; held out by chapter, so validation is "
+                 "of a known voice",
         folders=("LJSpeech-1.1",),
         read=layouts.read_ljspeech,
         parts=_parts(
@@ -115,7 +121,8 @@ CORPORA = {
         title="VCTK 0.92",
         homepage="https://doi.org/10.7488/ds/2645",
         licence="CC BY 4.0",
-        contents="41 h of 110 English speakers at 48 kHz; p232 and p257, the test speakers of VoiceBank+DEMAND, are the test split",
+        contents="41 h of 110 English speakers at 48 kHz; p232 and p257, the test speakers of "
+                 "VoiceBank+DEMAND, are the test split",
         folders=("VCTK-Corpus-0.92",),
         read=layouts.read_vctk,
         parts=_parts(
@@ -135,18 +142,21 @@ CORPORA = {
         title="Mozilla Common Voice",
         homepage="https://commonvoice.mozilla.org/datasets",
         licence="CC0 1.0",
-        contents="spoken sentences in many languages, MP3; a part is a language, speakers are those of its tables",
+        contents="spoken sentences in many languages, MP3; a part is a language, speakers are "
+                 "those of its tables",
         folders=("cv-corpus-*", "common-voice", "CommonVoice"),
         read=layouts.read_common_voice,
         parts=_parts(all=Part(("**/clips",))),
         free=True,
-        manual="its terms have to be accepted in a browser; unpack the archive of a language below --root",
+        manual="its terms have to be accepted in a browser; unpack the archive of a language "
+               "below --root",
     ),
     "musan": Corpus(
         title="MUSAN",
         homepage="https://www.openslr.org/17",
         licence="CC BY 4.0 and public domain, see its LICENSE files",
-        contents="6 h of noise, and 42 h of music as noise and 60 h of speech where they are asked for, at 16 kHz",
+        contents="6 h of noise, and 42 h of music as noise and 60 h of speech where they are "
+                 "asked for, at 16 kHz",
         folders=("musan",),
         read=layouts.read_musan,
         parts=MappingProxyType(
@@ -175,7 +185,8 @@ CORPORA = {
                         "https://github.com/karolpiczak/ESC-50/archive/master.zip",
                         600_000_000,
                         exact=False,
-                        unchecked="the archive is made anew from the repository on demand, its bytes may change",
+                        unchecked="the archive is made anew from the repository on demand, its "
+                                  "bytes may change",
                         inside="ESC-50-master",
                     ),
                 ),
@@ -186,7 +197,8 @@ CORPORA = {
         title="DEMAND",
         homepage="https://doi.org/10.5281/zenodo.1227121",
         licence="CC BY-SA 3.0",
-        contents="18 places, 5 min each at 48 kHz, the first of 16 channels; the places of VoiceBank+DEMAND's test set are the test split",
+        contents="18 places, 5 min each at 48 kHz, the first of 16 channels; the places of "
+                 "VoiceBank+DEMAND's test set are the test split",
         folders=("DEMAND", "demand"),
         read=layouts.read_demand,
         parts=_parts(
@@ -212,7 +224,8 @@ CORPORA = {
         title="DNS-Challenge",
         homepage="https://github.com/microsoft/DNS-Challenge",
         licence="CC BY 4.0 in the main, see the repository for each source",
-        contents="speech, noise and room responses of the challenges 1 to 5, in the folders of their scripts",
+        contents="speech, noise and room responses of the challenges 1 to 5, in the folders of "
+                 "their scripts",
         folders=("DNS-Challenge",),
         read=layouts.read_dns,
         parts=_parts(
@@ -230,13 +243,15 @@ CORPORA = {
         ),
         default=("noise", "rir"),
         present=True,
-        manual="its speech is 850 GB; choose the archives in the repository's download script and unpack them below --root",
+        manual="its speech is 850 GB; choose the archives in the repository's download script "
+               "and unpack them below --root",
     ),
     "slr28": Corpus(
         title="Room impulse responses and noises, SLR28",
         homepage="https://www.openslr.org/28",
         licence="Apache-2.0",
-        contents="60,000 simulated and some hundred measured room responses at 16 kHz, and point noises of MUSAN where they are asked for",
+        contents="60,000 simulated and some hundred measured room responses at 16 kHz, and point "
+                 "noises of MUSAN where they are asked for",
         folders=("RIRS_NOISES",),
         read=layouts.read_slr28,
         parts=MappingProxyType(

@@ -1,4 +1,6 @@
-"""Corpora that are asked for by name are found below a folder, downloaded where they are not there, and read into entries."""
+"""Corpora that are asked for by name are found below a folder, downloaded where they are not there,
+and read into entries.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ UNPACKED = ".unpacked"  # beside what an archive brought: its content is there, 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One corpus and the parts of it that are asked for by name; `usual`: those that are taken when none is named, too."""
+    """One corpus and the parts of it that are asked for by name; `usual`: those that are taken when
+    none is named, too.
+    """
 
     name: str
     corpus: Corpus
@@ -27,7 +31,9 @@ class Wanted:
     usual: bool
 
     def folder(self, root: Path) -> Path:
-        """The corpus' folder: one of its names below `root`, or `root` itself; where downloads go if there is none."""
+        """The corpus' folder: one of its names below `root`, or `root` itself; where downloads go
+        if there is none.
+        """
         places = [path for name in self.corpus.folders for path in sorted(root.glob(name), reverse=True) if path.is_dir()]
         if places:
             return places[0]
@@ -35,7 +41,9 @@ class Wanted:
         return root if whole else root / self.corpus.folders[0].replace("*", self.name)
 
     def parts(self, folder: Path, *, download: bool = False) -> tuple[str, ...]:
-        """The parts to take: those named, and where the usual ones are wanted what is there, or the default."""
+        """The parts to take: those named, and where the usual ones are wanted what is there, or the
+        default.
+        """
         if not self.usual:
             return self.named
         there = tuple(part for part in self.corpus.parts if self.corpus.present and not self.missing(folder, (part,)))
@@ -49,7 +57,9 @@ class Wanted:
 
 
 def choose(names: Iterable[str]) -> list[Wanted]:
-    """The corpora that `NAME` and `NAME/PART` mean, each once. Raises `SettingsError` naming the nearest known one."""
+    """The corpora that `NAME` and `NAME/PART` mean, each once. Raises `SettingsError` naming the
+    nearest known one.
+    """
     parts: dict[str, dict[str, None]] = {}
     for name in names:
         base, _, part = name.partition("/")
@@ -58,13 +68,16 @@ def choose(names: Iterable[str]) -> list[Wanted]:
             raise SettingsError(f"no corpus {base!r}{nearest(base, CORPORA)}{hint}")
         corpus = CORPORA[base]
         if part and part not in corpus.parts and not corpus.free:
-            raise SettingsError(f"{base} has no part {part!r}{nearest(part, corpus.parts)}; its parts are {', '.join(corpus.parts)}")
+            raise SettingsError(f"{base} has no part {part!r}{nearest(part, corpus.parts)}; its "
+                                f"parts are {', '.join(corpus.parts)}")
         parts.setdefault(base, {})[part] = None
     return [Wanted(name, CORPORA[name], tuple(part for part in named if part), "" in named) for name, named in parts.items()]
 
 
 def corpus_entries(names: Iterable[str], root: Path) -> list[Entry]:
-    """Entries of all corpora that are asked for. Raises `DataError` naming what is missing of a corpus and how to get it."""
+    """Entries of all corpora that are asked for. Raises `DataError` naming what is missing of a
+    corpus and how to get it.
+    """
     return [entry for wanted in choose(names) for entry in _entries_of(wanted, root)]
 
 
@@ -74,12 +87,14 @@ def _entries_of(wanted: Wanted, root: Path) -> Iterator[Entry]:
     missing = wanted.missing(folder, parts)
     if missing:
         raise DataError(
-            f"{wanted.name}: {folder} lacks {_some(missing)}; {_advice(wanted, parts)}, or name with --root the folder that holds "
+            f"{wanted.name}: {folder} lacks {_some(missing)}; {_advice(wanted, parts)}, or name "
+            "with --root the folder that holds "
             f"{wanted.corpus.folders[0]}"
         )
     entries = wanted.corpus.read(folder, parts)
     if not entries:
-        raise DataError(f"{wanted.name}: no audio file in {folder} for {', '.join(parts)}; unpack or download it again")
+        raise DataError(f"{wanted.name}: no audio file in {folder} for {', '.join(parts)}; "
+                        "unpack or download it again")
     for entry in entries:
         yield replace(entry, corpus=wanted.name, licence=wanted.corpus.licence)
 
@@ -119,7 +134,8 @@ def pending(wanted: Wanted, root: Path) -> list[Archive]:
 
 
 def download(wanted: Wanted, root: Path, *, report: Callable[[Fetch], None] = lambda _: None) -> None:
-    """Download, verify and unpack what is missing of a corpus; an interrupted download goes on where it stopped.
+    """Download, verify and unpack what is missing of a corpus; an interrupted download goes on
+    where it stopped.
 
     Raises:
         DataError: the address does not answer, or with something else than was published.
@@ -145,7 +161,9 @@ def _marker(folder: Path, archive: Archive) -> Path:
 
 
 def _begun(folder: Path, archive: Archive) -> bool:
-    """Whether this archive was downloaded here, wholly or in part; otherwise what is there is the user's own copy."""
+    """Whether this archive was downloaded here, wholly or in part; otherwise what is there is the
+    user's own copy.
+    """
     return _marker(folder, archive).exists() or was_begun(_target(folder, archive))
 
 

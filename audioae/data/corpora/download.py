@@ -1,4 +1,6 @@
-"""One archive over HTTP: it goes on where it was interrupted, and counts only when its size and checksum are what was published."""
+"""One archive over HTTP: it goes on where it was interrupted, and counts only when its size and
+checksum are what was published.
+"""
 
 from __future__ import annotations
 import errno
@@ -32,10 +34,12 @@ BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFE
 
 
 def unpack(archive: Path, folder: Path, *, inside: str = "") -> None:
-    """Unpack a .zip or .tar.*, or what is `inside` one folder of it, into `folder`; files that are there already stay.
+    """Unpack a .zip or .tar.*, or what is `inside` one folder of it, into `folder`; files that are
+    there already stay.
 
     Raises:
-        DataError: it is damaged, of another kind, or has members that would land outside the folder.
+        DataError: it is damaged, of another kind, or has members that would land outside the
+            folder.
         OutputError: the folder cannot be written or is full.
     """
     try:
@@ -44,15 +48,18 @@ def unpack(archive: Path, folder: Path, *, inside: str = "") -> None:
             _extract(archive, Path(temporary))
             source = Path(temporary, inside)
             if not source.is_dir():
-                raise DataError(f"{archive} has no folder {inside}; it is not what the publisher made, nothing was kept")
+                raise DataError(f"{archive} has no folder {inside}; it is not what the publisher "
+                                "made, nothing was kept")
             _move_into(source, folder)
     except BROKEN as error:
-        raise DataError(f"{archive} is damaged or no archive ({error or type(error).__name__}); remove it and download it again") from error
+        raise DataError(f"{archive} is damaged or no archive ({error or type(error).__name__}); "
+                        "remove it and download it again") from error
     except OSError as error:
         if error.errno is None:  # gzip and bz2 report bad data so
             raise DataError(f"{archive} is damaged ({error}); remove it and download it again") from error
         advice = "free some space and run it again" if error.errno == errno.ENOSPC else "check the folder"
-        raise OutputError(f"cannot unpack {archive.name} into {folder}: {error.strerror or error}; {advice}") from error
+        raise OutputError(f"cannot unpack {archive.name} into {folder}: "
+                          f"{error.strerror or error}; {advice}") from error
 
 
 def _extract(archive: Path, folder: Path) -> None:
@@ -62,7 +69,8 @@ def _extract(archive: Path, folder: Path) -> None:
                 _refuse_outside(archive, member.filename, stat.S_ISLNK(member.external_attr >> 16))
             file.extractall(folder)
         return
-    with tarfile.open(archive, "r|*") as stream:  # one pass: seeking back in a compressed archive would start it again
+    # one pass: seeking back in a compressed archive would start it again
+    with tarfile.open(archive, "r|*") as stream:
         for item in stream:
             _refuse_outside(archive, item.name, not (item.isfile() or item.isdir()))
             stream.extract(item, folder, set_attrs=False, filter="data")
@@ -73,7 +81,8 @@ def _refuse_outside(archive: Path, name: str, special: bool) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     drive = bool(path.parts) and ":" in path.parts[0]
     if special or drive or path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{archive} holds {name!r}, which leads out of the folder; it is not what the publisher made, nothing was kept")
+        raise DataError(f"{archive} holds {name!r}, which leads out of the folder; it is not "
+                        "what the publisher made, nothing was kept")
 
 
 def _move_into(source: Path, folder: Path) -> None:
@@ -89,12 +98,15 @@ def _move_into(source: Path, folder: Path) -> None:
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60.0
 RETRY_SECONDS = (1.0, 3.0, 10.0, 30.0)  # waits between attempts that brought nothing
-UNPACKED_GROWTH = 1.4  # of archives when they are unpacked: FLAC and speech in zips have little left to shrink
+# of archives when they are unpacked: FLAC and speech in zips have little left to shrink
+UNPACKED_GROWTH = 1.4
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """How far a download is: `done` of `total` bytes, None where the server does not say; or it is being verified."""
+    """How far a download is: `done` of `total` bytes, None where the server does not say; or it is
+    being verified.
+    """
 
     name: str
     done: int
@@ -107,10 +119,12 @@ class Interrupted(Exception):
 
 
 def fetch(archive: Archive, target: Path, *, report: Callable[[Fetch], None] = lambda _: None) -> None:
-    """Download `archive` to `target`, or the rest of it, and verify it; `target` appears when it is whole.
+    """Download `archive` to `target`, or the rest of it, and verify it; `target` appears when it is
+    whole.
 
     Raises:
-        DataError: the server refuses, breaks off again and again, or sends something else than was published.
+        DataError: the server refuses, breaks off again and again, or sends something else than was
+            published.
         OutputError: it cannot be written; what has arrived is kept.
     """
     try:
@@ -134,7 +148,9 @@ def was_begun(target: Path) -> bool:
 
 
 def refuse_full_disk(folder: Path, sizes: Sequence[int]) -> None:
-    """Raise `OutputError` where archives of these sizes, unpacked and removed one after the other, do not fit, bytes."""
+    """Raise `OutputError` where archives of these sizes, unpacked and removed one after the other,
+    do not fit, bytes.
+    """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     needed, free = sum(sizes) * UNPACKED_GROWTH + max(sizes, default=0), shutil.disk_usage(there).free
     if needed > free:
@@ -148,7 +164,9 @@ def _part(target: Path) -> Path:
 
 
 def _complete(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> None:
-    """Ask again after each interruption, as long as each attempt brings something or the waits are not used up."""
+    """Ask again after each interruption, as long as each attempt brings something or the waits are
+    not used up.
+    """
     waits = list(RETRY_SECONDS)
     while True:
         before = _size(part)
@@ -159,12 +177,15 @@ def _complete(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> 
                 waits = list(RETRY_SECONDS)
             if not waits:
                 came = f"{_size(part):,} bytes have come"
-                raise DataError(f"{archive.url} cannot be downloaded: {error}; {came}, run it again and it goes on from there") from error
+                raise DataError(f"{archive.url} cannot be downloaded: {error}; {came}, run it "
+                                "again and it goes on from there") from error
             time.sleep(waits.pop(0))
 
 
 def _continue(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> None:
-    """One request, for the bytes that are missing where the server can send only those and they are of the same file."""
+    """One request, for the bytes that are missing where the server can send only those and they are
+    of the same file.
+    """
     have, validator = _size(part), _validator(part)
     if archive.exact and have == archive.size:
         return
@@ -177,7 +198,8 @@ def _continue(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> 
             total = _total(answer, start)
             _refuse_other_size(archive, total)
             if not start:
-                part.unlink(missing_ok=True)  # first, so that old bytes never stand beside the notes of a new version
+                # first, so that old bytes never stand beside the notes of a new version
+                part.unlink(missing_ok=True)
             _remember(part, answer)
             _save(answer, part, start, Fetch(archive.name, start, total), report)
     except urllib.error.HTTPError as error:
@@ -190,7 +212,8 @@ def _continue(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> 
         if error.code in (408, 429) or error.code >= 500:
             raise Interrupted(f"the server answers {error.code} {error.reason}") from error
         says = f"{archive.url} answers {error.code} {error.reason}"
-        raise DataError(f"{says}; the publisher may have moved it, look at the homepage of the corpus") from error
+        raise DataError(f"{says}; the publisher may have moved it, look at the homepage of the "
+                        "corpus") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
         raise Interrupted(str(getattr(error, "reason", "") or error) or type(error).__name__) from error
 
@@ -207,20 +230,23 @@ def _save(answer: Any, part: Path, start: int, so_far: Fetch, report: Callable[[
             report(Fetch(so_far.name, done, so_far.total))
         file.flush()
         os.fsync(file.fileno())
-    if so_far.total is not None and done < so_far.total:  # reading in chunks, http.client says nothing of a body that ends early
+    # reading in chunks, http.client says nothing of a body that ends early
+    if so_far.total is not None and done < so_far.total:
         raise Interrupted(f"{so_far.total - done:,} bytes are missing")
 
 
 def _refuse_other_size(archive: Archive, total: int | None) -> None:
     if archive.exact and total is not None and total != archive.size:
-        raise DataError(f"{archive.url} offers {total:,} bytes, {archive.size:,} were published; it is another file or a page about one")
+        raise DataError(f"{archive.url} offers {total:,} bytes, {archive.size:,} were published; "
+                        "it is another file or a page about one")
 
 
 def _verify(archive: Archive, path: Path, report: Callable[[Fetch], None]) -> None:
     size = _size(path)
     if archive.exact and size != archive.size:
         path.unlink()
-        raise DataError(f"{archive.name} has {size:,} bytes, {archive.size:,} were published; it was removed, download it again")
+        raise DataError(f"{archive.name} has {size:,} bytes, {archive.size:,} were published; it "
+                        "was removed, download it again")
     if not archive.checksum:
         return
     kind, _, wanted = archive.checksum.partition(":")
@@ -228,7 +254,8 @@ def _verify(archive: Archive, path: Path, report: Callable[[Fetch], None]) -> No
         found = _digest(file, kind, Fetch(archive.name, 0, size, verifying=True), report)
     if found != wanted:
         path.unlink()
-        raise DataError(f"{archive.name} has the {kind} {found}, {wanted} was published; it was removed, download it again")
+        raise DataError(f"{archive.name} has the {kind} {found}, {wanted} was published; it was "
+                        "removed, download it again")
 
 
 def _digest(file: BinaryIO, kind: str, so_far: Fetch, report: Callable[[Fetch], None]) -> str:

@@ -1,7 +1,9 @@
-"""The folders of public corpora, as published, become entries: who or what is heard in each file, and which files are held out.
+"""The folders of public corpora, as published, become entries: who or what is heard in each file,
+and which files are held out.
 
-Each reader takes the corpus' folder and the parts that are asked for. Sources that several corpora share have one name: the speakers of
-VCTK (VoiceBank is cut from it), Freesound recordings, the noises of MUSAN (SLR28 has them too).
+Each reader takes the corpus' folder and the parts that are asked for. Sources that several corpora
+share have one name: the speakers of VCTK (VoiceBank is cut from it), Freesound recordings, the
+noises of MUSAN (SLR28 has them too).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from audioae.data.sources import Entry, Role, is_audio
 
 VOICEBANK_TEST = ("p232", "p257")  # Valentini-Botinhao 2017
 VOICEBANK_VALID = ("p226", "p287")  # no official split; the two that most papers hold out
-DEMAND_TEST = ("DLIVING", "OOFFICE", "SCAFE", "SPSQUARE", "TBUS")  # the noises of the VoiceBank+DEMAND test set
+# the noises of the VoiceBank+DEMAND test set
+DEMAND_TEST = ("DLIVING", "OOFFICE", "SCAFE", "SPSQUARE", "TBUS")
 DEMAND_PLACES = (
     "DKITCHEN", "DLIVING", "DWASHING", "NFIELD", "NPARK", "NRIVER", "OHALLWAY", "OMEETING", "OOFFICE",
     "PCAFETER", "PRESTO", "PSTATION", "SCAFE", "SPSQUARE", "STRAFFIC", "TBUS", "TCAR", "TMETRO",
@@ -36,20 +39,25 @@ _VCTK_SPEAKER = re.compile(r"([ps]\d+)_\d+")
 
 
 def matches(folder: Path, needed: str) -> Iterator[Path]:
-    """Paths below `folder` that match a glob, or one of several: `{a,b}`. They come as they are found, so the first one is cheap."""
+    """Paths below `folder` that match a glob, or one of several: `{a,b}`. They come as they are
+    found, so the first one is cheap.
+    """
     choices = needed[1:-1].split(",") if needed.startswith("{") else [needed]
     return (path for choice in choices for path in folder.glob(choice))
 
 
 def read_voicebank_demand(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """Clean files are speech; noisy - clean, taken sample by sample when they are decoded, is noise."""
+    """Clean files are speech; noisy - clean, taken sample by sample when they are decoded, is
+    noise.
+    """
     entries = []
     for part in parts:
         name = "trainset_28spk" if part == "train" else "testset"
         clean, noisy = (_wavs(min(matches(folder, f"{side}_{name}_wav*/*.wav")).parent) for side in ("clean", "noisy"))
         alone = sorted(clean.keys() ^ noisy.keys())
         if alone:
-            raise DataError(f"{folder}: {len(alone)} files of {part} are clean or noisy only, the first is {alone[0]}; unpack both again")
+            raise DataError(f"{folder}: {len(alone)} files of {part} are clean or noisy only, "
+                            f"the first is {alone[0]}; unpack both again")
         for file in clean:
             speaker = file.partition("_")[0]
             split: Split = "test" if part == "test" else "valid" if speaker in VOICEBANK_VALID else "train"
@@ -60,7 +68,9 @@ def read_voicebank_demand(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_librispeech(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """`PART/SPEAKER/CHAPTER/*.flac`; without a dev part some training speakers are drawn for validation."""
+    """`PART/SPEAKER/CHAPTER/*.flac`; without a dev part some training speakers are drawn for
+    validation.
+    """
     has_dev = any(part.startswith("dev") for part in parts)
     splits: dict[str, Split | Literal[""]] = {"dev": "valid", "test": "test", "train": "train" if has_dev else ""}
     return [
@@ -76,7 +86,9 @@ def read_ljspeech(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_vctk(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """The second microphone (the first has more rumble), the first of the speakers who have no second."""
+    """The second microphone (the first has more rumble), the first of the speakers who have no
+    second.
+    """
     entries = []
     for file in _audio(folder / "wav48_silence_trimmed"):
         if file.stem.endswith("_mic1") and file.with_name(file.name.replace("_mic1", "_mic2")).exists():
@@ -86,7 +98,9 @@ def read_vctk(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_common_voice(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """`LANGUAGE/clips` and its tables: train, dev and test, and the rest of validated with the split that its speaker has."""
+    """`LANGUAGE/clips` and its tables: train, dev and test, and the rest of validated with the
+    split that its speaker has.
+    """
     entries = []
     for clips in sorted(path for path in folder.rglob("clips") if path.is_dir()):
         language = clips.parent.name
@@ -95,7 +109,8 @@ def read_common_voice(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
         seen: set[str] = set()
         tables = [(name, clips.parent / f"{name}.tsv") for name in ("test", "dev", "train", "validated")]
         if not any(table.exists() for _, table in tables):
-            raise DataError(f"{clips.parent} has none of train.tsv, dev.tsv, test.tsv and validated.tsv; unpack the archive again")
+            raise DataError(f"{clips.parent} has none of train.tsv, dev.tsv, test.tsv and "
+                            "validated.tsv; unpack the archive again")
         splits: dict[str, Split | Literal[""]] = {"test": "test", "dev": "valid", "train": "train", "validated": ""}
         for name, table in tables:
             for row in _rows(table, "\t", ("client_id", "path")) if table.exists() else ():
@@ -104,7 +119,8 @@ def read_common_voice(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
                     source = f"common-voice/{row['client_id'][:32]}"
                     entries.append(_entry("speech", clips / row["path"], source, split=splits[name], language=language))
     if not entries:
-        raise DataError(f"{folder} has no folder with clips for {', '.join(parts)}; expected LANGUAGE/clips and LANGUAGE/train.tsv")
+        raise DataError(f"{folder} has no folder with clips for {', '.join(parts)}; expected "
+                        "LANGUAGE/clips and LANGUAGE/train.tsv")
     return entries
 
 
@@ -123,7 +139,8 @@ def read_esc50(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
         entries.append(_entry("noise", file, source, split=split, kind=row["category"]))
     missing = [entry.path for entry in entries if not os.path.exists(entry.path)]
     if missing:
-        raise DataError(f"{folder} lacks {len(missing)} of {len(entries)} clips, the first is {missing[0]}; unpack the archive again")
+        raise DataError(f"{folder} lacks {len(missing)} of {len(entries)} clips, the first is "
+                        f"{missing[0]}; unpack the archive again")
     return entries
 
 
@@ -137,14 +154,17 @@ def read_demand(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_dns(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """The folders of the challenge's scripts; speakers are those that file names tell, else the folder that a file lies in."""
+    """The folders of the challenge's scripts; speakers are those that file names tell, else the
+    folder that a file lies in.
+    """
     readers = {"speech": _dns_speech, "noise": _dns_noise, "rir": _dns_room}
     places = [(readers[part], place) for part in parts for place in _outermost(matches(folder, DNS_FOLDERS[part][0]))]
     return [read(place, file) for read, place in places for file in _audio(place)]
 
 
 def read_slr28(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """`rir_list` of each set names the room of every response: `--rir-id ID --room-id ROOM PATH`."""
+    """`rir_list` of each set names the room of every response: `--rir-id ID --room-id ROOM PATH`.
+    """
     entries: list[Entry] = []
     lists = {"measured": "real_rirs_isotropic_noises/rir_list", "simulated": "simulated_rirs/*/rir_list"}
     for part in parts:
@@ -161,7 +181,8 @@ def _listed_rooms(folder: Path, table: Path) -> Iterator[Entry]:
         if not words:
             continue
         if "--room-id" not in words[:-2]:
-            raise DataError(f"{table} line {number} names no room; expected --rir-id ID --room-id ROOM PATH")
+            raise DataError(f"{table} line {number} names no room; expected --rir-id ID "
+                            "--room-id ROOM PATH")
         room = words[words.index("--room-id") + 1]
         file = folder / words[-1].partition("/")[2]  # paths begin with RIRS_NOISES/
         yield _entry("rir", file, f"slr28/{table.parent.name}/{room}")
@@ -208,14 +229,18 @@ def _wavs(folder: Path) -> dict[str, Path]:
 
 
 def _rows(table: Path, delimiter: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """Rows of a table that has these columns. Sentences of Common Voice hold quotes that open nothing, so quotes mean nothing in a TSV."""
+    """Rows of a table that has these columns. Sentences of Common Voice hold quotes that open
+    nothing, so quotes mean nothing in a TSV.
+    """
     form: dict[str, Any] = {"delimiter": delimiter, "quoting": csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL}
     try:
         with table.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, **form)
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
-                raise DataError(f"{table} has no column {missing[0]!r}; it was expected to have {', '.join(columns)}")
+                raise DataError(f"{table} has no column {missing[0]!r}; it was expected to have "
+                                f"{', '.join(columns)}")
             yield from reader
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read the table {table}: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(f"cannot read the table {table}: "
+                        f"{getattr(error, 'strerror', None) or error}") from error

@@ -1,4 +1,6 @@
-"""Prepared speech and noise become noisy/clean pairs, drawn on the fly: pair `index` of a seed is always the same pair."""
+"""Prepared speech and noise become noisy/clean pairs, drawn on the fly: pair `index` of a seed is
+always the same pair.
+"""
 
 from audioae.data.mixtures.corpus import Corpus, Crop, DataSettings, Piece, Pool
 from audioae.data.mixtures.device import DeviceMixer

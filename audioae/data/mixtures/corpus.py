@@ -1,4 +1,6 @@
-"""The prepared recordings of one split, and crops of them: drawn as records, read when they are asked for."""
+"""The prepared recordings of one split, and crops of them: drawn as records, read when they are
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,10 @@ class DataSettings:
 
     Args:
         segment_seconds: length of a pair.
-        min_quiet_to_loud_db: leave out speech that is known to carry more room noise than this; 0 takes all.
-        max_noise_weight_seconds: a noise recording counts by its length up to here, so that long ones do not drown the others.
+        min_quiet_to_loud_db: leave out speech that is known to carry more room noise than this; 0
+            takes all.
+        max_noise_weight_seconds: a noise recording counts by its length up to here, so that long
+            ones do not drown the others.
         augment: what is drawn for each mixture.
     """
 
@@ -37,7 +41,8 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         if not self.segment_seconds > 0:
-            raise SettingsError(f"DataSettings.segment_seconds is {self.segment_seconds}; expected more than 0")
+            raise SettingsError(f"DataSettings.segment_seconds is {self.segment_seconds}; "
+                                "expected more than 0")
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ class Pool:
         return int(np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right"))
 
     def draw_crop(self, rng: np.random.Generator, samples: int) -> Crop:
-        """A crop, perhaps silent; a short recording is followed by others, after a pause of up to half its length."""
+        """A crop, perhaps silent; a short recording is followed by others, after a pause of up to
+        half its length.
+        """
         pieces, filled = [], 0
         while filled < samples:
             number = self.draw(rng)
@@ -84,15 +91,20 @@ class Pool:
         return Crop(samples, tuple(pieces))
 
     def draw_sound(self, rng: np.random.Generator, samples: int, sample_rate: int) -> Crop:
-        """A crop that is not silent: silent ones have no level that a ratio could refer to, and are drawn again."""
+        """A crop that is not silent: silent ones have no level that a ratio could refer to, and are
+        drawn again.
+        """
         for _ in range(TRIES):
             crop = self.draw_crop(rng, samples)
             if self.is_surely_sound(crop, sample_rate) or active_rms(self.read(crop), sample_rate):
                 return crop
-        raise DataError(f"{TRIES} crops in a row were digital silence; the prepared recordings hold almost no sound")
+        raise DataError(f"{TRIES} crops in a row were digital silence; the prepared recordings "
+                        "hold almost no sound")
 
     def is_surely_sound(self, crop: Crop, sample_rate: int) -> bool:
-        """Whether one of a few samples in whole 20 ms frames is not zero: as good as reading the crop, where it holds, and much faster."""
+        """Whether one of a few samples in whole 20 ms frames is not zero: as good as reading the
+        crop, where it holds, and much faster.
+        """
         end = crop.samples // max(1, sample_rate // 50) * (sample_rate // 50)
         piece = crop.pieces[0]
         return bool(self.shards.view(self.rows[piece.row])[piece.start : piece.start + min(piece.count, end) : PROBE_SAMPLES].any())
@@ -122,7 +134,8 @@ class Corpus:
         noise = rows_of(folder, "noise", split)
         rooms = rows_of(folder, "rir", split) or rows_of(folder, "rir", "train")
         if not speech or not noise:
-            raise DataError(f"{folder} has no {'speech' if not speech else 'noise'} in its {split} split")
+            raise DataError(f"{folder} has no {'speech' if not speech else 'noise'} in its "
+                            f"{split} split")
         self.speech = Pool(self.shards, speech, [row.seconds for row in speech])
         self.noise = Pool(self.shards, noise, [min(row.seconds, settings.max_noise_weight_seconds) for row in noise])
         self.rooms = Pool(self.shards, rooms, [1.0] * len(rooms))
@@ -144,7 +157,8 @@ def read_sample_rate(folder: Path) -> int:
     try:
         return int(json.loads((folder / "data.json").read_text())["sample_rate"])
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} is no prepared data ({error}); make it with: audioae prepare ... --out {folder}") from error
+        raise DataError(f"{folder} is no prepared data ({error}); make it with: audioae prepare "
+                        f"... --out {folder}") from error
 
 
 def is_clean(row: Row, min_quiet_to_loud_db: float) -> bool:

@@ -1,4 +1,6 @@
-"""Batches mixed on a GPU: all prepared audio is held there as int16, and the draws of `Mixer` are rendered there, a batch at a time."""
+"""Batches mixed on a GPU: all prepared audio is held there as int16, and the draws of `Mixer` are
+rendered there, a batch at a time.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,18 @@ from audioae.data.mixtures.mixer import Mixer
 from audioae.data.manifest import FULL_SCALE
 from audioae.signal.mixing import ACTIVE_RANGE_DB
 
-ROOM_STEP = 4096  # lengths of room responses are rounded up to multiples of it, so that few sizes of transforms are planned
+# lengths of room responses are rounded up to multiples of it, so that few sizes of transforms are
+# planned
+ROOM_STEP = 4096
 
 
 class DeviceMixer:
     """Mixes batches of a corpus on a device.
 
-    Mixture i of batch `index` is drawn as `MixtureDataset` draws its pair `index * size + i`, and rendered to the same waveform, but for
-    `ColouredNoise` and `LikeRecording`, which become other noise of the same kind. Speed, codecs, lost packets, room responses, varied and
-    other made noises are computed on the CPU and copied: they are few.
+    Mixture i of batch `index` is drawn as `MixtureDataset` draws its pair `index * size + i`, and
+    rendered to the same waveform, but for `ColouredNoise` and `LikeRecording`, which become other
+    noise of the same kind. Speed, codecs, lost packets, room responses, varied and other made
+    noises are computed on the CPU and copied: they are few.
     """
 
     def __init__(self, corpus: Corpus, settings: DataSettings, device: str | torch.device) -> None:
@@ -35,7 +40,9 @@ class DeviceMixer:
         self.sample_rate, self.samples = self.mixer.sample_rate, self.mixer.samples
 
     def batch(self, seed: int, index: int, size: int) -> tuple[Tensor, Tensor]:
-        """`(noisy, clean)`, each float32 `[size, samples]` on the device; the same for the same numbers."""
+        """`(noisy, clean)`, each float32 `[size, samples]` on the device; the same for the same
+        numbers.
+        """
         draws = [self.mixer.draw_mixture(np.random.default_rng([seed, index * size + number])) for number in range(size)]
         noisy, clean = self.render(draws)
         rng = np.random.default_rng([seed, *range(index * size, index * size + size), size])
@@ -57,7 +64,9 @@ class DeviceMixer:
         return self.render_channel(draws, noisy * factor, clean * factor)
 
     def render_speech(self, draws: Sequence[MixtureDraw]) -> tuple[Tensor, Tensor]:
-        """Speech as it is heard, and the part of it that a denoiser should keep, each `[batch, samples]`."""
+        """Speech as it is heard, and the part of it that a denoiser should keep, each `[batch,
+        samples]`.
+        """
         dry = self.zeros(len(draws))
         plain = [number for number, draw in enumerate(draws) if not draw.speed]
         if plain:
@@ -76,7 +85,9 @@ class DeviceMixer:
         return torch.where(sounds, heard, dry), torch.where(sounds, clean, dry)
 
     def reverberate(self, dry: Tensor, draws: Sequence[MixtureDraw]) -> tuple[Tensor, Tensor]:
-        """Speech in the rooms of the draws, behind their equalisers: heard and target, as `filter_speech` makes them."""
+        """Speech in the rooms of the draws, behind their equalisers: heard and target, as
+        `filter_speech` makes them.
+        """
         rooms = [self.room(draw) for draw in draws]
         length = -(-max(map(len, rooms)) // ROOM_STEP) * ROOM_STEP
         responses = torch.from_numpy(np.stack([np.pad(room, (0, length - len(room))) for room in rooms])).to(self.device)
@@ -138,7 +149,9 @@ class DeviceMixer:
         return torch.nn.functional.avg_pool1d(magnitude[None], SMOOTH_BINS, 1, SMOOTH_BINS // 2)[0]
 
     def shaped(self, noise: ColouredNoise | ShapedNoise, magnitude: Tensor) -> Tensor:
-        """Gaussian noise `[samples]` of RMS 1 without a mean, with the spectral magnitude `[samples // 2 + 1]`."""
+        """Gaussian noise `[samples]` of RMS 1 without a mean, with the spectral magnitude `[samples
+        // 2 + 1]`.
+        """
         generator = torch.Generator(self.device).manual_seed(noise.seed)
         normal = torch.randn(len(magnitude), 2, generator=generator, device=self.device)
         spectrum = torch.view_as_complex(normal) * magnitude
@@ -194,14 +207,17 @@ class DeviceMixer:
         flat = ((1.0, 0.0, 0.0), (1.0, 0.0, 0.0))
         for step in range(max((len(each.bands) for each in equalisers if each), default=0)):
             bands = [each.bands[step] if each and step < len(each.bands) else None for each in equalisers]
-            both = self.tensor([band.polynomials(self.sample_rate) if band else flat for band in bands])  # n, 2, 3
+            # n, 2, 3
+            both = self.tensor([band.polynomials(self.sample_rate) if band else flat for band in bands])
             c = both[..., None]
             numerator, denominator = (c[:, side, 0] + phi * (c[:, side, 1] + phi * c[:, side, 2]) for side in (0, 1))
             power *= numerator / denominator
         return torch.sqrt(torch.clamp(power, min=0))
 
     def scale(self, speech: Tensor, noise: Tensor, snr_db: Sequence[float]) -> Tensor:
-        """The factors `[batch, 1]` on the noises that give these ratios; 0 where one side is silent, and for an infinite ratio."""
+        """The factors `[batch, 1]` on the noises that give these ratios; 0 where one side is
+        silent, and for an infinite ratio.
+        """
         speech_level, noise_level = self.active_rms(speech), self.active_rms(noise)
         factor = speech_level / torch.clamp(noise_level, min=1e-30) * 10 ** (-self.tensor(snr_db) / 20)
         return torch.where(noise_level > 0, factor, 0)[:, None]
@@ -209,7 +225,8 @@ class DeviceMixer:
     def active_rms(self, waveforms: Tensor) -> Tensor:
         """`mixing.active_rms` of each waveform, `[batch]`."""
         frame = min(max(1, self.sample_rate // 50), self.samples)
-        power = waveforms[:, : self.samples // frame * frame].unflatten(-1, (-1, frame)).square().mean(-1)  # batch, frames
+        # batch, frames
+        power = waveforms[:, : self.samples // frame * frame].unflatten(-1, (-1, frame)).square().mean(-1)
         loudest = power.amax(-1, keepdim=True)
         active = (power >= loudest * 10 ** (-ACTIVE_RANGE_DB / 10)).float()
         return torch.sqrt((power * active).sum(-1) / active.sum(-1))
@@ -236,7 +253,8 @@ class DevicePool:
         self.held = torch.from_numpy(held).to(device)
 
     def read(self, crops: Sequence[Crop]) -> Tensor:
-        """Crops of one length, at least one, `[n, samples]`, as `Pool.read` reads them one by one."""
+        """Crops of one length, at least one, `[n, samples]`, as `Pool.read` reads them one by one.
+        """
         parts, lengths = [], []
         for crop in crops:
             ends = [piece.place for piece in crop.pieces[1:]] + [crop.samples]
@@ -246,7 +264,8 @@ class DevicePool:
                 lengths += [piece.count, end - piece.place - piece.count]
         waveform = torch.cat(parts).float() / FULL_SCALE
         held = torch.tensor(lengths, device=self.device)
-        # Not index_add: on a GPU it adds in any order, and a batch should be the same bits each time.
+        # Not index_add: on a GPU it adds in any order, and a batch should be the same bits each
+        # time.
         power = torch.segment_reduce(waveform.square(), "sum", lengths=held, unsafe=True) / torch.clamp(held, min=1)
         gain = torch.where(power > 0, CROP_RMS / torch.sqrt(power), 0)
         levelled: Tensor = waveform * torch.repeat_interleave(gain, held, output_size=len(waveform))

@@ -1,4 +1,6 @@
-"""The draw of a mixture: a record of all that was drawn, which can be logged as JSON and rendered again bit for bit."""
+"""The draw of a mixture: a record of all that was drawn, which can be logged as JSON and rendered
+again bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ class LikeRecording:
 
 @dataclass(frozen=True)
 class SecondNoise:
-    """Another recorded noise, so many dB below the first on active levels; it stands in for a silent first."""
+    """Another recorded noise, so many dB below the first on active levels; it stands in for a
+    silent first.
+    """
 
     crop: Crop
     below_db: float
@@ -69,7 +73,8 @@ class SecondNoise:
 class MixtureDraw:
     """One mixture of `samples`, in the order in which it is rendered; what is None was not drawn.
 
-    `blend` None is noise alone, whose target is silence. `limits_target` says whether the band limit holds for the target too.
+    `blend` None is noise alone, whose target is silence. `limits_target` says whether the band
+    limit holds for the target too.
     """
 
     samples: int
@@ -97,13 +102,17 @@ class MixtureDraw:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MixtureDraw:
-        """The draw that `to_dict` wrote, also after a way through JSON; `DataError` for anything else."""
+        """The draw that `to_dict` wrote, also after a way through JSON; `DataError` for anything
+        else.
+        """
         try:
             draw = _read(values)
         except (KeyError, TypeError) as error:
-            raise DataError(f"no draw of a mixture ({error}); expected what MixtureDraw.to_dict gives, of this version") from error
+            raise DataError(f"no draw of a mixture ({error}); expected what MixtureDraw.to_dict "
+                            "gives, of this version") from error
         if not isinstance(draw, cls):
-            raise DataError(f"a {type(draw).__name__} is no draw of a mixture; expected what MixtureDraw.to_dict gives")
+            raise DataError(f"a {type(draw).__name__} is no draw of a mixture; expected what "
+                            "MixtureDraw.to_dict gives")
         return draw
 
 

@@ -30,7 +30,8 @@ class MixedPair:
     """A row of pairs.csv: two files relative to it, what they were mixed from, and how.
 
     Args:
-        snr_db: ratio of active levels, dB. speaker, noise_source: sources of the manifests; several are joined by " + ".
+        snr_db: ratio of active levels, dB. speaker, noise_source: sources of the manifests; several
+            are joined by " + ".
         room: kind of the room on the speech; empty for none.
     """
 
@@ -48,7 +49,9 @@ class MixedPair:
 
 @dataclass(frozen=True)
 class Ratios:
-    """Signal-to-noise ratios to mix at, dB: a grid that is gone through again and again, or a range that is drawn from."""
+    """Signal-to-noise ratios to mix at, dB: a grid that is gone through again and again, or a range
+    that is drawn from.
+    """
 
     values: tuple[float, ...]
     is_range: bool
@@ -69,15 +72,18 @@ def parse_ratios(text: str) -> Ratios:
             return Ratios((low, high), is_range=True)
     elif re.fullmatch(f"{NUMBER}(,{NUMBER})*", text):
         return Ratios(tuple(map(float, text.split(","))), is_range=False)
-    raise SettingsError(f"signal-to-noise ratios {text!r}; expected a range such as -5:15 or a grid such as -5,0,5,10,15, dB")
+    raise SettingsError(f"signal-to-noise ratios {text!r}; expected a range such as -5:15 or a "
+                        "grid such as -5,0,5,10,15, dB")
 
 
 def write_pairs(
     folder: Path, mixer: Mixer, *, pairs: int, ratios: Ratios, seed: int, split: str, form: Literal["wav", "flac"] = "wav"
 ) -> Iterator[MixedPair]:
-    """Write `folder`/noisy, `folder`/clean and, when all are there, `folder`/pairs.csv; yields each pair as it is written.
+    """Write `folder`/noisy, `folder`/clean and, when all are there, `folder`/pairs.csv; yields each
+    pair as it is written.
 
-    Pair i depends on the seed, i and the ratios alone. Raises `OutputError` where the folder holds anything already.
+    Pair i depends on the seed, i and the ratios alone. Raises `OutputError` where the folder holds
+    anything already.
     """
     check_folder(folder)
     rows = []
@@ -95,19 +101,23 @@ def write_pairs(
 
 
 def draw_audible(mixer: Mixer, rng: np.random.Generator) -> MixtureDraw:
-    """A mixture whose noise is no digital silence, for that has no ratio to anything. Raises `DataError` where there is no other."""
+    """A mixture whose noise is no digital silence, for that has no ratio to anything. Raises
+    `DataError` where there is no other.
+    """
     for _ in range(TRIES):
         draw = mixer.draw_mixture(rng)
         if mixer.sounds(mixer.render_noise(draw)):
             return draw
-    raise DataError(f"{TRIES} crops of noise in a row were digital silence; the prepared noise holds almost no sound")
+    raise DataError(f"{TRIES} crops of noise in a row were digital silence; the prepared noise "
+                    "holds almost no sound")
 
 
 def check_folder(folder: Path) -> None:
     """Raise `OutputError` unless the folder is empty or can be made."""
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OutputError(f"{folder} exists and is not empty; name a new folder, nothing is overwritten")
+            raise OutputError(f"{folder} exists and is not empty; name a new folder, nothing is "
+                              "overwritten")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made ({error.strerror}); name a folder that can") from error

@@ -50,9 +50,11 @@ class Mixer:
         return self.render(self.draw_mixture(rng))
 
     def draw_mixture(self, rng: np.random.Generator) -> MixtureDraw:
-        """All that a mixture depends on; nothing is read but what tells whether speech is silent."""
+        """All that a mixture depends on; nothing is read but what tells whether speech is silent.
+        """
         augment, rate = self.augment, self.sample_rate
-        # Effects that came later draw from a stream of their own: those that are not asked for leave the others as they were.
+        # Effects that came later draw from a stream of their own: those that are not asked for
+        # leave the others as they were.
         more = rng.spawn(1)[0]
         speed = Speed.draw(more, augment.speed_factor) if more.random() < augment.speed else None
         speech = self.corpus.speech.draw_sound(rng, speed.needed(self.samples) if speed else self.samples, rate)
@@ -81,7 +83,9 @@ class Mixer:
         return dataclasses.replace(draw, variation=Variation.draw(rng) if rng.random() < self.augment.vary_noise else None)
 
     def draw_room(self, rng: np.random.Generator) -> MeasuredRoom | DecayingRoom | ImageRoom:
-        """Half the time a measured room, where there are any; otherwise a made one, by the image source method or as decaying noise."""
+        """Half the time a measured room, where there are any; otherwise a made one, by the image
+        source method or as decaying noise.
+        """
         if len(self.corpus.rooms) and rng.random() < 0.5:
             return MeasuredRoom(self.corpus.rooms.draw(rng))
         return ImageRoom.draw(rng) if rng.random() < 0.5 else DecayingRoom.draw(rng)
@@ -101,7 +105,9 @@ class Mixer:
         return Recording(self.corpus.noise.draw_crop(rng, self.samples))
 
     def draw_made_noise(self, rng: np.random.Generator) -> LikeRecording | MadeNoise:
-        """Three in ten coloured, three in ten like a recording, one in ten hum, clicks, a fan or wind each."""
+        """Three in ten coloured, three in ten like a recording, one in ten hum, clicks, a fan or
+        wind each.
+        """
         kind = rng.integers(10)
         if kind < 3:
             return ColouredNoise.draw(rng)
@@ -173,7 +179,9 @@ Pair = tuple[Tensor, Tensor]
 
 
 class MixtureDataset(Dataset[Pair]):
-    """`pairs` of `(noisy, clean)`, each `[samples]`; pair `index` depends on the seed and the index alone."""
+    """`pairs` of `(noisy, clean)`, each `[samples]`; pair `index` depends on the seed and the index
+    alone.
+    """
 
     def __init__(self, mixer: Mixer, *, seed: int, pairs: int) -> None:
         self.mixer, self.seed, self.pairs = mixer, seed, pairs
@@ -186,7 +194,9 @@ class MixtureDataset(Dataset[Pair]):
         return torch.from_numpy(noisy.astype(np.float32, copy=False)), torch.from_numpy(clean.astype(np.float32, copy=False))
 
     def __getitems__(self, indices: list[int]) -> list[Pair]:
-        """A batch, as the loader of torch asks for it; where the noises of a batch are remixed, pairs depend on the whole batch."""
+        """A batch, as the loader of torch asks for it; where the noises of a batch are remixed,
+        pairs depend on the whole batch.
+        """
         pairs = [self[index] for index in indices]
         rng = np.random.default_rng([self.seed, *indices, len(indices)])
         if len(pairs) < 2 or rng.random() >= self.mixer.augment.remix:

@@ -1,7 +1,9 @@
-"""Recordings become data to train on: manifests and int16 shards at one sample rate, each file read once.
+"""Recordings become data to train on: manifests and int16 shards at one sample rate, each file read
+once.
 
-The folder that `prepare` writes holds `speech.jsonl`, `noise.jsonl`, `rir.jsonl` (rows of `audioae.data.manifest`), `dropped.jsonl` (what was
-left out and why), `data.json` (rate, hours, settings), `shards/` and `journal/`.
+The folder that `prepare` writes holds `speech.jsonl`, `noise.jsonl`, `rir.jsonl` (rows of
+`audioae.data.manifest`), `dropped.jsonl` (what was left out and why), `data.json` (rate, hours,
+settings), `shards/` and `journal/`.
 """
 
 from __future__ import annotations
@@ -31,14 +33,16 @@ __all__ = ["PrepareSettings", "Progress", "Summary", "prepare"]
 
 DATA, DROPPED = "data.json", "dropped.jsonl"
 IDENTITY, LOCK = "settings.json", "lock"  # in the journal
-PLACES_AND_PACE = ("out", *ROLES, "corpora", "root", "jobs")  # settings that do not change what comes out of the same files
+# settings that do not change what comes out of the same files
+PLACES_AND_PACE = ("out", *ROLES, "corpora", "root", "jobs")
 
 
 def prepare(settings: PrepareSettings, *, progress: Callable[[Progress], None] = lambda _: None) -> Summary:
     """Prepare everything that `settings` name, or the rest of it after an interruption.
 
     Raises:
-        DataError: a folder, table or corpus that is wrong or incomplete, or of which no file is kept.
+        DataError: a folder, table or corpus that is wrong or incomplete, or of which no file is
+            kept.
         SettingsError: the output folder was made with other settings or from other files.
         OutputError: the output folder cannot be written, or another process is preparing it.
     """
@@ -65,22 +69,28 @@ def prepare(settings: PrepareSettings, *, progress: Callable[[Progress], None] =
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder, or take the one that an earlier run left, and keep other processes from preparing it too."""
+    """Make the folder, or take the one that an earlier run left, and keep other processes from
+    preparing it too.
+    """
     journal = folder / JOURNAL
     if not (journal / IDENTITY).exists() and folder.exists() and any(child.name != JOURNAL for child in folder.iterdir()):
-        raise OutputError(f"{folder} is not empty and audioae did not prepare it; choose a new folder")
+        raise OutputError(f"{folder} is not empty and audioae did not prepare it; choose a new "
+                          "folder")
     journal.mkdir(parents=True, exist_ok=True)
     handle = os.open(journal / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not claim(handle):
-            raise OutputError(f"another process is preparing {folder}; wait for it, or choose another folder")
+            raise OutputError(f"another process is preparing {folder}; wait for it, or choose "
+                              "another folder")
         yield
     finally:
         os.close(handle)
 
 
 def _check_settings(folder: Path, settings: PrepareSettings, entries: dict[Role, list[Entry]]) -> None:
-    """Write down what the folder is made with, or check that it was begun with these settings and these files."""
+    """Write down what the folder is made with, or check that it was begun with these settings and
+    these files.
+    """
     wanted = _identity(settings, entries)
     path = folder / JOURNAL / IDENTITY
     if not path.exists():
@@ -94,12 +104,14 @@ def _check_settings(folder: Path, settings: PrepareSettings, entries: dict[Role,
         if made.get(name) != value:
             was = "other files" if name == "files" else f"{name} {made.get(name)}"
             now = "those now given" if name == "files" else str(value)
-            raise SettingsError(f"{folder} was made with {was}, not {now}; choose another folder or remove this one")
+            raise SettingsError(f"{folder} was made with {was}, not {now}; choose another folder "
+                                "or remove this one")
 
 
 def _identity(settings: PrepareSettings, entries: dict[Role, list[Entry]]) -> dict[str, Any]:
     """All that the output depends on."""
-    # `minus` counts where it is used, so that folders from before there was one can still be gone on with.
+    # `minus` counts where it is used, so that folders from before there was one can still be gone
+    # on with.
     listed = json.dumps([dataclasses.astuple(entry)[: None if entry.minus else -1] for role in ROLES for entry in entries.get(role, [])])
     return {
         **{name: value for name, value in dataclasses.asdict(settings).items() if name not in PLACES_AND_PACE},
@@ -151,13 +163,16 @@ def _decoded(entries: list[Entry], settings: PrepareSettings) -> Iterator[Iterat
         try:
             yield _ahead(pool, entries, settings)
         except BrokenProcessPool as error:
-            raise DataError("a decoding process died; run it again with one job to see at which file") from error
+            raise DataError("a decoding process died; run it again with one job to see at which "
+                            "file") from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _ahead(pool: ProcessPoolExecutor, entries: list[Entry], settings: PrepareSettings) -> Iterator[tuple[Entry, Decoded]]:
-    """Keep a few decodings ahead of what is asked for: enough to keep all processes busy, few enough to fit into memory."""
+    """Keep a few decodings ahead of what is asked for: enough to keep all processes busy, few
+    enough to fit into memory.
+    """
     waiting: list[tuple[Entry, Future[Decoded]]] = []
     for entry in entries:
         waiting.append((entry, pool.submit(decode, entry, settings)))
@@ -169,7 +184,9 @@ def _ahead(pool: ProcessPoolExecutor, entries: list[Entry], settings: PrepareSet
 
 
 def _rows(pages: Iterable[Page], entries: list[Entry], settings: PrepareSettings) -> list[Row]:
-    """Rows of what was kept; sources whose split no table gives get one now that their lengths are known."""
+    """Rows of what was kept; sources whose split no table gives get one now that their lengths are
+    known.
+    """
     by_path = {entry.path: entry for entry in entries}
     kept = [(by_path[item.path], page.shard, item) for page in pages for item in page.kept]
     seconds: defaultdict[str, float] = defaultdict(float)

@@ -1,4 +1,6 @@
-"""A data folder before a training: is it whole, do its manifests fit, and does anything in it spoil what a training learns or measures."""
+"""A data folder before a training: is it whole, do its manifests fit, and does anything in it spoil
+what a training learns or measures.
+"""
 
 from __future__ import annotations
 from collections.abc import Iterable, Iterator
@@ -31,7 +33,9 @@ Level = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: "error" spoils a training, "warning" costs some of it. `found` counts, `example` names the first."""
+    """What one check found: "error" spoils a training, "warning" costs some of it. `found` counts,
+    `example` names the first.
+    """
 
     check: str
     level: Level
@@ -69,7 +73,9 @@ TOLERATED = 0.01  # of the seconds of a role: a flaw in less of it is a warning
 
 @dataclass(frozen=True)
 class Heard:
-    """An item, what its samples are like, and what sounds the same in the splits before its own, with the share of bits that differ."""
+    """An item, what its samples are like, and what sounds the same in the splits before its own,
+    with the share of bits that differ.
+    """
 
     item: Item
     measured: Measured
@@ -77,7 +83,9 @@ class Heard:
 
 
 def listen(folder: Path, items: list[Item], sample_rate: int, progress: Callable[[float], None]) -> list[Heard]:
-    """Test, then valid, then train: only what is held out has to be remembered, and training audio may be long."""
+    """Test, then valid, then train: only what is held out has to be remembered, and training audio
+    may be long.
+    """
     reader, heard = ShardReader(folder), []
     prints: list[Bits] = []
     owners: list[Item] = []
@@ -104,9 +112,12 @@ def check_sound(heard: list[Heard], about: dict[str, Any]) -> Iterator[Finding]:
     }
     asked = [one for one in heard if one.item.role != "rir"]
     yield from _flawed("clipping", asked, lambda one: one.measured.clipped > limits[one.item.role], "a network learns to distort from it")
-    yield from _flawed("silence", asked, lambda one: one.measured.silent, "silent recordings teach nothing; leave them out")
+    yield from _flawed("silence", asked, lambda one: one.measured.silent, "silent recordings "
+                                                                          "teach nothing; leave "
+                                                                          "them out")
     yield from _flawed(
-        "DC offset", asked, lambda one: one.measured.offset, "it takes the place of sound; filter it below 20 Hz", worst="warning"
+        "DC offset", asked, lambda one: one.measured.offset, "it takes the place of sound; "
+                                                             "filter it below 20 Hz", worst="warning"
     )
 
 
@@ -147,7 +158,8 @@ def check_duplicates(heard: list[Heard]) -> Iterator[Finding]:
 def check_near_duplicates(heard: list[Heard]) -> Iterator[Finding]:
     """Sounds of a held-out split that are in another split, too, in another encoding, level or cut.
 
-    Noise that is cut twice from one recording is mixed with other speech at another level: it flatters the validation but spoils nothing.
+    Noise that is cut twice from one recording is mixed with other speech at another level: it
+    flatters the validation but spoils nothing.
     """
     digests = {(one.item.role, one.item.row.path): one.measured.digest for one in heard}
     levels: tuple[tuple[Role, Level], ...] = (("speech", "error"), ("noise", "warning"))
@@ -167,7 +179,8 @@ HASH_BYTES = 1 << 22
 
 
 def check(data: str | Path, *, progress: Callable[[float], None] = lambda _: None) -> list[Finding]:
-    """All findings, one or more for each check. `progress` hears of each stretch of audio that was looked at, seconds.
+    """All findings, one or more for each check. `progress` hears of each stretch of audio that was
+    looked at, seconds.
 
     Raises:
         DataError: the folder was not prepared, or not to the end.
@@ -188,7 +201,8 @@ def check(data: str | Path, *, progress: Callable[[float], None] = lambda _: Non
         *_or_ok("durations", _check_durations(items, about), _durations(items)),
         *check_sound(measured, about),
         *_or_ok("duplicates", check_duplicates(measured), "no recording twice"),
-        *_or_ok("near duplicates", check_near_duplicates(measured), "no recording of one split again in another"),
+        *_or_ok("near duplicates", check_near_duplicates(measured), "no recording of one split "
+                                                                    "again in another"),
     ]
 
 
@@ -196,7 +210,8 @@ def _or_ok(name: str, findings: Iterable[Finding], found: str) -> list[Finding]:
     return list(findings) or [Finding(name, "ok", found)]
 
 
-# --- what is on disk --------------------------------------------------------------------------------------------------------------------
+# --- what is on disk
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def _read_data(folder: Path) -> dict[str, Any]:
@@ -206,7 +221,8 @@ def _read_data(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise DataError(
-            f"{folder} is no data folder or was not finished (data.json: {why}); run the audioae prepare that made it again"
+            f"{folder} is no data folder or was not finished (data.json: {why}); run the audioae "
+            "prepare that made it again"
         ) from error
 
 
@@ -223,19 +239,24 @@ def _read_manifests(folder: Path) -> tuple[list[Item], list[Finding]]:
 
 def _check_shards(folder: Path, shards: dict[str, dict[str, Any]], items: list[Item]) -> Iterator[Finding]:
     """Missing, short and changed shards; in an example the shard comes first, then a colon."""
-    bad: dict[str, list[str]] = {"missing": [], "of another size": [], "changed since they were written": []}
+    bad: dict[str, list[str]] = {"missing": [], "of another size": [], "changed since they were "
+                                                                       "written": []}
     for name, about in shards.items():
         path = folder / name
         if not path.is_file():
             bad["missing"].append(f"{name}: not there")
         elif path.stat().st_size != 2 * about["samples"]:
-            bad["of another size"].append(f"{name}: {path.stat().st_size:,} bytes, {2 * about['samples']:,} were written")
+            bad["of another size"].append(f"{name}: {path.stat().st_size:,} bytes, "
+                                          f"{2 * about['samples']:,} were written")
         elif _sha256(path) != about["sha256"]:
-            bad["changed since they were written"].append(f"{name}: another sha256 than in data.json")
+            bad["changed since they were written"].append(f"{name}: another sha256 than in "
+                                                          "data.json")
     for what, examples in bad.items():
         for example in examples:
             yield Finding(
-                "shards", "error", f"1 of {len(shards)} {what}", example, "run the same audioae prepare again, after removing the shard"
+                "shards", "error", f"1 of {len(shards)} {what}", example, "run the same audioae "
+                                                                          "prepare again, after "
+                                                                          "removing the shard"
             )
     strangers = sorted({item.row.shard for item in items} - set(shards))
     unknown = [f"{name}: not in data.json" for name in strangers]
@@ -266,13 +287,16 @@ def _check_fit(about: dict[str, Any], items: list[Item]) -> list[Finding]:
     stretches = sorted((row.shard, row.offset, row.offset + row.samples, row.path) for _, row in of_rows(items))
     shared = [b[3] for a, b in pairwise(stretches) if a[0] == b[0] and b[1] < a[2]]
     return [
-        *some("manifests", "error", "row reaches out of its shard", "rows reach out of their shards", outside, advice),
+        *some("manifests", "error", "row reaches out of its shard", "rows reach out of their "
+                                                                    "shards", outside, advice),
         *some("manifests", "error", f"row is not at {rate} Hz", f"rows are not at {rate} Hz", rates, advice),
-        *some("manifests", "error", "row shares samples with another", "rows share samples with another", shared, advice),
+        *some("manifests", "error", "row shares samples with another", "rows share samples with "
+                                                                       "another", shared, advice),
     ]
 
 
-# --- splits and sources -----------------------------------------------------------------------------------------------------------------
+# --- splits and sources
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def _check_splits(items: list[Item]) -> Iterator[Finding]:
@@ -281,11 +305,14 @@ def _check_splits(items: list[Item]) -> Iterator[Finding]:
         splits[role].add(row.split)
     for role in ("speech", "noise"):
         if role not in splits:
-            yield Finding("splits", "warning", f"no {role}", "", f"training needs speech and noise; add --{role} to audioae prepare")
+            yield Finding("splits", "warning", f"no {role}", "", "training needs speech and "
+                                                                 f"noise; add --{role} to "
+                                                                 "audioae prepare")
             continue
         empty = [split for split in NEEDED_SPLITS if split not in splits[role]]
         advice = "prepare it with more sources or another --valid-share"
-        yield from some("splits", "error", f"split of {role} is empty", f"splits of {role} are empty", empty, advice)
+        yield from some("splits", "error", f"split of {role} is empty", f"splits of {role} are "
+                                                                        "empty", empty, advice)
 
 
 def _check_sources(items: list[Item]) -> Iterator[Finding]:

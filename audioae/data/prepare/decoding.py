@@ -17,7 +17,8 @@ from audioae.data.sources import Entry, Role
 from audioae.signal.resample import StreamResampler
 
 BLOCK_SECONDS = 30
-STORED_PEAK = 0.9  # quiet recordings keep their precision in 16 bits; whoever reads them sets the level anyway
+# quiet recordings keep their precision in 16 bits; whoever reads them sets the level anyway
+STORED_PEAK = 0.9
 FLAT_TOP = 0.999  # of full scale; lossy codecs round the flat tops of a clipped recording off
 
 
@@ -29,8 +30,10 @@ class Checks:
         sample_rate: of the samples that come out, Hz.
         min_seconds: shorter speech and noise is left out.
         silence_db: a peak below it is silence, dBFS.
-        max_clipped: share of samples in runs of three or more at full scale above which speech is left out: it would teach to distort.
-        max_clipped_noise: the same for noise, where some clipping is one more noise. Room responses are not asked.
+        max_clipped: share of samples in runs of three or more at full scale above which speech is
+            left out: it would teach to distort.
+        max_clipped_noise: the same for noise, where some clipping is one more noise. Room responses
+            are not asked.
     """
 
     sample_rate: int = 16000
@@ -42,7 +45,9 @@ class Checks:
 
 @dataclass(frozen=True)
 class Decoded:
-    """`samples` int16 `[samples]` and the gain that they were stored with, or None and the `reason`."""
+    """`samples` int16 `[samples]` and the gain that they were stored with, or None and the
+    `reason`.
+    """
 
     samples: npt.NDArray[np.int16] | None
     gain_db: float = 0.0
@@ -50,7 +55,9 @@ class Decoded:
 
 
 def decode(entry: Entry, checks: Checks) -> Decoded:
-    """Read an entry's file once, to one channel: the mean of all for speech, the first for noise and room responses."""
+    """Read an entry's file once, to one channel: the mean of all for speech, the first for noise
+    and room responses.
+    """
     try:
         waveform, clipped = _read(entry, checks.sample_rate)
     except AudioFileError as error:
@@ -72,7 +79,8 @@ class UnlikeError(Exception):
 
 
 def _read(entry: Entry, sample_rate: int) -> tuple[npt.NDArray[np.float32], float]:
-    """`[samples]` at `sample_rate`, and the share of clipped samples before any of it was changed."""
+    """`[samples]` at `sample_rate`, and the share of clipped samples before any of it was changed.
+    """
     pieces, seen, clipped = [], 0, 0
     with AudioReader(entry.path) as reader, _minus(entry, reader.info) as minus:
         resampler = StreamResampler(reader.info.sample_rate, sample_rate, 1)
@@ -102,7 +110,9 @@ def _minus(entry: Entry, info: AudioInfo) -> Iterator[AudioReader | None]:
 
 
 def _count_clipped(block: npt.NDArray[np.float32]) -> int:
-    """Samples of `[channels, samples]` that start a run of three at full scale. One alone is a peak, not a clipped one."""
+    """Samples of `[channels, samples]` that start a run of three at full scale. One alone is a
+    peak, not a clipped one.
+    """
     full = np.abs(block) >= FLAT_TOP
     return int(np.count_nonzero(full[:, :-2] & full[:, 1:-1] & full[:, 2:]))
 

@@ -1,7 +1,9 @@
-"""The same sound is found again after another encoding, level or cut: 32 bits for every 16 ms tell how its spectrum changes.
+"""The same sound is found again after another encoding, level or cut: 32 bits for every 16 ms tell
+how its spectrum changes.
 
-After Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002: a bit is the sign of the difference of neighbouring
-bands, differenced over time. Equal 32-bit words give candidates, the share of differing bits around them decides.
+After Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002: a bit is the
+sign of the difference of neighbouring bands, differenced over time. Equal 32-bit words give
+candidates, the share of differing bits around them decides.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from audioae.data.manifest import FULL_SCALE
 import math
 
 
-FLAT_TOP = 0.9995  # of the recording's own peak: clipping stays flat whatever the level was set to afterwards
+# of the recording's own peak: clipping stays flat whatever the level was set to afterwards
+FLAT_TOP = 0.9995
 OFFSET_RATIO = 0.25  # of the RMS, -12 dB; rumble that a short clip cuts in the middle stays below
 SILENT_PEAK = 0.01  # of full scale; prepare stores all peaks at 0.9
 SILENT_SHARE = 0.9  # of digital silence
@@ -64,7 +67,8 @@ LAG_HOPS = 8  # differences over 128 ms
 LOW_HZ, HIGH_HZ, BANDS = 300.0, 3800.0, 33
 BLOCK_FRAMES = 2000
 MIN_HOPS = 32  # compared at least, half a second; shorter matches happen by chance
-MAX_BIT_ERRORS = 0.2  # share of bits; other sounds have 0.5, the same one through a low-rate codec about 0.1
+# share of bits; other sounds have 0.5, the same one through a low-rate codec about 0.1
+MAX_BIT_ERRORS = 0.2
 COMMON = 64  # a word that occurs more often tells nothing
 CANDIDATES = 4  # places that are looked at closely for each sound
 
@@ -127,7 +131,8 @@ class Index:
         return [Match(known, errors) for known, errors in sorted(found.items(), key=lambda item: item[1])]
 
     def _candidates(self, bits: Bits) -> list[tuple[int, int]]:
-        """Sounds with equal words, and by how many hops they are shifted; the most frequent first."""
+        """Sounds with equal words, and by how many hops they are shifted; the most frequent first.
+        """
         first, last = (np.searchsorted(self._words, bits, side=side) for side in ("left", "right"))
         count = np.where((last - first <= COMMON) & (bits != 0) & (bits != 0xFFFFFFFF), last - first, 0)
         if not count.sum():
@@ -142,7 +147,9 @@ class Index:
 
 
 def _bit_errors(known: Bits, bits: Bits, shift: int) -> float:
-    """Share of differing bits where both overlap; 1 where they overlap too little, or in a sound that hardly changes."""
+    """Share of differing bits where both overlap; 1 where they overlap too little, or in a sound
+    that hardly changes.
+    """
     start, stop = max(0, shift), min(len(known), len(bits) + shift)
     if stop - start < min(MIN_HOPS, len(bits), len(known)) or stop - start < MIN_HOPS // 2:
         return 1.0

@@ -12,17 +12,22 @@ from audioae.data.sources import Role
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSettings(Checks):
-    """What to prepare, and how; the sample rate and what a recording has to pass are those of `Checks`.
+    """What to prepare, and how; the sample rate and what a recording has to pass are those of
+    `Checks`.
 
     Args:
         out: folder to write, new or one that an interrupted run with the same settings left.
-        speech, noise, rir: folders of audio files, and CSV tables: column `path` relative to the table, and where they are there `speaker`,
-            `source_file`, `class`, `room`, `corpus`, `split`, `licence`, `language`, `quiet_to_loud_db`.
-        corpora: names of public corpora, `librispeech` or one part of it, `librispeech/dev-clean`; see `corpora.CORPORA`.
+        speech, noise, rir: folders of audio files, and CSV tables: column `path` relative to the
+            table, and where they are there `speaker`, `source_file`, `class`, `room`, `corpus`,
+            `split`, `licence`, `language`, `quiet_to_loud_db`.
+        corpora: names of public corpora, `librispeech` or one part of it, `librispeech/dev-clean`;
+            see `corpora.CORPORA`.
         root: folder in which their folders lie.
-        valid_share, test_share: of the seconds whose split no table gives, held out by source (speaker, noise recording, room).
+        valid_share, test_share: of the seconds whose split no table gives, held out by source
+            (speaker, noise recording, room).
         seed: of that draw.
-        shard_seconds: audio after which the next shard is begun, at the end of a recording; an interruption costs one shard's work at most.
+        shard_seconds: audio after which the next shard is begun, at the end of a recording; an
+            interruption costs one shard's work at most.
         jobs: processes that decode; the output is the same for any number.
     """
 
@@ -40,12 +45,15 @@ class PrepareSettings(Checks):
 
     def __post_init__(self) -> None:
         if not (self.speech or self.noise or self.rir or self.corpora):
-            raise SettingsError("nothing to prepare; name a corpus, or give a folder or table of speech, noise or room responses")
+            raise SettingsError("nothing to prepare; name a corpus, or give a folder or table of "
+                                "speech, noise or room responses")
         if self.sample_rate < 1000:
-            raise SettingsError(f"sample_rate {self.sample_rate} Hz is too low; expected at least 1000 Hz, 16000 for most models")
+            raise SettingsError(f"sample_rate {self.sample_rate} Hz is too low; expected at "
+                                "least 1000 Hz, 16000 for most models")
         if self.jobs < 1 or self.shard_seconds <= 0:
             raise SettingsError(
-                f"jobs {self.jobs} and shard_seconds {self.shard_seconds:g} were given; expected at least 1 and more than 0"
+                f"jobs {self.jobs} and shard_seconds {self.shard_seconds:g} were given; expected "
+                "at least 1 and more than 0"
             )
         assign_splits({}, valid_share=self.valid_share, test_share=self.test_share)
 
@@ -72,7 +80,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a data folder holds: hours by role and split, files kept by role, files dropped by the kind of reason."""
+    """What a data folder holds: hours by role and split, files kept by role, files dropped by the
+    kind of reason.
+    """
 
     sample_rate: int
     hours: dict[str, dict[str, float]]

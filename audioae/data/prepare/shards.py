@@ -1,7 +1,9 @@
-"""Shards and their journal: what is on disk after any interruption is either whole and trusted, or thrown away.
+"""Shards and their journal: what is on disk after any interruption is either whole and trusted, or
+thrown away.
 
-A shard is written under a temporary name and renamed when it is full. Then one journal page, renamed into place in the same way, says what
-is in it and which files were left out on the way. A shard without its page, or of another size than its page says, does not count.
+A shard is written under a temporary name and renamed when it is full. Then one journal page,
+renamed into place in the same way, says what is in it and which files were left out on the way. A
+shard without its page, or of another size than its page says, does not count.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Kept:
 
 @dataclass
 class Page:
-    """What became of a stretch of the entries of one role, in their order: kept in this shard, or dropped."""
+    """What became of a stretch of the entries of one role, in their order: kept in this shard, or
+    dropped.
+    """
 
     role: Role
     number: int
@@ -60,13 +64,17 @@ class Page:
         return folder / JOURNAL / f"{self.role}-{self.number:05}.json"
 
     def is_whole(self, folder: Path) -> bool:
-        """Whether the shard is there with the size that the page says. A page that only drops has no shard."""
+        """Whether the shard is there with the size that the page says. A page that only drops has
+        no shard.
+        """
         shard = folder / self.shard
         return not self.samples or (shard.is_file() and shard.stat().st_size == 2 * self.samples)
 
 
 class ShardWriter:
-    """Fills one shard. Leaving it without an error makes the shard and its page count, leaving it with one removes both."""
+    """Fills one shard. Leaving it without an error makes the shard and its page count, leaving it
+    with one removes both.
+    """
 
     def __init__(self, folder: Path, role: Role, number: int) -> None:
         self.folder, self.page = folder, Page(role, number)
@@ -110,7 +118,9 @@ class ShardWriter:
 
 
 def trusted_pages(folder: Path, role: Role) -> list[Page]:
-    """The pages of a role up to the first one that is missing or whose shard is not whole; what comes after it is removed."""
+    """The pages of a role up to the first one that is missing or whose shard is not whole; what
+    comes after it is removed.
+    """
     pages: list[Page] = []
     while (page := _read_page(folder, role, len(pages))) and page.is_whole(folder):
         pages.append(page)

@@ -1,4 +1,6 @@
-"""How good an estimate is: waveform, perceptual and intelligibility metrics, each a float or a reason why there is none."""
+"""How good an estimate is: waveform, perceptual and intelligibility metrics, each a float or a
+reason why there is none.
+"""
 
 from audioae.evaluation.metrics.hu_loizou import (
     Composite,

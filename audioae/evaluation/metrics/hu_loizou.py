@@ -1,8 +1,10 @@
-"""The frame measures of Hu & Loizou (2008) and the ratings they predict: segmental SNR, LLR, WSS, and CSIG, CBAK, COVL.
+"""The frame measures of Hu & Loizou (2008) and the ratings they predict: segmental SNR, LLR, WSS,
+and CSIG, CBAK, COVL.
 
-Y. Hu, P. C. Loizou: Evaluation of objective quality measures for speech enhancement, IEEE Trans. Audio, Speech, Language Proc. 16(1), 2008;
-LLR after Quackenbush et al. (1988), WSS after Klatt (ICASSP 1982). Frames of 30 ms, a quarter of that apart, under a Hann window.
-The figures in print come from the authors' `composite.m`; where it departs from the papers (marked below), so does this.
+Y. Hu, P. C. Loizou: Evaluation of objective quality measures for speech enhancement, IEEE Trans.
+Audio, Speech, Language Proc. 16(1), 2008; LLR after Quackenbush et al. (1988), WSS after Klatt
+(ICASSP 1982). Frames of 30 ms, a quarter of that apart, under a Hann window. The figures in print
+come from the authors' `composite.m`; where it departs from the papers (marked below), so does this.
 """
 
 from __future__ import annotations
@@ -75,7 +77,9 @@ NEAR_GLOBAL_PEAK, NEAR_LOCAL_PEAK = 20.0, 1.0  # dB, Klatt's K_max and K_locmax
 
 
 class Composite(NamedTuple):
-    """Predicted mean opinion scores, 1 to 5: of the speech (csig), of the background (cbak), of the whole (covl)."""
+    """Predicted mean opinion scores, 1 to 5: of the speech (csig), of the background (cbak), of the
+    whole (covl).
+    """
 
     csig: float
     cbak: float
@@ -83,7 +87,8 @@ class Composite(NamedTuple):
 
 
 def segmental_snr(estimate: AnySignal, reference: AnySignal, sample_rate: int) -> float:
-    """Mean over the frames of the SNR in each, limited to -10..35 dB, of signals `[samples]` at `sample_rate` Hz.
+    """Mean over the frames of the SNR in each, limited to -10..35 dB, of signals `[samples]` at
+    `sample_rate` Hz.
 
     A frame in which the reference is digital silence counts as -10 dB.
     """
@@ -97,10 +102,12 @@ def segmental_snr(estimate: AnySignal, reference: AnySignal, sample_rate: int) -
 
 
 def log_likelihood_ratio(estimate: AnySignal, reference: AnySignal, sample_rate: int) -> float:
-    """Mean over the better 95 % of the frames of `log(a' R a / c' R c)` for signals `[samples]` at `sample_rate` Hz.
+    """Mean over the better 95 % of the frames of `log(a' R a / c' R c)` for signals `[samples]` at
+    `sample_rate` Hz.
 
-    `c` and `a` are the linear predictors of reference and estimate (order 16, below 10 kHz sample rate 10), `R` is the reference's
-    autocorrelation. 0 where the spectral envelopes agree. Not limited to 2, as in the authors' composite measure.
+    `c` and `a` are the linear predictors of reference and estimate (order 16, below 10 kHz sample
+    rate 10), `R` is the reference's autocorrelation. 0 where the spectral envelopes agree. Not
+    limited to 2, as in the authors' composite measure.
     """
     order = 10 if sample_rate < 10000 else 16
     estimate, reference = checked_pair(estimate, reference)
@@ -116,7 +123,8 @@ def log_likelihood_ratio(estimate: AnySignal, reference: AnySignal, sample_rate:
 
 
 def weighted_spectral_slope(estimate: AnySignal, reference: AnySignal, sample_rate: int) -> float:
-    """Mean over the better 95 % of the frames of the weighted squared difference of the band-to-band slopes, dB², of signals `[samples]`.
+    """Mean over the better 95 % of the frames of the weighted squared difference of the
+    band-to-band slopes, dB², of signals `[samples]`.
 
     Slopes count more near spectral peaks. 0 where the slopes agree.
     """
@@ -136,11 +144,13 @@ def weighted_spectral_slope(estimate: AnySignal, reference: AnySignal, sample_ra
 def composite(
     estimate: AnySignal, reference: AnySignal, sample_rate: int, *, pesq: float
 ) -> Composite:
-    """CSIG, CBAK and COVL of signals `[samples]`: Hu & Loizou 2008, table of the retrained composite measures, limited to 1..5.
+    """CSIG, CBAK and COVL of signals `[samples]`: Hu & Loizou 2008, table of the retrained
+    composite measures, limited to 1..5.
 
     Args:
         sample_rate: Hz; the figures in print are taken at 16 kHz.
-        pesq: of the same two signals. The regression was fitted to narrow-band PESQ; since SEGAN (2017) the field puts wide-band PESQ in.
+        pesq: of the same two signals. The regression was fitted to narrow-band PESQ; since SEGAN
+            (2017) the field puts wide-band PESQ in.
     """
     llr = log_likelihood_ratio(estimate, reference, sample_rate)
     wss = weighted_spectral_slope(estimate, reference, sample_rate)
@@ -164,7 +174,8 @@ def _by_frames(
     hop = length // 4
     if not hop or (len(reference) - length) // hop < 1:
         raise ScoreError(
-            f"{len(reference) / sample_rate:.3f} s is too short; frame measures need {1.25 * FRAME_SECONDS:.4f} s"
+            f"{len(reference) / sample_rate:.3f} s is too short; frame measures need "
+            f"{1.25 * FRAME_SECONDS:.4f} s"
         )
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, length + 1) / (length + 1))
     count = (len(reference) - length) // hop  # composite.m leaves out the last full frame
@@ -212,9 +223,11 @@ def _autocorrelation(frames: Matrix, order: int) -> Matrix:
 
 
 def _predictor(correlation: Matrix) -> Matrix:
-    """The prediction error filters `[1, -a1, ..., -ap]` of every row of lags, by Levinson and Durbin's recursion.
+    """The prediction error filters `[1, -a1, ..., -ap]` of every row of lags, by Levinson and
+    Durbin's recursion.
 
-    It ends early in a frame (a constant, a low tone) whose error has sunk into rounding: going on would blow the filter up.
+    It ends early in a frame (a constant, a low tone) whose error has sunk into rounding: going on
+    would blow the filter up.
     """
     filters = np.zeros_like(correlation)
     filters[:, 0] = 1
@@ -272,7 +285,9 @@ def _slopes(frames: Matrix, bands: Matrix, n_fft: int) -> tuple[Matrix, Matrix]:
 
 
 def _nearest_peaks(energy: Matrix, slope: Matrix) -> Matrix:
-    """The energy of the peak that each slope climbs to, `[frames, 24]`: to the right where it rises, to the left where it falls."""
+    """The energy of the peak that each slope climbs to, `[frames, 24]`: to the right where it
+    rises, to the left where it falls.
+    """
     count = slope.shape[1]
     right, left = np.full((len(slope), count + 1), count), np.full((len(slope), count + 1), -1)
     for band in reversed(range(count)):

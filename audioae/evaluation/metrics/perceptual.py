@@ -1,6 +1,8 @@
-"""Perceptual metrics from the packages of the `metrics` extra: PESQ, STOI, ESTOI, and DNSMOS, which needs no reference.
+"""Perceptual metrics from the packages of the `metrics` extra: PESQ, STOI, ESTOI, and DNSMOS, which
+needs no reference.
 
-PESQ is ITU-T P.862.2 without Corrigendum 2 (2017), as the `pesq` package and nearly every published figure have it.
+PESQ is ITU-T P.862.2 without Corrigendum 2 (2017), as the `pesq` package and nearly every published
+figure have it.
 """
 
 from __future__ import annotations
@@ -26,14 +28,18 @@ from audioae.signal.resample import resample
 EXTRA = "metrics"
 WIDE_BAND_RATE = 16000  # Hz
 NARROW_BAND_RATE = 8000
-# The pesq package has room for 50 utterances and does not check: with a few more its figures are wrong (by 0.46 in a trial), with many more
-# it crashes. What counts as an utterance is for its own activity detector to say, hence the distance.
+# The pesq package has room for 50 utterances and does not check: with a few more its figures are
+# wrong (by 0.46 in a trial), with many more
+# it crashes. What counts as an utterance is for its own activity detector to say, hence the
+# distance.
 MOST_UTTERANCES = 45
 UTTERANCE_SECONDS = 0.2  # the shortest utterance, and the shortest pause between two
 
 
 class Dnsmos(NamedTuple):
-    """Predicted mean opinion scores, 1 to 5: P.835 of the speech, of the background, of the whole; P.808 of the whole."""
+    """Predicted mean opinion scores, 1 to 5: P.835 of the speech, of the background, of the whole;
+    P.808 of the whole.
+    """
 
     sig: float
     bak: float
@@ -42,7 +48,9 @@ class Dnsmos(NamedTuple):
 
 
 def pesq_wb(estimate: AnySignal, reference: AnySignal, sample_rate: int) -> float:
-    """Wide-band PESQ (P.862.2 without Corrigendum 2), MOS-LQO 1.04 to 4.64, of signals `[samples]` at 16 kHz or more."""
+    """Wide-band PESQ (P.862.2 without Corrigendum 2), MOS-LQO 1.04 to 4.64, of signals `[samples]`
+    at 16 kHz or more.
+    """
     if sample_rate < WIDE_BAND_RATE:
         raise ScoreError(
             f"wide-band PESQ needs 16000 Hz or more, got {sample_rate} Hz; pesq_nb takes it"
@@ -51,7 +59,9 @@ def pesq_wb(estimate: AnySignal, reference: AnySignal, sample_rate: int) -> floa
 
 
 def pesq_nb(estimate: AnySignal, reference: AnySignal, sample_rate: int) -> float:
-    """Narrow-band PESQ (P.862.1), MOS-LQO 1.02 to 4.55, of signals `[samples]` at 8 kHz or more; computed at 16 kHz if there is as much."""
+    """Narrow-band PESQ (P.862.1), MOS-LQO 1.02 to 4.55, of signals `[samples]` at 8 kHz or more;
+    computed at 16 kHz if there is as much.
+    """
     if sample_rate < NARROW_BAND_RATE:
         raise ScoreError(f"PESQ needs 8000 Hz or more, got {sample_rate} Hz")
     return _pesq(
@@ -64,17 +74,23 @@ def pesq_nb(estimate: AnySignal, reference: AnySignal, sample_rate: int) -> floa
 
 
 def stoi(estimate: AnySignal, reference: AnySignal, sample_rate: int) -> float:
-    """Short-time objective intelligibility, about 0 to 1, of signals `[samples]` (Taal et al. 2011)."""
+    """Short-time objective intelligibility, about 0 to 1, of signals `[samples]` (Taal et al.
+    2011).
+    """
     return _stoi(estimate, reference, sample_rate, extended=False)
 
 
 def estoi(estimate: AnySignal, reference: AnySignal, sample_rate: int) -> float:
-    """Extended short-time objective intelligibility, about 0 to 1, of signals `[samples]` (Jensen & Taal 2016)."""
+    """Extended short-time objective intelligibility, about 0 to 1, of signals `[samples]` (Jensen &
+    Taal 2016).
+    """
     return _stoi(estimate, reference, sample_rate, extended=True)
 
 
 def dnsmos(waveform: AnySignal, sample_rate: int) -> Dnsmos:
-    """DNSMOS P.835 and P.808 (Reddy et al. 2021, 2022) of one signal `[samples]`: mean over windows of 9 s, shorter signals repeated."""
+    """DNSMOS P.835 and P.808 (Reddy et al. 2021, 2022) of one signal `[samples]`: mean over windows
+    of 9 s, shorter signals repeated.
+    """
     model = _dnsmos_model()
     signal = checked(waveform, "estimate")
     check_not_silent(signal, "estimate")
@@ -121,7 +137,9 @@ def _pesq(
 
 
 def most_utterances(signal: Signal, sample_rate: int) -> int:
-    """The most utterances that an activity detector on frame levels can find in `[samples]`, over thresholds down to -60 dB."""
+    """The most utterances that an activity detector on frame levels can find in `[samples]`, over
+    thresholds down to -60 dB.
+    """
     hop = max(1, round(0.004 * sample_rate))
     least = round(UTTERANCE_SECONDS / 0.004)  # frames
     level = (signal[: len(signal) // hop * hop].reshape(-1, hop) ** 2).mean(axis=1)

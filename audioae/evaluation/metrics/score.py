@@ -69,7 +69,9 @@ class Signals:
 
 @dataclass(frozen=True)
 class Metric:
-    """What a name stands for: its unit, what it measures, the packages it needs beyond the core, and how it is computed."""
+    """What a name stands for: its unit, what it measures, the packages it needs beyond the core,
+    and how it is computed.
+    """
 
     unit: str
     text: str
@@ -185,7 +187,9 @@ def check_metrics(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def require_packages(names: Iterable[str]) -> None:
-    """Raise `DependencyError` where a package is missing that one of these metrics needs; imports none that is there."""
+    """Raise `DependencyError` where a package is missing that one of these metrics needs; imports
+    none that is there.
+    """
     for package in dict.fromkeys(package for name in names for package in METRICS[name].packages):
         if find_spec(package) is None:
             require(package, extra=EXTRA)
@@ -194,9 +198,11 @@ def require_packages(names: Iterable[str]) -> None:
 def score(
     estimate: AnySignal, reference: AnySignal, sample_rate: int, names: Iterable[str] | None = None
 ) -> dict[str, Score]:
-    """The named metrics (`DEFAULT_METRICS` without names) of an estimate and its reference, `[samples]` at `sample_rate` Hz.
+    """The named metrics (`DEFAULT_METRICS` without names) of an estimate and its reference,
+    `[samples]` at `sample_rate` Hz.
 
-    A metric that cannot be computed, or whose package is missing, has the value None and a reason. `ScoreError` only where shapes differ.
+    A metric that cannot be computed, or whose package is missing, has the value None and a reason.
+    `ScoreError` only where shapes differ.
     """
     names = check_metrics(DEFAULT_METRICS if names is None else names)
     try:

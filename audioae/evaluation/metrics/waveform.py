@@ -47,9 +47,11 @@ def decibels(power: float, of: float) -> float:
 
 
 def si_sdr(estimate: AnySignal, reference: AnySignal) -> float:
-    """Scale-invariant signal-to-distortion ratio, dB, of the zero-mean signals `[samples]` (Le Roux et al. 2019, eq. 5).
+    """Scale-invariant signal-to-distortion ratio, dB, of the zero-mean signals `[samples]` (Le Roux
+    et al. 2019, eq. 5).
 
-    Infinite where the estimate is the reference at another level. `ScoreError` where either of the two is constant.
+    Infinite where the estimate is the reference at another level. `ScoreError` where either of the
+    two is constant.
     """
     estimate, reference = checked_pair(estimate, reference)
     estimate, reference = estimate - estimate.mean(), reference - reference.mean()
@@ -61,7 +63,9 @@ def si_sdr(estimate: AnySignal, reference: AnySignal) -> float:
 
 
 def snr(estimate: AnySignal, reference: AnySignal) -> float:
-    """Signal-to-noise ratio, dB: power of the reference over power of the difference, over the whole signals `[samples]`."""
+    """Signal-to-noise ratio, dB: power of the reference over power of the difference, over the
+    whole signals `[samples]`.
+    """
     estimate, reference = checked_pair(estimate, reference)
     check_not_silent(reference, "reference")
     noise = estimate - reference
@@ -69,10 +73,12 @@ def snr(estimate: AnySignal, reference: AnySignal) -> float:
 
 
 def log_spectral_distance(estimate: AnySignal, reference: AnySignal, sample_rate: int) -> float:
-    """Log-spectral distance, dB: over time the mean, over frequency the root mean square, of the difference of the spectra in dB.
+    """Log-spectral distance, dB: over time the mean, over frequency the root mean square, of the
+    difference of the spectra in dB.
 
-    Frames of 32 ms every 8 ms. Spectra are cut 50 dB below the loudest bin of the reference, so that what nobody hears does not decide
-    (Cohen & Gannot 2008, Springer Handbook of Speech Processing, ch. 44).
+    Frames of 32 ms every 8 ms. Spectra are cut 50 dB below the loudest bin of the reference, so
+    that what nobody hears does not decide (Cohen & Gannot 2008, Springer Handbook of Speech
+    Processing, ch. 44).
 
     Args:
         estimate, reference: `[samples]`.

@@ -1,6 +1,7 @@
 """Losses as `loss(estimate, reference)`, each a mean over a batch, and their weighted sum.
 
-What the listener gets is what is judged: spectral losses read the spectrum of the output waveform, analysed anew.
+What the listener gets is what is judged: spectral losses read the spectrum of the output waveform,
+analysed anew.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from audioae.training.losses.envelope import log_likelihood_ratio
 from audioae.training.losses.intelligibility import unintelligibility
 from audioae.training.losses.pesq import pesq_disturbance
 
-LEVEL = 0.06  # RMS; power-law losses grow with the level, and quiet recordings should count as much as loud ones
+# RMS; power-law losses grow with the level, and quiet recordings should count as much as loud ones
+LEVEL = 0.06
 
 Loss = Callable[[Signal, Signal], Tensor]
 
@@ -47,7 +49,9 @@ LOSSES: dict[str, Loss] = {
 
 
 def check_weights(weights: Mapping[str, float]) -> None:
-    """Raise `SettingsError` for a loss that does not exist, naming the nearest, and for no loss at all."""
+    """Raise `SettingsError` for a loss that does not exist, naming the nearest, and for no loss at
+    all.
+    """
     for name in weights:
         if name not in LOSSES:
             raise SettingsError(

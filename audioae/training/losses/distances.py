@@ -43,7 +43,9 @@ def compressed_magnitude(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def compressed_complex(estimate: Signal, reference: Signal) -> Tensor:
-    """MSE of the real and imaginary parts of X |X|^-0.7, summed over the two parts (Braun & Tashev 2021)."""
+    """MSE of the real and imaginary parts of X |X|^-0.7, summed over the two parts (Braun & Tashev
+    2021).
+    """
     return 2 * F.mse_loss(estimate.compressed[1], reference.compressed[1])
 
 
@@ -58,8 +60,9 @@ def magnitude_mae(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def magnitude_bce(estimate: Signal, reference: Signal) -> Tensor:
-    """Binary cross-entropy of |X| scaled to 0..1 by each reference's maximum, as for images; less the reference's entropy, so that it
-    is 0 at equality."""
+    """Binary cross-entropy of |X| scaled to 0..1 by each reference's maximum, as for images; less
+    the reference's entropy, so that it is 0 at equality.
+    """
     peak = reference.magnitude.amax((1, 2, 3), keepdim=True)
     target, guess = (
         (signal.magnitude / peak).clamp(1e-6, 1 - 1e-6) for signal in (reference, estimate)
@@ -68,7 +71,9 @@ def magnitude_bce(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def negative_si_sdr(estimate: Signal, reference: Signal) -> Tensor:
-    """-SI-SDR in dB (Le Roux et al. 2019), zero-mean, limited to -30..50 dB; silent references count nothing."""
+    """-SI-SDR in dB (Le Roux et al. 2019), zero-mean, limited to -30..50 dB; silent references
+    count nothing.
+    """
     guess, truth = (
         signal.waveform - signal.waveform.mean(-1, keepdim=True) for signal in (estimate, reference)
     )
@@ -80,8 +85,9 @@ def negative_si_sdr(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def level_error(estimate: Signal, reference: Signal) -> Tensor:
-    """How many dB louder or quieter the reference is inside the estimate (its projection on the reference), at most 20 dB; silent
-    references count nothing."""
+    """How many dB louder or quieter the reference is inside the estimate (its projection on the
+    reference), at most 20 dB; silent references count nothing.
+    """
     guess, truth = estimate.waveform, reference.waveform
     energy = truth.square().sum(-1)
     share = ((guess * truth).sum(-1) / (energy + FLOOR)).clamp_min(0.1)
@@ -89,7 +95,9 @@ def level_error(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def multi_resolution_stft(estimate: Signal, reference: Signal) -> Tensor:
-    """Spectral convergence plus log-magnitude L1 at windows of n_fft, its double and its half (Yamamoto et al. 2020)."""
+    """Spectral convergence plus log-magnitude L1 at windows of n_fft, its double and its half
+    (Yamamoto et al. 2020).
+    """
     total, n_fft = estimate.waveform.new_zeros(()), estimate.settings.n_fft
     for length in (n_fft, 2 * n_fft, n_fft // 2):
         settings = StftSettings(estimate.settings.sample_rate, length, length // 4, length)

@@ -1,8 +1,10 @@
-"""The distance of spectral envelopes as a loss: the log-likelihood ratio of linear predictors (Itakura 1975; Quackenbush et al. 1988).
+"""The distance of spectral envelopes as a loss: the log-likelihood ratio of linear predictors
+(Itakura 1975; Quackenbush et al. 1988).
 
-It weighs what is missing between the peaks of speech and above them, which losses of power and of loudness hardly notice: a recording
-whose weak high bands went with the noise sounds dull. Against the published measure, what lies `FLOOR_DB` below the reference's level is
-white noise in both signals, so that pauses and rounding have no envelope, and no frame is left out.
+It weighs what is missing between the peaks of speech and above them, which losses of power and of
+loudness hardly notice: a recording whose weak high bands went with the noise sounds dull. Against
+the published measure, what lies `FLOOR_DB` below the reference's level is white noise in both
+signals, so that pauses and rounding have no envelope, and no frame is left out.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def autocorrelations(waveforms: Tensor, sample_rate: int) -> Tensor:
 
 
 def predictors(lags: Tensor) -> Tensor:
-    """The prediction error filters `[..., 17]`, the first tap 1, of lags `[..., 17]`: Levinson and Durbin's recursion."""
+    """The prediction error filters `[..., 17]`, the first tap 1, of lags `[..., 17]`: Levinson and
+    Durbin's recursion.
+    """
     filters, error = torch.ones_like(lags[..., :1]), lags[..., :1]
     for step in range(1, lags.shape[-1]):
         reflection = -(filters * lags[..., 1 : step + 1].flip(-1)).sum(-1, keepdim=True) / error
@@ -52,8 +56,9 @@ def residual_power(filters: Tensor, lags: Tensor) -> Tensor:
 
 
 def log_likelihood_ratio(estimate: Signal, reference: Signal) -> Tensor:
-    """The log of how much more of the reference the estimate's predictor leaves than its own, a mean over frames; silent references
-    count nothing."""
+    """The log of how much more of the reference the estimate's predictor leaves than its own, a
+    mean over frames; silent references count nothing.
+    """
     rate = reference.settings.sample_rate
     level = reference.waveform.square().mean(-1, keepdim=True)
     floor = (10 ** (-FLOOR_DB / 10) * level).clamp_min(1e-12)[..., None]

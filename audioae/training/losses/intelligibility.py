@@ -1,7 +1,9 @@
-"""Short-time objective intelligibility as a loss (STOI, Taal et al. 2011): the correlation of envelopes in third octaves, 384 ms at a time.
+"""Short-time objective intelligibility as a loss (STOI, Taal et al. 2011): the correlation of
+envelopes in third octaves, 384 ms at a time.
 
-Against the published measure the frames keep their length at any sample rate instead of a resampling to 10 kHz, and frames in which the
-reference pauses are left out of the spectrum rather than out of the waveform.
+Against the published measure the frames keep their length at any sample rate instead of a
+resampling to 10 kHz, and frames in which the reference pauses are left out of the spectrum rather
+than out of the waveform.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""The disturbance of PESQ as a loss: what two signals differ by in loudness, as ITU-T P.862 and its wideband extension P.862.2 hear it.
+"""The disturbance of PESQ as a loss: what two signals differ by in loudness, as ITU-T P.862 and its
+wideband extension P.862.2 hear it.
 
-Levels, the reference's equalisation and the frame gains are matched, powers become loudness in 49 Bark bands, and the difference of
-loudness is summed over bands, short stretches and the signal: once as it is, once where something was added (the asymmetric part). Left
-out against the standard: alignment in time (estimates are aligned), and bad intervals. Filters act on the bins of the spectrum.
+Levels, the reference's equalisation and the frame gains are matched, powers become loudness in 49
+Bark bands, and the difference of loudness is summed over bands, short stretches and the signal:
+once as it is, once where something was added (the asymmetric part). Left out against the standard:
+alignment in time (estimates are aligned), and bad intervals. Filters act on the bins of the
+spectrum.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ STRETCH = 20  # frames of an interval, which overlap by half
 SYMMETRIC, ASYMMETRIC = 0.1, 0.0309  # what a unit of each costs on the scale of PESQ
 TINY = 1e-6
 
-# Of each band: bins, width in Bark, threshold of hearing as a power, correction of the power density (P.862.2, 16 kHz).
+# Of each band: bins, width in Bark, threshold of hearing as a power, correction of the power
+# density (P.862.2, 16 kHz).
 BINS = """1 1 1 1 1 1 1 1 2 1 1 1 1 1 2 1 1 2 2 2 2 2 2 2 2 3 3 3 3 4 3 4 5 4 5 6 6 7 8 9 9 12 12 15 16 18 21 25 20"""
 WIDTHS = """0.157344 0.317994 0.322441 0.326934 0.331474 0.336061 0.340697 0.345381 0.350114 0.354897 0.359729 0.364611 0.369544 0.374529
 0.379565 0.384653 0.389794 0.394989 0.400236 0.405538 0.410894 0.416306 0.421773 0.427297 0.432877 0.438514 0.444209 0.449962 0.455774
@@ -51,7 +55,9 @@ def numbers(text: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Ear:
-    """The tables of the standard as tensors: `[49, ...]`, `[49, 1]` where they are set against bands and frames."""
+    """The tables of the standard as tensors: `[49, ...]`, `[49, 1]` where they are set against
+    bands and frames.
+    """
 
     window: Tensor  # [512]
     filter_power: Tensor  # [257, 1]: |H|^2 of the input filter; 0 at 0 Hz
@@ -87,7 +93,9 @@ class Ear:
         )
 
     def bark(self, waveform: Tensor) -> Tensor:
-        """Power in Bark bands `[batch, 49, frames]` of waveforms `[batch, samples]` at 16 kHz, once their level is aligned."""
+        """Power in Bark bands `[batch, 49, frames]` of waveforms `[batch, samples]` at 16 kHz, once
+        their level is aligned.
+        """
         spectrum = torch.stft(
             waveform, FRAME, HOP, window=self.window, center=False, return_complex=True
         )
@@ -127,7 +135,9 @@ def ear_on(device: torch.device) -> Ear:
 
 
 def disturbances(estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """The symmetric and the asymmetric disturbance, each `[batch]`, of waveforms `[batch, samples]` at 16 kHz."""
+    """The symmetric and the asymmetric disturbance, each `[batch]`, of waveforms `[batch, samples]`
+    at 16 kHz.
+    """
     ear = ear_on(reference.device)
     degraded, original = ear.bark(estimate), ear.bark(reference)
     active = (ear.audible(original, 1e2).sum(1, keepdim=True) >= 1e7).float()
