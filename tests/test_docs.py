@@ -1,10 +1,11 @@
-"""What the pages say is what the code does: generated pages are fresh, commands parse, and every
-knob is explained.
+"""The documentation agrees with the code: generated pages are current, command lines parse, links
+lead somewhere, every setting is documented.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import runpy
@@ -23,17 +24,32 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 TRAINING = DOCS / "training.md"
 RENDER = f"import runpy; print(runpy.run_path({str(DOCS / 'make_cli.py')!r})['render'](), end='')"
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *DOCS.glob("*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("recipes/*/README.md"),
+    ]
+)
+
+
+def page_id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+# --- Generated pages
 
 
 @pytest.mark.parametrize("name", ["cli", "models"])
-def test_generated_pages_are_fresh(name: str) -> None:
+def test_generated_pages_are_current(name: str) -> None:
     fresh = runpy.run_path(str(DOCS / f"make_{name}.py"))["render"]()
     assert (DOCS / f"{name}.md").read_text(encoding="utf-8") == fresh, (
-        f"docs/{name}.md is stale: run python docs/make_{name}.py"
+        f"docs/{name}.md is out of date: run python docs/make_{name}.py"
     )
 
 
-def test_the_page_names_every_command_and_escapes_its_tables() -> None:
+def test_cli_page_has_every_command_and_even_tables() -> None:
     page = (DOCS / "cli.md").read_text(encoding="utf-8")
     assert next(line for line in page.splitlines() if line.startswith("## audioae")) == "## audioae"
     assert all(f"\n## audioae {name}\n" in page for name in COMMANDS)
@@ -43,7 +59,7 @@ def test_the_page_names_every_command_and_escapes_its_tables() -> None:
 
 
 @pytest.mark.parametrize("columns", ["30", "300"])
-def test_the_page_is_the_same_on_every_terminal(columns: str) -> None:
+def test_cli_page_does_not_depend_on_the_terminal(columns: str) -> None:
     env = {
         **os.environ,
         "COLUMNS": columns,
@@ -61,28 +77,60 @@ def test_the_page_is_the_same_on_every_terminal(columns: str) -> None:
     assert rendered.stdout == runpy.run_path(str(DOCS / "make_cli.py"))["render"]()
 
 
-# --- commands in the pages
-# --------------------------------------------------------------------------------------------------------------
+def test_models_page_has_every_model_and_a_note_on_licences() -> None:
+    from audioae.pretrained import list_models
+
+    page = (DOCS / "models.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert {entry.name for entry in list_models()} <= set(headings)
+
+
+# --- Links
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    text = without_fences(page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, heading = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), f"{page_id(page)} links to {target}, which does not exist"
+        if heading:
+            assert heading in anchors(file), f"{page_id(page)}: {target} has no such heading"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = without_fences(page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def without_fences(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+# --- Command lines
 
 
 def commands_of(page: Path) -> Iterator[list[str]]:
-    """The arguments of every `audioae ...` in the shell blocks of a page, and in its `code` that
-    names an option.
+    """Arguments of every `audioae ...` in the shell blocks of a page, and in inline code that has
+    an option.
     """
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    inline = re.findall(
-        r"`(audioae [^`\n]+ -[^`\n]+)`",
-        re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL),
-    )
-    for line in [line for block in blocks for line in block.splitlines()] + inline:
+    inline = re.findall(r"`(audioae [^`\n]+ -[^`\n]+)`", without_fences(text))
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    for line in lines + inline:
         for words in split_commands(line):
             if "audioae" in words:
                 yield words[words.index("audioae") + 1 :]
 
 
 def split_commands(line: str) -> Iterator[list[str]]:
-    """A line of shell as the words of each command in it, without what is redirected."""
+    """Split a line of shell into the words of each command, without redirections."""
     words = shlex.shlex(line, posix=True, punctuation_chars=True)
     words.whitespace_split = True
     command: list[str] = []
@@ -97,20 +145,32 @@ def split_commands(line: str) -> Iterator[list[str]]:
     yield command
 
 
-PAGES = [ROOT / "README.md", TRAINING, *sorted(ROOT.glob("recipes/*/README.md"))]
+WITH_COMMANDS = [
+    page
+    for page in PAGES
+    if page.name not in ("architecture.md", "cli.md")
+    and "audioae " in page.read_text(encoding="utf-8")
+]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=page_id)
 def test_every_command_line_parses(page: Path) -> None:
-    found = list(commands_of(page))
-    assert found
-    for arguments in found:
+    for arguments in commands_of(page):
         try:
             parse(main, arguments)
         except click.exceptions.Exit:
             assert {"--help", "--version"} & set(arguments)
         except click.UsageError as error:
             pytest.fail(f"audioae {' '.join(arguments)}: {error.format_message()}")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", TRAINING, DOCS / "usage.md", *sorted(ROOT.glob("recipes/*/README.md"))],
+    ids=page_id,
+)
+def test_a_page_shows_commands(page: Path) -> None:
+    assert list(commands_of(page))
 
 
 def parse(
@@ -126,23 +186,62 @@ def parse(
             parse(inner, rest, context)
 
 
-def test_a_command_line_that_does_not_parse_is_found() -> None:
-    for wrong in (
+@pytest.mark.parametrize(
+    "wrong",
+    [
         ["denoise", "a.wav", "--strenth", "1"],
         ["train", "--out", "r", "--device", "tpu"],
         ["mxi"],
         ["models", "lst"],
-    ):
-        with pytest.raises(click.UsageError):
-            parse(main, wrong)
+    ],
+)
+def test_a_command_line_that_does_not_parse_is_found(wrong: list[str]) -> None:
+    with pytest.raises(click.UsageError):
+        parse(main, wrong)
 
 
-# --- knobs in the page of training
-# ------------------------------------------------------------------------------------------------------
+# --- The README
 
 
-def table_knobs(text: str) -> set[str]:
-    """The names in the first column of the tables of knobs."""
+def readme_command(name: str) -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(
+        rf"^<!-- command: {name} -->\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL
+    )
+    assert block, f"README.md has no command {name}"
+    return block[1]
+
+
+@pytest.mark.parametrize("name", ["denoise", "python", "train", "test"])
+def test_readme_has_the_commands_that_ci_runs(name: str) -> None:
+    assert readme_command(name).strip()
+
+
+def test_readme_starts_with_the_commands_and_the_picture() -> None:
+    first_screen = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:15]
+    assert any(line.startswith("audioae denoise ") for line in first_screen)
+    assert any("](docs/spectrogram.png)" in line for line in first_screen)
+
+
+def test_readme_figures_of_other_systems_are_those_of_the_benchmarks() -> None:
+    peers = json.loads((DOCS / "peers.json").read_text(encoding="utf-8"))["systems"]
+    known = {system["name"]: system for system in peers}
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [row.strip("|").split("|") for row in re.findall(r"^\| [A-Z].*\|$", text, re.MULTILINE)]
+    found = 0
+    for name, *cells in ([cell.strip() for cell in row] for row in rows):
+        if name in known:
+            values = [float(cell) for cell in cells[:3]]
+            assert values == [known[name][key] for key in ("pesq_wb", "stoi", "si_sdr")]
+            found += 1
+    assert found >= 6
+
+
+# --- Settings in the page on training
+
+
+def table_settings(text: str) -> set[str]:
+    """Names in the first column of the tables of settings."""
     return {
         name
         for row in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", text, re.MULTILINE)
@@ -150,7 +249,7 @@ def table_knobs(text: str) -> set[str]:
     }
 
 
-def test_every_knob_is_explained_and_no_other() -> None:
+def test_every_setting_is_documented_and_no_other() -> None:
     pytest.importorskip("torch")
     from audioae.data.augment import AugmentSettings
     from audioae.data.mixtures import DataSettings
@@ -165,7 +264,7 @@ def test_every_knob_is_explained_and_no_other() -> None:
         ("`[data]`", DataSettings),
         ("`data.augment`", AugmentSettings),
     ):
-        assert table_knobs(sections[heading]) == {
+        assert table_settings(sections[heading]) == {
             field.name for field in dataclasses.fields(settings)
         }
     assert all(
@@ -175,18 +274,23 @@ def test_every_knob_is_explained_and_no_other() -> None:
     of_networks = {
         field.name for settings, _ in FAMILIES.values() for field in dataclasses.fields(settings)
     }
-    assert table_knobs(sections["`[network]`"]) <= of_networks
+    assert table_settings(sections["`[network]`"]) <= of_networks
 
 
-def test_the_recipe_of_the_page_is_one(tmp_path: Path) -> None:
+def test_every_loss_is_documented() -> None:
+    pytest.importorskip("torch")
+    from audioae.training.losses import LOSSES
+
+    text = TRAINING.read_text(encoding="utf-8")
+    assert [name for name in LOSSES if f"`{name}`" not in text] == []
+
+
+def test_the_example_recipe_builds(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from audioae.training.recipe import read_recipe
 
-    (tmp_path / "recipe.toml").write_text(
-        re.findall(r"^```toml\n(.*?)^```", TRAINING.read_text(encoding="utf-8"), re.M | re.S)[0]
-    )
-    overrides = re.findall(
-        r"--set (\S+=\S+?)[\s`]", TRAINING.read_text(encoding="utf-8").replace("=N`", "=9`")
-    )
+    text = TRAINING.read_text(encoding="utf-8")
+    (tmp_path / "recipe.toml").write_text(re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S)[0])
+    overrides = re.findall(r"--set (\S+=\S+?)[\s`]", text.replace("=N`", "=9`"))
     assert len(overrides) > 3
     assert read_recipe(tmp_path / "recipe.toml", overrides).build()
