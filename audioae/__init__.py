@@ -23,10 +23,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "AudioaeError": ("audioae.errors", "AudioaeError"),
-    "DenoiseSettings": ("audioae.denoise", "DenoiseSettings"),
-    "Stream": ("audioae.denoise", "Stream"),
-    "denoise": ("audioae.denoise", "denoise"),
-    "denoise_file": ("audioae.denoise", "denoise_file"),
+    "DenoiseSettings": ("audioae.denoising", "DenoiseSettings"),
+    "Stream": ("audioae.denoising", "Stream"),
+    "denoise": ("audioae.denoising", "denoise"),
+    "denoise_file": ("audioae.denoising", "denoise_file"),
     "load_model": ("audioae.engine", "load_engine"),
 }
 
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from audioae.denoise import DenoiseSettings, Stream, denoise, denoise_file
+    from audioae.denoising import DenoiseSettings, Stream, denoise, denoise_file
     from audioae.engine import load_engine as load_model
     from audioae.errors import AudioaeError
 

@@ -76,6 +76,13 @@ class Engine(Protocol):
         """
         ...
 
+    def whole(self, spectrum: ComplexArray) -> Gain:
+        """The gains of all frames of a spectrum `[batch, freq, frames]`, from an empty past.
+
+        The network sees the frames as they are, without surroundings.
+        """
+        ...
+
 
 def advance(
     network: Network, info: ModelInfo, spectrum: ComplexArray, state: State | None
@@ -89,6 +96,11 @@ def advance(
             f"{info.stft.num_bins}, frames]"
         )
     stride, context = info.stride, _round_up(info.context, info.stride)
+    if info.edges == "mirror":
+        raise SettingsError(
+            f"model {info.name!r} uses both directions of time and cannot run on a stream; take a "
+            "causal model, such as the default"
+        )
     if state is None:
         state = State(np.zeros((*spectrum.shape[:2], context), np.complex64))
     frames = np.concatenate([state.frames, spectrum.astype(np.complex64, copy=False)], -1)
@@ -103,6 +115,13 @@ def advance(
     # changes no gain that is due.
     gain, tensors = network(_to_features(chunk, _round_up(chunk.shape[-1], stride)), state.tensors)
     return _to_gain(gain[..., context : context + due]), State(frames[..., due:].copy(), tensors)
+
+
+def run_whole(network: Network, info: ModelInfo, spectrum: ComplexArray) -> Gain:
+    """Run a network on all frames of a spectrum at once; see `Engine.whole`."""
+    frames = spectrum.shape[-1]
+    features = _to_features(spectrum, _round_up(frames, info.stride))
+    return _to_gain(network(features, None)[0][..., :frames])
 
 
 class OnnxEngine:
@@ -131,6 +150,10 @@ class OnnxEngine:
     def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
         """See `Engine.step`."""
         return advance(self._run, self.info, spectrum, state)
+
+    def whole(self, spectrum: ComplexArray) -> Gain:
+        """See `Engine.whole`."""
+        return run_whole(self._run, self.info, spectrum)
 
     def _run(self, spectrum: FloatArray, tensors: Tensors | None) -> tuple[FloatArray, Tensors]:
         if tensors is None:
@@ -174,6 +197,10 @@ class TorchEngine:
     def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
         """See `Engine.step`."""
         return advance(self._run, self.info, spectrum, state)
+
+    def whole(self, spectrum: ComplexArray) -> Gain:
+        """See `Engine.whole`."""
+        return run_whole(self._run, self.info, spectrum)
 
     def _run(self, spectrum: FloatArray, tensors: Tensors | None) -> tuple[FloatArray, Tensors]:
         with self._torch.inference_mode():

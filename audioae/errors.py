@@ -1,105 +1,152 @@
-"""The errors that audioae raises on purpose, each with the exit code that the command line leaves
-with.
+"""The error classes of audioae and the exit codes that the command line uses for them.
 
-AudioaeError               1   anything below; the message is one line: got, expected, what to do
-├── AudioFileError         1   a file that cannot be read as audio
-├── OutputError            1   an output that cannot or must not be written
-├── DataError              1   a corpus, manifest or shard that is wrong or incomplete
-├── CheckpointError        1   a checkpoint or weights file that cannot be used
-├── ScoreError             1   a metric that cannot be computed on this pair of signals
-├── DeviceError            1   a microphone or loudspeaker that cannot be opened or has vanished
-├── SettingsError          2   an unknown or impossible setting, option or recipe key
-└── MissingError           3   something that has to be there first
-    ├── ModelNotFoundError 3   no model of that name or at that path
-    └── DependencyError    3   an optional package that is not installed, with the command that installs it
+AudioaeError               1   base class; the message is one line: found, expected, what to do
+├── AudioFileError         1   a file cannot be read as audio
+├── OutputError            1   an output cannot be written
+├── DataError              1   a corpus, manifest or shard is wrong or incomplete
+├── CheckpointError        1   a checkpoint or weights file cannot be used
+├── ScoreError             1   a metric cannot be computed for this pair of signals
+├── DeviceError            1   an audio device cannot be opened, or was disconnected
+├── SettingsError          2   a setting, option or recipe key is unknown or out of range
+└── MissingError           3   a requirement is missing
+    ├── ModelNotFoundError 3   there is no model of that name or at that path
+    └── DependencyError    3   an optional package is missing; names the command that installs it
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 
 
 class AudioaeError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the command line returns for it."""
+    """Base class of all errors that audioae raises on purpose.
+
+    Attributes:
+        exit_code: the exit code of the command line for this error.
+
+    Example:
+        >>> try:
+        ...     require("no_such_package", extra="train")
+        ... except AudioaeError as error:
+        ...     print(type(error).__name__, error.exit_code)
+        DependencyError 3
+    """
 
     exit_code = 1
 
 
 class AudioFileError(AudioaeError):
-    """A file that cannot be read as audio: missing, a folder, empty, cut short, not audio."""
+    """A file cannot be read as audio: missing, a folder, empty, truncated or not audio."""
 
 
 class OutputError(AudioaeError):
-    """An output that cannot or must not be written: it exists, no folder, no permission, no space,
-    unknown format.
+    """An output cannot be written: it exists, or its folder, permission, disk space or format is
+    the problem.
     """
 
 
 class DataError(AudioaeError):
-    """A corpus, manifest or shard that is wrong or incomplete."""
+    """A corpus, manifest or shard is wrong or incomplete."""
 
 
 class CheckpointError(AudioaeError):
-    """A checkpoint or weights file that is damaged or was made for other settings."""
+    """A checkpoint or weights file is damaged or was made for other settings."""
 
 
 class ScoreError(AudioaeError):
-    """A metric that cannot be computed on this pair of signals; the message is the reason."""
+    """A metric cannot be computed for this pair of signals; the message is the reason."""
 
 
 class DeviceError(AudioaeError):
-    """A microphone or loudspeaker that cannot be opened, or has vanished while it was used."""
+    """An audio device cannot be opened, or was disconnected during use."""
 
 
 class SettingsError(AudioaeError):
-    """An unknown or impossible setting, option or recipe key."""
+    """A setting, option or recipe key is unknown or out of range."""
 
     exit_code = 2
 
 
 class MissingError(AudioaeError):
-    """Something that has to be there first is not."""
+    """A model or package that is required is missing."""
 
     exit_code = 3
 
 
 class ModelNotFoundError(MissingError):
-    """No model of that name in the package and no weights at that path."""
+    """There is no model of that name in the package and no model file at that path."""
 
 
 class DependencyError(MissingError):
-    """An optional package is not installed, or does not import beside the others."""
+    """An optional package is not installed, or its import fails."""
+
+
+# Commands that repair an installed package whose import fails. A plain install would keep a wrong
+# build, because its version satisfies the requirement.
+REPAIR_COMMANDS = {
+    **dict.fromkeys(
+        ("torch", "torchaudio"),
+        "pip install --force-reinstall 'torch>=2.9,<2.12' 'torchaudio>=2.9,<2.12'",
+    ),
+    "av": "pip install --force-reinstall av",
+    "sounddevice": "sudo apt-get install libportaudio2"
+    if sys.platform == "linux"
+    else "pip install --force-reinstall sounddevice",
+}
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import an optional module, or raise `DependencyError` naming the extra that brings it."""
+    """Import an optional module.
+
+    Args:
+        module: dotted name of the module.
+        extra: the extra of audioae that installs it, for the error message.
+
+    Raises:
+        DependencyError: the package is not installed, or its import fails.
+
+    Example:
+        >>> require("json", extra="train").dumps([1, 2])
+        '[1, 2]'
+    """
     try:
         return importlib.import_module(module)
-    except (
-        ImportError,
-        OSError,
-        RuntimeError,
-    ) as error:  # torchaudio raises the last two beside a foreign torch
+    # torchaudio raises OSError or RuntimeError next to a torch of another version or build.
+    except (ImportError, OSError, RuntimeError) as error:
         package = module.partition(".")[0]
-        reason = (
-            "is not installed"
-            if isinstance(error, ModuleNotFoundError)
-            else f"does not import ({error})"
-        )
+        missing = isinstance(error, ModuleNotFoundError)
+        reason = "is not installed" if missing else f"does not import ({error})"
         raise DependencyError(
             f"{package} {reason}; get it with: pip install 'audioae[{extra}]'"
         ) from error
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """`"1 row"`, `"2 rows"`; `many` where an s does not do."""
+    """A number with its noun in the singular or plural.
+
+    Args:
+        one: the noun in the singular.
+        many: the plural; `one` and an "s" if empty.
+
+    Example:
+        >>> counted(1, "row"), counted(2000, "row"), counted(0, "entry", "entries")
+        ('1 row', '2,000 rows', '0 entries')
+    """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the known word closest to `word`, or an empty string."""
+    """`"; did you mean 'x'?"` for the known word closest to `word`; empty if none is close.
+
+    Example:
+        >>> nearest("strenght", ["strength", "channels"])
+        "; did you mean 'strength'?"
+        >>> nearest("xyz", ["strength", "channels"])
+        ''
+    """
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

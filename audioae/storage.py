@@ -1,59 +1,86 @@
-"""Bytes put into the middle of a file, in place and in constant memory."""
+"""Write files atomically, lock them, and replace bytes inside them.
+
+Every file that audioae writes goes through `AtomicFile`: the data are written to a temporary file
+in the target folder, flushed to disk and renamed. A reader sees the earlier file or the complete
+new one, also after a crash, a full disk or a power cut.
+
+- `write_bytes`, `write_text`, `write_json_lines`: the whole content at once.
+- `atomic_path`: the temporary path, for code that writes the file itself.
+- `AtomicFile`: the same with explicit `commit` and `discard`, for writers that stay open.
+- `publish`: the last step alone, for temporary files that survive an interruption (downloads).
+- `output_errors`: turns an `OSError` into an `OutputError` that names the file.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from audioae.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no advisory locks: two processes writing one file go unnoticed
+    fcntl = None  # type: ignore[assignment]
 
-class Temporary:
-    """Creates `PATH.part` (or takes over what a killed process left) and keeps other processes from
-    writing it too.
+AnyPath = str | os.PathLike[str]
 
-    `publish` gives it its final name at once and whole; leaving the `with` block removes what was
-    not published.
+SUFFIX = ".part"  # of temporary files
+COPY_BYTES = 2**20
+
+
+def temporary_path(path: AnyPath) -> Path:
+    """The name that a file has while it is written: `NAME.part`, beside the target of links."""
+    final = Path(os.path.realpath(path))
+    return final.with_name(final.name + SUFFIX)
+
+
+class AtomicFile:
+    """A file that is written under a temporary name and renamed when it is complete.
+
+    The temporary file is created at once, so a folder without write permission is noticed before
+    anything is computed. It is locked while it is written: a second process that writes the same
+    file gets an error, and a temporary file that a killed process left behind is overwritten.
+
+    Leaving the `with` block without `commit` removes the temporary file. A symbolic link at `path`
+    stays a link; its target is replaced.
+
+    Attributes:
+        path: the temporary file. It exists; open it for writing.
+        final: the name after `commit`.
+
+    Raises:
+        OSError: the file cannot be created. `BlockingIOError` if another process is writing it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.final = Path(os.path.realpath(path))  # a link stays a link
-        self.path = self.final.with_name(self.final.name + ".part")
-        try:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise OutputError(
-                f"{path} cannot be written ({error.strerror}); choose a folder that can"
-            ) from error
+    def __init__(self, path: AnyPath) -> None:
+        self.path = temporary_path(path)
+        self.final = self.path.with_name(self.path.name.removesuffix(SUFFIX))
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         self._lock: int | None = handle
         self._pending = True
-        if (
-            os.name == "nt"
-        ):  # where an open file cannot be renamed, or removed by another process anyway
+        if os.name == "nt":  # an open file cannot be renamed there
             self._unlock()
-        elif not (claim(handle) and _is_still(self.path, handle)):
+        elif not (lock(handle) and _has_name(handle, self.path)):
             self._unlock()
-            raise OutputError(
-                f"{self.path} is being written by another process; two outputs cannot have one name"
+            raise BlockingIOError(
+                errno.EWOULDBLOCK, "another process is writing it", os.fspath(path)
             )
 
-    def publish(self) -> None:
-        """Give the file its final name, once its bytes are on the disk."""
-        try:
-            if self._lock is not None:
-                os.fsync(self._lock)
-            os.replace(self.path, self.final)
-        except OSError as error:
-            raise OutputError(
-                f"{self.final} cannot be written ({error.strerror}); is its disk full?"
-            ) from error
+    def commit(self) -> None:
+        """Flush the file to disk and give it its final name."""
+        publish(self.path, self.final)
         self._pending = False
         self._unlock()
 
-    def remove(self) -> None:
-        """Remove the file unless it was published or removed before."""
+    def discard(self) -> None:
+        """Remove the temporary file. Does nothing after `commit` or `discard`."""
         if self._pending:
             self._pending = False
             self.path.unlink(missing_ok=True)
@@ -64,7 +91,7 @@ class Temporary:
             os.close(self._lock)
             self._lock = None
 
-    def __enter__(self) -> Temporary:
+    def __enter__(self) -> AtomicFile:
         return self
 
     def __exit__(
@@ -73,28 +100,83 @@ class Temporary:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.remove()
+        self.discard()
 
 
-def _is_still(path: Path, handle: int) -> bool:
-    """Whether an open file has its temporary name; False if another process has just given it its
-    final one.
+@contextmanager
+def atomic_path(path: AnyPath) -> Iterator[Path]:
+    """Yield a temporary path; rename it to `path` if the block succeeds, remove it if it fails.
+
+    Raises:
+        OSError: the file cannot be written. `BlockingIOError` if another process is writing it.
+
+    Example:
+        >>> with atomic_path("numbers.txt") as temporary:
+        ...     _ = temporary.write_text("1 2 3")
+        >>> Path("numbers.txt").read_text()
+        '1 2 3'
     """
+    with AtomicFile(path) as file:
+        yield file.path
+        file.commit()
+
+
+def write_bytes(path: AnyPath, data: bytes) -> None:
+    """Write a file atomically. Raises `OSError`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: AnyPath, text: str) -> None:
+    """Write a UTF-8 text file atomically, with the line ends of `text`. Raises `OSError`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json_lines(path: AnyPath, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON Lines file atomically, one row per line. Raises `OSError`."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Flush a complete file to disk and rename it to `path`, replacing any file of that name.
+
+    Both must be in the same file system. Raises `OSError`; the temporary file then remains.
+    """
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a rename to disk, where the system can."""
+    with suppress(OSError):  # Windows cannot open folders; some network file systems refuse
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def output_errors(path: AnyPath) -> Iterator[None]:
+    """Raise an `OSError` in the block as an `OutputError` that says why `path` was not written."""
     try:
-        return os.fstat(handle).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        return False
+        yield
+    except OSError as error:
+        advice = (
+            "free some space" if error.errno == errno.ENOSPC else "choose another name or folder"
+        )
+        raise OutputError(
+            f"{os.fspath(path)} cannot be written ({error.strerror or error}); {advice}"
+        ) from error
 
 
-try:
-    import fcntl
-except ImportError:  # Windows: two processes at once are not noticed
-    fcntl = None  # type: ignore[assignment]
+def lock(handle: int) -> bool:
+    """Lock an open file until it is closed.
 
-
-def claim(handle: int) -> bool:
-    """Lock an open file until it is closed; False where another process has it. A file system
-    without locks locks nothing out.
+    Returns False if another process holds the lock, True if the file is locked now or its file
+    system has no locks.
     """
     if fcntl is None:
         return True
@@ -107,20 +189,35 @@ def claim(handle: int) -> bool:
     return True
 
 
-PIECE = 2**20
+def _has_name(handle: int, path: Path) -> bool:
+    """Whether an open file still has this name, and was not just renamed by another process."""
+    try:
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def splice(file: BinaryIO, at: int, removed: int, inserted: bytes) -> None:
-    """Replace the `removed` bytes from `at` on by `inserted`; what follows moves, and the file
-    grows or shrinks.
+    """Replace `removed` bytes at position `at` by `inserted`, in place and in constant memory.
+
+    The rest of the file moves; the file grows or shrinks.
+
+    Example:
+        >>> import io
+        >>> file = io.BytesIO(b"one two three")
+        >>> splice(file, 4, 3, b"2")
+        >>> file.getvalue()
+        b'one 2 three'
     """
     end, shift = file.seek(0, 2), len(inserted) - removed
-    starts = range(at + removed, end, PIECE)
-    for start in reversed(starts) if shift > 0 else starts if shift < 0 else ():
+    starts = range(at + removed, end, COPY_BYTES)
+    if shift > 0:  # from the end, so that nothing is overwritten before it is moved
+        starts = starts[::-1]
+    for start in starts if shift else ():
         file.seek(start)
-        piece = file.read(min(PIECE, end - start))
+        block = file.read(min(COPY_BYTES, end - start))
         file.seek(start + shift)
-        file.write(piece)
+        file.write(block)
     file.seek(at)
     file.write(inserted)
     file.truncate(end + shift)

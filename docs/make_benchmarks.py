@@ -20,7 +20,7 @@ from benchmarks_page import FOLDER, MEASURED, METRICS, PARTS, is_current, render
 
 from audioae.batch.processes import one_thread
 from audioae.data.manifest import replace_text
-from audioae.denoise import denoise, ready_engine
+from audioae.denoising import denoise, ready_engine
 from audioae.errors import AudioaeError, DataError
 from audioae.evaluation import evaluate, read_pairs, summarise
 from audioae.pretrained import list_models, load_card

@@ -18,7 +18,7 @@ import soundfile
 
 from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output, info, mp3, read, write
 from audioae.errors import AudioaeError, AudioFileError, OutputError
-from audioae.storage import Temporary
+from audioae.storage import AtomicFile
 
 resource = pytest.importorskip("resource", reason="needs the limits of a POSIX system")
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 20_000)).astype(np.float32)
@@ -245,7 +245,7 @@ def test_targets_that_cannot_be_written_are_found_before(
 
 
 def test_a_name_is_written_by_one_process_only(tmp_path: Path) -> None:
-    with Temporary(tmp_path / "a.wav"), pytest.raises(OutputError, match="another process"):
+    with AtomicFile(tmp_path / "a.wav"), pytest.raises(OutputError, match="another process"):
         write(tmp_path / "a.wav", NOISE, 16000)
     assert not list(tmp_path.iterdir())
 

@@ -296,7 +296,7 @@ def test_one_recording_written_twice_gives_the_same_bytes(
 def test_splice_moves_the_rest(
     tmp_path: Path, removed: int, inserted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audioae.storage.PIECE", 1000)
+    monkeypatch.setattr("audioae.storage.COPY_BYTES", 1000)
     old, new = PICTURE[:30_000], PICTURE[50_000 : 50_000 + inserted]
     path = tmp_path / "bytes"
     path.write_bytes(old)

@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, half: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to be in, with `rec/`: ten recordings of half a second in two folders, and a text."""
+    """The working folder, with `rec/`: ten recordings of 0.5 s in two folders, and a text file."""
     rng = np.random.default_rng(0)
     for number in range(10):
         path = tmp_path / "rec" / ("one" if number % 2 else "two") / f"{number}.wav"
@@ -131,50 +133,76 @@ def test_fail_fast_begins_nothing_after_a_failure(folder: Path) -> None:
     assert audio(folder / "out") == {}
 
 
-def test_a_worker_that_dies_costs_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is killed while it works takes one file with it; another process does the
-    rest.
+HOLD = """
+import sys
+import time
+
+
+def hold(event, arguments):
+    if event == "os.rename" and str(arguments[0]).endswith("long.wav.part"):
+        time.sleep(60)
+
+
+sys.addaudithook(hold)
+"""
+
+
+@contextmanager
+def start_batch(folder: Path, jobs: str) -> Iterator[subprocess.Popen[str]]:
+    """A batch that cleans `rec/long.wav` first and waits just before it would publish it.
+
+    The wait is in the process that cleans the file, so what a test does to a file that is not
+    complete does not depend on the speed of the machine.
     """
-    soundfile.write("rec/long.wav", np.zeros(16000 * 600), 16000)
-    command = [
-        sys.executable,
-        "-m",
-        "audioae",
-        "denoise",
-        "rec/long.wav",
-        "rec",
-        "-O",
-        "out",
-        "--jobs",
-        "2",
-        "--progress",
-        "json",
-    ]
+    soundfile.write("rec/long.wav", np.zeros(16000), 16000)
+    hooks = folder / "hooks"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text(HOLD)
+    files = ["rec/long.wav", "rec", "-O", "out"]
+    command = [sys.executable, "-m", "audioae", "denoise", *files]
     batch = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        [*command, "--jobs", jobs, "--progress", "json"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(hooks), str(CHECKOUT)])},
     )
+    with batch:
+        try:
+            yield batch
+        finally:
+            batch.terminate()
+
+
+def read_until_progress(batch: subprocess.Popen[str]) -> str:
+    """The lines up to the first progress line of `rec/long.wav`, with it."""
     assert batch.stderr is not None
     said = ""
     for line in batch.stderr:
         said += line
-        if (
-            '"progress"' in line
-            and "long" in line
-            and (pid := _who_writes(Path("out/long.wav.part")))
-        ):
-            os.kill(pid, signal.SIGKILL)
-            break
-    said += batch.communicate(timeout=60)[1]
+        if '"progress"' in line and "long" in line:
+            return said
+    raise AssertionError(f"no progress line of long.wav in {said}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to find the worker")
+def test_a_worker_that_dies_costs_its_file(folder: Path) -> None:
+    """A worker process that is killed fails the file it was at; another process does the rest."""
+    with start_batch(folder, "2") as batch:
+        said = read_until_progress(batch)
+        worker = _who_writes(Path("out/long.wav.part"))
+        assert worker is not None
+        os.kill(worker, signal.SIGKILL)
+        said += batch.communicate(timeout=60)[1]
     assert batch.returncode == 1, said
-    assert "rec/long.wav died (SIGKILL)" in said
+    errors = [event for event in lines(said) if event["event"] == "error"]
+    assert [event["label"] for event in errors] == ["rec/long.wav"], said
+    assert "SIGKILL" in errors[0]["error"]
     assert len(list(Path("out").rglob("?.wav"))) == 10
     assert not Path("out/long.wav").exists()
 
 
 def _who_writes(path: Path) -> int | None:
     """The process that has a file open."""
-    if not Path("/proc/self/fd").is_dir():
-        pytest.skip("needs /proc to find the worker")
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if any(
@@ -312,14 +340,11 @@ def test_progress_json_tells_start_done_and_error_of_each_file(folder: Path) -> 
     assert result.stdout == ""
     by_kind = {
         kind: {event["label"] for event in events if event["event"] == kind}
-        for kind in ("start", "done", "error")
+        for kind in ("start", "progress", "done", "error")
     }
-    assert (len(by_kind["start"]), len(by_kind["done"]), by_kind["error"]) == (
-        9,
-        9,
-        {"rec/one/3.wav"},
-    )
-    assert by_kind["start"] == by_kind["done"]
+    assert by_kind["error"] == {"rec/one/3.wav"}
+    assert len(by_kind["start"]) == 9
+    assert by_kind["start"] == by_kind["progress"] == by_kind["done"]
 
 
 def test_a_bar_for_all_files(folder: Path) -> None:
@@ -338,30 +363,10 @@ def test_quiet_says_errors_only(folder: Path) -> None:
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_interruption_leaves_nothing_half_written_and_goes_on(folder: Path, jobs: str) -> None:
-    soundfile.write("rec/long.wav", np.zeros(16000 * 900), 16000)
-    command = [
-        sys.executable,
-        "-m",
-        "audioae",
-        "denoise",
-        "rec/long.wav",
-        "rec",
-        "-O",
-        "out",
-        "--jobs",
-        jobs,
-        "--progress",
-        "json",
-    ]
-    batch = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    )
-    assert batch.stderr is not None
-    for line in batch.stderr:
-        if '"progress"' in line:
-            batch.send_signal(signal.SIGINT)
-            break
-    said = batch.communicate(timeout=60)[1]
+    with start_batch(folder, jobs) as batch:
+        read_until_progress(batch)
+        batch.send_signal(signal.SIGINT)
+        said = batch.communicate(timeout=60)[1]
     assert batch.returncode == 130, said
     assert said.splitlines()[-1] == "Error: interrupted"
     assert "Traceback" not in said

@@ -21,7 +21,7 @@ from fake_engines import FakeEngine
 from half_model import write_half_model
 
 from audioae.cli import main
-from audioae.denoise import PRESETS, DenoiseSettings
+from audioae.denoising import PRESETS, DenoiseSettings
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -392,7 +392,7 @@ def test_interruption(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        "audioae.denoise.arrays.load_engine", lambda name, device: FakeEngine(interrupt)
+        "audioae.denoising.arrays.load_engine", lambda name, device: FakeEngine(interrupt)
     )
     (folder / "out.wav").write_bytes(b"precious")
     refused(folder, "in.wav", "out.wav", "--overwrite", exit_code=130, told="interrupted")

@@ -268,10 +268,10 @@ def test_means_are_over_what_could_be_computed() -> None:
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A model that leaves the sound as it is."""
     monkeypatch.setattr(
-        "audioae.denoise.ready_engine",
+        "audioae.denoising.ready_engine",
         lambda model, *, device: SimpleNamespace(info=SimpleNamespace(name=model)),
     )
-    monkeypatch.setattr("audioae.denoise.denoise", lambda waveform, rate, *, model: waveform)
+    monkeypatch.setattr("audioae.denoising.denoise", lambda waveform, rate, *, model: waveform)
     yield
 
 

@@ -18,7 +18,7 @@ import soundfile
 from fake_engines import constant
 
 from audioae import denoise_file
-from audioae.denoise import Stream
+from audioae.denoising import Stream
 from audioae.errors import AudioFileError, SettingsError
 
 if os.name == "nt":

@@ -23,7 +23,7 @@ from fake_sounddevice import FakeSounddevice, device
 from half_model import write_half_model
 
 from audioae.cli import main
-from audioae.denoise import Stream, denoise
+from audioae.denoising import Stream, denoise
 from audioae.engine import State
 from audioae.errors import DeviceError, MissingError, OutputError, SettingsError
 from audioae.live import DeviceForm, Duplex, Session, Xruns, choose_form, read_devices

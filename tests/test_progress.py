@@ -56,10 +56,7 @@ def test_a_bar_needs_no_total(capsys: pytest.CaptureFixture[str]) -> None:
     assert "3 s" in capsys.readouterr().err
 
 
-def test_json_lines_tell_start_progress_and_end(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "JSON_INTERVAL", 0)
+def test_json_lines_tell_start_progress_and_end(capsys: pytest.CaptureFixture[str]) -> None:
     with show_progress("json", "in.wav", total=10, unit="s") as advance:
         advance(4, loss=0.5)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -72,6 +69,19 @@ def test_json_lines_tell_start_progress_and_end(
         "unit": "s",
         "loss": 0.5,
     }
+
+
+def test_json_progress_begins_at_once_and_keeps_its_interval(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [50.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with show_progress("json", "in.wav", total=10, unit="s") as advance:
+        for _ in range(10):
+            advance(1)
+            now[0] += 0.2
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["done"] for line in lines if line["event"] == "progress"] == [1, 4, 7, 10]
 
 
 def test_json_lines_tell_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from fake_engines import smoothing
 from audioae import __version__
 from audioae.batch import provenance
 from audioae.batch.provenance import record, record_path, sha256, write_record
-from audioae.denoise import DenoiseSettings, FileResult, denoise_file
+from audioae.denoising import DenoiseSettings, FileResult, denoise_file
 from audioae.errors import ModelNotFoundError, OutputError
 
 SETTINGS = DenoiseSettings(strength=0.7, max_attenuation_db=12.0, channels="independent")

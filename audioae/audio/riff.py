@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from audioae.storage import PIECE
+from audioae.storage import COPY_BYTES
 
 # What describes the samples (the writer has made its own) or fills space.
 OWN = {
@@ -192,7 +192,7 @@ def _append(old: BinaryIO, new: BinaryIO, chunk: Chunk, kind: Family) -> None:
     old.seek(chunk.offset - kind.head_bytes)
     left = kind.head_bytes + chunk.size
     while left:
-        piece = old.read(min(left, PIECE))
+        piece = old.read(min(left, COPY_BYTES))
         new.write(piece)
         left -= len(piece)
 

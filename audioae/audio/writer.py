@@ -19,7 +19,7 @@ from audioae.audio.formats import encoder_settings
 from audioae.audio.quantise import quantise
 from audioae.audio.reader import info, inspect, native
 from audioae.errors import AudioFileError, OutputError
-from audioae.storage import Temporary
+from audioae.storage import AtomicFile, output_errors
 
 FAMILIES = {
     "WAV": "WAV",
@@ -121,7 +121,7 @@ def check_output(
     check_target(target, overwrite=overwrite)
     chosen = formats.choose(target, like, container, subtype)
     needed = formats.estimated_bytes(chosen)
-    with Temporary(target) as temporary:
+    with output_errors(path), AtomicFile(target) as temporary:
         free = shutil.disk_usage(temporary.path.parent).free
         if needed > free:
             raise OutputError(
@@ -171,11 +171,12 @@ class AudioWriter:
         return int(self.clipped.sum())
 
     def __enter__(self) -> AudioWriter:
-        self._temporary = Temporary(self.path)
+        with output_errors(self.path):
+            self._temporary = AtomicFile(self.path)
         try:
             self._sound = self._open()
         except BaseException:
-            self._temporary.remove()
+            self._temporary.discard()
             raise
         return self
 
@@ -242,7 +243,7 @@ class AudioWriter:
         try:
             self._close(complete=kind is None)
         finally:
-            self._temporary.remove()  # nothing left to remove after the rename
+            self._temporary.discard()  # does nothing after `commit`
 
     def _close(self, *, complete: bool) -> None:
         if isinstance(self._sound, media.MediaSink) and not complete:
@@ -255,7 +256,8 @@ class AudioWriter:
                 raise self._failure(error) from error
         if complete:
             self._complete()
-            self._temporary.publish()
+            with output_errors(self.path):
+                self._temporary.commit()
 
     def _complete(self) -> None:
         """Add what the source has besides samples, and read the file once more as others will."""

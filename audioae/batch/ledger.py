@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from audioae.errors import OutputError
-from audioae.storage import claim
+from audioae.storage import lock
 
 NAME = ".audioae-ledger.jsonl"
 State = Literal["new", "begun", "done"]
@@ -93,7 +93,7 @@ class Ledger:
             raise OutputError(
                 f"{self.path} cannot be written ({error.strerror}); choose a folder that can"
             ) from error
-        if not claim(self._file):
+        if not lock(self._file):
             self._close()
             raise OutputError(
                 f"another run is writing into {self.folder}; wait for it or choose another folder"

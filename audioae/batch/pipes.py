@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from audioae.audio import AudioInfo, formats, info, riff
 from audioae.audio.quantise import quantise
-from audioae.denoise import DenoiseSettings, Stream
+from audioae.denoising import DenoiseSettings, Stream
 from audioae.engine import Engine
 from audioae.errors import AudioaeError, AudioFileError, SettingsError, nearest
 

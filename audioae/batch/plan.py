@@ -18,9 +18,9 @@ from audioae.audio import formats
 from audioae.batch.ledger import Ledger
 from audioae.batch.tree import DEFAULT_TEMPLATE, Finds, check_template, output_names
 from audioae.batch.work import Outcome, Task, failure
-from audioae.denoise import plan_file
+from audioae.denoising import plan_file
 from audioae.errors import AudioaeError, OutputError
-from audioae.storage import Temporary
+from audioae.storage import AtomicFile
 
 Existing = Literal["refuse", "skip", "overwrite"]
 ORPHAN_SECONDS = 10.0  # that a worker of a killed run may still be at its last block
@@ -175,9 +175,9 @@ def _await_orphans(job: Job) -> None:
 
 def _is_locked(output: Path) -> bool:
     try:
-        with Temporary(output):
+        with AtomicFile(output):
             return False
-    except OutputError:
+    except OSError:
         return True
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from audioae import __version__
-from audioae.denoise import DenoiseSettings, FileResult
-from audioae.errors import ModelNotFoundError, OutputError
+from audioae.denoising import DenoiseSettings, FileResult
+from audioae.errors import ModelNotFoundError
 from audioae.pretrained import default_model, find_model
-from audioae.storage import Temporary
+from audioae.storage import output_errors, write_text
 
 FORMAT = 1  # raised when a key changes its meaning
 SUFFIX = ".audioae.json"
@@ -78,16 +78,8 @@ def write_record(
     text = json.dumps(
         record(result, settings, model_path=model_path, options=options), indent=2, default=_plain
     )
-    with Temporary(path) as temporary:
-        try:
-            temporary.path.write_text(
-                text + "\n", encoding="ascii"
-            )  # file names need not be valid text: JSON escapes them
-        except OSError as error:
-            raise OutputError(
-                f"{path} cannot be written ({error.strerror}); make space, or leave the record out"
-            ) from error
-        temporary.publish()
+    with output_errors(path):
+        write_text(path, text + "\n")  # JSON escapes file names that are not valid text
     return path
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from audioae import __version__
 from audioae.audio import AudioReader
 from audioae.batch.provenance import sha256, write_record
-from audioae.denoise import DenoiseSettings, FilePlan, FileResult, ready_engine, run_plan
+from audioae.denoising import DenoiseSettings, FilePlan, FileResult, ready_engine, run_plan
 from audioae.engine import Engine
 from audioae.errors import AudioaeError
 from audioae.signal.loudness import Meter

@@ -23,7 +23,7 @@ from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
     from audioae.batch import Cleaner, Outcome, Task, Work
-    from audioae.denoise import DenoiseSettings, FilePlan, FileResult
+    from audioae.denoising import DenoiseSettings, FilePlan, FileResult
     from audioae.pretrained import ModelInfo
 
 PIPE = Path("-")
@@ -343,7 +343,7 @@ def _check(ctx: click.Context, options: Options) -> None:
 def denoise_one(src: Path, dst: Path, options: Options) -> None:
     """Clean one file and say so."""
     from audioae.batch import Cleaner, Task
-    from audioae.denoise import plan_file
+    from audioae.denoising import plan_file
 
     plan = plan_file(
         src, dst, overwrite=options.overwrite, residual=options.residual, **options.plan_options()

@@ -1,4 +1,4 @@
-"""`audioae doctor`: what works on this machine, and the command that mends what does not."""
+"""`audioae doctor`: check the installation and print the commands that repair it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from audioae.cli.machine import Finding
+    from audioae.cli.machine import SystemCheck
 
 MISSING = 3  # exit code: a model or package is missing
 COLOURS = {"ok": "green", "absent": "yellow", "broken": "red"}
@@ -19,41 +19,41 @@ COLOURS = {"ok": "green", "absent": "yellow", "broken": "red"}
     "--need",
     multiple=True,
     metavar="EXTRA",
-    help="An extra that has to work too, such as train or media; may be given again.  [default: "
-    "what cleans recordings]",
+    help="Require an extra too, such as train or media. Repeatable.  [default: core packages only]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as a JSON object on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout.")
 @click.pass_context
 def command(ctx: click.Context, need: tuple[str, ...], as_json: bool) -> None:
-    """Examine this installation: packages, formats, devices, models.
+    """Check this installation: packages, formats, devices, models.
 
-    Every model in the package is compared with its sha256 and cleans a second of made-up sound.
-    Exit code 3 if something needed is missing or broken; beside it stands the command that mends
-    it. Nothing is changed, and no network connection is made.
+    Compares every model in the package with its sha256 and runs it on one second of synthetic
+    audio. For whatever is missing or broken, prints the command that installs or repairs it.
+    Changes nothing and needs no network.
+
+    Exit codes: 0 everything needed works, 3 something needed is missing or broken.
     """
     from audioae.cli.machine import examine
 
-    findings = []
-    for finding in examine(need):
-        findings.append(finding)
+    checks = []
+    for check in examine(need):
+        checks.append(check)
         if not as_json:
-            _show(finding)
-    failed = [finding for finding in findings if finding.failed]
+            _show(check)
+    failed = [check for check in checks if check.failed]
     if as_json:
         click.echo(
-            json.dumps({"ok": not failed, "findings": [finding.to_dict() for finding in findings]})
+            json.dumps({"ok": not failed, "findings": [check.to_dict() for check in checks]})
         )
     else:
-        names = ", ".join(f"{finding.subject} {finding.name}" for finding in failed)
+        names = ", ".join(f"{check.subject} {check.name}" for check in failed)
         click.echo(f"Needed and not working: {names}." if failed else "Everything needed works.")
     if failed:
         ctx.exit(MISSING)
 
 
-def _show(finding: Finding) -> None:
-    state = click.style(finding.state.ljust(7), fg=COLOURS[finding.state])
-    click.echo(f"{state} {finding.subject:<9} {finding.name:<13} {finding.found}")
-    if finding.mend and finding.state != "ok":
-        click.echo(
-            f"{'':<32}{'get' if finding.state == 'absent' else 'mend'} it with: {finding.mend}"
-        )
+def _show(check: SystemCheck) -> None:
+    state = click.style(check.state.ljust(7), fg=COLOURS[check.state])
+    click.echo(f"{state} {check.subject:<9} {check.name:<13} {check.found}")
+    if check.mend and check.state != "ok":
+        verb = "install" if check.state == "absent" else "repair"
+        click.echo(f"{'':<32}{verb} with: {check.mend}")

@@ -87,7 +87,7 @@ def command(
     that have a value. PESQ is P.862.2 without Corrigendum 2 and takes at most 50 utterances a file;
     CSIG, CBAK and COVL take wide-band PESQ; DNSMOS needs no reference.
     """
-    from audioae.denoise import denoise, ready_engine
+    from audioae.denoising import denoise, ready_engine
     from audioae.evaluation import evaluate, read_pairs, summarise
 
     chosen = read_pairs(pairs)[:limit]
@@ -137,6 +137,7 @@ def _cpus() -> int:
 def _open_rows(path: Path | None, *, overwrite: bool) -> Iterator[IO[str] | None]:
     """A file that takes its name when it is complete; None for None."""
     from audioae.errors import OutputError
+    from audioae.storage import AtomicFile, output_errors
 
     if path is None:
         yield None
@@ -146,19 +147,13 @@ def _open_rows(path: Path | None, *, overwrite: bool) -> Iterator[IO[str] | None
             f"{path} exists; "
             + ("expected the name of a file" if path.is_dir() else "give --overwrite to replace it")
         )
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        file = partial.open("w", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror}); check the folder"
-        ) from error
-    try:
-        with file:
+    with output_errors(path):
+        temporary = AtomicFile(path)
+    with temporary:
+        with temporary.path.open("w", encoding="utf-8") as file:
             yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with output_errors(path):
+            temporary.commit()
 
 
 def _warn(rows: Sequence[PairRow]) -> None:

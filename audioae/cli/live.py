@@ -26,7 +26,7 @@ from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
     from audioae.audio import AudioInfo, AudioWriter
-    from audioae.denoise import DenoiseSettings, Stream
+    from audioae.denoising import DenoiseSettings, Stream
     from audioae.engine import Engine
     from audioae.live import Duplex, FileSource, LiveResult, Session, Sink
 
@@ -215,7 +215,7 @@ class Setup:
 
 def run_live(options: Options) -> None:
     """Prepare everything, then clean until it ends, and tell what became of it."""
-    from audioae.denoise import ready_engine
+    from audioae.denoising import ready_engine
     from audioae.live import load_sounddevice, warm
 
     sounddevice = None if options.from_file else load_sounddevice()
@@ -240,7 +240,7 @@ def from_file(
     path: Path, options: Options, engine: Engine, settings: DenoiseSettings, block_seconds: float
 ) -> Setup:
     """A file in place of the microphone; a recording of it has its form."""
-    from audioae.denoise import Stream, plan_file
+    from audioae.denoising import Stream, plan_file
     from audioae.live import FileSource
 
     form = (
@@ -267,7 +267,7 @@ def from_devices(
 ) -> Setup:
     """A microphone, and an output device if asked for."""
     from audioae.audio import AudioInfo, check_output
-    from audioae.denoise import Stream
+    from audioae.denoising import Stream
     from audioae.live import Duplex, choose_form
 
     chosen = choose_form(

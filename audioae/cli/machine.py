@@ -1,4 +1,8 @@
-"""The examination: packages, formats, devices, models, in rows."""
+"""The checks of `audioae doctor`: packages, file formats, devices and models, one row each.
+
+Packages are imported and models are run in a child process, so that a crash, a hang or a package
+that prints does not affect the report.
+"""
 
 from __future__ import annotations
 
@@ -17,56 +21,145 @@ from pathlib import Path
 from typing import Any, Literal
 
 from audioae import __version__
-from audioae.errors import AudioaeError, SettingsError, nearest
+from audioae.errors import REPAIR_COMMANDS, AudioaeError, SettingsError, nearest
 
-PATIENCE = 120  # seconds for one process; a first import from a slow disk takes long
-MODEL = "model:"  # a subject that begins so is the path of a model to run
-Told = dict[str, Any]
+TIMEOUT_SECONDS = 120  # for one child process; a first import from a slow disk takes long
+MODEL = "model:"  # prefix of a subject that is the path of a model
+Answer = dict[str, Any]
+
+CORE = ("numpy", "soundfile", "soxr", "onnxruntime", "click", "rich")
+# The packages of each extra in pyproject.toml.
+EXTRAS = {
+    name: tuple(packages.split())
+    for name, packages in {
+        "train": "torch torchaudio librosa onnx onnxscript pydantic safetensors tensorboard",
+        "metrics": "pesq pystoi speechmos requests librosa",
+        "plots": "matplotlib librosa",
+        "media": "av",
+        "ray": "ray",
+        "live": "sounddevice",
+        "serve": "fastapi uvicorn",
+    }.items()
+}
+# Packages of extras that may be installed and still fail to import.
+IMPORTED = ("torch", "torchaudio", "av", "sounddevice")
+REINSTALL = "pip install --force-reinstall audioae"
+
+State = Literal["ok", "absent", "broken"]
 
 
-def probe(subjects: Sequence[str]) -> Iterator[tuple[str, Told]]:
-    """For each subject in its order what it told; {"error": reason} if it failed.
+@dataclass(frozen=True)
+class SystemCheck:
+    """The result of one check.
+
+    Args:
+        subject: "system", "core", "formats", "devices", "models", "self-test", or the name of an
+            extra.
+        name: the package, format, device or model.
+        state: "ok"; "absent", which is fine if it is not needed; "broken".
+        found: a version, a list or a reason.
+        needed: denoising files, or an extra that was asked for, does not work without it.
+        mend: the command that installs or repairs it; empty if it is ok or there is none.
+
+    Example:
+        >>> check = SystemCheck("media", "av", "absent", "not installed")
+        >>> check.failed, check.to_dict()["state"]
+        (False, 'absent')
+    """
+
+    subject: str
+    name: str
+    state: State
+    found: str
+    needed: bool = False
+    mend: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """True if it is needed and absent or broken."""
+        return self.needed and self.state != "ok"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+def examine(need: Collection[str] = ()) -> Iterator[SystemCheck]:
+    """Run all checks and yield each result when it is known.
+
+    Args:
+        need: extras that are needed in addition to the core packages.
+
+    Raises:
+        SettingsError: `need` has an extra that does not exist.
+
+    Example:
+        >>> next(examine()).name
+        'audioae'
+    """
+    for extra in need:
+        if extra not in EXTRAS:
+            raise SettingsError(
+                f"audioae has no extra {extra!r}{nearest(extra, EXTRAS)}; known: "
+                f"{', '.join(EXTRAS)}"
+            )
+    python = f"{platform.python_version()}, {sys.executable}"
+    yield SystemCheck("system", "audioae", "ok", __version__, needed=True)
+    yield SystemCheck("system", "python", "ok", python, needed=True)
+    yield SystemCheck("system", "machine", "ok", platform.platform())
+    answers: dict[str, Answer] = {}
+    for name, answer in probe(CORE):
+        answers[name] = answer
+        yield _check_core(name, answer)
+    yield from _check_formats(answers["soundfile"])
+    answers.update(probe([name for name in IMPORTED if _version(name)]))
+    for extra, names in EXTRAS.items():
+        yield from _check_extra(extra, names, answers, needed=extra in need)
+    yield from _check_devices(answers)
+    yield from _check_models()
+
+
+def probe(subjects: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+    """Import modules and run models in a child process; a new one after each crash.
 
     Args:
         subjects: names of modules, or "model:PATH".
+
+    Yields:
+        Each subject in order with its answer, or with `{"error": reason}` if it failed.
+
+    Example:
+        >>> dict(probe(["json", "no_such_module"]))["no_such_module"]
+        {'error': "ModuleNotFoundError: No module named 'no_such_module'"}
     """
     left = list(subjects)
     while left:
-        answers, end = _run(left)
+        answers, end = _run_child(left)
         yield from answers
         left = left[len(answers) :]
-        if left:  # the process ended in the next one
+        if left:  # the process ended while it worked on this one
             yield left.pop(0), {"error": end}
 
 
-def _run(subjects: list[str]) -> tuple[list[tuple[str, Told]], str]:
-    """The answers of one process, and how it ended in words."""
-    command = [
-        sys.executable,
-        "-P",
-        "-c",
-        "from audioae.cli.machine import main; main()",
-        *subjects,
-    ]
+def _run_child(subjects: list[str]) -> tuple[list[tuple[str, Answer]], str]:
+    """The answers of one child process, and how it ended."""
+    code = "from audioae.cli.machine import main; main()"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
         ended = subprocess.run(
-            command,
+            [sys.executable, "-P", "-c", code, *subjects],
             capture_output=True,
             env=env,
-            timeout=PATIENCE,
+            timeout=TIMEOUT_SECONDS,
             encoding="utf-8",
             errors="replace",
         )
         output, end = ended.stdout, _describe_end(ended.returncode)
     except subprocess.TimeoutExpired as error:
-        output, end = (
-            (error.stdout or b"").decode("utf-8", "replace"),
-            f"gave no answer within {PATIENCE} s",
-        )
-    lines = [
-        line for line in output.splitlines() if line.startswith('{"subject": ')
-    ]  # packages may print too
+        output = (error.stdout or b"").decode("utf-8", "replace")
+        end = f"gave no answer within {TIMEOUT_SECONDS} s"
+    # Packages may print too.
+    lines = [line for line in output.splitlines() if line.startswith('{"subject": ')]
     answers = [json.loads(line) for line in lines]
     return [(answer.pop("subject"), answer) for answer in answers], end
 
@@ -81,29 +174,32 @@ def _describe_end(code: int) -> str:
 
 
 def main() -> None:
-    """In the process: ask every subject named on the command line and print each answer as a line
-    of JSON.
-    """
+    """The child process: print the answer for each argument as a line of JSON."""
     for subject in sys.argv[1:]:
         try:
-            told = (
-                run_model(Path(subject.removeprefix(MODEL)))
-                if subject.startswith(MODEL)
-                else ask_module(subject)
-            )
+            if subject.startswith(MODEL):
+                answer = run_model(Path(subject.removeprefix(MODEL)))
+            else:
+                answer = ask_module(subject)
         except Exception as error:
-            told = {"error": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
-        print(json.dumps({"subject": subject, **told}), flush=True)
+            first_line = (str(error).splitlines() or [""])[0]
+            answer = {"error": f"{type(error).__name__}: {first_line}"}
+        print(json.dumps({"subject": subject, **answer}), flush=True)
 
 
-def ask_module(name: str) -> Told:
-    """Import a module; its version and what else is worth knowing of it."""
+def ask_module(name: str) -> Answer:
+    """Import a module and return its version and further details.
+
+    Example:
+        >>> ask_module("math")
+        {'version': ''}
+    """
     module = importlib.import_module(name)
-    more = DETAILS[name](module) if name in DETAILS else {}
-    return {"version": str(getattr(module, "__version__", "")), **more}
+    details = DETAILS[name](module) if name in DETAILS else {}
+    return {"version": str(getattr(module, "__version__", "")), **details}
 
 
-def _about_soundfile(soundfile: Any) -> Told:
+def _about_soundfile(soundfile: Any) -> Answer:
     formats = sorted(soundfile.available_formats())
     return {
         "libsndfile": soundfile.__libsndfile_version__,
@@ -112,18 +208,18 @@ def _about_soundfile(soundfile: Any) -> Told:
     }
 
 
-def _about_torch(torch: Any) -> Told:
+def _about_torch(torch: Any) -> Answer:
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {"cuda": torch.version.cuda, "devices": devices}
 
 
-def _about_sounddevice(sounddevice: Any) -> Told:
+def _about_sounddevice(sounddevice: Any) -> Answer:
     devices = sounddevice.query_devices()
-    ways = {"inputs": "max_input_channels", "outputs": "max_output_channels"}
-    return {way: [device["name"] for device in devices if device[key]] for way, key in ways.items()}
+    keys = {"inputs": "max_input_channels", "outputs": "max_output_channels"}
+    return {way: [device["name"] for device in devices if device[key]] for way, key in keys.items()}
 
 
-DETAILS: dict[str, Callable[[Any], Told]] = {
+DETAILS: dict[str, Callable[[Any], Answer]] = {
     "soundfile": _about_soundfile,
     "onnxruntime": lambda onnxruntime: {"providers": onnxruntime.get_available_providers()},
     "torch": _about_torch,
@@ -132,11 +228,11 @@ DETAILS: dict[str, Callable[[Any], Told]] = {
 }
 
 
-def run_model(path: Path) -> Told:
-    """Clean one second of a made-up voice in noise; how many dB lower it came out."""
+def run_model(path: Path) -> Answer:
+    """Denoise one second of synthetic speech in noise; returns how many dB lower the output is."""
     import numpy as np
 
-    from audioae.denoise import denoise, ready_engine
+    from audioae.denoising import denoise, ready_engine
 
     engine = ready_engine(path)
     rate = engine.info.stft.sample_rate
@@ -146,287 +242,126 @@ def run_model(path: Path) -> Told:
     noisy = (0.05 * voice + np.random.default_rng(0).normal(0, 0.02, rate)).astype(np.float32)
     enhanced = denoise(noisy, rate, model=engine)
     if enhanced.shape != noisy.shape:
-        return {"error": f"{len(noisy)} samples came out as {len(enhanced)}"}
-    if not np.isfinite(enhanced).all():
-        return {
-            "error": f"{np.sum(~np.isfinite(enhanced))} of {len(enhanced)} samples came out not "
-            "finite"
-        }
-    power = float(np.mean(enhanced.astype(np.float64) ** 2))
-    return {
-        "lower_db": 10 * float(np.log10(np.mean(noisy.astype(np.float64) ** 2) / power))
-        if power
-        else None
-    }
+        return {"error": f"expected {len(noisy)} samples, got {len(enhanced)}"}
+    bad = np.sum(~np.isfinite(enhanced))
+    if bad:
+        return {"error": f"{bad} of {len(enhanced)} output samples are not finite"}
+    power_in, power_out = (np.mean(each.astype(np.float64) ** 2) for each in (noisy, enhanced))
+    return {"lower_db": 10 * float(np.log10(power_in / power_out)) if power_out else None}
 
 
-CORE = ("numpy", "soundfile", "soxr", "onnxruntime", "click", "rich")
-# The packages that each extra of pyproject.toml brings.
-EXTRAS = {
-    "train": (
-        "torch",
-        "torchaudio",
-        "librosa",
-        "onnx",
-        "onnxscript",
-        "pydantic",
-        "safetensors",
-        "tensorboard",
-    ),
-    "metrics": ("pesq", "pystoi", "speechmos", "requests", "librosa"),
-    "plots": ("matplotlib", "librosa"),
-    "media": ("av",),
-    "ray": ("ray",),
-    "live": ("sounddevice",),
-    "serve": ("fastapi", "uvicorn"),
-}
-IMPORTED = (
-    "torch",
-    "torchaudio",
-    "av",
-    "sounddevice",
-)  # of the extras: those that are known to be there and yet not to work
-REINSTALL = "pip install --force-reinstall audioae"
-# A wrong build satisfies any version bound, so plain installing would leave it.
-MENDS = {
-    **dict.fromkeys(
-        ("torch", "torchaudio"),
-        "pip install --force-reinstall 'torch>=2.9,<2.12' 'torchaudio>=2.9,<2.12'",
-    ),
-    "av": "pip install --force-reinstall av",
-    "sounddevice": "sudo apt-get install libportaudio2"
-    if sys.platform == "linux"
-    else "pip install --force-reinstall sounddevice",
-}
+def _check_core(name: str, answer: Answer) -> SystemCheck:
+    if "error" in answer:
+        state: State = "broken" if _version(name) else "absent"
+        repair = f"pip install --force-reinstall {name}"
+        return SystemCheck("core", name, state, answer["error"], needed=True, mend=repair)
+    found = [answer["version"] or _version(name)]
+    if name == "soundfile":
+        found.append(f"libsndfile {answer['libsndfile']}")
+    if name == "onnxruntime":
+        found.append(f"providers {', '.join(answer['providers'])}")
+    return SystemCheck("core", name, "ok", ", ".join(filter(None, found)), needed=True)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Args:
-        subject: "system", "core", "formats", "devices", "models", "self-test", or the name of an
-            extra.
-        state: "ok"; "absent", which is fine for what is not needed; "broken".
-        found: a version, a list, a reason.
-        needed: without it recordings cannot be cleaned, or it was asked for.
-        mend: the command that brings or mends it; empty when it is ok or nothing can be done.
-    """
-
-    subject: str
-    name: str
-    state: Literal["ok", "absent", "broken"]
-    found: str
-    needed: bool = False
-    mend: str = ""
-
-    @property
-    def failed(self) -> bool:
-        """True if something needed is absent or broken."""
-        return self.needed and self.state != "ok"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON takes them."""
-        return asdict(self)
-
-
-def examine(need: Collection[str] = ()) -> Iterator[Finding]:
-    """Look at everything, row by row as it is found.
-
-    Args:
-        need: extras that are needed too, besides what cleans recordings.
-    """
-    for extra in need:
-        if extra not in EXTRAS:
-            raise SettingsError(
-                f"audioae has no extra {extra!r}{nearest(extra, EXTRAS)}; known: "
-                f"{', '.join(EXTRAS)}"
-            )
-    yield Finding("system", "audioae", "ok", __version__, needed=True)
-    yield Finding(
-        "system", "python", "ok", f"{platform.python_version()}, {sys.executable}", needed=True
-    )
-    yield Finding("system", "machine", "ok", platform.platform())
-    told: dict[str, Told] = {}
-    for name, answer in probe(CORE):
-        told[name] = answer
-        yield _core(name, answer)
-    yield from _formats(told["soundfile"])
-    for name, answer in probe([name for name in IMPORTED if _version(name)]):
-        told[name] = answer
-    for extra, names in EXTRAS.items():
-        yield from _extra(extra, names, told, needed=extra in need)
-    yield from _devices(told)
-    yield from _models()
-
-
-def _core(name: str, told: Told) -> Finding:
-    if "error" in told:
-        state: Literal["absent", "broken"] = "broken" if _version(name) else "absent"
-        return Finding(
-            "core",
-            name,
-            state,
-            told["error"],
-            needed=True,
-            mend=f"pip install --force-reinstall {name}",
-        )
-    more = {"soundfile": "libsndfile {libsndfile}", "onnxruntime": "providers {providers}"}.get(
-        name, ""
-    )
-    details = more.format_map(
-        {key: ", ".join(value) if isinstance(value, list) else value for key, value in told.items()}
-    )
-    return Finding(
-        "core",
-        name,
-        "ok",
-        ", ".join(filter(None, [told["version"] or _version(name), details])),
-        needed=True,
-    )
-
-
-def _formats(soundfile: Told) -> Iterator[Finding]:
+def _check_formats(soundfile: Answer) -> Iterator[SystemCheck]:
     if "error" in soundfile:
         return
-    yield Finding("formats", "containers", "ok", " ".join(soundfile["formats"]))
-    for name, there in {"mp3": "MP3" in soundfile["formats"], "opus": soundfile["opus"]}.items():
+    yield SystemCheck("formats", "containers", "ok", " ".join(soundfile["formats"]))
+    supported = {"mp3": "MP3" in soundfile["formats"], "opus": soundfile["opus"]}
+    old, upgrade = "not supported by this libsndfile", "pip install --upgrade soundfile"
+    for name, there in supported.items():
         if there:
-            yield Finding("formats", name, "ok", "read and written")
+            yield SystemCheck("formats", name, "ok", "read and write")
         else:
-            yield Finding(
-                "formats",
-                name,
-                "absent",
-                "libsndfile is too old for it",
-                mend="pip install --upgrade soundfile",
-            )
-    ffmpeg = shutil.which("ffmpeg")
-    yield Finding(
-        "formats",
-        "ffmpeg",
-        "ok" if ffmpeg else "absent",
-        ffmpeg or "not on the PATH; audioae itself takes it from PyAV",
-    )
+            yield SystemCheck("formats", name, "absent", old, mend=upgrade)
+    if ffmpeg := shutil.which("ffmpeg"):
+        yield SystemCheck("formats", "ffmpeg", "ok", ffmpeg)
+    else:
+        unused = "not on the PATH; not needed, audioae uses the FFmpeg in PyAV"
+        yield SystemCheck("formats", "ffmpeg", "absent", unused)
 
 
-def _extra(
-    extra: str, names: tuple[str, ...], told: dict[str, Told], *, needed: bool
-) -> Iterator[Finding]:
+def _check_extra(
+    extra: str, names: tuple[str, ...], answers: dict[str, Answer], *, needed: bool
+) -> Iterator[SystemCheck]:
     install = f"pip install 'audioae[{extra}]'"
     if not any(map(_version, names)):
-        yield Finding(extra, ", ".join(names), "absent", "not installed", needed, install)
+        yield SystemCheck(extra, ", ".join(names), "absent", "not installed", needed, install)
         return
     for name in names:
-        version, answer = _version(name), told.get(name, {})
+        version, answer = _version(name), answers.get(name, {})
         if not version:
-            yield Finding(extra, name, "absent", "not installed", needed, install)
+            yield SystemCheck(extra, name, "absent", "not installed", needed, install)
         elif "error" in answer:
-            yield Finding(
-                extra,
-                name,
-                "broken",
-                f"{version} does not work here: {answer['error']}",
-                needed,
-                MENDS[name],
-            )
+            reason = f"{version} does not work: {answer['error']}"
+            yield SystemCheck(extra, name, "broken", reason, needed, REPAIR_COMMANDS[name])
         else:
-            more = (
-                f"FFmpeg {answer['ffmpeg']}" if "ffmpeg" in answer else "imports" if answer else ""
-            )
-            yield Finding(extra, name, "ok", ", ".join(filter(None, [version, more])), needed)
+            details = f"FFmpeg {answer['ffmpeg']}" if "ffmpeg" in answer else ""
+            if answer and not details:
+                details = "imports"
+            found = ", ".join(filter(None, [version, details]))
+            yield SystemCheck(extra, name, "ok", found, needed)
 
 
-def _devices(told: dict[str, Told]) -> Iterator[Finding]:
-    torch, audio = told.get("torch", {}), told.get("sounddevice", {})
+def _check_devices(answers: dict[str, Answer]) -> Iterator[SystemCheck]:
+    torch, audio = answers.get("torch", {}), answers.get("sounddevice", {})
     cuda = torch.get("devices", [])
     if cuda:
-        yield Finding("devices", "cuda", "ok", f"{', '.join(cuda)}; CUDA {torch['cuda']} in torch")
+        found = f"{', '.join(cuda)}; CUDA {torch['cuda']} in torch"
+        yield SystemCheck("devices", "cuda", "ok", found)
     else:
-        yield Finding(
-            "devices",
-            "cuda",
-            "absent",
-            "torch finds none" if torch else "torch is not there to look",
-        )
-    providers = told["onnxruntime"].get("providers", [])
-    there = "CUDAExecutionProvider" in providers
-    install = "" if there or not cuda else "pip install onnxruntime-gpu"
-    yield Finding(
-        "devices",
-        "onnxruntime",
-        "ok" if there else "absent",
-        "CUDA" if there else "no CUDA, the CPU only",
-        mend=install,
-    )
+        reason = "torch finds no GPU" if torch else "unknown, torch is not installed"
+        yield SystemCheck("devices", "cuda", "absent", reason)
+    if "CUDAExecutionProvider" in answers["onnxruntime"].get("providers", []):
+        yield SystemCheck("devices", "onnxruntime", "ok", "CUDA")
+    else:
+        install = "pip install onnxruntime-gpu" if cuda else ""
+        yield SystemCheck("devices", "onnxruntime", "absent", "CPU only", mend=install)
     for way in ("inputs", "outputs"):
         if way in audio:
-            yield Finding(
-                "devices",
-                f"audio {way}",
-                "ok" if audio[way] else "absent",
-                ", ".join(audio[way]) or "none",
-            )
+            state: State = "ok" if audio[way] else "absent"
+            found = ", ".join(audio[way]) or "none"
+            yield SystemCheck("devices", f"audio {way}", state, found)
 
 
-def _models() -> Iterator[Finding]:
-    """Every shipped model: is its file the one that was shipped, and does it clean a second of
-    sound?
-    """
+def _check_models() -> Iterator[SystemCheck]:
+    """Compare every model in the package with its sha256, and run those that are intact."""
     try:
         from audioae.pretrained import get_entry, list_models, verify_model
 
-        verdicts = [verify_model(entry.name) for entry in list_models()]
-        paths = {
-            MODEL + str(get_entry(verdict.name).path): verdict.name
-            for verdict in verdicts
-            if verdict.ok
-        }
+        checks = [verify_model(entry.name) for entry in list_models()]
+        subjects = {MODEL + str(get_entry(each.name).path): each.name for each in checks if each.ok}
     except (AudioaeError, ImportError) as error:
-        yield Finding("models", "registry", "broken", str(error), needed=True, mend=REINSTALL)
+        yield _model_check("registry", "broken", str(error))
         return
-    if not verdicts:
-        yield Finding(
-            "models",
-            "registry",
-            "absent",
-            "this package holds no models",
-            needed=True,
-            mend=REINSTALL,
-        )
-    for verdict in verdicts:
-        if verdict.ok:
-            yield Finding(
-                "models",
-                verdict.name,
-                "ok",
-                f"sha256 {verdict.sha256[:12]}... as shipped",
-                needed=True,
-            )
+    if not checks:
+        yield _model_check("registry", "absent", "this package holds no models")
+    for check in checks:
+        if check.ok:
+            yield _model_check(check.name, "ok", f"sha256 {check.sha256[:12]}... matches")
         else:
-            yield Finding(
-                "models",
-                verdict.name,
-                "broken",
-                "; ".join(verdict.problems),
-                needed=True,
-                mend=REINSTALL,
-            )
-    for subject, told in probe(list(paths)):
-        yield _self_test(paths[subject], told)
+            yield _model_check(check.name, "broken", "; ".join(check.problems))
+    for subject, answer in probe(list(subjects)):
+        yield _self_test(subjects[subject], answer)
 
 
-def _self_test(name: str, told: Told) -> Finding:
-    if "error" in told:
-        return Finding("self-test", name, "broken", told["error"], needed=True, mend=REINSTALL)
-    lower = "silent" if told["lower_db"] is None else f"{told['lower_db']:.1f} dB lower"
-    return Finding(
-        "self-test", name, "ok", f"a noisy second came out finite and whole, {lower}", needed=True
-    )
+def _model_check(name: str, state: State, found: str) -> SystemCheck:
+    repair = "" if state == "ok" else REINSTALL
+    return SystemCheck("models", name, state, found, needed=True, mend=repair)
+
+
+def _self_test(name: str, answer: Answer) -> SystemCheck:
+    if "error" in answer:
+        error = answer["error"]
+        return SystemCheck("self-test", name, "broken", error, needed=True, mend=REINSTALL)
+    lower = answer["lower_db"]
+    level = "silent" if lower is None else f"{lower:.1f} dB lower"
+    found = f"the output for 1 s of noisy speech is complete, finite and {level}"
+    return SystemCheck("self-test", name, "ok", found, needed=True)
 
 
 def _version(distribution: str) -> str:
-    """The version that a package's metadata tell, or an empty string."""
+    """The version in a package's metadata, or an empty string."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -13,7 +13,7 @@ import click
 from audioae.cli.completion import complete_models
 
 if TYPE_CHECKING:
-    from audioae.denoise import DenoiseSettings
+    from audioae.denoising import DenoiseSettings
 
 model_option = click.option(
     "-m",
@@ -59,7 +59,7 @@ adapt_noise_option = click.option(
 
 def settings_of(preset: str, **asked: Any) -> DenoiseSettings:
     """A preset, and in place of its settings those that are asked for, which are not None."""
-    from audioae.denoise import PRESETS
+    from audioae.denoising import PRESETS
 
     return dataclasses.replace(
         PRESETS[preset], **{name: value for name, value in asked.items() if value is not None}

@@ -101,7 +101,7 @@ def _through_files(
     from audioae.audio.writer import check_target
     from audioae.batch import Cleaner, Task
     from audioae.batch.pipes import check_raw, pipe_folder, receive, send
-    from audioae.denoise import plan_file
+    from audioae.denoising import plan_file
 
     cleaner = Cleaner(options.work(facts=options.as_json))
     if sink is None:

@@ -260,7 +260,8 @@ class _JsonLines:
 
     def __init__(self, label: str, total: float | None, unit: str) -> None:
         self.label, self.total, self.unit = label, total, unit
-        self.done, self._said_at = 0.0, time.monotonic()
+        self.done = 0.0
+        self._next_at = 0.0  # the first progress line is not delayed: short files have one too
 
     def say(self, event: str, **more: object) -> None:
         line = {
@@ -274,10 +275,10 @@ class _JsonLines:
         click.echo(json.dumps(line), err=True)
 
     def advance_to(self, done: float, **notes: object) -> None:
-        """Say how far it has come, but not too often."""
+        """Print a progress line, unless the last one is less than `JSON_INTERVAL` old."""
         self.done = done
-        if time.monotonic() - self._said_at >= JSON_INTERVAL:
-            self._said_at = time.monotonic()
+        if time.monotonic() >= self._next_at:
+            self._next_at = time.monotonic() + JSON_INTERVAL
             self.say("progress", **notes)
 
 

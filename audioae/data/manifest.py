@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audioae.errors import DataError, SettingsError
+from audioae.storage import write_json_lines
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -70,20 +71,8 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Row]:
 
 
 def write_manifest(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
-    """Write rows as JSON Lines, whole or not at all."""
-    replace_text(path, "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in rows))
-
-
-def replace_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a small text file under a temporary name, then rename it: a reader never sees half of
-    it, not even after a power cut.
-    """
-    part = Path(f"{os.fspath(path)}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    """Write rows as JSON Lines, atomically."""
+    write_json_lines(path, map(dataclasses.asdict, rows))
 
 
 def hours(rows: Iterable[Row]) -> dict[str, float]:

@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from audioae.cli.machine import MENDS
-from audioae.errors import DependencyError, MissingError, SettingsError, nearest, require
+from audioae.errors import (
+    REPAIR_COMMANDS,
+    DependencyError,
+    MissingError,
+    SettingsError,
+    nearest,
+    require,
+)
 
 Way = Literal["input", "output"]
 DEFAULT = "default"
@@ -71,7 +77,7 @@ def load_sounddevice() -> Any:
             raise
         raise DependencyError(
             f"sounddevice does not work here ({error.__cause__}); mend it with: "
-            f"{MENDS['sounddevice']}"
+            f"{REPAIR_COMMANDS['sounddevice']}"
         ) from error
 
 

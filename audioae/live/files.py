@@ -9,8 +9,8 @@ import numpy as np
 
 from audioae.audio import AudioReader
 from audioae.audio.form import AnyPath
-from audioae.denoise.level import START_SECONDS, running_level
-from audioae.denoise.passes import blocks
+from audioae.denoising.level import START_SECONDS, running_level
+from audioae.denoising.passes import blocks
 from audioae.live.session import Xruns
 from audioae.signal.spectrogram import Array
 

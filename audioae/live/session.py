@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from audioae.denoise import DenoiseSettings, Stream
+from audioae.denoising import DenoiseSettings, Stream
 from audioae.engine import Engine
 from audioae.errors import AudioaeError, DeviceError, OutputError
 from audioae.signal.spectrogram import Array

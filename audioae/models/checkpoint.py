@@ -22,6 +22,7 @@ from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError, n
 from audioae.models import Denoiser, build_autoencoder, settings_class
 from audioae.pretrained import list_models
 from audioae.signal.spectrogram import StftSettings
+from audioae.storage import write_bytes
 
 METADATA_KEY = "audioae"
 # of the tensors; in the first, which had no number, kernels of two dimensions were (freq, time)
@@ -41,15 +42,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     data = save(
         {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, about
     )
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_bytes(path, data)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise CheckpointError(
             f"cannot write {path}: {error.strerror or error}; the earlier checkpoint is intact"
         ) from error

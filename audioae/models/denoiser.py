@@ -45,6 +45,7 @@ class Denoiser(nn.Module):
             parameters=sum(p.numel() for p in self.parameters()),
             macs_per_second=count_macs(self),
             version=__version__,
+            edges=network.edges,
         )
 
     def initial_state(self, batch: int) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -26,6 +26,9 @@ class ModelInfo:
         stride: frames per time step of the network; a chunk starts at a multiple of it.
         parameters: numbers learnt; macs_per_second: multiply-accumulates per second of audio.
         version: of audioae, which made the model.
+        edges: what the model hears beyond the ends of a recording: "silence", or the recording
+            mirrored in time. A model with mirrored ends uses both directions of time and runs on
+            whole chunks of a recording only, see `denoise.gains`.
     """
 
     name: str
@@ -38,6 +41,7 @@ class ModelInfo:
     parameters: int
     macs_per_second: int
     version: str
+    edges: Literal["silence", "mirror"] = "silence"
 
     def __post_init__(self) -> None:
         if self.gain not in ("real", "complex"):
@@ -68,17 +72,20 @@ class ModelInfo:
 
 
 def known_values(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that a dataclass has fields for: a newer audioae may have written more, but none
-    may be missing.
+    """The values that a dataclass has fields for.
+
+    A newer audioae may have written more. None without a default may be missing.
     """
-    names = [each.name for each in fields(settings)]
-    missing = [name for name in names if name not in values]
+    known = {each.name: each for each in fields(settings)}
+    missing = [
+        name for name, each in known.items() if each.default is MISSING and name not in values
+    ]
     if missing:
         raise CheckpointError(
             f"{settings.__name__} lacks {', '.join(missing)}; make the file again with this "
             "version of audioae"
         )
-    return {name: values[name] for name in names}
+    return {name: values[name] for name in known if name in values}
 
 
 # How the metrics of a card are written in its table; others keep their own name.

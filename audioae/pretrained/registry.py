@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError, nearest
 from audioae.pretrained.card import Card
+from audioae.storage import write_text
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -198,6 +198,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

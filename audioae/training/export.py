@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 import io
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from audioae.models.checkpoint import (
 )
 from audioae.pretrained import Card, ModelInfo, Scores, add_model, weights_folder
 from audioae.signal.spectrogram import ComplexArray, analyse
+from audioae.storage import atomic_path, output_errors, publish
 
 if TYPE_CHECKING:
     from audioae.models import Denoiser
@@ -68,8 +68,7 @@ def export(denoiser: Denoiser, path: str | Path, *, name: str, overwrite: bool =
     _check_target(path, overwrite=overwrite)
     model = copy.deepcopy(denoiser).cpu().eval()  # tracing and moving must not touch the caller's
     info = replace(model.info, name=name)
-    temporary = path.with_name(path.name + ".part")
-    try:
+    with output_errors(path), atomic_path(path) as temporary:
         temporary.write_bytes(_with_metadata(_trace(model, info), info))
         difference = parity(TorchEngine(model, device="cpu"), OnnxEngine(temporary))
         if not difference <= MAX_DIFFERENCE:  # also refuses NaN
@@ -78,13 +77,6 @@ def export(denoiser: Denoiser, path: str | Path, *, name: str, overwrite: bool =
                 f"{name} was not written: {reason}, so look for sizes or branches that depend on "
                 "the input in its network"
             )
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path} ({error.strerror}); choose another place"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return Exported(str(path), name, info.parameters, path.stat().st_size, difference)
 
 
@@ -127,7 +119,7 @@ def ship(
             )
             folder.mkdir(exist_ok=True)
             for part in list(Path(made).iterdir()):
-                os.replace(part, folder / part.name)
+                publish(part, folder / part.name)
     except OSError as error:
         raise OutputError(
             f"cannot write {folder} ({error.strerror}); is the package installed where you may "

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from audioae.data.manifest import replace_text
 from audioae.errors import CheckpointError
 from audioae.models.checkpoint import describe, load_weights, read_tensors, write_tensors
+from audioae.storage import write_text
 from audioae.training.rows import Noisy, Report
 from audioae.training.trainer import Trainer
 
@@ -84,7 +84,7 @@ def begin_history(history: Path, noisy: Noisy, step: int) -> None:
     with told_as_error(history):
         *lines, _cut_short = history.read_text().split("\n") if history.exists() else [""]
         reports = [line for line in lines if 0 < json.loads(line)["step"] <= step]
-        replace_text(history, "".join(line + "\n" for line in [line_of(noisy), *reports]))
+        write_text(history, "".join(line + "\n" for line in [line_of(noisy), *reports]))
 
 
 def append_history(history: Path, row: Report) -> None:

@@ -18,7 +18,7 @@ import soundfile
 from clips import Clip, make_music, mixture
 from speech_kept import HIGH, SPEECH, Frames, Kept, find_frames, kept, level_change_db, spectrum
 
-from audioae.denoise import denoise_file
+from audioae.denoising import denoise_file
 from audioae.engine import Engine
 from audioae.evaluation.metrics import score
 from audioae.signal.spectrogram import Array, ComplexArray

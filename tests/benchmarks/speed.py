@@ -23,7 +23,7 @@ import numpy.typing as npt
 import soundfile
 
 from audioae.batch.processes import one_thread
-from audioae.denoise import Stream, ready_engine
+from audioae.denoising import Stream, ready_engine
 from audioae.engine import Engine
 
 CHECKOUT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from speed import STARTS, bare_python, denoise, hops, make, quickest
 
-from audioae.denoise import ready_engine
+from audioae.denoising import ready_engine
 from audioae.pretrained import list_models
 
 MODEL = os.environ.get("AUDIOAE_DENOISE_MODEL")

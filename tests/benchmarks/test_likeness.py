@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from clips import Clip, load_clips, mixture
 
-from audioae.denoise import Stream, ready_engine
+from audioae.denoising import Stream, ready_engine
 from audioae.pretrained import list_models
 from audioae.signal.spectrogram import Array
 

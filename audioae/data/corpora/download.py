@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from audioae import __version__
-from audioae.data.manifest import replace_text
 from audioae.data.corpora.corpus import Archive
+from audioae.storage import publish, temporary_path, write_text
 
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
@@ -133,7 +133,7 @@ def fetch(archive: Archive, target: Path, *, report: Callable[[Fetch], None] = l
             part = _part(target)
             _complete(archive, part, report)
             _verify(archive, part, report)
-            part.replace(target)
+            publish(part, target)
             _notes(part).unlink(missing_ok=True)
         else:
             _verify(archive, target, report)
@@ -160,7 +160,7 @@ def refuse_full_disk(folder: Path, sizes: Sequence[int]) -> None:
 
 def _part(target: Path) -> Path:
     """Where a download lies until it is whole."""
-    return target.with_name(f"{target.name}.part")
+    return temporary_path(target)
 
 
 def _complete(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> None:
@@ -289,7 +289,7 @@ def _remember(part: Path, answer: Any) -> None:
     """What tells this version of the file from another; a weak ETag does not."""
     tag = answer.headers.get("ETag", "")
     validator = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
-    replace_text(_notes(part), json.dumps({"validator": validator or ""}))
+    write_text(_notes(part), json.dumps({"validator": validator or ""}))
 
 
 def _validator(part: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from audioae.data.mixtures.draws import MixtureDraw, Recording
 from audioae.data.mixtures.mixer import Mixer
 from audioae.errors import DataError, OutputError, SettingsError
 from audioae.signal.spectrogram import Array
+from audioae.storage import write_text
 
 PEAK = 0.98  # of full scale, at most: both sides of a pair that is louder are brought down together
 NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
@@ -124,15 +125,12 @@ def check_folder(folder: Path) -> None:
 
 
 def write_table(path: Path, rows: Sequence[MixedPair]) -> None:
-    """A CSV table with a column for each field, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [field.name for field in dataclasses.fields(MixedPair)], lineterminator="\n")
-        table.writeheader()
-        table.writerows(map(dataclasses.asdict, rows))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    """A CSV table with a column for each field, written atomically."""
+    text, names = io.StringIO(), [field.name for field in dataclasses.fields(MixedPair)]
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    table.writerows(map(dataclasses.asdict, rows))
+    write_text(path, text.getvalue())
 
 
 def _row(draw: MixtureDraw, mixer: Mixer, name: str, split: str) -> MixedPair:

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from audioae.errors import DataError, OutputError, SettingsError
-from audioae.storage import claim
-from audioae.data.manifest import Row, Split, assign_splits, hours, replace_text, write_manifest
+from audioae.data.manifest import Row, Split, assign_splits, hours, write_manifest
 from audioae.data.corpora.collect import corpus_entries
 from audioae.data.prepare.decoding import Decoded, decode
 from audioae.data.prepare.settings import PrepareSettings, Progress, Summary
 from audioae.data.prepare.shards import JOURNAL, SHARDS, Page, ShardWriter, output_error, trusted_pages
 from audioae.data.sources import ROLES, Dropped, Entry, Role, find_entries
+from audioae.storage import lock, write_json_lines, write_text
 
 __all__ = ["PrepareSettings", "Progress", "Summary", "prepare"]
 
@@ -57,7 +57,7 @@ def prepare(settings: PrepareSettings, *, progress: Callable[[Progress], None] =
             pages = {role: _fill_shards(folder, role, entries, settings, progress) for role, (entries, _) in found.items()}
             dropped = [drop for _, left_out in found.values() for drop in left_out]
             dropped += [drop for role_pages in pages.values() for page in role_pages for drop in page.dropped]
-            replace_text(folder / DROPPED, "".join(json.dumps(dataclasses.asdict(d), ensure_ascii=False) + "\n" for d in dropped))
+            write_json_lines(folder / DROPPED, map(dataclasses.asdict, dropped))
             rows = {role: _rows(pages[role], entries, settings) for role, (entries, _) in found.items()}
             _refuse_nothing(rows, dropped)
             for role, role_rows in rows.items():
@@ -79,7 +79,7 @@ def _alone(folder: Path) -> Iterator[None]:
     journal.mkdir(parents=True, exist_ok=True)
     handle = os.open(journal / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if not claim(handle):
+        if not lock(handle):
             raise OutputError(f"another process is preparing {folder}; wait for it, or choose "
                               "another folder")
         yield
@@ -94,7 +94,7 @@ def _check_settings(folder: Path, settings: PrepareSettings, entries: dict[Role,
     wanted = _identity(settings, entries)
     path = folder / JOURNAL / IDENTITY
     if not path.exists():
-        replace_text(path, json.dumps(wanted, indent=1) + "\n")
+        write_text(path, json.dumps(wanted, indent=1) + "\n")
         return
     try:
         made = json.loads(path.read_text(encoding="utf-8"))
@@ -233,5 +233,5 @@ def _write_data(folder: Path, settings: PrepareSettings, rows: dict[Role, list[R
     )
     shards = {page.shard: {"samples": page.samples, "sha256": page.sha256} for page in pages if page.samples}
     data = {**dataclasses.asdict(summary), "settings": dataclasses.asdict(settings), "shards": shards}
-    replace_text(folder / DATA, json.dumps(data, indent=1) + "\n")
+    write_text(folder / DATA, json.dumps(data, indent=1) + "\n")
     return summary

@@ -12,7 +12,6 @@ import dataclasses
 import errno
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from audioae.errors import OutputError
-from audioae.data.manifest import replace_text
 from audioae.data.sources import Dropped, Entry, Role
+from audioae.errors import OutputError
+from audioae.storage import AtomicFile, write_text
 
 SHARDS, JOURNAL = "shards", "journal"
 
@@ -78,11 +77,11 @@ class ShardWriter:
 
     def __init__(self, folder: Path, role: Role, number: int) -> None:
         self.folder, self.page = folder, Page(role, number)
-        self._part = folder / f"{self.page.shard}.part"
         self._hash = hashlib.sha256()
 
     def __enter__(self) -> ShardWriter:
-        self._file = self._part.open("wb")
+        self._shard = AtomicFile(self.folder / self.page.shard)
+        self._file = self._shard.path.open("wb")
         return self
 
     def add(self, entry: Entry, samples: npt.NDArray[np.int16], gain_db: float) -> None:
@@ -97,24 +96,16 @@ class ShardWriter:
         self.page.dropped.append(Dropped(entry.role, entry.path, reason))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        finally:
+        with self._shard:
             self._file.close()
-            if kind is not None:
-                self._part.unlink(missing_ok=True)
-        if kind is None:
-            self._commit()
+            if kind is None:
+                self._commit()
 
     def _commit(self) -> None:
         if self.page.samples:
             self.page.sha256 = self._hash.hexdigest()
-            self._part.replace(self.folder / self.page.shard)
-        else:
-            self._part.unlink()
-        replace_text(self.page.journal_path(self.folder), json.dumps(dataclasses.asdict(self.page)) + "\n")
+            self._shard.commit()
+        write_text(self.page.journal_path(self.folder), json.dumps(dataclasses.asdict(self.page)) + "\n")
 
 
 def trusted_pages(folder: Path, role: Role) -> list[Page]:

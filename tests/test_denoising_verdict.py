@@ -12,8 +12,8 @@ import pytest
 from fake_engines import FakeEngine, constant
 
 from audioae.audio import read
-from audioae.denoise import Stream, Verdict
-from audioae.denoise.verdict import Axes, Judge, features, speech_likeness
+from audioae.denoising import Stream, Verdict
+from audioae.denoising.verdict import Axes, Judge, features, speech_likeness
 from audioae.engine import Engine, load_engine
 from audioae.pretrained import list_models
 from audioae.signal.mixing import mix_at_snr

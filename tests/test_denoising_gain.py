@@ -10,8 +10,8 @@ from fake_engines import constant, smoothing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioae.denoise import DenoiseSettings, denoise
-from audioae.denoise.gain import limit, link, scale, shape_gain
+from audioae.denoising import DenoiseSettings, denoise
+from audioae.denoising.gain import limit, link, scale, shape_gain
 from audioae.errors import SettingsError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audioae.denoise import Stream, denoise
+from audioae.denoising import Stream, denoise
 from audioae.engine import Engine, load_engine
 from audioae.pretrained import list_models
 

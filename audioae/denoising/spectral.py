@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audioae.denoise.gain import Gain, power_of, shape_gain
-from audioae.denoise.level import LevelMatch
-from audioae.denoise.noise import MinimumStatistics, NoiseTracker
-from audioae.denoise.settings import DenoiseSettings
-from audioae.denoise.verdict import Judge
-from audioae.engine import Engine, State
+from audioae.denoising.gain import Gain, power_of, shape_gain
+from audioae.denoising.gains import build_gains
+from audioae.denoising.level import LevelMatch
+from audioae.denoising.noise import MinimumStatistics, NoiseTracker
+from audioae.denoising.settings import DenoiseSettings
+from audioae.denoising.verdict import Judge
+from audioae.engine import Engine
 from audioae.errors import CheckpointError
 from audioae.signal.spectrogram import Array, ComplexArray, analyse, frame_powers, synthesise
 
@@ -69,6 +70,8 @@ class SpectralStream:
         level: scales what the network hears; None does so for a recording of which nothing is
             known.
         judge: learns what the model does with the recording; None where nobody will ask.
+        recording: whether this is a recording, for which the quality of the settings counts, or a
+            live stream.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class SpectralStream:
         noise: NoiseTracker | None = None,
         level: LevelMatch | None = None,
         judge: Judge | None = None,
+        recording: bool = False,
     ) -> None:
         self.engine, self.settings, self.stft = engine, settings, engine.info.stft
         self.attenuation = Attenuation()
@@ -100,7 +104,7 @@ class SpectralStream:
         self._spectrum: ComplexArray = np.zeros(
             (channels, self.stft.num_bins, 0), np.complex64
         )  # frames that wait for their gains
-        self._state: State | None = None
+        self._gains = build_gains(engine, settings.quality if recording else None)
         self._overlap: Array | None = None
         self._samples = self._frames = 0  # taken so far
         self._given = (
@@ -159,15 +163,10 @@ class SpectralStream:
         self._spectrum = np.concatenate([self._spectrum, spectrum], axis=-1)
         if (factors := self._level.factors(spectrum)) is not None:
             spectrum = spectrum * factors
-        if (
-            last and self._frames
-        ):  # the model wants whole strides and its lookahead: a future of silence
-            info = self.engine.info
-            wanted = math.ceil(self._frames / info.stride) * info.stride + info.lookahead
-            spectrum = np.pad(spectrum, ((0, 0), (0, 0), (0, wanted - self._frames)))
-        if not spectrum.shape[-1]:
-            return spectrum, np.ones(spectrum.shape, np.float32)
-        gain, self._state = self.engine.step(spectrum, self._state)
+        gain = self._gains.add(spectrum, last=last)
+        if gain is None:
+            none = self._spectrum[..., :0]
+            return none, np.ones(none.shape, np.float32)
         ready = min(gain.shape[-1], self._spectrum.shape[-1])
         noisy, self._spectrum = self._spectrum[..., :ready], self._spectrum[..., ready:]
         return noisy, gain[..., :ready]

@@ -12,12 +12,12 @@ arrays    a whole recording in memory
 span      the stretch of a file that is cleaned; passes: over a file; files: a file, in blocks
 """
 
-from audioae.denoise.arrays import denoise, ready_engine
-from audioae.denoise.files import ClipMode, FilePlan, FileResult, denoise_file, plan_file, run_plan
-from audioae.denoise.settings import PRESETS, ChannelMode, DenoiseSettings
-from audioae.denoise.spectral import Attenuation
-from audioae.denoise.stream import Stream
-from audioae.denoise.verdict import Verdict
+from audioae.denoising.arrays import denoise, ready_engine
+from audioae.denoising.files import ClipMode, FilePlan, FileResult, denoise_file, plan_file, run_plan
+from audioae.denoising.settings import PRESETS, ChannelMode, DenoiseSettings
+from audioae.denoising.spectral import Attenuation
+from audioae.denoising.stream import Stream
+from audioae.denoising.verdict import Verdict
 
 __all__ = [
     "PRESETS",

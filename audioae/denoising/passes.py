@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from audioae.audio import AudioInfo, AudioReader, AudioWriter
 from audioae.audio.quantise import BITS, quantise
-from audioae.denoise.level import START_SECONDS, running_level
-from audioae.denoise.noise import NoiseProfile, measure_noise
-from audioae.denoise.settings import DenoiseSettings
-from audioae.denoise.stream import Stream, find_bad, piece_length
-from audioae.denoise.verdict import Verdict
+from audioae.denoising.gains import lookahead_seconds
+from audioae.denoising.level import START_SECONDS, running_level
+from audioae.denoising.noise import NoiseProfile, measure_noise
+from audioae.denoising.settings import DenoiseSettings, Quality
+from audioae.denoising.stream import Stream, find_bad, piece_length
+from audioae.denoising.verdict import Verdict
 from audioae.engine import Engine
 from audioae.errors import AudioFileError, SettingsError
 from audioae.pretrained import ModelInfo
@@ -73,14 +74,12 @@ class Span:
             source.frames,
         )
 
-    def heard(self, sample_rate: int, model: ModelInfo) -> tuple[int, int]:
+    def heard(self, sample_rate: int, model: ModelInfo, quality: Quality) -> tuple[int, int]:
         """The samples that the model is given, so that it has settled when the stretch begins and
         knows what follows its end.
         """
-        stft = model.stft
-        ahead = (
-            stft.win_length + (model.lookahead + model.stride) * stft.hop_length
-        ) / stft.sample_rate + RESAMPLING_SECONDS
+        window = model.stft.win_length / model.stft.sample_rate
+        ahead = window + lookahead_seconds(model, quality) + RESAMPLING_SECONDS
         before, after = round(BEFORE_SECONDS * sample_rate), round(ahead * sample_rate)
         return max(self.start - before, 0), min(self.end + after, self.frames)
 
@@ -108,12 +107,12 @@ class Span:
 
 
 def clean(
-    reader: AudioReader, stream: Stream, span: Span, model: ModelInfo
+    reader: AudioReader, stream: Stream, span: Span, heard: tuple[int, int]
 ) -> Iterator[tuple[Samples, Samples]]:
     """Take a file through a stream: blocks `[channels, n]`, enhanced and noisy, that joined are as
-    long as the file.
+    long as the file. `heard` are the first and last samples that the model is given.
     """
-    first, last = span.heard(stream.sample_rate, model)
+    first, last = heard
     yield from ((block, block) for block in blocks(reader, 0, first))
     waiting: Samples = np.zeros(
         (stream.channels, 0), np.float32
@@ -263,7 +262,9 @@ class Passes:
         """The blocks of the file, enhanced and noisy, in one pass through `stream`."""
         frames, before = 0, self._told
         with AudioReader(self._src, dtype=self._precision) as reader:
-            for enhanced, noisy in clean(reader, stream, self._span, self._engine.info):
+            for enhanced, noisy in clean(
+                reader, stream, self._span, self._heard(stream.sample_rate)
+            ):
                 yield enhanced, noisy
                 frames += noisy.shape[-1]
                 self._told = before + self._share * frames / stream.sample_rate
@@ -280,14 +281,18 @@ class Passes:
             level_dbfs=self._level,
             judged=True,
             low_latency=False,
+            recording=True,
         )
+
+    def _heard(self, sample_rate: int) -> tuple[int, int]:
+        return self._span.heard(sample_rate, self._engine.info, self._settings.quality)
 
     def _find_level(self, reader: AudioReader) -> list[float | None] | None:
         """The level of what is cleaned, by its beginning."""
         self._form = reader.info
         self._precision: Any = "float64" if reader.info.subtype in EXACT else "float32"
         rate, frames = reader.info.sample_rate, reader.info.frames
-        first, _ = self._span.heard(rate, self._engine.info)
+        first, _ = self._heard(rate)
         return running_level(
             _stretch(reader, first, min(first + round(START_SECONDS * rate), frames)), rate
         )

@@ -13,8 +13,8 @@ import soundfile
 from fake_engines import constant, smoothing
 
 from audioae.audio import info, read
-from audioae.denoise import DenoiseSettings, denoise, denoise_file, plan_file
-from audioae.denoise.stream import piece_length
+from audioae.denoising import DenoiseSettings, denoise, denoise_file, plan_file
+from audioae.denoising.stream import piece_length
 from audioae.errors import AudioFileError, ModelNotFoundError, OutputError
 
 

@@ -12,8 +12,8 @@ import soundfile
 from fake_engines import FakeEngine, constant, smoothing
 
 from audioae.audio import read
-from audioae.denoise import DenoiseSettings, Stream, denoise, denoise_file
-from audioae.denoise.level import (
+from audioae.denoising import DenoiseSettings, Stream, denoise, denoise_file
+from audioae.denoising.level import (
     HIGHEST,
     LOUD_TARGET,
     LOWEST,
@@ -22,7 +22,7 @@ from audioae.denoise.level import (
     frame_levels,
     running_level,
 )
-from audioae.denoise.spectral import SpectralStream
+from audioae.denoising.spectral import SpectralStream
 from audioae.engine import Engine, load_engine
 from audioae.pretrained import list_models
 from audioae.signal.spectrogram import StftSettings, stft

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from audioae.audio import AudioInfo, check_output, info
-from audioae.denoise.arrays import ready_engine
-from audioae.denoise.passes import Passes, Span
-from audioae.denoise.settings import DenoiseSettings
-from audioae.denoise.stream import HIGHEST_RATE, LOWEST_RATE
-from audioae.denoise.verdict import Verdict
+from audioae.denoising.arrays import ready_engine
+from audioae.denoising.passes import Passes, Span
+from audioae.denoising.settings import DenoiseSettings
+from audioae.denoising.stream import HIGHEST_RATE, LOWEST_RATE
+from audioae.denoising.verdict import Verdict
 from audioae.engine import Engine
 from audioae.errors import AudioFileError, OutputError, SettingsError, nearest
 

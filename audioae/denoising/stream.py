@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from audioae.denoise.gain import Gain
-from audioae.denoise.level import LevelMatch
-from audioae.denoise.noise import NoiseTracker
-from audioae.denoise.settings import DenoiseSettings
-from audioae.denoise.spectral import Attenuation, SpectralStream
-from audioae.denoise.verdict import Judge, Verdict
+from audioae.denoising.gain import Gain
+from audioae.denoising.level import LevelMatch
+from audioae.denoising.noise import NoiseTracker
+from audioae.denoising.settings import DenoiseSettings
+from audioae.denoising.spectral import Attenuation, SpectralStream
+from audioae.denoising.verdict import Judge, Verdict
 from audioae.engine import Engine
 from audioae.errors import SettingsError
 from audioae.pretrained import ModelInfo
@@ -181,10 +181,12 @@ class Stream:
         channels: of the stream.
         noise: a steady noise that is known beforehand, as `noise_from` of the settings asks for.
         level_dbfs: the running level of each channel at the start, where it is known; see
-            `inference.level`.
+            `denoise.level`.
         judged: learn what `verdict` tells; costs a little time.
         low_latency: resample with the smallest delay, 6 ms each way in place of 40 to 120; False
             costs less time. The samples are the same.
+        recording: a whole recording will be pushed, so that `settings.quality` applies; answers come
+            up to 12 s later than `latency` says. False is a live stream.
     """
 
     def __init__(
@@ -198,6 +200,7 @@ class Stream:
         level_dbfs: Sequence[float | None] | None = None,
         judged: bool = False,
         low_latency: bool = True,
+        recording: bool = False,
     ) -> None:
         settings = settings or DenoiseSettings()
         if settings.noise_from is not None and noise is None:
@@ -216,7 +219,13 @@ class Stream:
         self._judge = Judge(stft) if judged else None
         level = LevelMatch(stft, channels, level_dbfs)
         self._core = SpectralStream(
-            engine, channels, settings, noise=noise, level=level, judge=self._judge
+            engine,
+            channels,
+            settings,
+            noise=noise,
+            level=level,
+            judge=self._judge,
+            recording=recording,
         )
         self._noisy: Array = np.zeros((channels, 0), np.float32)  # taken, not yet given
         self._taken = self._given = 0

@@ -10,8 +10,8 @@ from fake_engines import FakeEngine, constant, foreseeing, per_bin, smoothing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioae.denoise import DenoiseSettings, Stream, denoise
-from audioae.denoise.stream import piece_length
+from audioae.denoising import DenoiseSettings, Stream, denoise
+from audioae.denoising.stream import piece_length
 from audioae.errors import CheckpointError, SettingsError
 from audioae.signal.spectrogram import StftSettings
 

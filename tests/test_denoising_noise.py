@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioae.audio import read
-from audioae.denoise import DenoiseSettings, Stream, denoise, denoise_file
-from audioae.denoise.noise import FLOOR, MinimumStatistics, measure_noise, noise_gain
+from audioae.denoising import DenoiseSettings, Stream, denoise, denoise_file
+from audioae.denoising.noise import FLOOR, MinimumStatistics, measure_noise, noise_gain
 from audioae.errors import SettingsError
 from audioae.signal.spectrogram import StftSettings, stft
 

@@ -11,7 +11,7 @@ import soundfile
 from fake_engines import FakeEngine, constant, foreseeing, smoothing
 
 from audioae.audio import info
-from audioae.denoise import DenoiseSettings, denoise_file
+from audioae.denoising import DenoiseSettings, denoise_file
 from audioae.errors import SettingsError
 from audioae.signal.loudness import integrated_loudness
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from audioae.denoise.level import running_level
-from audioae.denoise.noise import measure_noise
-from audioae.denoise.settings import DenoiseSettings
-from audioae.denoise.stream import Stream, find_bad
+from audioae.denoising.level import running_level
+from audioae.denoising.noise import measure_noise
+from audioae.denoising.settings import DenoiseSettings
+from audioae.denoising.stream import Stream, find_bad
 from audioae.engine import Engine, load_engine
 from audioae.errors import SettingsError
 from audioae.pretrained import default_model
@@ -47,7 +47,14 @@ def denoise(
         start, end = (round(each * sample_rate) for each in settings.noise_from)
         noise = measure_noise([rows[:, start:end]], sample_rate, len(rows), engine.info.stft)
     stream = Stream(
-        engine, sample_rate, len(rows), settings, noise=noise, level_dbfs=level, low_latency=False
+        engine,
+        sample_rate,
+        len(rows),
+        settings,
+        noise=noise,
+        level_dbfs=level,
+        low_latency=False,
+        recording=True,
     )
     enhanced, _ = stream.process(rows, last=True)
     return enhanced.reshape(waveform.shape)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from audioae.denoise.noise import noise_gain
-from audioae.denoise.settings import DenoiseSettings
+from audioae.denoising.noise import noise_gain
+from audioae.denoising.settings import DenoiseSettings
 from audioae.signal.spectrogram import Array, ComplexArray
 
 Gain = npt.NDArray[Any]  # float32 (a magnitude) or complex64 (a magnitude and a turn of the phase)

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from audioae.errors import SettingsError, nearest
 
 ChannelMode = Literal["linked", "independent"]
+Quality = Literal["fast", "best"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class DenoiseSettings:
         noise_from: start and end, seconds, of a stretch that holds nothing but the steady noise;
             what is left of that noise is lowered further; see `inference.noise`. A recording needs
             to be there whole for it; a live stream has nothing to go back to.
+        quality: of a recording that is there whole. "best" runs a causal model in both directions
+            of time and takes the mean, 2.5 to 3 times the work; "fast" runs it once, after its
+            beginning mirrored in time. A live stream has neither. See `denoise.gains`.
         adapt_noise: the same, with a noise level that is tracked while the recording runs.
     """
 
@@ -34,6 +38,7 @@ class DenoiseSettings:
     channels: ChannelMode = "linked"
     noise_from: tuple[float, float] | None = None
     adapt_noise: bool = False
+    quality: Quality = "best"
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
