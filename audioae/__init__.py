@@ -1,12 +1,30 @@
-"""audioae cleans recordings with convolutional autoencoders; the public names below are resolved on
-first use.
+"""Denoise speech recordings with convolutional autoencoders.
 
-denoise(waveform, sample_rate)   clean an array
-denoise_file(source, target)     clean a file, block by block
-load_model(name_or_path)         a model that is ready to run
-DenoiseSettings                  how strongly, and which channels together
-Stream                           hop in, hop out, for live sound
-AudioaeError                     base of all errors raised on purpose
+Functions:
+
+denoise(waveform, sample_rate)   denoise an array
+denoise_file(src, dst)           denoise a file in constant memory
+load_model(name_or_path)         load a model once, to use it several times
+list_models()                    the models in the package
+read(path), write(...), info(path)   read and write audio files, read their headers
+
+Classes:
+
+DenoiseSettings, PRESETS         options of denoise, denoise_file and Stream; named presets
+Stream                           denoise audio in blocks as they arrive
+FileResult                       what denoise_file returns
+ModelInfo, StftSettings          the properties of a loaded model
+AudioInfo                        the format of an audio file
+AudioaeError and its subclasses  all errors that audioae raises on purpose
+
+Example:
+    >>> import numpy as np
+    >>> import audioae
+    >>> rng = np.random.default_rng(0)
+    >>> noise = 0.01 * rng.standard_normal(16000).astype(np.float32)
+    >>> enhanced = audioae.denoise(noise, 16000)
+    >>> enhanced.shape, bool(np.std(enhanced) < np.std(noise) / 10)
+    ((16000,), True)
 """
 
 from __future__ import annotations
@@ -17,46 +35,34 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# audioae works offline and tells nobody; ONNX Runtime reports to its makers unless this is set
-# before it is imported.
+# audioae sends no data anywhere. ONNX Runtime does, unless this is set before its import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-_HOMES = {
-    "AudioaeError": ("audioae.errors", "AudioaeError"),
-    "DenoiseSettings": ("audioae.denoising", "DenoiseSettings"),
-    "Stream": ("audioae.denoising", "Stream"),
-    "denoise": ("audioae.denoising", "denoise"),
-    "denoise_file": ("audioae.denoising", "denoise_file"),
-    "load_model": ("audioae.engine", "load_engine"),
+# Name of each public object: the module that defines it. Modules are imported on first use.
+_MODULES = {
+    "AudioFileError": "audioae.errors",
+    "AudioInfo": "audioae.audio",
+    "AudioaeError": "audioae.errors",
+    "CheckpointError": "audioae.errors",
+    "DataError": "audioae.errors",
+    "DenoiseSettings": "audioae.denoise",
+    "DependencyError": "audioae.errors",
+    "DeviceError": "audioae.errors",
+    "FileResult": "audioae.denoise",
+    "MissingError": "audioae.errors",
+    "ModelInfo": "audioae.pretrained",
+    "ModelNotFoundError": "audioae.errors",
+    "OutputError": "audioae.errors",
+    "PRESETS": "audioae.denoise",
+    "ScoreError": "audioae.errors",
+    "SettingsError": "audioae.errors",
+    "StftSettings": "audioae.signal.spectrogram",
+    "Stream": "audioae.denoise",
+    "denoise_file": "audioae.denoise",
+    "info": "audioae.audio",
+    "list_models": "audioae.pretrained",
+    "load_model": "audioae.engine",
+    "read": "audioae.audio",
+    "write": "audioae.audio",
 }
 
-__all__ = [
-    "AudioaeError",
-    "DenoiseSettings",
-    "Stream",
-    "__version__",
-    "denoise",
-    "denoise_file",
-    "load_model",
-]
-
-if TYPE_CHECKING:
-    from audioae.denoising import DenoiseSettings, Stream, denoise, denoise_file
-    from audioae.engine import load_engine as load_model
-    from audioae.errors import AudioaeError
-
-
-def __getattr__(name: str) -> Any:
-    """Import the room of a public name when it is first used, so that `import audioae` costs
-    nothing.
-    """
-    if name not in _HOMES:
-        raise AttributeError(f"module 'audioae' has no attribute {name!r}")
-    room, original = _HOMES[name]
-    value = getattr(importlib.import_module(room), original)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])

@@ -387,7 +387,7 @@ def work(folder: Path, cases: list[Case], hangs: tuple[float, float]) -> None:
     """Judge every case and print a line of JSON for each. A hang ends the process by the signal of
     a timer, whatever code it is in.
     """
-    from audioae import denoise as inference  # noqa: F401  # what the first case would wait for
+    from audioae import denoising  # noqa: F401  # what the first case would wait for
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))

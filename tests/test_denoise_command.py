@@ -412,7 +412,7 @@ def test_file_of_no_samples_and_of_one(folder: Path) -> None:
 def test_it_is_light() -> None:
     """What the command imports is what cleaning needs."""
     heavy = ["torch", "torchaudio", "librosa", "scipy", "matplotlib", "rich", "pydantic"]
-    code = f"import sys, audioae.cli.denoise, audioae.denoise; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, audioae.cli.denoise, audioae.denoising; print([name for name in {heavy} if name in sys.modules])"
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
