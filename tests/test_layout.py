@@ -129,6 +129,11 @@ def test_heavy_packages_are_imported_at_the_top_only_where_training_needs_them(
     assert used & HEAVY <= ({"torch", "scipy"} if trains else set())
 
 
+def test_no_public_name_is_the_name_of_a_module() -> None:
+    """Importing `audioae.x` sets the attribute `x` of `audioae` to the module."""
+    assert set(audioae.__all__) & {package_of(module) for module in MODULES} == set()
+
+
 def test_the_package_is_small() -> None:
     entries = {entry.name for entry in PACKAGE.iterdir()} - NOT_COUNTED
     assert len(entries) <= MOST_ENTRIES
