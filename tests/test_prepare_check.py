@@ -221,7 +221,7 @@ def test_sound_that_spoils_is_found(
 def test_a_flaw_in_little_of_the_sound_is_a_warning(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audioae.data.prepare.decoding.TOLERATED", 0.2)
+    monkeypatch.setattr("audioae.data.prepare.check.TOLERATED", 0.2)
     row = rows(data, "speech", "train")[0]
     put(
         data,

@@ -54,8 +54,14 @@ class Row:
     gain_db: float = 0.0
 
 
-_REQUIRED = tuple(field.name for field in dataclasses.fields(Row) if field.default is dataclasses.MISSING)
-_NUMBERS: dict[str, type | tuple[type, ...]] = {"seconds": (int, float), "offset": int, "samples": int}
+_REQUIRED = tuple(
+    field.name for field in dataclasses.fields(Row) if field.default is dataclasses.MISSING
+)
+_NUMBERS: dict[str, type | tuple[type, ...]] = {
+    "seconds": (int, float),
+    "offset": int,
+    "samples": int,
+}
 
 
 def read_manifest(path: str | os.PathLike[str]) -> list[Row]:
@@ -65,9 +71,15 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Row]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the manifest {os.fspath(path)}: "
-                        f"{getattr(error, 'strerror', None) or error}") from error
-    return [_row(line, f"{os.fspath(path)} line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+        raise DataError(
+            f"cannot read the manifest {os.fspath(path)}: "
+            f"{getattr(error, 'strerror', None) or error}"
+        ) from error
+    return [
+        _row(line, f"{os.fspath(path)} line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
 
 
 def write_manifest(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
@@ -84,7 +96,12 @@ def hours(rows: Iterable[Row]) -> dict[str, float]:
 
 
 def assign_splits(
-    seconds: dict[str, float], *, given: dict[str, Split] | None = None, valid_share: float = 0.05, test_share: float = 0.0, seed: int = 0
+    seconds: dict[str, float],
+    *,
+    given: dict[str, Split] | None = None,
+    valid_share: float = 0.05,
+    test_share: float = 0.0,
+    seed: int = 0,
 ) -> dict[str, Split]:
     """A split for every source, so that about `valid_share` and `test_share` of the seconds are
     held out.
@@ -98,12 +115,22 @@ def assign_splits(
             seed alone, not on its neighbours.
     """
     if not (valid_share >= 0 and test_share >= 0 and valid_share + test_share < 1):
-        raise SettingsError(f"valid_share {valid_share} and test_share {test_share} leave "
-                            "nothing to train on; their sum must be below 1")
-    splits: dict[str, Split] = {source: split for source, split in (given or {}).items() if source in seconds}
-    free = sorted((source for source in seconds if source not in splits), key=lambda source: _draw(seed, source))
+        raise SettingsError(
+            f"valid_share {valid_share} and test_share {test_share} leave "
+            "nothing to train on; their sum must be below 1"
+        )
+    splits: dict[str, Split] = {
+        source: split for source, split in (given or {}).items() if source in seconds
+    }
+    free = sorted(
+        (source for source in seconds if source not in splits),
+        key=lambda source: _draw(seed, source),
+    )
     total = sum(seconds[source] for source in free)
-    held_out: tuple[tuple[Split, float, int], ...] = (("test", test_share, 1 + (valid_share > 0)), ("valid", valid_share, 1))
+    held_out: tuple[tuple[Split, float, int], ...] = (
+        ("test", test_share, 1 + (valid_share > 0)),
+        ("valid", valid_share, 1),
+    )
     for split, share, spare in held_out:
         for source in _fill(free, seconds, share * total, spare):
             splits[source] = split
@@ -140,8 +167,10 @@ class ShardReader:
     def read(self, row: Row, start: int, count: int) -> npt.NDArray[np.float32]:
         """Samples `start` to `start + count` of a row as float32 `[count]`, full scale 1."""
         if start < 0 or count < 0 or start + count > row.samples:
-            raise DataError(f"samples {start} to {start + count} were asked of {row.path}, which "
-                            f"has {row.samples}")
+            raise DataError(
+                f"samples {start} to {start + count} were asked of {row.path}, which "
+                f"has {row.samples}"
+            )
         return self.view(row)[start : start + count].astype(np.float32) / np.float32(FULL_SCALE)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -153,12 +182,15 @@ class ShardReader:
         try:
             size = path.stat().st_size
             if size % 2:
-                raise DataError(f"{path} has {size} bytes, which is no whole number of int16 "
-                                "samples; prepare the data again")
+                raise DataError(
+                    f"{path} has {size} bytes, which is no whole number of int16 "
+                    "samples; prepare the data again"
+                )
             return np.memmap(path, dtype="<i2", mode="r") if size else np.zeros(0, np.int16)
         except OSError as error:
-            raise DataError(f"cannot read the shard {path}: {error.strerror or error}; prepare "
-                            "the data again") from error
+            raise DataError(
+                f"cannot read the shard {path}: {error.strerror or error}; prepare the data again"
+            ) from error
 
 
 def _row(line: str, where: str) -> Row:
@@ -166,23 +198,36 @@ def _row(line: str, where: str) -> Row:
         values = json.loads(line)
     except ValueError as error:
         raise DataError(f"{where} is not JSON ({error})") from error
-    missing = [name for name in _REQUIRED if name not in values] if isinstance(values, dict) else list(_REQUIRED)
+    missing = (
+        [name for name in _REQUIRED if name not in values]
+        if isinstance(values, dict)
+        else list(_REQUIRED)
+    )
     if missing:
         raise DataError(f"{where} has no {missing[0]!r}; a row needs {', '.join(_REQUIRED)}")
     for name, kind in _NUMBERS.items():
         if not isinstance(values[name], kind) or isinstance(values[name], bool):
             raise DataError(f"{where} has {name} {values[name]!r}, a number was expected")
     if values["split"] not in SPLITS:
-        raise DataError(f"{where} has split {values['split']!r}, expected one of "
-                        f"{', '.join(SPLITS)}")
-    return Row(**{field.name: values[field.name] for field in dataclasses.fields(Row) if field.name in values})
+        raise DataError(
+            f"{where} has split {values['split']!r}, expected one of {', '.join(SPLITS)}"
+        )
+    return Row(
+        **{
+            field.name: values[field.name]
+            for field in dataclasses.fields(Row)
+            if field.name in values
+        }
+    )
 
 
 def _draw(seed: int, source: str) -> bytes:
     return hashlib.sha256(f"{seed}:{source}".encode()).digest()
 
 
-def _fill(sources: Sequence[str], seconds: dict[str, float], target: float, spare: int) -> list[str]:
+def _fill(
+    sources: Sequence[str], seconds: dict[str, float], target: float, spare: int
+) -> list[str]:
     """Sources, in their order, that fit into `target` seconds; the shortest one where none fits, so
     that a wanted split is not empty.
 

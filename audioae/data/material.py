@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from audioae.errors import DataError, SettingsError
 from audioae.data.manifest import Row, read_manifest, write_manifest
 from audioae.data.prepare import PrepareSettings, Progress, Summary, prepare
+from audioae.errors import DataError, SettingsError
 
 VALID_SHARE = 0.1  # of the sources
 HELD_SHARE = 0.2  # of one recording, where there is one source only
@@ -44,7 +44,12 @@ class Material:
 
 
 def gather(
-    material: Material, folder: Path, *, sample_rate: int, jobs: int = 1, progress: Callable[[Progress], None] = lambda _: None
+    material: Material,
+    folder: Path,
+    *,
+    sample_rate: int,
+    jobs: int = 1,
+    progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Path, Summary | None]:
     """The folder of prepared data to train on: `material.data` where nothing else is given, else
     `folder`, which is made or completed.
@@ -58,13 +63,17 @@ def gather(
     if material.missing:
         options = {"speech": "--clean DIR", "noise": "--noise DIR"}
         wanted = " and ".join(options[role] for role in material.missing)
-        raise SettingsError(f"there is no {' and no '.join(material.missing)} to train on; give "
-                            f"{wanted}, or --data DATA that has it")
+        raise SettingsError(
+            f"there is no {' and no '.join(material.missing)} to train on; give "
+            f"{wanted}, or --data DATA that has it"
+        )
     if not material.own:
         assert material.data
         return material.data, None
     own: dict[str, Any] = material.own
-    settings = PrepareSettings(out=str(folder), sample_rate=sample_rate, valid_share=VALID_SHARE, jobs=jobs, **own)
+    settings = PrepareSettings(
+        out=str(folder), sample_rate=sample_rate, valid_share=VALID_SHARE, jobs=jobs, **own
+    )
     summary = prepare(settings, progress=progress)
     for role in set(own) & set(NEEDED):
         hold_out(folder / f"{role}.jsonl")
@@ -86,19 +95,27 @@ def hold_out(manifest: Path) -> None:
     longest = max(range(len(rows)), key=lambda number: rows[number].samples)
     row = rows[longest]
     held = round(row.samples * HELD_SHARE)
-    parts = [part_of(row, 0, row.samples - held), dataclasses.replace(part_of(row, row.samples - held, held), split="valid")]
+    parts = [
+        part_of(row, 0, row.samples - held),
+        dataclasses.replace(part_of(row, row.samples - held, held), split="valid"),
+    ]
     write_manifest(manifest, [*rows[:longest], *parts, *rows[longest + 1 :]])
 
 
 def part_of(row: Row, start: int, samples: int) -> Row:
     """A stretch of a recording, a recording of its own."""
-    return dataclasses.replace(row, offset=row.offset + start, samples=samples, seconds=row.seconds * samples / row.samples)
+    return dataclasses.replace(
+        row, offset=row.offset + start, samples=samples, seconds=row.seconds * samples / row.samples
+    )
 
 
 def borrow(data: Path, folder: Path, role: str) -> None:
     """Let a data folder use the recordings of another, whose shards stay where they are."""
     rows = read_manifest(data / f"{role}.jsonl")
-    write_manifest(folder / f"{role}.jsonl", [dataclasses.replace(row, shard=os.path.relpath(data / row.shard, folder)) for row in rows])
+    write_manifest(
+        folder / f"{role}.jsonl",
+        [dataclasses.replace(row, shard=os.path.relpath(data / row.shard, folder)) for row in rows],
+    )
 
 
 def check_rate(data: Path, sample_rate: int) -> None:
@@ -106,8 +123,11 @@ def check_rate(data: Path, sample_rate: int) -> None:
     try:
         rate = int(json.loads((data / "data.json").read_text())["sample_rate"])
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{data} is no prepared data ({error}); make it with: audioae prepare "
-                        f"... --out {data}") from error
+        raise DataError(
+            f"{data} is no prepared data ({error}); make it with: audioae prepare ... --out {data}"
+        ) from error
     if rate != sample_rate:
-        raise DataError(f"{data} holds audio of {rate} Hz, the recipe is for {sample_rate} Hz; "
-                        "prepare it at that rate")
+        raise DataError(
+            f"{data} holds audio of {rate} Hz, the recipe is for {sample_rate} Hz; "
+            "prepare it at that rate"
+        )

@@ -14,12 +14,27 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from audioae.errors import DataError
 from audioae.data.manifest import SPLITS, Split
+from audioae.errors import DataError
 
 Role = Literal["speech", "noise", "rir"]
 ROLES: tuple[Role, ...] = ("speech", "noise", "rir")
-AUDIO_EXTENSIONS = (".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav")
+AUDIO_EXTENSIONS = (
+    ".aif",
+    ".aifc",
+    ".aiff",
+    ".au",
+    ".caf",
+    ".flac",
+    ".mp3",
+    ".oga",
+    ".ogg",
+    ".opus",
+    ".rf64",
+    ".snd",
+    ".w64",
+    ".wav",
+)
 
 _SPLIT_NAMES: dict[str, Split | Literal[""]] = {
     "": "", "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
@@ -64,7 +79,9 @@ class Dropped:
     reason: str
 
 
-def find_entries(role: Role, places: Iterable[str], known: Iterable[Entry] = ()) -> tuple[list[Entry], list[Dropped]]:
+def find_entries(
+    role: Role, places: Iterable[str], known: Iterable[Entry] = ()
+) -> tuple[list[Entry], list[Dropped]]:
     """Files of all folders and tables, in a fixed order, and those left out because they come twice
     or would stand in two splits.
 
@@ -76,8 +93,9 @@ def find_entries(role: Role, places: Iterable[str], known: Iterable[Entry] = ())
     found = (entry for place in places for entry in _of_place(role, Path(place)))
     for entry in chain((entry for entry in known if entry.role == role), found):
         if entry.path in entries:
-            dropped.append(Dropped(role, entry.path, "duplicate: given twice, the first one is "
-                                                     "kept"))
+            dropped.append(
+                Dropped(role, entry.path, "duplicate: given twice, the first one is kept")
+            )
         else:
             entries[entry.path] = entry
     kept, leaking = _without_leaks(list(entries.values()))
@@ -88,19 +106,28 @@ def _of_place(role: Role, place: Path) -> Iterator[Entry]:
     if place.is_dir():
         return _of_folder(role, place)
     if not place.exists():
-        raise DataError(f"{role}: {place} does not exist; a folder of audio files or a CSV table "
-                        "was expected")
+        raise DataError(
+            f"{role}: {place} does not exist; a folder of audio files or a CSV table was expected"
+        )
     if place.suffix.lower() not in (".csv", ".tsv"):
-        raise DataError(f"{role}: {place} is neither a folder of audio files nor a .csv or .tsv "
-                        "table")
+        raise DataError(
+            f"{role}: {place} is neither a folder of audio files nor a .csv or .tsv table"
+        )
     return _of_table(role, place)
 
 
 def _of_folder(role: Role, folder: Path) -> Iterator[Entry]:
-    files = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names if is_audio(name))
+    files = sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if is_audio(name)
+    )
     if not files:
-        raise DataError(f"{role}: no audio file in {folder}; expected names that end in "
-                        f"{' '.join(AUDIO_EXTENSIONS)}")
+        raise DataError(
+            f"{role}: no audio file in {folder}; expected names that end in "
+            f"{' '.join(AUDIO_EXTENSIONS)}"
+        )
     corpus = Path(os.path.abspath(folder)).name
     for file, name in zip(files, _by_folder(files), strict=True):
         yield Entry(role, os.path.abspath(file), _source_of_file(role, corpus, name), corpus=corpus)
@@ -126,29 +153,39 @@ def _of_table(role: Role, table: Path) -> Iterator[Entry]:
             reader = csv.DictReader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ",")
             columns, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read the table {table}: "
-                        f"{getattr(error, 'strerror', None) or error}") from error
+        raise DataError(
+            f"cannot read the table {table}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if "path" not in columns:
-        raise DataError(f"{table} has no column 'path' (its columns: "
-                        f"{', '.join(columns) or 'none'}); name each file relative to the table")
+        raise DataError(
+            f"{table} has no column 'path' (its columns: "
+            f"{', '.join(columns) or 'none'}); name each file relative to the table"
+        )
     if not rows:
         raise DataError(f"{table} names no file; a row for each file was expected below the header")
     cells = [{name: (row.get(name) or "").strip() for name in columns} for row in rows]
     for number, row in enumerate(cells, start=2):
         if not row["path"]:
             raise DataError(f"{table} line {number} has an empty path")
-    unnamed = [Path(os.path.abspath(table.parent / row["path"])) for row in cells if not _name_of_source(role, row)]
+    unnamed = [
+        Path(os.path.abspath(table.parent / row["path"]))
+        for row in cells
+        if not _name_of_source(role, row)
+    ]
     by_folder = dict(zip(unnamed, _by_folder(unnamed), strict=True))
     for number, row in enumerate(cells, start=2):
         yield _of_row(role, table, row, by_folder, f"{table} line {number}")
 
 
-def _of_row(role: Role, table: Path, row: Mapping[str, str], by_folder: Mapping[Path, str], where: str) -> Entry:
+def _of_row(
+    role: Role, table: Path, row: Mapping[str, str], by_folder: Mapping[Path, str], where: str
+) -> Entry:
     path, corpus = Path(os.path.abspath(table.parent / row["path"])), row.get("corpus", "")
     split = row.get("split", "").lower()
     if split not in _SPLIT_NAMES:
-        raise DataError(f"{where} has split {split!r}, expected one of {', '.join(SPLITS)} or "
-                        "nothing")
+        raise DataError(
+            f"{where} has split {split!r}, expected one of {', '.join(SPLITS)} or nothing"
+        )
     return Entry(
         role,
         str(path),
@@ -183,7 +220,11 @@ def _source_of_file(role: Role, corpus: str, name: str) -> str:
 
 def _within(corpus: str, name: str) -> str:
     """Two corpora may both have a speaker "1": the corpus is part of the name, once."""
-    return name if not corpus or name == corpus or name.startswith(f"{corpus}/") else f"{corpus}/{name}"
+    return (
+        name
+        if not corpus or name == corpus or name.startswith(f"{corpus}/")
+        else f"{corpus}/{name}"
+    )
 
 
 def _without_leaks(entries: list[Entry]) -> tuple[list[Entry], list[Dropped]]:
@@ -192,11 +233,19 @@ def _without_leaks(entries: list[Entry]) -> tuple[list[Entry], list[Dropped]]:
     """
     splits: dict[str, Split] = {}
     for entry in entries:
-        if entry.split and SPLITS.index(entry.split) >= SPLITS.index(splits.get(entry.source, SPLITS[0])):
+        if entry.split and SPLITS.index(entry.split) >= SPLITS.index(
+            splits.get(entry.source, SPLITS[0])
+        ):
             splits[entry.source] = entry.split
     leaking = [entry for entry in entries if entry.split and entry.split != splits[entry.source]]
-    reasons = [Dropped(e.role, e.path, f"leak: {e.source} is in {splits[e.source]} too, this "
-                                       f"file is in {e.split}") for e in leaking]
+    reasons = [
+        Dropped(
+            e.role,
+            e.path,
+            f"leak: {e.source} is in {splits[e.source]} too, this file is in {e.split}",
+        )
+        for e in leaking
+    ]
     left_out = {entry.path for entry in leaking}
     return [entry for entry in entries if entry.path not in left_out], reasons
 
@@ -207,7 +256,9 @@ def _number(text: str, where: str) -> float | None:
     try:
         number = float(text)
     except ValueError as error:
-        raise DataError(f"{where} has quiet_to_loud_db {text!r}, a number of dB was expected") from error
+        raise DataError(
+            f"{where} has quiet_to_loud_db {text!r}, a number of dB was expected"
+        ) from error
     return number if math.isfinite(number) else None
 
 

@@ -5,11 +5,27 @@ applied as a pure function.
 from audioae.data.augment.blend import Level, Remix, SignalToNoise, Silence
 from audioae.data.augment.channel import BandLimit, Clipping, Codec, PacketLoss, align
 from audioae.data.augment.equaliser import Band, Equaliser
-from audioae.data.augment.noises import Clicks, ColouredNoise, Fan, Hum, MadeNoise, Melody, ShapedNoise, Wind
-from audioae.data.augment.rooms import EARLY_SECONDS, DecayingRoom, ImageRoom, bank_room, direct_sound, filter_noise, filter_speech
+from audioae.data.augment.noises import (
+    Clicks,
+    ColouredNoise,
+    Fan,
+    Hum,
+    MadeNoise,
+    Melody,
+    ShapedNoise,
+    Wind,
+)
+from audioae.data.augment.playback import Speed, Variation
+from audioae.data.augment.rooms import (
+    EARLY_SECONDS,
+    DecayingRoom,
+    ImageRoom,
+    bank_room,
+    direct_sound,
+    filter_noise,
+    filter_speech,
+)
 from audioae.data.augment.settings import AugmentSettings
-from audioae.data.augment.playback import Speed
-from audioae.data.augment.playback import Variation
 
 __all__ = [
     "EARLY_SECONDS", "AugmentSettings", "Band", "BandLimit", "Clicks", "Clipping", "Codec", "ColouredNoise", "DecayingRoom", "Equaliser",

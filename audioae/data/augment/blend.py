@@ -22,7 +22,11 @@ class SignalToNoise:
 
     @classmethod
     def draw(
-        cls, rng: np.random.Generator, snr_db: tuple[float, float], easy: float = 0.0, easy_snr_db: tuple[float, float] = (20.0, 40.0)
+        cls,
+        rng: np.random.Generator,
+        snr_db: tuple[float, float],
+        easy: float = 0.0,
+        easy_snr_db: tuple[float, float] = (20.0, 40.0),
     ) -> SignalToNoise:
         """Out of `snr_db`; with the probability `easy` out of `easy_snr_db`, half of those without
         noise.
@@ -34,9 +38,15 @@ class SignalToNoise:
 
     def apply(self, speech: Array, noise: Array, sample_rate: int) -> Array:
         """The mixture `[samples]`; where the speech is silent, the speech."""
-        if self.snr_db is None or not active_rms(noise, sample_rate) or not active_rms(speech, sample_rate):
+        if (
+            self.snr_db is None
+            or not active_rms(noise, sample_rate)
+            or not active_rms(speech, sample_rate)
+        ):
             return speech
-        return speech + noise * noise_scale(speech, noise, snr_db=self.snr_db, sample_rate=sample_rate)
+        return speech + noise * noise_scale(
+            speech, noise, snr_db=self.snr_db, sample_rate=sample_rate
+        )
 
 
 @dataclass(frozen=True)
@@ -69,9 +79,10 @@ class Silence:
     length: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, seconds: tuple[float, float], segment_seconds: float) -> Silence:
-        """`seconds` long, half the segment at most; it may begin with the segment or end with it.
-        """
+    def draw(
+        cls, rng: np.random.Generator, seconds: tuple[float, float], segment_seconds: float
+    ) -> Silence:
+        """`seconds` long, half the segment at most; it may begin with the segment or end with it."""
         length = min(0.5, float(rng.uniform(*seconds)) / segment_seconds)
         return cls(min(1 - length, max(0.0, float(rng.uniform(-0.2, 1.2 - length)))), length)
 

@@ -56,7 +56,9 @@ class BandLimit:
         """`[..., samples]`."""
         samples = waveform.shape[-1]
         size = fft.next_fast_len(samples, real=True)
-        limited: Array = fft.irfft(fft.rfft(waveform, size) * self.gains(size, sample_rate), size)[..., :samples]
+        limited: Array = fft.irfft(fft.rfft(waveform, size) * self.gains(size, sample_rate), size)[
+            ..., :samples
+        ]
         return limited
 
     def gains(self, size: int, sample_rate: int) -> Array:
@@ -84,7 +86,9 @@ class Codec:
     kbps: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, kbps: tuple[float, float], sample_rate: int) -> Codec | None:
+    def draw(
+        cls, rng: np.random.Generator, kbps: tuple[float, float], sample_rate: int
+    ) -> Codec | None:
         """One that has this sample rate; None where none has."""
         has: dict[Literal["opus", "mp3"], tuple[int, ...]] = {"opus": OPUS_RATES, "mp3": MP3_RATES}
         known = [name for name, rates in has.items() if sample_rate in rates]
@@ -114,7 +118,15 @@ class Codec:
 
         form, subtype = {"opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III")}[self.name]
         encoded = io.BytesIO()
-        with soundfile.SoundFile(encoded, "w", sample_rate, 1, subtype, format=form, compression_level=self.compression_level) as file:
+        with soundfile.SoundFile(
+            encoded,
+            "w",
+            sample_rate,
+            1,
+            subtype,
+            format=form,
+            compression_level=self.compression_level,
+        ) as file:
             for start in range(0, len(waveform), BLOCK):
                 file.write(waveform[start : start + BLOCK])
         encoded.seek(0)
@@ -152,7 +164,12 @@ class PacketLoss:
     @classmethod
     def draw(cls, rng: np.random.Generator, share: tuple[float, float]) -> PacketLoss:
         """Bursts of 1 to 3 packets."""
-        return cls(float(rng.uniform(*share)), float(rng.uniform(1, 3)), bool(rng.random() < 0.5), int(rng.integers(1 << 32)))
+        return cls(
+            float(rng.uniform(*share)),
+            float(rng.uniform(1, 3)),
+            bool(rng.random() < 0.5),
+            int(rng.integers(1 << 32)),
+        )
 
     def lost(self, packets: int) -> list[bool]:
         """Which packets are lost."""
@@ -172,5 +189,7 @@ class PacketLoss:
             if lost:
                 start, end = number * packet, min((number + 1) * packet, len(waveform))
                 before = received[max(0, start - packet) : start][: end - start]
-                received[start:end] = before / 2 if self.repeat and len(before) == end - start else 0
+                received[start:end] = (
+                    before / 2 if self.repeat and len(before) == end - start else 0
+                )
         return received

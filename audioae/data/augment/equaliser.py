@@ -34,15 +34,25 @@ class Band:
     gain_db: float
     q: float
 
-    def coefficients(self, sample_rate: int) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    def coefficients(
+        self, sample_rate: int
+    ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """`(b, a)` of the filter, b[0] + b[1] / z + b[2] / z^2 over the same of a, those of
         torchaudio's biquads.
         """
         omega = 2 * math.pi * self.hz / sample_rate
-        cosine, alpha, amplitude = math.cos(omega), math.sin(omega) / (2 * self.q), 10 ** (self.gain_db / 40)
+        cosine, alpha, amplitude = (
+            math.cos(omega),
+            math.sin(omega) / (2 * self.q),
+            10 ** (self.gain_db / 40),
+        )
         if self.kind == "peak":
             middle = -2 * cosine
-            return (1 + alpha * amplitude, middle, 1 - alpha * amplitude), (1 + alpha / amplitude, middle, 1 - alpha / amplitude)
+            return (1 + alpha * amplitude, middle, 1 - alpha * amplitude), (
+                1 + alpha / amplitude,
+                middle,
+                1 - alpha / amplitude,
+            )
         sign = 1.0 if self.kind == "low_shelf" else -1.0
         up, down, slope = amplitude + 1, amplitude - 1, 2 * math.sqrt(amplitude) * alpha
         b = (
@@ -50,15 +60,22 @@ class Band:
             sign * 2 * amplitude * (down - sign * up * cosine),
             amplitude * (up - sign * down * cosine - slope),
         )
-        a = (up + sign * down * cosine + slope, -sign * 2 * (down + sign * up * cosine), up + sign * down * cosine - slope)
+        a = (
+            up + sign * down * cosine + slope,
+            -sign * 2 * (down + sign * up * cosine),
+            up + sign * down * cosine - slope,
+        )
         return b, a
 
-    def polynomials(self, sample_rate: int) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    def polynomials(
+        self, sample_rate: int
+    ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Of numerator and denominator, the squared magnitude as c[0] + c[1] p + c[2] p^2 with p =
         sin^2(pi hz / sample_rate).
         """
         numerator, denominator = (
-            ((x + y + z) ** 2, -4 * (x * y + 4 * x * z + y * z), 16 * x * z) for x, y, z in self.coefficients(sample_rate)
+            ((x + y + z) ** 2, -4 * (x * y + 4 * x * z + y * z), 16 * x * z)
+            for x, y, z in self.coefficients(sample_rate)
         )
         return numerator, denominator
 
@@ -79,7 +96,12 @@ class Equaliser:
         """One to three bands within `max_db` and, half the time, a shelf."""
         highest = 0.45 * sample_rate
         peaks = [
-            Band("peak", float(2 ** rng.uniform(6, math.log2(highest))), float(rng.uniform(-max_db, max_db)), float(rng.uniform(0.4, 3.0)))
+            Band(
+                "peak",
+                float(2 ** rng.uniform(6, math.log2(highest))),
+                float(rng.uniform(-max_db, max_db)),
+                float(rng.uniform(0.4, 3.0)),
+            )
             for _ in range(rng.integers(1, 4))
         ]
         if rng.random() < 0.5:
@@ -90,7 +112,9 @@ class Equaliser:
 
     def response(self, frequency_hz: npt.NDArray[np.floating[Any]], sample_rate: int) -> FloatArray:
         """Linear gain at each frequency."""
-        phi: FloatArray = np.square(np.sin(np.pi * np.asarray(frequency_hz, np.float64) / sample_rate))
+        phi: FloatArray = np.square(
+            np.sin(np.pi * np.asarray(frequency_hz, np.float64) / sample_rate)
+        )
         power: FloatArray = np.ones_like(phi)
         for band in self.bands:
             (b0, b1, b2), (a0, a1, a2) = band.polynomials(sample_rate)
@@ -111,5 +135,7 @@ def _grid(size: int, sample_rate: int) -> tuple[FloatArray, npt.NDArray[np.intp]
     hz: FloatArray = np.arange(size // 2 + 1, dtype=np.float64) * (sample_rate / size)
     fine = np.searchsorted(hz, COARSE_HZ)
     step = max(1, int(STEP_HZ * size / sample_rate))
-    coarse = np.unique(np.concatenate([np.arange(fine), np.arange(fine, len(hz), step), [len(hz) - 1]])).astype(np.intp)
+    coarse = np.unique(
+        np.concatenate([np.arange(fine), np.arange(fine, len(hz), step), [len(hz) - 1]])
+    ).astype(np.intp)
     return hz, coarse

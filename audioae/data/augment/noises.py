@@ -19,8 +19,7 @@ SMOOTH_BINS = 33
 
 @dataclass(frozen=True)
 class ColouredNoise:
-    """Gaussian noise whose power falls as 1 / f^exponent: 0 white, 1 pink, 2 brown, below 0 blue.
-    """
+    """Gaussian noise whose power falls as 1 / f^exponent: 0 white, 1 pink, 2 brown, below 0 blue."""
 
     exponent: float
     seed: int
@@ -49,7 +48,9 @@ class ShapedNoise:
     def apply(self, recording: Array) -> Array:
         """`[samples]` like the recording `[samples]`; of a silent one, silence."""
         magnitude = np.abs(fft.rfft(recording))
-        sums = np.cumsum(np.pad(magnitude, (SMOOTH_BINS // 2 + 1, SMOOTH_BINS // 2)), dtype=np.float64)
+        sums = np.cumsum(
+            np.pad(magnitude, (SMOOTH_BINS // 2 + 1, SMOOTH_BINS // 2)), dtype=np.float64
+        )
         smooth = np.maximum(sums[SMOOTH_BINS:] - sums[:-SMOOTH_BINS], 0).astype(np.float32)
         return _shaped(self.seed, recording.shape[-1], smooth)
 
@@ -74,8 +75,17 @@ class Hum:
         """4 to 20 harmonics, the even ones often weaker; the mains within 0.2 %."""
         hz = float(rng.choice([50.0, 60.0]) * rng.uniform(0.998, 1.002))
         count, tilt, even_db = int(rng.integers(4, 21)), rng.uniform(3, 9), rng.uniform(-15, 3)
-        levels = [float(-tilt * math.log2(k) + rng.normal(0, 4) + (even_db if k % 2 == 0 else 0)) for k in range(1, count + 1)]
-        return cls(hz, tuple(levels), tuple(map(float, rng.uniform(0, 2 * math.pi, count))), float(rng.uniform(-60, -25)), _seed(rng))
+        levels = [
+            float(-tilt * math.log2(k) + rng.normal(0, 4) + (even_db if k % 2 == 0 else 0))
+            for k in range(1, count + 1)
+        ]
+        return cls(
+            hz,
+            tuple(levels),
+            tuple(map(float, rng.uniform(0, 2 * math.pi, count))),
+            float(rng.uniform(-60, -25)),
+            _seed(rng),
+        )
 
     def apply(self, samples: int, sample_rate: int) -> Array:
         """`[samples]`; harmonics above the Nyquist frequency are left out."""
@@ -83,9 +93,13 @@ class Hum:
         # single precision holds a turn, not thousands of them
         first = (2 * math.pi * (turns - np.floor(turns))).astype(np.float32)
         hum = _normal(self.seed, samples) * np.float32(10 ** (self.floor_db / 20))
-        for number, (level_db, phase) in enumerate(zip(self.levels_db, self.phases, strict=True), start=1):
+        for number, (level_db, phase) in enumerate(
+            zip(self.levels_db, self.phases, strict=True), start=1
+        ):
             if number * self.hz < sample_rate / 2:
-                hum += np.float32(10 ** (level_db / 20)) * np.sin(number * first + np.float32(phase))
+                hum += np.float32(10 ** (level_db / 20)) * np.sin(
+                    number * first + np.float32(phase)
+                )
         return _unit(hum)
 
 
@@ -110,7 +124,13 @@ class Clicks:
         """Half clicks of 0.5 to 5 a second, half crackle of 20 to 300."""
         crackle = rng.random() < 0.5
         rate = float(rng.uniform(20, 300) if crackle else rng.uniform(0.5, 5))
-        return cls(rate, 10.0 if crackle else 3.0, float(rng.uniform(500, 6000)), float(10 ** rng.uniform(-3.7, -2.3)), _seed(rng))
+        return cls(
+            rate,
+            10.0 if crackle else 3.0,
+            float(rng.uniform(500, 6000)),
+            float(10 ** rng.uniform(-3.7, -2.3)),
+            _seed(rng),
+        )
 
     def apply(self, samples: int, sample_rate: int) -> Array:
         """`[samples]`; one click at least."""
@@ -120,7 +140,10 @@ class Clicks:
         levels = 10 ** (rng.normal(0, self.spread_db, count) / 20) * rng.choice([-1.0, 1.0], count)
         np.add.at(train, rng.integers(0, samples, count), levels.astype(np.float32))
         time = np.arange(min(samples, math.ceil(7 * self.decay * sample_rate))) / sample_rate
-        ring = (np.exp(-time / self.decay) * np.cos(2 * np.pi * min(self.ring_hz, 0.45 * sample_rate) * time)).astype(np.float32)
+        ring = (
+            np.exp(-time / self.decay)
+            * np.cos(2 * np.pi * min(self.ring_hz, 0.45 * sample_rate) * time)
+        ).astype(np.float32)
         size = fft.next_fast_len(samples + len(ring), real=True)
         return _unit(fft.irfft(fft.rfft(train, size) * fft.rfft(ring, size), size)[:samples])
 
@@ -160,13 +183,17 @@ class Fan:
     def apply(self, samples: int, sample_rate: int) -> Array:
         """`[samples]`."""
         hz = np.arange(samples // 2 + 1, dtype=np.float32) * np.float32(sample_rate / samples)
-        noise = _shaped(self.seed, samples, np.exp(np.log(np.maximum(hz, 30)) * np.float32(-self.exponent / 2)))
+        noise = _shaped(
+            self.seed, samples, np.exp(np.log(np.maximum(hz, 30)) * np.float32(-self.exponent / 2))
+        )
         turns = np.arange(samples) * (self.blade_hz / sample_rate)
         first = (2 * math.pi * (turns - np.floor(turns))).astype(np.float32)
         for number, level_db in enumerate(self.tones_db, start=1):
             if number * self.blade_hz < sample_rate / 2:
                 noise += np.float32(math.sqrt(2) * 10 ** (level_db / 20)) * np.sin(number * first)
-        time = np.arange(samples, dtype=np.float32) * np.float32(2 * math.pi * self.sway_hz / sample_rate)
+        time = np.arange(samples, dtype=np.float32) * np.float32(
+            2 * math.pi * self.sway_hz / sample_rate
+        )
         return _unit(noise * (1 + np.float32(self.sway) * np.sin(time)))
 
 
@@ -187,14 +214,21 @@ class Wind:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Wind:
         """From a breeze to a storm."""
-        return cls(float(rng.uniform(80, 400)), float(rng.uniform(0.3, 3)), float(rng.uniform(3, 9)), _seed(rng))
+        return cls(
+            float(rng.uniform(80, 400)),
+            float(rng.uniform(0.3, 3)),
+            float(rng.uniform(3, 9)),
+            _seed(rng),
+        )
 
     def apply(self, samples: int, sample_rate: int) -> Array:
         """`[samples]`."""
         hz = np.arange(samples // 2 + 1, dtype=np.float32) * np.float32(sample_rate / samples)
         noise = _shaped(self.seed, samples, 1 / (1 + np.square(hz / np.float32(self.corner_hz))))
         rng = np.random.default_rng([self.seed, 1])
-        gusts = rng.normal(0, self.gust_db, math.ceil(samples / sample_rate * self.gusts_hz * 2) + 2)
+        gusts = rng.normal(
+            0, self.gust_db, math.ceil(samples / sample_rate * self.gusts_hz * 2) + 2
+        )
         places = np.arange(samples, dtype=np.float32) * np.float32(2 * self.gusts_hz / sample_rate)
         level_db = np.interp(places, np.arange(len(gusts)), gusts).astype(np.float32)
         return _unit(noise * np.exp(level_db * np.float32(math.log(10) / 20)))
@@ -241,7 +275,9 @@ class Melody:
             first = max(0, round(rng.uniform(-1, seconds) * sample_rate))
             semitone = int(rng.integers(0, 1 + round(12 * self.octaves)))
             level_db = float(rng.normal(0, 4))
-            self._add_note(music[first:], self.lowest_hz * 2 ** (semitone / 12), level_db, sample_rate)
+            self._add_note(
+                music[first:], self.lowest_hz * 2 ** (semitone / 12), level_db, sample_rate
+            )
         return _unit(music)
 
     def _add_note(self, music: Array, hz: float, level_db: float, sample_rate: int) -> None:

@@ -3,9 +3,12 @@ change places.
 """
 
 from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+
 import numpy as np
+
 from audioae.signal.resample import resample
 from audioae.signal.spectrogram import Array
 

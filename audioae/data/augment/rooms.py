@@ -43,15 +43,25 @@ class DecayingRoom:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> DecayingRoom:
         """A room of 0.15 to 0.8 s."""
-        return cls(float(rng.uniform(0.15, 0.8)), float(rng.uniform(-3, 12)), float(rng.uniform(0.001, 0.008)), int(rng.integers(1 << 32)))
+        return cls(
+            float(rng.uniform(0.15, 0.8)),
+            float(rng.uniform(-3, 12)),
+            float(rng.uniform(0.001, 0.008)),
+            int(rng.integers(1 << 32)),
+        )
 
     def response(self, sample_rate: int) -> Array:
         """`[samples]`; the direct sound is the first sample and is 1."""
         samples = int(self.t60 * sample_rate)
-        decay = np.exp(np.arange(samples, dtype=np.float32) * np.float32(-3 * math.log(10) / (self.t60 * sample_rate)))
+        decay = np.exp(
+            np.arange(samples, dtype=np.float32)
+            * np.float32(-3 * math.log(10) / (self.t60 * sample_rate))
+        )
         tail: Array = np.random.default_rng(self.seed).standard_normal(samples, np.float32) * decay
         tail[: int(self.gap * sample_rate)] = 0
-        tail *= np.float32(10 ** (-self.distance_db / 20) / max(float(np.sqrt(np.square(tail).sum())), 1e-9))
+        tail *= np.float32(
+            10 ** (-self.distance_db / 20) / max(float(np.sqrt(np.square(tail).sum())), 1e-9)
+        )
         tail[0] = 1.0
         return tail
 
@@ -97,12 +107,20 @@ class ImageRoom:
     def images(self, seconds: float) -> tuple[Array, Array]:
         """Delays in s and amplitudes of all images that arrive within `seconds`, in no order."""
         reach = SPEED_OF_SOUND * seconds
-        squares, bounces = zip(*(_axis(*axis, reach) for axis in zip(self.size, self.source, self.microphone, strict=True)), strict=True)
+        squares, bounces = zip(
+            *(
+                _axis(*axis, reach)
+                for axis in zip(self.size, self.source, self.microphone, strict=True)
+            ),
+            strict=True,
+        )
         square = squares[0][:, None, None] + squares[1][:, None] + squares[2]
         bounce = bounces[0][:, None, None] + bounces[1][:, None] + bounces[2]
         near = square < reach * reach
         distance = np.sqrt(square[near])
-        return (distance / SPEED_OF_SOUND).astype(np.float32), (self.reflection ** bounce[near] / distance).astype(np.float32)
+        return (distance / SPEED_OF_SOUND).astype(np.float32), (
+            self.reflection ** bounce[near] / distance
+        ).astype(np.float32)
 
 
 def _axis(size: float, source: float, microphone: float, reach: float) -> tuple[Array, Array]:
@@ -156,7 +174,9 @@ def direct_sound(room: Array) -> int:
     return int(np.argmax(loud >= loud.max() / 2))
 
 
-def filter_speech(speech: Array, room: Array | None, equaliser: Equaliser | None, sample_rate: int) -> tuple[Array, Array]:
+def filter_speech(
+    speech: Array, room: Array | None, equaliser: Equaliser | None, sample_rate: int
+) -> tuple[Array, Array]:
     """Speech in a room behind an equaliser: `(heard, target)`, each `[samples]`, aligned to the
     direct sound.
 
@@ -176,7 +196,9 @@ def filter_speech(speech: Array, room: Array | None, equaliser: Equaliser | None
     direct = direct_sound(room)
     room = room[direct:] / np.float32(max(float(np.abs(room).max()), 1e-9))
     early = room[: int(EARLY_SECONDS * sample_rate)]
-    heard, target = (fft.irfft(spectrum * fft.rfft(response, size), size)[:samples] for response in (room, early))
+    heard, target = (
+        fft.irfft(spectrum * fft.rfft(response, size), size)[:samples] for response in (room, early)
+    )
     return heard, target
 
 

@@ -13,7 +13,15 @@ PROBABILITIES = (
     "easy", "speech_free", "second_noise", "synthetic_noise", "babble", "reverb", "eq", "clipping",
     "speed", "band_limit", "codec", "packet_loss", "silence", "remix", "vary_noise", "music",
 )  # fmt: skip
-RANGES = ("snr_db", "easy_snr_db", "level_dbfs", "speed_factor", "codec_kbps", "packet_loss_share", "silence_seconds")
+RANGES = (
+    "snr_db",
+    "easy_snr_db",
+    "level_dbfs",
+    "speed_factor",
+    "codec_kbps",
+    "packet_loss_share",
+    "silence_seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -80,16 +88,19 @@ class AugmentSettings:
     def __post_init__(self) -> None:
         for name in PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"AugmentSettings.{name} is {getattr(self, name)}; expected "
-                                    "a probability, 0..1")
+                raise SettingsError(
+                    f"AugmentSettings.{name} is {getattr(self, name)}; expected a probability, 0..1"
+                )
         for name in RANGES:
             low, high = getattr(self, name)
             if not low <= high:
-                raise SettingsError(f"AugmentSettings.{name} is ({low}, {high}); expected "
-                                    "(lowest, highest)")
+                raise SettingsError(
+                    f"AugmentSettings.{name} is ({low}, {high}); expected (lowest, highest)"
+                )
         if not 0.5 <= self.speed_factor[0] <= self.speed_factor[1] <= 2:
-            raise SettingsError(f"AugmentSettings.speed_factor is {self.speed_factor}; expected "
-                                "factors of 0.5 to 2")
+            raise SettingsError(
+                f"AugmentSettings.speed_factor is {self.speed_factor}; expected factors of 0.5 to 2"
+            )
 
     @classmethod
     def plain(cls, **more: Any) -> AugmentSettings:

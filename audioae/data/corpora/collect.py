@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from audioae.errors import DataError, SettingsError, nearest
-from audioae.data.corpora.download import unpack
 from audioae.data.corpora.catalog import CORPORA
 from audioae.data.corpora.corpus import Archive, Corpus
-from audioae.data.corpora.download import Fetch, fetch, refuse_full_disk, was_begun
+from audioae.data.corpora.download import Fetch, fetch, refuse_full_disk, unpack, was_begun
 from audioae.data.corpora.layouts import matches
 from audioae.data.sources import Entry
+from audioae.errors import DataError, SettingsError, nearest
 
 UNPACKED = ".unpacked"  # beside what an archive brought: its content is there, whole
 
@@ -34,10 +33,17 @@ class Wanted:
         """The corpus' folder: one of its names below `root`, or `root` itself; where downloads go
         if there is none.
         """
-        places = [path for name in self.corpus.folders for path in sorted(root.glob(name), reverse=True) if path.is_dir()]
+        places = [
+            path
+            for name in self.corpus.folders
+            for path in sorted(root.glob(name), reverse=True)
+            if path.is_dir()
+        ]
         if places:
             return places[0]
-        whole = any(all(_has(root, need) for need in part.needs) for part in self.corpus.parts.values())
+        whole = any(
+            all(_has(root, need) for need in part.needs) for part in self.corpus.parts.values()
+        )
         return root if whole else root / self.corpus.folders[0].replace("*", self.name)
 
     def parts(self, folder: Path, *, download: bool = False) -> tuple[str, ...]:
@@ -46,14 +52,29 @@ class Wanted:
         """
         if not self.usual:
             return self.named
-        there = tuple(part for part in self.corpus.parts if self.corpus.present and not self.missing(folder, (part,)))
-        begun = download and any(_begun(folder, archive) for archive in archives_of(self, self.corpus.default))
-        return tuple(dict.fromkeys([*there, *(self.corpus.default if begun or not there else ()), *self.named]))
+        there = tuple(
+            part
+            for part in self.corpus.parts
+            if self.corpus.present and not self.missing(folder, (part,))
+        )
+        begun = download and any(
+            _begun(folder, archive) for archive in archives_of(self, self.corpus.default)
+        )
+        return tuple(
+            dict.fromkeys(
+                [*there, *(self.corpus.default if begun or not there else ()), *self.named]
+            )
+        )
 
     def missing(self, folder: Path, parts: Iterable[str]) -> list[str]:
         """What these parts need and the folder lacks."""
         known = self.corpus.parts
-        return [need for part in parts for need in (known["all"] if self.corpus.free else known[part]).needs if not _has(folder, need)]
+        return [
+            need
+            for part in parts
+            for need in (known["all"] if self.corpus.free else known[part]).needs
+            if not _has(folder, need)
+        ]
 
 
 def choose(names: Iterable[str]) -> list[Wanted]:
@@ -68,10 +89,15 @@ def choose(names: Iterable[str]) -> list[Wanted]:
             raise SettingsError(f"no corpus {base!r}{nearest(base, CORPORA)}{hint}")
         corpus = CORPORA[base]
         if part and part not in corpus.parts and not corpus.free:
-            raise SettingsError(f"{base} has no part {part!r}{nearest(part, corpus.parts)}; its "
-                                f"parts are {', '.join(corpus.parts)}")
+            raise SettingsError(
+                f"{base} has no part {part!r}{nearest(part, corpus.parts)}; its "
+                f"parts are {', '.join(corpus.parts)}"
+            )
         parts.setdefault(base, {})[part] = None
-    return [Wanted(name, CORPORA[name], tuple(part for part in named if part), "" in named) for name, named in parts.items()]
+    return [
+        Wanted(name, CORPORA[name], tuple(part for part in named if part), "" in named)
+        for name, named in parts.items()
+    ]
 
 
 def corpus_entries(names: Iterable[str], root: Path) -> list[Entry]:
@@ -93,8 +119,10 @@ def _entries_of(wanted: Wanted, root: Path) -> Iterator[Entry]:
         )
     entries = wanted.corpus.read(folder, parts)
     if not entries:
-        raise DataError(f"{wanted.name}: no audio file in {folder} for {', '.join(parts)}; "
-                        "unpack or download it again")
+        raise DataError(
+            f"{wanted.name}: no audio file in {folder} for {', '.join(parts)}; "
+            "unpack or download it again"
+        )
     for entry in entries:
         yield replace(entry, corpus=wanted.name, licence=wanted.corpus.licence)
 
@@ -114,7 +142,11 @@ def _advice(wanted: Wanted, parts: tuple[str, ...]) -> str:
 def archives_of(wanted: Wanted, parts: Iterable[str]) -> list[Archive]:
     """The archives of these parts, each once: several parts may lie in one."""
     known = wanted.corpus.parts
-    return list(dict.fromkeys(archive for part in parts if part in known for archive in known[part].archives))
+    return list(
+        dict.fromkeys(
+            archive for part in parts if part in known for archive in known[part].archives
+        )
+    )
 
 
 def pending(wanted: Wanted, root: Path) -> list[Archive]:
@@ -125,15 +157,24 @@ def pending(wanted: Wanted, root: Path) -> list[Archive]:
     """
     folder = wanted.folder(root)
     parts = wanted.parts(folder, download=True)
-    missing = [part for part in parts if wanted.missing(folder, (part,)) or any(_begun(folder, a) for a in archives_of(wanted, (part,)))]
+    missing = [
+        part
+        for part in parts
+        if wanted.missing(folder, (part,))
+        or any(_begun(folder, a) for a in archives_of(wanted, (part,)))
+    ]
     by_hand = [part for part in missing if not archives_of(wanted, (part,))]
     if by_hand:
         what = f"{wanted.name}: {', '.join(by_hand)} cannot be downloaded by audioae"
         raise DataError(f"{what}: {wanted.corpus.manual}; see {wanted.corpus.homepage}")
-    return [archive for archive in archives_of(wanted, missing) if not _marker(folder, archive).exists()]
+    return [
+        archive for archive in archives_of(wanted, missing) if not _marker(folder, archive).exists()
+    ]
 
 
-def download(wanted: Wanted, root: Path, *, report: Callable[[Fetch], None] = lambda _: None) -> None:
+def download(
+    wanted: Wanted, root: Path, *, report: Callable[[Fetch], None] = lambda _: None
+) -> None:
     """Download, verify and unpack what is missing of a corpus; an interrupted download goes on
     where it stopped.
 

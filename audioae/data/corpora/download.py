@@ -3,34 +3,42 @@ checksum are what was published.
 """
 
 from __future__ import annotations
+
 import errno
-import lzma
-import shutil
-import stat
-import tarfile
-import tempfile
-import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
-from audioae.errors import DataError, OutputError
 import hashlib
 import http.client
 import json
+import lzma
 import os
+import shutil
 import ssl
+import stat
+import tarfile
+import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
+
 from audioae import __version__
 from audioae.data.corpora.corpus import Archive
+from audioae.errors import DataError, OutputError
 from audioae.storage import publish, temporary_path, write_text
 
-
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
+BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def unpack(archive: Path, folder: Path, *, inside: str = "") -> None:
@@ -48,18 +56,29 @@ def unpack(archive: Path, folder: Path, *, inside: str = "") -> None:
             _extract(archive, Path(temporary))
             source = Path(temporary, inside)
             if not source.is_dir():
-                raise DataError(f"{archive} has no folder {inside}; it is not what the publisher "
-                                "made, nothing was kept")
+                raise DataError(
+                    f"{archive} has no folder {inside}; it is not what the publisher "
+                    "made, nothing was kept"
+                )
             _move_into(source, folder)
     except BROKEN as error:
-        raise DataError(f"{archive} is damaged or no archive ({error or type(error).__name__}); "
-                        "remove it and download it again") from error
+        raise DataError(
+            f"{archive} is damaged or no archive ({error or type(error).__name__}); "
+            "remove it and download it again"
+        ) from error
     except OSError as error:
         if error.errno is None:  # gzip and bz2 report bad data so
-            raise DataError(f"{archive} is damaged ({error}); remove it and download it again") from error
-        advice = "free some space and run it again" if error.errno == errno.ENOSPC else "check the folder"
-        raise OutputError(f"cannot unpack {archive.name} into {folder}: "
-                          f"{error.strerror or error}; {advice}") from error
+            raise DataError(
+                f"{archive} is damaged ({error}); remove it and download it again"
+            ) from error
+        advice = (
+            "free some space and run it again"
+            if error.errno == errno.ENOSPC
+            else "check the folder"
+        )
+        raise OutputError(
+            f"cannot unpack {archive.name} into {folder}: {error.strerror or error}; {advice}"
+        ) from error
 
 
 def _extract(archive: Path, folder: Path) -> None:
@@ -81,8 +100,10 @@ def _refuse_outside(archive: Path, name: str, special: bool) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     drive = bool(path.parts) and ":" in path.parts[0]
     if special or drive or path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{archive} holds {name!r}, which leads out of the folder; it is not "
-                        "what the publisher made, nothing was kept")
+        raise DataError(
+            f"{archive} holds {name!r}, which leads out of the folder; it is not "
+            "what the publisher made, nothing was kept"
+        )
 
 
 def _move_into(source: Path, folder: Path) -> None:
@@ -118,7 +139,9 @@ class Interrupted(Exception):
     """The connection ended early; what arrived is kept."""
 
 
-def fetch(archive: Archive, target: Path, *, report: Callable[[Fetch], None] = lambda _: None) -> None:
+def fetch(
+    archive: Archive, target: Path, *, report: Callable[[Fetch], None] = lambda _: None
+) -> None:
     """Download `archive` to `target`, or the rest of it, and verify it; `target` appears when it is
     whole.
 
@@ -138,7 +161,11 @@ def fetch(archive: Archive, target: Path, *, report: Callable[[Fetch], None] = l
         else:
             _verify(archive, target, report)
     except OSError as error:
-        kept = "free some space and run it again, it goes on where it stopped" if error.errno == errno.ENOSPC else "check the folder"
+        kept = (
+            "free some space and run it again, it goes on where it stopped"
+            if error.errno == errno.ENOSPC
+            else "check the folder"
+        )
         raise OutputError(f"cannot write {target}: {error.strerror or error}; {kept}") from error
 
 
@@ -152,9 +179,14 @@ def refuse_full_disk(folder: Path, sizes: Sequence[int]) -> None:
     do not fit, bytes.
     """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    needed, free = sum(sizes) * UNPACKED_GROWTH + max(sizes, default=0), shutil.disk_usage(there).free
+    needed, free = (
+        sum(sizes) * UNPACKED_GROWTH + max(sizes, default=0),
+        shutil.disk_usage(there).free,
+    )
     if needed > free:
-        room = f"{needed / 1e9:.1f} GB for the download and its content, {free / 1e9:.1f} GB are free"
+        room = (
+            f"{needed / 1e9:.1f} GB for the download and its content, {free / 1e9:.1f} GB are free"
+        )
         raise OutputError(f"{folder} needs {room}; free some space or choose another --root")
 
 
@@ -177,8 +209,10 @@ def _complete(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> 
                 waits = list(RETRY_SECONDS)
             if not waits:
                 came = f"{_size(part):,} bytes have come"
-                raise DataError(f"{archive.url} cannot be downloaded: {error}; {came}, run it "
-                                "again and it goes on from there") from error
+                raise DataError(
+                    f"{archive.url} cannot be downloaded: {error}; {came}, run it "
+                    "again and it goes on from there"
+                ) from error
             time.sleep(waits.pop(0))
 
 
@@ -193,7 +227,9 @@ def _continue(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> 
     if have:
         headers |= {"Range": f"bytes={have}-"} | ({"If-Range": validator} if validator else {})
     try:
-        with urllib.request.urlopen(urllib.request.Request(archive.url, headers=headers), timeout=TIMEOUT_SECONDS) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(archive.url, headers=headers), timeout=TIMEOUT_SECONDS
+        ) as answer:
             start = have if answer.status == 206 and _starts_at(answer, have) else 0
             total = _total(answer, start)
             _refuse_other_size(archive, total)
@@ -212,13 +248,24 @@ def _continue(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> 
         if error.code in (408, 429) or error.code >= 500:
             raise Interrupted(f"the server answers {error.code} {error.reason}") from error
         says = f"{archive.url} answers {error.code} {error.reason}"
-        raise DataError(f"{says}; the publisher may have moved it, look at the homepage of the "
-                        "corpus") from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
-        raise Interrupted(str(getattr(error, "reason", "") or error) or type(error).__name__) from error
+        raise DataError(
+            f"{says}; the publisher may have moved it, look at the homepage of the corpus"
+        ) from error
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        TimeoutError,
+        ConnectionError,
+        ssl.SSLError,
+    ) as error:
+        raise Interrupted(
+            str(getattr(error, "reason", "") or error) or type(error).__name__
+        ) from error
 
 
-def _save(answer: Any, part: Path, start: int, so_far: Fetch, report: Callable[[Fetch], None]) -> None:
+def _save(
+    answer: Any, part: Path, start: int, so_far: Fetch, report: Callable[[Fetch], None]
+) -> None:
     done = start
     report(so_far)
     with part.open("r+b" if part.exists() else "w+b") as file:
@@ -237,16 +284,20 @@ def _save(answer: Any, part: Path, start: int, so_far: Fetch, report: Callable[[
 
 def _refuse_other_size(archive: Archive, total: int | None) -> None:
     if archive.exact and total is not None and total != archive.size:
-        raise DataError(f"{archive.url} offers {total:,} bytes, {archive.size:,} were published; "
-                        "it is another file or a page about one")
+        raise DataError(
+            f"{archive.url} offers {total:,} bytes, {archive.size:,} were published; "
+            "it is another file or a page about one"
+        )
 
 
 def _verify(archive: Archive, path: Path, report: Callable[[Fetch], None]) -> None:
     size = _size(path)
     if archive.exact and size != archive.size:
         path.unlink()
-        raise DataError(f"{archive.name} has {size:,} bytes, {archive.size:,} were published; it "
-                        "was removed, download it again")
+        raise DataError(
+            f"{archive.name} has {size:,} bytes, {archive.size:,} were published; it "
+            "was removed, download it again"
+        )
     if not archive.checksum:
         return
     kind, _, wanted = archive.checksum.partition(":")
@@ -254,8 +305,10 @@ def _verify(archive: Archive, path: Path, report: Callable[[Fetch], None]) -> No
         found = _digest(file, kind, Fetch(archive.name, 0, size, verifying=True), report)
     if found != wanted:
         path.unlink()
-        raise DataError(f"{archive.name} has the {kind} {found}, {wanted} was published; it was "
-                        "removed, download it again")
+        raise DataError(
+            f"{archive.name} has the {kind} {found}, {wanted} was published; it was "
+            "removed, download it again"
+        )
 
 
 def _digest(file: BinaryIO, kind: str, so_far: Fetch, report: Callable[[Fetch], None]) -> str:

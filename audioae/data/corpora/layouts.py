@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from audioae.errors import DataError
 from audioae.data.manifest import Split
 from audioae.data.sources import Entry, Role, is_audio
+from audioae.errors import DataError
 
 VOICEBANK_TEST = ("p232", "p257")  # Valentini-Botinhao 2017
 VOICEBANK_VALID = ("p226", "p287")  # no official split; the two that most papers hold out
@@ -29,9 +29,15 @@ DEMAND_PLACES = (
 )  # fmt: skip
 # Challenge 1 and 2 | 3 and 4 | 5; one of them is enough.
 DNS_FOLDERS: dict[str, tuple[str, ...]] = {
-    "speech": ("{datasets/clean,datasets_fullband/clean_fullband,datasets_fullband/*_speech,V5_training_dataset/Track1_Headset}",),
-    "noise": ("{datasets/noise,datasets_fullband/noise_fullband,V5_training_dataset/noise_fullband,noise_fullband}",),
-    "rir": ("{datasets/impulse_responses,datasets_fullband/impulse_responses,V5_training_dataset/impulse_responses,impulse_responses}",),
+    "speech": (
+        "{datasets/clean,datasets_fullband/clean_fullband,datasets_fullband/*_speech,V5_training_dataset/Track1_Headset}",
+    ),
+    "noise": (
+        "{datasets/noise,datasets_fullband/noise_fullband,V5_training_dataset/noise_fullband,noise_fullband}",
+    ),
+    "rir": (
+        "{datasets/impulse_responses,datasets_fullband/impulse_responses,V5_training_dataset/impulse_responses,impulse_responses}",
+    ),
 }
 _READER = re.compile(r"_reader_(\d+)_")
 _VALIDATED = re.compile(r"freesound_validated_(\d+)", re.IGNORECASE)
@@ -53,17 +59,34 @@ def read_voicebank_demand(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
     entries = []
     for part in parts:
         name = "trainset_28spk" if part == "train" else "testset"
-        clean, noisy = (_wavs(min(matches(folder, f"{side}_{name}_wav*/*.wav")).parent) for side in ("clean", "noisy"))
+        clean, noisy = (
+            _wavs(min(matches(folder, f"{side}_{name}_wav*/*.wav")).parent)
+            for side in ("clean", "noisy")
+        )
         alone = sorted(clean.keys() ^ noisy.keys())
         if alone:
-            raise DataError(f"{folder}: {len(alone)} files of {part} are clean or noisy only, "
-                            f"the first is {alone[0]}; unpack both again")
+            raise DataError(
+                f"{folder}: {len(alone)} files of {part} are clean or noisy only, "
+                f"the first is {alone[0]}; unpack both again"
+            )
         for file in clean:
             speaker = file.partition("_")[0]
-            split: Split = "test" if part == "test" else "valid" if speaker in VOICEBANK_VALID else "train"
-            entries.append(_entry("speech", clean[file], f"vctk/{speaker}", split=split, language="en"))
+            split: Split = (
+                "test" if part == "test" else "valid" if speaker in VOICEBANK_VALID else "train"
+            )
+            entries.append(
+                _entry("speech", clean[file], f"vctk/{speaker}", split=split, language="en")
+            )
             minus = os.path.abspath(clean[file])
-            entries.append(_entry("noise", noisy[file], f"voicebank-demand/noise-{speaker}", split=split, minus=minus))
+            entries.append(
+                _entry(
+                    "noise",
+                    noisy[file],
+                    f"voicebank-demand/noise-{speaker}",
+                    split=split,
+                    minus=minus,
+                )
+            )
     return entries
 
 
@@ -72,9 +95,19 @@ def read_librispeech(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
     validation.
     """
     has_dev = any(part.startswith("dev") for part in parts)
-    splits: dict[str, Split | Literal[""]] = {"dev": "valid", "test": "test", "train": "train" if has_dev else ""}
+    splits: dict[str, Split | Literal[""]] = {
+        "dev": "valid",
+        "test": "test",
+        "train": "train" if has_dev else "",
+    }
     return [
-        _entry("speech", file, f"librispeech/{file.parts[-3]}", split=splits[part.partition("-")[0]], language="en")
+        _entry(
+            "speech",
+            file,
+            f"librispeech/{file.parts[-3]}",
+            split=splits[part.partition("-")[0]],
+            language="en",
+        )
         for part in parts
         for file in _audio(folder / part)
     ]
@@ -82,7 +115,10 @@ def read_librispeech(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 def read_ljspeech(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
     """One reader: a source is a chapter, `LJ001` of `LJ001-0001.wav`."""
-    return [_entry("speech", file, f"ljspeech/{file.stem.partition('-')[0]}", language="en") for file in _audio(folder / "wavs")]
+    return [
+        _entry("speech", file, f"ljspeech/{file.stem.partition('-')[0]}", language="en")
+        for file in _audio(folder / "wavs")
+    ]
 
 
 def read_vctk(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
@@ -91,7 +127,10 @@ def read_vctk(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
     """
     entries = []
     for file in _audio(folder / "wav48_silence_trimmed"):
-        if file.stem.endswith("_mic1") and file.with_name(file.name.replace("_mic1", "_mic2")).exists():
+        if (
+            file.stem.endswith("_mic1")
+            and file.with_name(file.name.replace("_mic1", "_mic2")).exists()
+        ):
             continue
         entries.append(_vctk_entry(file, file.parent.name))
     return entries
@@ -107,27 +146,50 @@ def read_common_voice(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
         if parts and parts != ("all",) and language not in parts:
             continue
         seen: set[str] = set()
-        tables = [(name, clips.parent / f"{name}.tsv") for name in ("test", "dev", "train", "validated")]
+        tables = [
+            (name, clips.parent / f"{name}.tsv") for name in ("test", "dev", "train", "validated")
+        ]
         if not any(table.exists() for _, table in tables):
-            raise DataError(f"{clips.parent} has none of train.tsv, dev.tsv, test.tsv and "
-                            "validated.tsv; unpack the archive again")
-        splits: dict[str, Split | Literal[""]] = {"test": "test", "dev": "valid", "train": "train", "validated": ""}
+            raise DataError(
+                f"{clips.parent} has none of train.tsv, dev.tsv, test.tsv and "
+                "validated.tsv; unpack the archive again"
+            )
+        splits: dict[str, Split | Literal[""]] = {
+            "test": "test",
+            "dev": "valid",
+            "train": "train",
+            "validated": "",
+        }
         for name, table in tables:
             for row in _rows(table, "\t", ("client_id", "path")) if table.exists() else ():
                 if row["path"] not in seen:
                     seen.add(row["path"])
                     source = f"common-voice/{row['client_id'][:32]}"
-                    entries.append(_entry("speech", clips / row["path"], source, split=splits[name], language=language))
+                    entries.append(
+                        _entry(
+                            "speech",
+                            clips / row["path"],
+                            source,
+                            split=splits[name],
+                            language=language,
+                        )
+                    )
     if not entries:
-        raise DataError(f"{folder} has no folder with clips for {', '.join(parts)}; expected "
-                        "LANGUAGE/clips and LANGUAGE/train.tsv")
+        raise DataError(
+            f"{folder} has no folder with clips for {', '.join(parts)}; expected "
+            "LANGUAGE/clips and LANGUAGE/train.tsv"
+        )
     return entries
 
 
 def read_musan(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
     """`PART/COLLECTION/*.wav`; music is one more noise."""
     roles: dict[str, Role] = {"noise": "noise", "music": "noise", "speech": "speech"}
-    return [_entry(roles[part], file, f"musan/{file.stem}", kind=part) for part in parts for file in _audio(folder / part)]
+    return [
+        _entry(roles[part], file, f"musan/{file.stem}", kind=part)
+        for part in parts
+        for file in _audio(folder / part)
+    ]
 
 
 def read_esc50(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
@@ -139,8 +201,10 @@ def read_esc50(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
         entries.append(_entry("noise", file, source, split=split, kind=row["category"]))
     missing = [entry.path for entry in entries if not os.path.exists(entry.path)]
     if missing:
-        raise DataError(f"{folder} lacks {len(missing)} of {len(entries)} clips, the first is "
-                        f"{missing[0]}; unpack the archive again")
+        raise DataError(
+            f"{folder} lacks {len(missing)} of {len(entries)} clips, the first is "
+            f"{missing[0]}; unpack the archive again"
+        )
     return entries
 
 
@@ -149,7 +213,15 @@ def read_demand(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
     entries = []
     for place in DEMAND_PLACES:
         file = min(matches(folder, f"{place}*/**/ch01.wav"))
-        entries.append(_entry("noise", file, f"demand/{place}", split="test" if place in DEMAND_TEST else "", kind=place))
+        entries.append(
+            _entry(
+                "noise",
+                file,
+                f"demand/{place}",
+                split="test" if place in DEMAND_TEST else "",
+                kind=place,
+            )
+        )
     return entries
 
 
@@ -158,20 +230,33 @@ def read_dns(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
     folder that a file lies in.
     """
     readers = {"speech": _dns_speech, "noise": _dns_noise, "rir": _dns_room}
-    places = [(readers[part], place) for part in parts for place in _outermost(matches(folder, DNS_FOLDERS[part][0]))]
+    places = [
+        (readers[part], place)
+        for part in parts
+        for place in _outermost(matches(folder, DNS_FOLDERS[part][0]))
+    ]
     return [read(place, file) for read, place in places for file in _audio(place)]
 
 
 def read_slr28(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """`rir_list` of each set names the room of every response: `--rir-id ID --room-id ROOM PATH`.
-    """
+    """`rir_list` of each set names the room of every response: `--rir-id ID --room-id ROOM PATH`."""
     entries: list[Entry] = []
-    lists = {"measured": "real_rirs_isotropic_noises/rir_list", "simulated": "simulated_rirs/*/rir_list"}
+    lists = {
+        "measured": "real_rirs_isotropic_noises/rir_list",
+        "simulated": "simulated_rirs/*/rir_list",
+    }
     for part in parts:
         if part == "noise":
-            entries += [_entry("noise", file, f"musan/{file.stem}") for file in _audio(folder / "pointsource_noises")]
+            entries += [
+                _entry("noise", file, f"musan/{file.stem}")
+                for file in _audio(folder / "pointsource_noises")
+            ]
         else:
-            entries += [entry for table in sorted(matches(folder, lists[part])) for entry in _listed_rooms(folder, table)]
+            entries += [
+                entry
+                for table in sorted(matches(folder, lists[part]))
+                for entry in _listed_rooms(folder, table)
+            ]
     return entries
 
 
@@ -181,15 +266,22 @@ def _listed_rooms(folder: Path, table: Path) -> Iterator[Entry]:
         if not words:
             continue
         if "--room-id" not in words[:-2]:
-            raise DataError(f"{table} line {number} names no room; expected --rir-id ID "
-                            "--room-id ROOM PATH")
+            raise DataError(
+                f"{table} line {number} names no room; expected --rir-id ID --room-id ROOM PATH"
+            )
         room = words[words.index("--room-id") + 1]
         file = folder / words[-1].partition("/")[2]  # paths begin with RIRS_NOISES/
         yield _entry("rir", file, f"slr28/{table.parent.name}/{room}")
 
 
 def _vctk_entry(file: Path, speaker: str) -> Entry:
-    return _entry("speech", file, f"vctk/{speaker}", split="test" if speaker in VOICEBANK_TEST else "", language="en")
+    return _entry(
+        "speech",
+        file,
+        f"vctk/{speaker}",
+        split="test" if speaker in VOICEBANK_TEST else "",
+        language="en",
+    )
 
 
 def _dns_speech(place: Path, file: Path) -> Entry:
@@ -197,18 +289,26 @@ def _dns_speech(place: Path, file: Path) -> Entry:
     if vctk and any("vctk" in part.lower() for part in file.parts):
         return _vctk_entry(file, vctk[1])
     inside = "/".join(file.relative_to(place).parts[:-1][-2:])
-    return _entry("speech", file, f"dns-challenge/reader-{reader[1]}" if reader else f"dns-challenge/{inside or file.stem}")
+    return _entry(
+        "speech",
+        file,
+        f"dns-challenge/reader-{reader[1]}" if reader else f"dns-challenge/{inside or file.stem}",
+    )
 
 
 def _dns_noise(place: Path, file: Path) -> Entry:
     freesound = _VALIDATED.search(file.name)
-    return _entry("noise", file, f"freesound/{freesound[1]}" if freesound else f"dns-challenge/{file.stem}")
+    return _entry(
+        "noise", file, f"freesound/{freesound[1]}" if freesound else f"dns-challenge/{file.stem}"
+    )
 
 
 def _dns_room(place: Path, file: Path) -> Entry:
     """A room is a folder; responses that lie in no folder of their own are rooms of their own."""
     inside = file.relative_to(place).parts
-    return _entry("rir", file, f"dns-challenge/{'/'.join(inside[:-1]) if len(inside) > 2 else file.stem}")
+    return _entry(
+        "rir", file, f"dns-challenge/{'/'.join(inside[:-1]) if len(inside) > 2 else file.stem}"
+    )
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
@@ -221,7 +321,12 @@ def _entry(role: Role, file: Path, source: str, **more: Any) -> Entry:
 
 
 def _audio(folder: Path) -> list[Path]:
-    return sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names if is_audio(name))
+    return sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if is_audio(name)
+    )
 
 
 def _wavs(folder: Path) -> dict[str, Path]:
@@ -232,15 +337,21 @@ def _rows(table: Path, delimiter: str, columns: tuple[str, ...]) -> Iterator[dic
     """Rows of a table that has these columns. Sentences of Common Voice hold quotes that open
     nothing, so quotes mean nothing in a TSV.
     """
-    form: dict[str, Any] = {"delimiter": delimiter, "quoting": csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL}
+    form: dict[str, Any] = {
+        "delimiter": delimiter,
+        "quoting": csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL,
+    }
     try:
         with table.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, **form)
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
-                raise DataError(f"{table} has no column {missing[0]!r}; it was expected to have "
-                                f"{', '.join(columns)}")
+                raise DataError(
+                    f"{table} has no column {missing[0]!r}; it was expected to have "
+                    f"{', '.join(columns)}"
+                )
             yield from reader
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read the table {table}: "
-                        f"{getattr(error, 'strerror', None) or error}") from error
+        raise DataError(
+            f"cannot read the table {table}: {getattr(error, 'strerror', None) or error}"
+        ) from error

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from audioae.data.augment import AugmentSettings
-from audioae.errors import DataError, SettingsError
 from audioae.data.manifest import Row, ShardReader, read_manifest
+from audioae.errors import DataError, SettingsError
 from audioae.signal.mixing import active_rms, rms
 from audioae.signal.spectrogram import Array
 
@@ -41,8 +41,9 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         if not self.segment_seconds > 0:
-            raise SettingsError(f"DataSettings.segment_seconds is {self.segment_seconds}; "
-                                "expected more than 0")
+            raise SettingsError(
+                f"DataSettings.segment_seconds is {self.segment_seconds}; expected more than 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ class Pool:
 
     def draw(self, rng: np.random.Generator) -> int:
         """The number of a random recording."""
-        return int(np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right"))
+        return int(
+            np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
+        )
 
     def draw_crop(self, rng: np.random.Generator, samples: int) -> Crop:
         """A crop, perhaps silent; a short recording is followed by others, after a pause of up to
@@ -98,8 +101,10 @@ class Pool:
             crop = self.draw_crop(rng, samples)
             if self.is_surely_sound(crop, sample_rate) or active_rms(self.read(crop), sample_rate):
                 return crop
-        raise DataError(f"{TRIES} crops in a row were digital silence; the prepared recordings "
-                        "hold almost no sound")
+        raise DataError(
+            f"{TRIES} crops in a row were digital silence; the prepared recordings "
+            "hold almost no sound"
+        )
 
     def is_surely_sound(self, crop: Crop, sample_rate: int) -> bool:
         """Whether one of a few samples in whole 20 ms frames is not zero: as good as reading the
@@ -107,7 +112,11 @@ class Pool:
         """
         end = crop.samples // max(1, sample_rate // 50) * (sample_rate // 50)
         piece = crop.pieces[0]
-        return bool(self.shards.view(self.rows[piece.row])[piece.start : piece.start + min(piece.count, end) : PROBE_SAMPLES].any())
+        return bool(
+            self.shards.view(self.rows[piece.row])[
+                piece.start : piece.start + min(piece.count, end) : PROBE_SAMPLES
+            ].any()
+        )
 
     def read(self, crop: Crop) -> Array:
         """`[samples]` of a crop; each recording in it has the RMS `CROP_RMS`."""
@@ -116,7 +125,11 @@ class Pool:
             sound = self.shards.read(self.rows[piece.row], piece.start, piece.count)
             level = rms(sound)
             if level:
-                np.multiply(sound, np.float32(CROP_RMS / level), out=waveform[piece.place : piece.place + piece.count])
+                np.multiply(
+                    sound,
+                    np.float32(CROP_RMS / level),
+                    out=waveform[piece.place : piece.place + piece.count],
+                )
         return waveform
 
     def sources(self, crop: Crop) -> list[str]:
@@ -130,20 +143,31 @@ class Corpus:
     def __init__(self, folder: Path, split: str, settings: DataSettings) -> None:
         self.sample_rate = read_sample_rate(folder)
         self.shards = ShardReader(folder)
-        speech = [row for row in rows_of(folder, "speech", split) if is_clean(row, settings.min_quiet_to_loud_db)]
+        speech = [
+            row
+            for row in rows_of(folder, "speech", split)
+            if is_clean(row, settings.min_quiet_to_loud_db)
+        ]
         noise = rows_of(folder, "noise", split)
         rooms = rows_of(folder, "rir", split) or rows_of(folder, "rir", "train")
         if not speech or not noise:
-            raise DataError(f"{folder} has no {'speech' if not speech else 'noise'} in its "
-                            f"{split} split")
+            raise DataError(
+                f"{folder} has no {'speech' if not speech else 'noise'} in its {split} split"
+            )
         self.speech = Pool(self.shards, speech, [row.seconds for row in speech])
-        self.noise = Pool(self.shards, noise, [min(row.seconds, settings.max_noise_weight_seconds) for row in noise])
+        self.noise = Pool(
+            self.shards,
+            noise,
+            [min(row.seconds, settings.max_noise_weight_seconds) for row in noise],
+        )
         self.rooms = Pool(self.shards, rooms, [1.0] * len(rooms))
 
     @property
     def hours(self) -> tuple[float, float]:
         """Hours of speech and of noise."""
-        speech, noise = (sum(row.seconds for row in pool.rows) / 3600 for pool in (self.speech, self.noise))
+        speech, noise = (
+            sum(row.seconds for row in pool.rows) / 3600 for pool in (self.speech, self.noise)
+        )
         return speech, noise
 
     def room(self, number: int) -> Array:
@@ -157,8 +181,10 @@ def read_sample_rate(folder: Path) -> int:
     try:
         return int(json.loads((folder / "data.json").read_text())["sample_rate"])
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} is no prepared data ({error}); make it with: audioae prepare "
-                        f"... --out {folder}") from error
+        raise DataError(
+            f"{folder} is no prepared data ({error}); make it with: audioae prepare "
+            f"... --out {folder}"
+        ) from error
 
 
 def is_clean(row: Row, min_quiet_to_loud_db: float) -> bool:

@@ -108,27 +108,39 @@ class MixtureDraw:
         try:
             draw = _read(values)
         except (KeyError, TypeError) as error:
-            raise DataError(f"no draw of a mixture ({error}); expected what MixtureDraw.to_dict "
-                            "gives, of this version") from error
+            raise DataError(
+                f"no draw of a mixture ({error}); expected what MixtureDraw.to_dict "
+                "gives, of this version"
+            ) from error
         if not isinstance(draw, cls):
-            raise DataError(f"a {type(draw).__name__} is no draw of a mixture; expected what "
-                            "MixtureDraw.to_dict gives")
+            raise DataError(
+                f"a {type(draw).__name__} is no draw of a mixture; expected what "
+                "MixtureDraw.to_dict gives"
+            )
         return draw
 
 
 _OURS = (MixtureDraw, Crop, Piece, MeasuredRoom, Recording, Babble, LikeRecording, SecondNoise)
-_EFFECTS = tuple(value for value in vars(augment).values() if isinstance(value, type) and dataclasses.is_dataclass(value))
+_EFFECTS = tuple(
+    value
+    for value in vars(augment).values()
+    if isinstance(value, type) and dataclasses.is_dataclass(value)
+)
 RECORDS = {record.__name__: record for record in _OURS + _EFFECTS}
 
 
 def _written(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: _written(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {
+            field.name: _written(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
         return {"is": type(value).__name__} | fields
     return [_written(each) for each in value] if isinstance(value, tuple) else value
 
 
 def _read(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return RECORDS[value["is"]](**{name: _read(each) for name, each in value.items() if name != "is"})
+        return RECORDS[value["is"]](
+            **{name: _read(each) for name, each in value.items() if name != "is"}
+        )
     return tuple(_read(each) for each in value) if isinstance(value, (list, tuple)) else value

@@ -73,12 +73,21 @@ def parse_ratios(text: str) -> Ratios:
             return Ratios((low, high), is_range=True)
     elif re.fullmatch(f"{NUMBER}(,{NUMBER})*", text):
         return Ratios(tuple(map(float, text.split(","))), is_range=False)
-    raise SettingsError(f"signal-to-noise ratios {text!r}; expected a range such as -5:15 or a "
-                        "grid such as -5,0,5,10,15, dB")
+    raise SettingsError(
+        f"signal-to-noise ratios {text!r}; expected a range such as -5:15 or a "
+        "grid such as -5,0,5,10,15, dB"
+    )
 
 
 def write_pairs(
-    folder: Path, mixer: Mixer, *, pairs: int, ratios: Ratios, seed: int, split: str, form: Literal["wav", "flac"] = "wav"
+    folder: Path,
+    mixer: Mixer,
+    *,
+    pairs: int,
+    ratios: Ratios,
+    seed: int,
+    split: str,
+    form: Literal["wav", "flac"] = "wav",
 ) -> Iterator[MixedPair]:
     """Write `folder`/noisy, `folder`/clean and, when all are there, `folder`/pairs.csv; yields each
     pair as it is written.
@@ -94,7 +103,9 @@ def write_pairs(
         draw = draw_audible(mixer, rng)
         draw = dataclasses.replace(draw, blend=SignalToNoise(ratios.draw(rng, number)))
         rows.append(_row(draw, mixer, f"{number:0{digits}d}.{form}", split))
-        for side, waveform in zip((rows[-1].noisy, rows[-1].clean), _within_full_scale(*mixer.render(draw)), strict=True):
+        for side, waveform in zip(
+            (rows[-1].noisy, rows[-1].clean), _within_full_scale(*mixer.render(draw)), strict=True
+        ):
             (folder / side).parent.mkdir(parents=True, exist_ok=True)
             write(folder / side, waveform[None], mixer.sample_rate, subtype="PCM_16")
         yield rows[-1]
@@ -109,19 +120,24 @@ def draw_audible(mixer: Mixer, rng: np.random.Generator) -> MixtureDraw:
         draw = mixer.draw_mixture(rng)
         if mixer.sounds(mixer.render_noise(draw)):
             return draw
-    raise DataError(f"{TRIES} crops of noise in a row were digital silence; the prepared noise "
-                    "holds almost no sound")
+    raise DataError(
+        f"{TRIES} crops of noise in a row were digital silence; the prepared noise "
+        "holds almost no sound"
+    )
 
 
 def check_folder(folder: Path) -> None:
     """Raise `OutputError` unless the folder is empty or can be made."""
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OutputError(f"{folder} exists and is not empty; name a new folder, nothing is "
-                              "overwritten")
+            raise OutputError(
+                f"{folder} exists and is not empty; name a new folder, nothing is overwritten"
+            )
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror}); name a folder that can") from error
+        raise OutputError(
+            f"{folder} cannot be made ({error.strerror}); name a folder that can"
+        ) from error
 
 
 def write_table(path: Path, rows: Sequence[MixedPair]) -> None:

@@ -1,8 +1,14 @@
 """Mixtures as a data set of torch."""
 
 from __future__ import annotations
+
 import dataclasses
+
 import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
 from audioae.data.augment import (
     BandLimit,
     Clicks,
@@ -18,6 +24,7 @@ from audioae.data.augment import (
     MadeNoise,
     Melody,
     PacketLoss,
+    Remix,
     ShapedNoise,
     SignalToNoise,
     Silence,
@@ -28,13 +35,16 @@ from audioae.data.augment import (
     filter_speech,
 )
 from audioae.data.mixtures.corpus import Corpus, DataSettings
-from audioae.data.mixtures.draws import Babble, LikeRecording, MeasuredRoom, MixtureDraw, Recording, SecondNoise
+from audioae.data.mixtures.draws import (
+    Babble,
+    LikeRecording,
+    MeasuredRoom,
+    MixtureDraw,
+    Recording,
+    SecondNoise,
+)
 from audioae.signal.mixing import active_rms, babble
 from audioae.signal.spectrogram import Array
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
-from audioae.data.augment import Remix
 
 
 class Mixer:
@@ -50,20 +60,25 @@ class Mixer:
         return self.render(self.draw_mixture(rng))
 
     def draw_mixture(self, rng: np.random.Generator) -> MixtureDraw:
-        """All that a mixture depends on; nothing is read but what tells whether speech is silent.
-        """
+        """All that a mixture depends on; nothing is read but what tells whether speech is silent."""
         augment, rate = self.augment, self.sample_rate
         # Effects that came later draw from a stream of their own: those that are not asked for
         # leave the others as they were.
         more = rng.spawn(1)[0]
         speed = Speed.draw(more, augment.speed_factor) if more.random() < augment.speed else None
-        speech = self.corpus.speech.draw_sound(rng, speed.needed(self.samples) if speed else self.samples, rate)
+        speech = self.corpus.speech.draw_sound(
+            rng, speed.needed(self.samples) if speed else self.samples, rate
+        )
         room = self.draw_room(rng) if rng.random() < augment.reverb else None
         speech_eq = self.draw_equaliser(rng)
         noise, noise_eq = self.draw_noise(rng), self.draw_equaliser(rng)
         second = self.draw_second(rng) if rng.random() < augment.second_noise else None
         alone = rng.random() < augment.speech_free
-        blend = None if alone else SignalToNoise.draw(rng, augment.snr_db, augment.easy, augment.easy_snr_db)
+        blend = (
+            None
+            if alone
+            else SignalToNoise.draw(rng, augment.snr_db, augment.easy, augment.easy_snr_db)
+        )
         level = Level.draw(rng, augment.level_dbfs)
         clipping = Clipping.draw(rng) if rng.random() < augment.clipping else None
         draw = MixtureDraw(
@@ -80,7 +95,9 @@ class Mixer:
         """The draw with other noise: music, or a variation of recorded noise."""
         if rng.random() < self.augment.music:
             draw = dataclasses.replace(draw, noise=Melody.draw(rng))
-        return dataclasses.replace(draw, variation=Variation.draw(rng) if rng.random() < self.augment.vary_noise else None)
+        return dataclasses.replace(
+            draw, variation=Variation.draw(rng) if rng.random() < self.augment.vary_noise else None
+        )
 
     def draw_room(self, rng: np.random.Generator) -> MeasuredRoom | DecayingRoom | ImageRoom:
         """Half the time a measured room, where there are any; otherwise a made one, by the image
@@ -92,16 +109,27 @@ class Mixer:
 
     def draw_equaliser(self, rng: np.random.Generator) -> Equaliser | None:
         """An equaliser, or none."""
-        return Equaliser.draw(rng, self.augment.eq_db, self.sample_rate) if rng.random() < self.augment.eq else None
+        return (
+            Equaliser.draw(rng, self.augment.eq_db, self.sample_rate)
+            if rng.random() < self.augment.eq
+            else None
+        )
 
-    def draw_noise(self, rng: np.random.Generator) -> Recording | Babble | LikeRecording | MadeNoise:
+    def draw_noise(
+        self, rng: np.random.Generator
+    ) -> Recording | Babble | LikeRecording | MadeNoise:
         """Made noise, babble or a recording."""
         kind = rng.random()
         if kind < self.augment.synthetic_noise:
             return self.draw_made_noise(rng)
         if kind < self.augment.synthetic_noise + self.augment.babble:
             speakers = int(rng.integers(3, 9))
-            return Babble(tuple(self.corpus.speech.draw_sound(rng, self.samples, self.sample_rate) for _ in range(speakers)))
+            return Babble(
+                tuple(
+                    self.corpus.speech.draw_sound(rng, self.samples, self.sample_rate)
+                    for _ in range(speakers)
+                )
+            )
         return Recording(self.corpus.noise.draw_crop(rng, self.samples))
 
     def draw_made_noise(self, rng: np.random.Generator) -> LikeRecording | MadeNoise:
@@ -112,12 +140,16 @@ class Mixer:
         if kind < 3:
             return ColouredNoise.draw(rng)
         if kind < 6:
-            return LikeRecording(self.corpus.noise.draw_crop(rng, self.samples), ShapedNoise.draw(rng))
+            return LikeRecording(
+                self.corpus.noise.draw_crop(rng, self.samples), ShapedNoise.draw(rng)
+            )
         return (Hum, Clicks, Fan, Wind)[kind - 6].draw(rng)
 
     def draw_second(self, rng: np.random.Generator) -> SecondNoise:
         """Another recording, 0 to 10 dB below the first."""
-        return SecondNoise(self.corpus.noise.draw_crop(rng, self.samples), float(rng.uniform(0, 10)))
+        return SecondNoise(
+            self.corpus.noise.draw_crop(rng, self.samples), float(rng.uniform(0, 10))
+        )
 
     def render(self, draw: MixtureDraw) -> tuple[Array, Array]:
         """The noisy and the clean waveform, each `[samples]`; the same bits for the same draw."""
@@ -129,7 +161,11 @@ class Mixer:
             noisy = draw.clipping.apply(noisy)
         if draw.band_limit:
             noisy = draw.band_limit.apply(noisy, self.sample_rate)
-            clean = draw.band_limit.apply(clean, self.sample_rate) if draw.limits_target and draw.blend else clean
+            clean = (
+                draw.band_limit.apply(clean, self.sample_rate)
+                if draw.limits_target and draw.blend
+                else clean
+            )
         if draw.codec:
             noisy = draw.codec.apply(noisy, self.sample_rate)
         if draw.packet_loss:
@@ -145,7 +181,11 @@ class Mixer:
             dry = draw.speed.apply(dry, draw.samples, self.sample_rate)
         room = None
         if draw.room:
-            room = self.corpus.room(draw.room.number) if isinstance(draw.room, MeasuredRoom) else draw.room.response(self.sample_rate)
+            room = (
+                self.corpus.room(draw.room.number)
+                if isinstance(draw.room, MeasuredRoom)
+                else draw.room.response(self.sample_rate)
+            )
         heard, clean = filter_speech(dry, room, draw.speech_eq, self.sample_rate)
         return (heard, clean) if self.sounds(heard) else (dry, dry)
 
@@ -155,7 +195,11 @@ class Mixer:
         if not draw.second:
             return noise
         second = self.corpus.noise.read(draw.second.crop)
-        return SignalToNoise(draw.second.below_db).apply(noise, second, self.sample_rate) if self.sounds(noise) else second
+        return (
+            SignalToNoise(draw.second.below_db).apply(noise, second, self.sample_rate)
+            if self.sounds(noise)
+            else second
+        )
 
     def render_source(self, draw: MixtureDraw) -> Array:
         """The first noise `[samples]`, before its equaliser."""
@@ -191,7 +235,9 @@ class MixtureDataset(Dataset[Pair]):
 
     def __getitem__(self, index: int) -> Pair:
         noisy, clean = self.mixer.pair(np.random.default_rng([self.seed, index]))
-        return torch.from_numpy(noisy.astype(np.float32, copy=False)), torch.from_numpy(clean.astype(np.float32, copy=False))
+        return torch.from_numpy(noisy.astype(np.float32, copy=False)), torch.from_numpy(
+            clean.astype(np.float32, copy=False)
+        )
 
     def __getitems__(self, indices: list[int]) -> list[Pair]:
         """A batch, as the loader of torch asks for it; where the noises of a batch are remixed,

@@ -20,13 +20,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from audioae.errors import DataError, OutputError, SettingsError
-from audioae.data.manifest import Row, Split, assign_splits, hours, write_manifest
 from audioae.data.corpora.collect import corpus_entries
+from audioae.data.manifest import Row, Split, assign_splits, hours, write_manifest
 from audioae.data.prepare.decoding import Decoded, decode
 from audioae.data.prepare.settings import PrepareSettings, Progress, Summary
-from audioae.data.prepare.shards import JOURNAL, SHARDS, Page, ShardWriter, output_error, trusted_pages
+from audioae.data.prepare.shards import (
+    JOURNAL,
+    SHARDS,
+    Page,
+    ShardWriter,
+    output_error,
+    trusted_pages,
+)
 from audioae.data.sources import ROLES, Dropped, Entry, Role, find_entries
+from audioae.errors import DataError, OutputError, SettingsError
 from audioae.storage import lock, write_json_lines, write_text
 
 __all__ = ["PrepareSettings", "Progress", "Summary", "prepare"]
@@ -37,7 +44,9 @@ IDENTITY, LOCK = "settings.json", "lock"  # in the journal
 PLACES_AND_PACE = ("out", *ROLES, "corpora", "root", "jobs")
 
 
-def prepare(settings: PrepareSettings, *, progress: Callable[[Progress], None] = lambda _: None) -> Summary:
+def prepare(
+    settings: PrepareSettings, *, progress: Callable[[Progress], None] = lambda _: None
+) -> Summary:
     """Prepare everything that `settings` name, or the rest of it after an interruption.
 
     Raises:
@@ -47,22 +56,44 @@ def prepare(settings: PrepareSettings, *, progress: Callable[[Progress], None] =
         OutputError: the output folder cannot be written, or another process is preparing it.
     """
     known = corpus_entries(settings.corpora, Path(settings.root))
-    roles = [role for role in ROLES if settings.places(role) or any(entry.role == role for entry in known)]
+    roles = [
+        role
+        for role in ROLES
+        if settings.places(role) or any(entry.role == role for entry in known)
+    ]
     found = {role: find_entries(role, settings.places(role), known) for role in roles}
     folder = Path(settings.out)
     try:
         with _alone(folder):
-            _check_settings(folder, settings, {role: entries for role, (entries, _) in found.items()})
+            _check_settings(
+                folder, settings, {role: entries for role, (entries, _) in found.items()}
+            )
             (folder / SHARDS).mkdir(exist_ok=True)
-            pages = {role: _fill_shards(folder, role, entries, settings, progress) for role, (entries, _) in found.items()}
+            pages = {
+                role: _fill_shards(folder, role, entries, settings, progress)
+                for role, (entries, _) in found.items()
+            }
             dropped = [drop for _, left_out in found.values() for drop in left_out]
-            dropped += [drop for role_pages in pages.values() for page in role_pages for drop in page.dropped]
+            dropped += [
+                drop
+                for role_pages in pages.values()
+                for page in role_pages
+                for drop in page.dropped
+            ]
             write_json_lines(folder / DROPPED, map(dataclasses.asdict, dropped))
-            rows = {role: _rows(pages[role], entries, settings) for role, (entries, _) in found.items()}
+            rows = {
+                role: _rows(pages[role], entries, settings) for role, (entries, _) in found.items()
+            }
             _refuse_nothing(rows, dropped)
             for role, role_rows in rows.items():
                 write_manifest(folder / f"{role}.jsonl", role_rows)
-            return _write_data(folder, settings, rows, [page for role_pages in pages.values() for page in role_pages], dropped)
+            return _write_data(
+                folder,
+                settings,
+                rows,
+                [page for role_pages in pages.values() for page in role_pages],
+                dropped,
+            )
     except OSError as error:
         raise output_error(error, folder) from error
 
@@ -73,21 +104,29 @@ def _alone(folder: Path) -> Iterator[None]:
     preparing it too.
     """
     journal = folder / JOURNAL
-    if not (journal / IDENTITY).exists() and folder.exists() and any(child.name != JOURNAL for child in folder.iterdir()):
-        raise OutputError(f"{folder} is not empty and audioae did not prepare it; choose a new "
-                          "folder")
+    if (
+        not (journal / IDENTITY).exists()
+        and folder.exists()
+        and any(child.name != JOURNAL for child in folder.iterdir())
+    ):
+        raise OutputError(
+            f"{folder} is not empty and audioae did not prepare it; choose a new folder"
+        )
     journal.mkdir(parents=True, exist_ok=True)
     handle = os.open(journal / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not lock(handle):
-            raise OutputError(f"another process is preparing {folder}; wait for it, or choose "
-                              "another folder")
+            raise OutputError(
+                f"another process is preparing {folder}; wait for it, or choose another folder"
+            )
         yield
     finally:
         os.close(handle)
 
 
-def _check_settings(folder: Path, settings: PrepareSettings, entries: dict[Role, list[Entry]]) -> None:
+def _check_settings(
+    folder: Path, settings: PrepareSettings, entries: dict[Role, list[Entry]]
+) -> None:
     """Write down what the folder is made with, or check that it was begun with these settings and
     these files.
     """
@@ -104,23 +143,38 @@ def _check_settings(folder: Path, settings: PrepareSettings, entries: dict[Role,
         if made.get(name) != value:
             was = "other files" if name == "files" else f"{name} {made.get(name)}"
             now = "those now given" if name == "files" else str(value)
-            raise SettingsError(f"{folder} was made with {was}, not {now}; choose another folder "
-                                "or remove this one")
+            raise SettingsError(
+                f"{folder} was made with {was}, not {now}; choose another folder or remove this one"
+            )
 
 
 def _identity(settings: PrepareSettings, entries: dict[Role, list[Entry]]) -> dict[str, Any]:
     """All that the output depends on."""
     # `minus` counts where it is used, so that folders from before there was one can still be gone
     # on with.
-    listed = json.dumps([dataclasses.astuple(entry)[: None if entry.minus else -1] for role in ROLES for entry in entries.get(role, [])])
+    listed = json.dumps(
+        [
+            dataclasses.astuple(entry)[: None if entry.minus else -1]
+            for role in ROLES
+            for entry in entries.get(role, [])
+        ]
+    )
     return {
-        **{name: value for name, value in dataclasses.asdict(settings).items() if name not in PLACES_AND_PACE},
+        **{
+            name: value
+            for name, value in dataclasses.asdict(settings).items()
+            if name not in PLACES_AND_PACE
+        },
         "files": hashlib.sha256(listed.encode()).hexdigest(),
     }
 
 
 def _fill_shards(
-    folder: Path, role: Role, entries: list[Entry], settings: PrepareSettings, progress: Callable[[Progress], None]
+    folder: Path,
+    role: Role,
+    entries: list[Entry],
+    settings: PrepareSettings,
+    progress: Callable[[Progress], None],
 ) -> list[Page]:
     """Pages of all entries: those that are there already, then new ones."""
     pages = trusted_pages(folder, role)
@@ -136,7 +190,9 @@ def _fill_shards(
             with ShardWriter(folder, role, len(pages)) as shard:
                 for entry, decoded in results:
                     _store(shard, entry, decoded)
-                    so_far = so_far.after(None if decoded.samples is None else len(decoded.samples) / rate)
+                    so_far = so_far.after(
+                        None if decoded.samples is None else len(decoded.samples) / rate
+                    )
                     progress(so_far)
                     if shard.page.samples >= settings.shard_seconds * rate:
                         break
@@ -152,24 +208,31 @@ def _store(shard: ShardWriter, entry: Entry, decoded: Decoded) -> None:
 
 
 @contextmanager
-def _decoded(entries: list[Entry], settings: PrepareSettings) -> Iterator[Iterator[tuple[Entry, Decoded]]]:
+def _decoded(
+    entries: list[Entry], settings: PrepareSettings
+) -> Iterator[Iterator[tuple[Entry, Decoded]]]:
     """Entries and what they decode to, in order, by one process or several."""
     if settings.jobs == 1 or len(entries) < 2:
         yield ((entry, decode(entry, settings)) for entry in entries)
         return
     import multiprocessing
 
-    with ProcessPoolExecutor(settings.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        settings.jobs, mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
         try:
             yield _ahead(pool, entries, settings)
         except BrokenProcessPool as error:
-            raise DataError("a decoding process died; run it again with one job to see at which "
-                            "file") from error
+            raise DataError(
+                "a decoding process died; run it again with one job to see at which file"
+            ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _ahead(pool: ProcessPoolExecutor, entries: list[Entry], settings: PrepareSettings) -> Iterator[tuple[Entry, Decoded]]:
+def _ahead(
+    pool: ProcessPoolExecutor, entries: list[Entry], settings: PrepareSettings
+) -> Iterator[tuple[Entry, Decoded]]:
     """Keep a few decodings ahead of what is asked for: enough to keep all processes busy, few
     enough to fit into memory.
     """
@@ -193,7 +256,13 @@ def _rows(pages: Iterable[Page], entries: list[Entry], settings: PrepareSettings
     for entry, _, item in kept:
         seconds[entry.source] += item.samples / settings.sample_rate
     given: dict[str, Split] = {entry.source: entry.split for entry in entries if entry.split}
-    splits = assign_splits(dict(seconds), given=given, valid_share=settings.valid_share, test_share=settings.test_share, seed=settings.seed)
+    splits = assign_splits(
+        dict(seconds),
+        given=given,
+        valid_share=settings.valid_share,
+        test_share=settings.test_share,
+        seed=settings.seed,
+    )
     return [
         Row(
             path=entry.path,
@@ -219,19 +288,40 @@ def _refuse_nothing(rows: dict[Role, list[Row]], dropped: list[Dropped]) -> None
         if not role_rows:
             example = next(drop for drop in dropped if drop.role == role)
             count = sum(drop.role == role for drop in dropped)
-            which = "its only file was dropped," if count == 1 else f"all {count:,} files were dropped, the first one"
+            which = (
+                "its only file was dropped,"
+                if count == 1
+                else f"all {count:,} files were dropped, the first one"
+            )
             raise DataError(f"nothing kept of {role}: {which} {example.path} ({example.reason})")
 
 
-def _write_data(folder: Path, settings: PrepareSettings, rows: dict[Role, list[Row]], pages: list[Page], dropped: list[Dropped]) -> Summary:
+def _write_data(
+    folder: Path,
+    settings: PrepareSettings,
+    rows: dict[Role, list[Row]],
+    pages: list[Page],
+    dropped: list[Dropped],
+) -> Summary:
     """data.json is written last: a folder that has it is complete."""
     summary = Summary(
         sample_rate=settings.sample_rate,
-        hours={role: {split: round(value, 4) for split, value in hours(role_rows).items()} for role, role_rows in rows.items()},
+        hours={
+            role: {split: round(value, 4) for split, value in hours(role_rows).items()}
+            for role, role_rows in rows.items()
+        },
         files={role: len(role_rows) for role, role_rows in rows.items()},
         dropped=dict(Counter(drop.reason.partition(":")[0] for drop in dropped)),
     )
-    shards = {page.shard: {"samples": page.samples, "sha256": page.sha256} for page in pages if page.samples}
-    data = {**dataclasses.asdict(summary), "settings": dataclasses.asdict(settings), "shards": shards}
+    shards = {
+        page.shard: {"samples": page.samples, "sha256": page.sha256}
+        for page in pages
+        if page.samples
+    }
+    data = {
+        **dataclasses.asdict(summary),
+        "settings": dataclasses.asdict(settings),
+        "shards": shards,
+    }
     write_text(folder / DATA, json.dumps(data, indent=1) + "\n")
     return summary

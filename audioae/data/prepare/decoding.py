@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from audioae.audio import AudioInfo, AudioReader
-from audioae.errors import AudioFileError
 from audioae.data.manifest import FULL_SCALE
 from audioae.data.sources import Entry, Role
+from audioae.errors import AudioFileError
 from audioae.signal.resample import StreamResampler
 
 BLOCK_SECONDS = 30
@@ -79,8 +79,7 @@ class UnlikeError(Exception):
 
 
 def _read(entry: Entry, sample_rate: int) -> tuple[npt.NDArray[np.float32], float]:
-    """`[samples]` at `sample_rate`, and the share of clipped samples before any of it was changed.
-    """
+    """`[samples]` at `sample_rate`, and the share of clipped samples before any of it was changed."""
     pieces, seen, clipped = [], 0, 0
     with AudioReader(entry.path) as reader, _minus(entry, reader.info) as minus:
         resampler = StreamResampler(reader.info.sample_rate, sample_rate, 1)
@@ -104,7 +103,10 @@ def _minus(entry: Entry, info: AudioInfo) -> Iterator[AudioReader | None]:
     with AudioReader(entry.minus) as reader:
         forms = [(form.sample_rate, form.channels, form.frames) for form in (info, reader.info)]
         if forms[0] != forms[1]:
-            says = " and ".join(f"{rate} Hz x {channels} channels x {frames} samples" for rate, channels, frames in forms)
+            says = " and ".join(
+                f"{rate} Hz x {channels} channels x {frames} samples"
+                for rate, channels, frames in forms
+            )
             raise UnlikeError(f"{says}; they have to be alike")
         yield reader
 

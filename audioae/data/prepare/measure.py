@@ -7,13 +7,15 @@ candidates, the share of differing bits around them decides.
 """
 
 from __future__ import annotations
+
 import hashlib
+import math
 from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
-from audioae.data.manifest import FULL_SCALE
-import math
 
+from audioae.data.manifest import FULL_SCALE
 
 # of the recording's own peak: clipping stays flat whatever the level was set to afterwards
 FLAT_TOP = 0.9995
@@ -83,7 +85,10 @@ def fingerprint(samples: npt.NDArray[np.int16], sample_rate: int) -> Bits:
 
 def _band_energies(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
     """`[hops, BANDS]`, each summed over `SMOOTHED_HOPS` and never zero."""
-    hop, size = round(HOP_SECONDS * sample_rate), 1 << math.ceil(math.log2(WINDOW_SECONDS * sample_rate))
+    hop, size = (
+        round(HOP_SECONDS * sample_rate),
+        1 << math.ceil(math.log2(WINDOW_SECONDS * sample_rate)),
+    )
     if len(samples) < size + (SMOOTHED_HOPS + LAG_HOPS) * hop:
         return np.ones((LAG_HOPS, BANDS), np.float32)
     edges = np.geomspace(LOW_HZ, min(HIGH_HZ, 0.45 * sample_rate), BANDS + 1) * size / sample_rate
@@ -93,12 +98,16 @@ def _band_energies(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDAr
     frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop]
     energies = []
     for start in range(0, len(frames), BLOCK_FRAMES):
-        spectrum = np.fft.rfft(frames[start : start + BLOCK_FRAMES].astype(np.float32) * window, axis=1)
+        spectrum = np.fft.rfft(
+            frames[start : start + BLOCK_FRAMES].astype(np.float32) * window, axis=1
+        )
         power = spectrum.real**2 + spectrum.imag**2
         energies.append(np.add.reduceat(power[:, : bins[-1]], bins[:-1], axis=1))
     total = np.cumsum(np.concatenate(energies), axis=0, dtype=np.float64)
     smooth = total[SMOOTHED_HOPS:] - total[:-SMOOTHED_HOPS]
-    floored: npt.NDArray[np.float32] = np.maximum(smooth, 1e-7 * smooth.max() + 1.0).astype(np.float32)
+    floored: npt.NDArray[np.float32] = np.maximum(smooth, 1e-7 * smooth.max() + 1.0).astype(
+        np.float32
+    )
     return floored
 
 
@@ -128,13 +137,17 @@ class Index:
             errors = _bit_errors(self.prints[known], bits, shift)
             if errors <= MAX_BIT_ERRORS:
                 found[known] = min(errors, found.get(known, 1.0))
-        return [Match(known, errors) for known, errors in sorted(found.items(), key=lambda item: item[1])]
+        return [
+            Match(known, errors)
+            for known, errors in sorted(found.items(), key=lambda item: item[1])
+        ]
 
     def _candidates(self, bits: Bits) -> list[tuple[int, int]]:
-        """Sounds with equal words, and by how many hops they are shifted; the most frequent first.
-        """
+        """Sounds with equal words, and by how many hops they are shifted; the most frequent first."""
         first, last = (np.searchsorted(self._words, bits, side=side) for side in ("left", "right"))
-        count = np.where((last - first <= COMMON) & (bits != 0) & (bits != 0xFFFFFFFF), last - first, 0)
+        count = np.where(
+            (last - first <= COMMON) & (bits != 0) & (bits != 0xFFFFFFFF), last - first, 0
+        )
         if not count.sum():
             return []
         here = np.repeat(np.arange(len(bits)), count)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from audioae.errors import SettingsError
 from audioae.data.manifest import assign_splits
 from audioae.data.prepare.decoding import Checks
 from audioae.data.sources import Role
+from audioae.errors import SettingsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +45,15 @@ class PrepareSettings(Checks):
 
     def __post_init__(self) -> None:
         if not (self.speech or self.noise or self.rir or self.corpora):
-            raise SettingsError("nothing to prepare; name a corpus, or give a folder or table of "
-                                "speech, noise or room responses")
+            raise SettingsError(
+                "nothing to prepare; name a corpus, or give a folder or table of "
+                "speech, noise or room responses"
+            )
         if self.sample_rate < 1000:
-            raise SettingsError(f"sample_rate {self.sample_rate} Hz is too low; expected at "
-                                "least 1000 Hz, 16000 for most models")
+            raise SettingsError(
+                f"sample_rate {self.sample_rate} Hz is too low; expected at "
+                "least 1000 Hz, 16000 for most models"
+            )
         if self.jobs < 1 or self.shard_seconds <= 0:
             raise SettingsError(
                 f"jobs {self.jobs} and shard_seconds {self.shard_seconds:g} were given; expected "

@@ -95,7 +95,12 @@ class ShardWriter:
     def drop(self, entry: Entry, reason: str) -> None:
         self.page.dropped.append(Dropped(entry.role, entry.path, reason))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         with self._shard:
             self._file.close()
             if kind is None:
@@ -105,7 +110,9 @@ class ShardWriter:
         if self.page.samples:
             self.page.sha256 = self._hash.hexdigest()
             self._shard.commit()
-        write_text(self.page.journal_path(self.folder), json.dumps(dataclasses.asdict(self.page)) + "\n")
+        write_text(
+            self.page.journal_path(self.folder), json.dumps(dataclasses.asdict(self.page)) + "\n"
+        )
 
 
 def trusted_pages(folder: Path, role: Role) -> list[Page]:
@@ -127,13 +134,19 @@ def trusted_pages(folder: Path, role: Role) -> list[Page]:
 
 def output_error(error: OSError, folder: Path) -> OutputError:
     """The one line for a write that failed."""
-    advice = "free some space and run it again, it goes on where it stopped" if error.errno == errno.ENOSPC else "check the folder"
+    advice = (
+        "free some space and run it again, it goes on where it stopped"
+        if error.errno == errno.ENOSPC
+        else "check the folder"
+    )
     return OutputError(f"cannot write to {folder}: {error.strerror or error}; {advice}")
 
 
 def _read_page(folder: Path, role: Role, number: int) -> Page | None:
     try:
-        values: dict[str, Any] = json.loads(Page(role, number).journal_path(folder).read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(
+            Page(role, number).journal_path(folder).read_text(encoding="utf-8")
+        )
         values["kept"] = [Kept(**kept) for kept in values["kept"]]
         values["dropped"] = [Dropped(**dropped) for dropped in values["dropped"]]
         return Page(**values)
