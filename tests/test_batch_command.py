@@ -140,7 +140,7 @@ import time
 
 def hold(event, arguments):
     if event == "os.rename" and str(arguments[0]).endswith("long.wav.part"):
-        time.sleep(60)
+        time.sleep(300)
 
 
 sys.addaudithook(hold)
@@ -192,7 +192,7 @@ def test_a_worker_that_dies_costs_its_file(folder: Path) -> None:
         worker = _who_writes(Path("out/long.wav.part"))
         assert worker is not None
         os.kill(worker, signal.SIGKILL)
-        said += batch.communicate(timeout=60)[1]
+        said += batch.communicate(timeout=200)[1]
     assert batch.returncode == 1, said
     errors = [event for event in lines(said) if event["event"] == "error"]
     assert [event["label"] for event in errors] == ["rec/long.wav"], said
@@ -366,7 +366,7 @@ def test_interruption_leaves_nothing_half_written_and_goes_on(folder: Path, jobs
     with start_batch(folder, jobs) as batch:
         read_until_progress(batch)
         batch.send_signal(signal.SIGINT)
-        said = batch.communicate(timeout=60)[1]
+        said = batch.communicate(timeout=200)[1]
     assert batch.returncode == 130, said
     assert said.splitlines()[-1] == "Error: interrupted"
     assert "Traceback" not in said
