@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from audioae.audio import AudioInfo, AudioWriter, check_output, info, read, write, xiph
-from audioae.audio.xiph import join
+from audioae.audio.xiph import join_comments
 from audioae.storage import splice
 
 BEXT = b"archive of a small town".ljust(602, b"\0") + b"A=PCM,F=16000\r\n"
@@ -183,7 +183,7 @@ def test_flac_comments_and_pictures_are_kept(tmp_path: Path, noise: np.ndarray) 
         struct.pack(">II9sI4s5I", 3, 9, b"image/png", 4, b"text", 1, 1, 24, 0, len(PICTURE))
         + PICTURE
     )
-    blocks = [(4, join(b"an encoder", lines)), (6, picture), (2, b"appldata")]
+    blocks = [(4, join_comments(b"an encoder", lines)), (6, picture), (2, b"appldata")]
     new = b"".join(
         bytes([kind | (0x80 if kind == 2 else 0)]) + len(data).to_bytes(3, "big") + data
         for kind, data in blocks

@@ -333,23 +333,22 @@ def test_number_of_jobs_changes_nothing(tmp_path: Path, speech: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
 from audioae.data.prepare import PrepareSettings, prepare
 
 speech, out, when, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-replace, calls = Path.replace, 0
+replace, calls = os.replace, 0
 
-def counted(self, target):
+def counted(source, target):
     global calls
     calls += 1
     if calls == count and when == "before": os.kill(os.getpid(), signal.SIGKILL)
-    replace(self, target)
+    replace(source, target)
     if calls == count and when == "after": os.kill(os.getpid(), signal.SIGKILL)
 
 def heard(progress):
     if progress.done == count and when == "file": os.kill(os.getpid(), signal.SIGKILL)
 
-Path.replace = counted
+os.replace = counted
 prepare(PrepareSettings(out=out, speech=(speech,), shard_seconds=2.0), progress=heard)
 """
 
