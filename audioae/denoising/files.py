@@ -21,6 +21,7 @@ from audioae.denoising.stream import HIGHEST_RATE, LOWEST_RATE
 from audioae.denoising.verdict import Verdict
 from audioae.engine import Engine
 from audioae.errors import AudioFileError, OutputError, SettingsError, nearest
+from audioae.storage import temporary_path
 
 AnyPath = str | os.PathLike[str]
 ClipMode = Literal["clamp", "rescale"]
@@ -269,7 +270,7 @@ def _check_distinct(paths: Mapping[str, Path | None]) -> None:
     for name, path in known[
         1:
     ]:  # a writer takes over what has its temporary name, as left by a killed run
-        if known[0][1].resolve() == path.resolve().with_name(f"{path.resolve().name}.part"):
+        if known[0][1].resolve() == temporary_path(path):
             raise OutputError(
                 f"{known[0][1]} is what {path} is called while it is written; give the {name} "
                 "another name"
