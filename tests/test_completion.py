@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from audioae.cli import COMMANDS, main
 from audioae.cli.completion import SHELLS, complete_models
-from audioae.pretrained import Entry, registry
+from audioae.pretrained import ModelEntry, registry
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -62,7 +62,7 @@ def test_commands_options_choices_and_files_are_completed() -> None:
 
 @pytest.fixture
 def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = [Entry(name, "file", "sha") for name in ("speech-16k", "speech-48k")]
+    entries = [ModelEntry(name, "file", "sha") for name in ("speech-16k", "speech-48k")]
     monkeypatch.setattr("audioae.pretrained.list_models", lambda: entries)
 
 

@@ -356,10 +356,8 @@ def test_a_card_counts_all_stages_of_a_training(
     card = load_card("tuned-2k")
     assert card.seconds_seen == 3.5 * 3600 and card.recipe == {"name": "tuned"}
     assert card.stages == ({"recipe": {"name": "small"}, "audio_hours": 1.5},)
-    assert (
-        "in 2 stages, each begun with the weights of the one before: 1.5 h, and the last"
-        in audioae("models", "info", "tuned-2k").stdout
-    )
+    markdown = audioae("models", "info", "tuned-2k").stdout
+    assert "2 stages" in markdown and "1.5 h" in markdown
     assert len(stages_of(trained_file("tuned-2k"))) == 2  # what goes on from it tells all three
 
 

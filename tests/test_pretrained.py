@@ -1,4 +1,4 @@
-"""Models in the package: found by name, checked, described; the network is never asked."""
+"""Models in the package: finding, verifying and describing them, without network access."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CARD = Card(
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A weights folder with two models, of which the first one added is the default."""
+    """A weights folder with two models; the first one is the default."""
     monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
     (tmp_path / "models.json").write_text('{"models": {}}')
     for name in ("first-16k", "another-16k"):
@@ -62,22 +62,22 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_model_info_and_card_survive_json() -> None:
+def test_model_info_and_card_round_trip_through_json() -> None:
     assert ModelInfo.from_dict(json.loads(json.dumps(INFO.to_dict()))) == INFO
     assert Card.from_dict(json.loads(json.dumps(CARD.to_dict()))) == CARD
     assert not INFO.causal and replace(INFO, lookahead=0, context=0).causal
 
 
-def test_model_info_of_a_newer_version_is_read_and_of_an_incomplete_one_is_not() -> None:
+def test_model_info_ignores_unknown_fields_and_requires_its_own() -> None:
     assert ModelInfo.from_dict({**INFO.to_dict(), "colour": "blue"}) == INFO
     values = INFO.to_dict()
     del values["stride"]
-    with pytest.raises(CheckpointError, match="ModelInfo lacks stride"):
+    with pytest.raises(CheckpointError, match="stride"):
         ModelInfo.from_dict(values)
 
 
 @pytest.mark.parametrize("wrong", [{"gain": "imaginary"}, {"stride": 0}, {"lookahead": -1}])
-def test_impossible_model_info_is_refused(wrong: dict[str, object]) -> None:
+def test_model_info_checks_its_values(wrong: dict[str, object]) -> None:
     with pytest.raises(CheckpointError, match="expected"):
         ModelInfo.from_dict({**INFO.to_dict(), **wrong})
 
@@ -94,7 +94,7 @@ def test_registry_lists_the_default_first(weights: Path) -> None:
         ("first-16k", False),
     ]
     add_model(replace(CARD, info=replace(INFO, name="another-16k")))
-    assert default_model() == "another-16k", "adding a model again does not take its flag away"
+    assert default_model() == "another-16k", "adding a model again keeps its flag"
 
 
 def test_models_are_found_by_name_and_by_path(
@@ -108,7 +108,7 @@ def test_models_are_found_by_name_and_by_path(
     assert find_model(own) == own
     run = elsewhere / "run"
     run.mkdir()
-    with pytest.raises(ModelNotFoundError, match=r"no model at .*best\.safetensors"):
+    with pytest.raises(ModelNotFoundError, match=r"best\.safetensors"):
         find_model(run)
     for name in ("last.safetensors", "best.safetensors"):
         (run / name).write_bytes(b"x")
@@ -118,46 +118,50 @@ def test_models_are_found_by_name_and_by_path(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("frist-16k", "did you mean 'first-16k'.*known: first-16k, another-16k"),
-        ("", "no model ''"),
-        ("gone.onnx", r"there is no model at gone\.onnx"),
-        (__file__, "is no model; expected"),
+        ("frist-16k", "'first-16k'.*first-16k, another-16k"),
+        ("", "''"),
+        ("gone.onnx", r"gone\.onnx"),
+        (__file__, "test_pretrained.*onnx"),
     ],
 )
-def test_unknown_models_say_what_is_known(weights: Path, name: str, message: str) -> None:
+def test_errors_for_unknown_models_list_the_known_ones(
+    weights: Path, name: str, message: str
+) -> None:
     with pytest.raises(ModelNotFoundError, match=message) as caught:
         find_model(name)
     assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
 
 
-def test_an_empty_package_says_so(weights: Path) -> None:
+def test_a_package_without_models_is_an_error(weights: Path) -> None:
     (weights / "models.json").write_text('{"models": {}}')
-    with pytest.raises(ModelNotFoundError, match="holds no models"):
+    with pytest.raises(ModelNotFoundError):
         default_model()
-    with pytest.raises(ModelNotFoundError, match="holds none"):
+    with pytest.raises(ModelNotFoundError, match="first-16k"):
         get_entry("first-16k")
 
 
-def test_a_damaged_model_is_never_handed_out(weights: Path) -> None:
+def test_a_damaged_model_is_not_returned(weights: Path) -> None:
     assert verify_model("first-16k").ok
     (weights / "first-16k" / "model.onnx").write_bytes(b"first-16x")
-    with pytest.raises(CheckpointError, match="'first-16k' is damaged"):
+    with pytest.raises(CheckpointError, match="first-16k"):
         find_model("first-16k")
-    verdict = verify_model("first-16k")
-    assert not verdict.ok and "expected" in verdict.problems[0]
+    check = verify_model("first-16k")
+    assert not check.ok and check.sha256[:12] in check.problems[0]
     assert verify_model("another-16k").ok
 
 
-def test_verify_tells_of_a_missing_file_and_of_a_wrong_card(weights: Path) -> None:
+def test_verify_reports_a_missing_file_and_a_wrong_card(weights: Path) -> None:
     (weights / "first-16k" / "model.onnx").unlink()
-    assert "cannot read" in verify_model("first-16k").problems[0]
+    assert "model.onnx" in verify_model("first-16k").problems[0]
     (weights / "another-16k" / "card.json").write_text(json.dumps(CARD.to_dict()))
-    assert verify_model("another-16k").problems == ("its card is of 'first-16k'",)
+    (problem,) = verify_model("another-16k").problems
+    assert "'first-16k'" in problem
     (weights / "another-16k" / "card.json").write_text("{")
-    assert "damaged" in verify_model("another-16k").problems[0]
+    (problem,) = verify_model("another-16k").problems
+    assert "card.json" in problem
 
 
-def test_card_is_told_in_markdown() -> None:
+def test_card_as_markdown() -> None:
     text = card_markdown(CARD)
     assert text.startswith("## first-16k\n")
     for said in (
@@ -179,7 +183,7 @@ def test_card_is_told_in_markdown() -> None:
     )
 
 
-def test_scores_are_read_from_what_evaluate_prints(tmp_path: Path) -> None:
+def test_scores_are_read_from_the_json_of_evaluate(tmp_path: Path) -> None:
     means = {
         "stoi": {
             "unit": "0..1",
@@ -197,18 +201,18 @@ def test_scores_are_read_from_what_evaluate_prints(tmp_path: Path) -> None:
     assert read_scores(file, pairs="unseen voices").pairs == "unseen voices"
     for text in ("[]", "{}", "no JSON", '{"means": {"stoi": 1}}'):
         file.write_text(text)
-        with pytest.raises(DataError, match="holds no scores"):
+        with pytest.raises(DataError, match=r"scores\.json"):
             read_scores(file)
 
 
-def test_shipped_models_are_whole() -> None:
+def test_models_in_the_package_are_intact() -> None:
     for entry in list_models():
         assert verify_model(entry.name).ok
-        assert load_card(entry.name).scores, "a card without scores says nothing"
+        assert load_card(entry.name).scores, "every card has scores"
     assert sum(entry.default for entry in list_models()) == min(len(list_models()), 1)
 
 
-def test_nothing_here_can_reach_a_network_or_needs_a_runtime() -> None:
+def test_the_package_uses_neither_the_network_nor_a_runtime() -> None:
     allowed = {
         "__future__",
         "audioae",
@@ -230,7 +234,10 @@ def test_nothing_here_can_reach_a_network_or_needs_a_runtime() -> None:
                 else []
             )
             assert {str(name).partition(".")[0] for name in names} <= allowed, file
-    code = "import sys, audioae.pretrained; print(sorted({'torch', 'onnxruntime', 'socket', 'urllib.request'} & set(sys.modules)))"
+    code = (
+        "import sys, audioae.pretrained; "
+        "print(sorted({'torch', 'onnxruntime', 'socket', 'urllib.request'} & set(sys.modules)))"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -294,10 +294,10 @@ def test_a_checkpoint_knows_its_recipe(prepared: Path, tmp_path: Path) -> None:
 
 
 def test_weights_to_go_on_from_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from audioae.pretrained import Entry
+    from audioae.pretrained import ModelEntry
 
     monkeypatch.setattr("audioae.pretrained.registry.WEIGHTS", tmp_path)
-    entries = [Entry(name, f"{name}/model.onnx", "") for name in ("good-16k", "bare")]
+    entries = [ModelEntry(name, f"{name}/model.onnx", "") for name in ("good-16k", "bare")]
     monkeypatch.setattr(checkpoint, "list_models", lambda: entries)
     (tmp_path / "good-16k").mkdir()
     (tmp_path / "good-16k" / checkpoint.SHIPPED).touch()

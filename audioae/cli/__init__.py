@@ -22,13 +22,12 @@ COMMANDS = {
     "prepare": "Turn recordings of speech and noise into the folder DATA to train on.",
     "mix": "Mix prepared speech and noise into fixed pairs that any tool can score.",
     "train": "Train a denoiser from a recipe.",
-    "export": "Turn CHECKPOINT, a .safetensors file or a run folder, into an ONNX model that "
-    "needs no torch.",
+    "export": "Export a checkpoint to an ONNX model that runs without torch.",
     "denoise": "Clean the recording IN into OUT.",
     "live": "Clean what a microphone hears, as it hears it.",
-    "evaluate": "Score a model on pairs of noisy and clean recordings.",
+    "evaluate": "Evaluate a model on pairs of noisy and clean recordings.",
     "models": "List, describe and verify the models in the package.",
-    "doctor": "Examine this installation: packages, formats, devices, models.",
+    "doctor": "Check this installation: packages, formats, devices, models.",
     "completion": "Print the script that lets SHELL complete commands, options, files and names "
     "of models.",
 }

@@ -1,15 +1,16 @@
-"""The models that ship inside the package: found by name, checked by sha256, each with a card of
-where it comes from.
+"""The models in the package. This code neither runs models nor uses the network.
 
-Nothing here runs a model, and nothing here knows of a network connection.
+card      `ModelInfo`, the properties of a model, and `Card`, its training data and scores
+registry  find models by name, verify their sha256, add models
+weights/  `models.json` and a folder per model with `model.onnx` and `card.json`
 """
 
 from __future__ import annotations
 
 from audioae.pretrained.card import Card, ModelInfo, Scores, card_markdown, read_scores
 from audioae.pretrained.registry import (
-    Entry,
-    Verdict,
+    ModelCheck,
+    ModelEntry,
     add_model,
     default_model,
     file_hash,
@@ -23,10 +24,10 @@ from audioae.pretrained.registry import (
 
 __all__ = [
     "Card",
-    "Entry",
+    "ModelCheck",
+    "ModelEntry",
     "ModelInfo",
     "Scores",
-    "Verdict",
     "add_model",
     "card_markdown",
     "default_model",

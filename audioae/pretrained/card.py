@@ -1,4 +1,6 @@
-"""A model's card: what it learnt from, how, and what it scores, as JSON and as Markdown."""
+"""Model properties and model cards (training data, training settings, scores), as JSON and
+Markdown.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,30 @@ from audioae.signal.spectrogram import StftSettings
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """All that has to be known of a model to run it.
+    """The properties of a model that are needed to run it.
 
     Args:
-        name: of the model; family: the kind of network ("conv1d", "conv2d", ...).
-        stft: how waveforms become its spectra.
-        gain: "real" keeps the noisy phase, "complex" corrects it.
-        lookahead, context: frames after and before a frame that its gain needs; both 0 for a causal
-            model, which carries a state instead.
+        name: name of the model.
+        family: kind of network ("conv1d", "conv2d", ...).
+        stft: the STFT that makes its input.
+        gain: "real" keeps the noisy phase, "complex" changes it.
+        lookahead, context: frames after and before a frame that its gain depends on; both 0 for a
+            causal model, which has a state instead.
         stride: frames per time step of the network; a chunk starts at a multiple of it.
-        parameters: numbers learnt; macs_per_second: multiply-accumulates per second of audio.
-        version: of audioae, which made the model.
-        edges: what the model hears beyond the ends of a recording: "silence", or the recording
-            mirrored in time. A model with mirrored ends uses both directions of time and runs on
-            whole chunks of a recording only, see `denoise.gains`.
+        parameters: number of trained parameters.
+        macs_per_second: multiply-accumulate operations per second of audio.
+        version: version of audioae that made the model.
+        edges: the input before the start and after the end of a recording: "silence", or "mirror",
+            the recording reversed in time. A model with "mirror" runs in both directions of time
+            and on whole chunks of a recording only, see `denoising.gains`.
+
+    Raises:
+        CheckpointError: a value is out of range.
+
+    Example:
+        >>> info = ModelInfo("m", "conv1d", StftSettings(), "real", 0, 0, 1, 9000, 500_000, "0.1")
+        >>> info.causal, ModelInfo.from_dict(info.to_dict()) == info
+        (True, True)
     """
 
     name: str
@@ -51,30 +63,41 @@ class ModelInfo:
         if self.stride < 1 or self.lookahead < 0 or self.context < 0:
             timing = f"stride {self.stride}, lookahead {self.lookahead}, context {self.context}"
             raise CheckpointError(
-                f"model {self.name!r} has {timing}; expected a stride of at least 1 and no "
-                "negative frames"
+                f"model {self.name!r} has {timing}; expected stride >= 1, lookahead >= 0 and "
+                "context >= 0"
             )
 
     @property
     def causal(self) -> bool:
-        """True if no gain needs a later frame and the past is carried in a state."""
+        """True if gains depend on no later frame and the past is in a state."""
         return self.lookahead == 0 and self.context == 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON takes them."""
+        """The fields as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The opposite of `to_dict`."""
+        """The inverse of `to_dict`; unknown keys are ignored.
+
+        Raises:
+            CheckpointError: a field without a default is missing.
+        """
         known = known_values(cls, values)
         return cls(**{**known, "stft": StftSettings(**known_values(StftSettings, known["stft"]))})
 
 
 def known_values(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that a dataclass has fields for.
+    """The entries of `values` that are fields of the dataclass `settings`.
 
-    A newer audioae may have written more. None without a default may be missing.
+    A newer audioae may have written more fields; those are ignored.
+
+    Raises:
+        CheckpointError: a field without a default is missing.
+
+    Example:
+        >>> known_values(Scores, dict(pairs="a", count=1, enhanced={}, noisy={}, later=2))
+        {'pairs': 'a', 'count': 1, 'enhanced': {}, 'noisy': {}}
     """
     known = {each.name: each for each in fields(settings)}
     missing = [
@@ -88,7 +111,7 @@ def known_values(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in known if name in values}
 
 
-# How the metrics of a card are written in its table; others keep their own name.
+# Names of metrics in the Markdown table; others are written as they are.
 _METRICS = {
     "pesq_wb": "PESQ-WB",
     "stoi": "STOI",
@@ -100,8 +123,13 @@ _METRICS = {
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean scores over a set of noisy/clean pairs, by metric, of the model's output and of the
-    noisy input; None where there is none.
+    """Mean scores over a set of noisy/clean pairs.
+
+    Args:
+        pairs: description of the pairs.
+        count: number of pairs.
+        enhanced, noisy: mean by metric of the model's output and of the noisy input; None if no
+            pair has a value.
     """
 
     pairs: str
@@ -112,17 +140,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Card:
-    """Where a model comes from and what it does.
+    """The origin of a model and its scores.
 
     Args:
-        info: as in the model's own file.
-        data: what it learnt from, "corpus (licence)" each.
-        licence: of the weights.
-        seconds_seen: seconds of mixtures that training showed it, in all stages.
-        recipe: all settings of its last training; commit: of the code that did it.
-        scores: on pairs that training did not see.
-        stages: the trainings before the last, each with its "recipe" and the "audio_hours" that it
-            showed.
+        info: as in the model file.
+        data: training corpora, "corpus (licence)" each.
+        licence: licence of the weights.
+        seconds_seen: seconds of mixtures used in training, all stages together.
+        recipe: all settings of the last training stage.
+        commit: version of the code that trained it.
+        scores: scores on pairs that were not used in training.
+        stages: the earlier training stages, each with its "recipe" and "audio_hours".
     """
 
     info: ModelInfo
@@ -136,7 +164,7 @@ class Card:
 
     @property
     def name(self) -> str:
-        """The model's name."""
+        """The name of the model."""
         return self.info.name
 
     @property
@@ -145,12 +173,16 @@ class Card:
         return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON takes them."""
+        """The fields as JSON values, and the hash of the recipe."""
         return {**asdict(self), "recipe_hash": self.recipe_hash}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The opposite of `to_dict`."""
+        """The inverse of `to_dict`; unknown keys are ignored.
+
+        Raises:
+            CheckpointError: a field without a default is missing.
+        """
         known = known_values(cls, values)
         scores = tuple(Scores(**known_values(Scores, row)) for row in known["scores"])
         sequences = {
@@ -162,7 +194,13 @@ class Card:
 
 
 def card_markdown(card: Card) -> str:
-    """The card as a section of Markdown."""
+    """The card as a section of Markdown.
+
+    Example:
+        >>> from audioae.pretrained import load_card
+        >>> card_markdown(load_card("speech-16k")).splitlines()[0]
+        '## speech-16k'
+    """
     info, stft = card.info, card.info.stft
     wait = "causal" if info.causal else f"{info.lookahead} frames of look-ahead"
     lines = [
@@ -179,8 +217,8 @@ def card_markdown(card: Card) -> str:
     if card.stages:
         before = " + ".join(f"{stage['audio_hours']:.1f} h" for stage in card.stages)
         lines.append(
-            f"- in {len(card.stages) + 1} stages, each begun with the weights of the one before: "
-            f"{before}, and the last"
+            f"- {len(card.stages) + 1} stages, each starting from the weights of the one before: "
+            f"{before} + the last one"
         )
     for scores in card.scores:
         lines += ["", f"Mean over {scores.count} {scores.pairs}:", "", *_score_table(scores)]
@@ -188,26 +226,38 @@ def card_markdown(card: Card) -> str:
 
 
 def read_scores(path: Path, *, pairs: str = "") -> Scores:
-    """The means in a file that `audioae evaluate --json` printed; `pairs` names the pairs in words,
-    else their file does.
+    """Read the mean scores from a file that `audioae evaluate --json` printed.
+
+    Args:
+        pairs: description of the pairs; the name of their file if empty.
+
+    Raises:
+        DataError: the file cannot be read or has another format.
+
+    Example:
+        >>> means = {"snr": {"noisy": {"value": 2.5}, "enhanced": {"value": 9.0}}}
+        >>> text = json.dumps({"pairs": "pairs.csv", "count": 3, "means": means})
+        >>> _ = Path("scores.json").write_text(text)
+        >>> read_scores(Path("scores.json"))
+        Scores(pairs='pairs.csv', count=3, enhanced={'snr': 9.0}, noisy={'snr': 2.5})
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
         sides = {
-            side: {name: means[side]["value"] for name, means in told["means"].items()}
+            side: {name: means[side]["value"] for name, means in found["means"].items()}
             for side in ("enhanced", "noisy")
         }
         return Scores(
-            pairs or Path(told["pairs"]).name, told["count"], sides["enhanced"], sides["noisy"]
+            pairs or Path(found["pairs"]).name, found["count"], sides["enhanced"], sides["noisy"]
         )
     except OSError as error:
         raise DataError(
-            f"cannot read the scores {path} ({error.strerror}); write them with: audioae "
+            f"cannot read the scores {path} ({error.strerror}); make them with: audioae "
             "evaluate --json"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} holds no scores ({error!r}); write them with: audioae evaluate --json"
+            f"{path} has no scores ({error!r}); make them with: audioae evaluate --json"
         ) from error
 
 

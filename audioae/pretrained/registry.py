@@ -1,4 +1,4 @@
-"""The registry of shipped models: `weights/models.json` names them, `weights/<name>/` holds
+"""The registry of the models in the package: `weights/models.json` lists them, `weights/NAME/` has
 `model.onnx` and `card.json`.
 """
 
@@ -19,8 +19,15 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A row of the registry: `file` is relative to the weights folder."""
+class ModelEntry:
+    """A row of the registry.
+
+    Args:
+        name: name of the model.
+        file: the model file, relative to the weights folder.
+        sha256: hash of the file, hexadecimal.
+        default: whether the model is used when none is named.
+    """
 
     name: str
     file: str
@@ -29,13 +36,19 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        """Where the model's file is."""
+        """The path of the model file."""
         return WEIGHTS / self.file
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What `verify_model` found; `problems` is empty for a model that is as it was shipped."""
+class ModelCheck:
+    """The result of `verify_model`.
+
+    Args:
+        name: name of the model.
+        sha256: hash of the file, hexadecimal; empty if it cannot be read.
+        problems: one sentence per problem; empty for an intact model.
+    """
 
     name: str
     sha256: str
@@ -43,19 +56,32 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """True if nothing is wrong."""
+        """True if there is no problem."""
         return not self.problems
 
 
-def list_models() -> list[Entry]:
-    """All shipped models, the default first, then by name."""
+def list_models() -> list[ModelEntry]:
+    """All models in the package, the default first, then by name.
+
+    Example:
+        >>> [entry.name for entry in list_models()][0]
+        'speech-16k'
+    """
     rows = _read_json(WEIGHTS / "models.json").get("models", {})
-    entries = [Entry(name=name, **row) for name, row in rows.items()]
+    entries = [ModelEntry(name=name, **row) for name, row in rows.items()]
     return sorted(entries, key=lambda entry: (not entry.default, entry.name))
 
 
 def default_model() -> str:
-    """The name of the model that is used when none is named."""
+    """The name of the model that is used when none is named.
+
+    Raises:
+        ModelNotFoundError: the package holds no models.
+
+    Example:
+        >>> default_model()
+        'speech-16k'
+    """
     entries = list_models()
     if not entries:
         raise ModelNotFoundError(
@@ -65,43 +91,72 @@ def default_model() -> str:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """The file of a model: of a shipped one by its name, else of a path to an .onnx file, a
-    .safetensors checkpoint or a run folder.
+    """The file of a model, given its name in the package or a path.
 
-    A shipped name goes before a path; of a run folder it is the best checkpoint, else the last. The
-    sha256 of a shipped model is checked.
+    A name takes precedence over a path. The sha256 of a model in the package is checked.
+
+    Args:
+        name_or_path: a name, or the path of an .onnx file, a .safetensors checkpoint or a run
+            folder, of which the best checkpoint is used, or the last if there is no best one.
 
     Raises:
-        ModelNotFoundError: neither a name nor a path of a model.
-        CheckpointError: a shipped model is damaged.
+        ModelNotFoundError: there is no model of that name or at that path.
+        CheckpointError: the file of a model in the package is damaged.
+
+    Example:
+        >>> find_model("speech-16k").name
+        'model.onnx'
     """
     entry = next((entry for entry in list_models() if entry.name == str(name_or_path)), None)
     if entry is None:
         return _find_path(name_or_path)
     if file_hash(entry.path) != entry.sha256:
         raise CheckpointError(
-            f"model {entry.name!r} is damaged: {entry.path} is not the file that was shipped; "
-            "install audioae again"
+            f"model {entry.name!r} is damaged: the sha256 of {entry.path} is wrong; install "
+            "audioae again"
         )
     return entry.path
 
 
 def load_card(name: str) -> Card:
-    """The card of a shipped model."""
+    """The card of a model in the package.
+
+    Raises:
+        ModelNotFoundError: there is no model of that name, or its card is missing.
+        CheckpointError: the card is damaged.
+
+    Example:
+        >>> load_card("speech-16k").licence
+        'MIT'
+    """
     return Card.from_dict(_read_json(get_entry(name).path.with_name("card.json")))
 
 
-def get_entry(name: str) -> Entry:
-    """The registry's row of a shipped model."""
+def get_entry(name: str) -> ModelEntry:
+    """The registry row of a model in the package.
+
+    Raises:
+        ModelNotFoundError: there is no model of that name.
+
+    Example:
+        >>> get_entry("speech-16k").file
+        'speech-16k/model.onnx'
+    """
     for entry in list_models():
         if entry.name == name:
             return entry
     raise _unknown(name)
 
 
-def verify_model(name: str) -> Verdict:
-    """Compare a shipped model's file with the registry, and its card with its name; damage is told
-    in the verdict, not raised.
+def verify_model(name: str) -> ModelCheck:
+    """Compare the file of a model with its sha256 in the registry, and its card with its name.
+
+    Raises:
+        ModelNotFoundError: there is no model of that name. Damage is returned, not raised.
+
+    Example:
+        >>> verify_model("speech-16k").ok
+        True
     """
     entry = get_entry(name)
     found, problems = "", []
@@ -112,30 +167,47 @@ def verify_model(name: str) -> Verdict:
                 f"{entry.file} has sha256 {found[:12]}..., expected {entry.sha256[:12]}..."
             )
         if (card := load_card(name)).name != name:
-            problems.append(f"its card is of {card.name!r}")
+            problems.append(f"its card is for model {card.name!r}")
     except (CheckpointError, ModelNotFoundError) as error:
         problems.append(str(error))
-    return Verdict(name, found, tuple(problems))
+    return ModelCheck(name, found, tuple(problems))
 
 
 def weights_folder(name: str) -> Path:
-    """Where a shipped model of that name has its files, or would have them."""
+    """The folder of a model in the package, whether it exists or not.
+
+    Raises:
+        SettingsError: the name is empty, begins with a dot or contains a separator.
+
+    Example:
+        >>> weights_folder("speech-16k").name
+        'speech-16k'
+    """
     if not name or Path(name).name != name or name.startswith("."):
         raise SettingsError(
-            f"{name!r} cannot name a model; expected a plain word such as speech-16k"
+            f"{name!r} cannot be the name of a model; expected a word such as speech-16k"
         )
     return WEIGHTS / name
 
 
-def add_model(card: Card, *, default: bool = False) -> Entry:
-    """Put `weights/<name>/model.onnx`, already written, into the registry, with its card; the first
-    model becomes the default.
+def add_model(card: Card, *, default: bool = False) -> ModelEntry:
+    """Write the card of `weights/NAME/model.onnx`, which must exist, and add it to the registry.
+
+    Args:
+        card: of the model; its name is NAME.
+        default: make it the default model; the first model always is.
+
+    Raises:
+        SettingsError: the name cannot be that of a folder.
+        ModelNotFoundError: the model file cannot be read.
     """
     folder = weights_folder(card.name)
     _write_json(folder / "card.json", card.to_dict())
     others = [entry for entry in list_models() if entry.name != card.name]
     default = default or not any(entry.default for entry in others)
-    added = Entry(card.name, f"{card.name}/model.onnx", file_hash(folder / "model.onnx"), default)
+    added = ModelEntry(
+        card.name, f"{card.name}/model.onnx", file_hash(folder / "model.onnx"), default
+    )
     rows = {}
     for entry in sorted([*others, added], key=lambda entry: entry.name):
         keeps_default = entry.default and (entry is added or not default)
@@ -145,7 +217,16 @@ def add_model(card: Card, *, default: bool = False) -> Entry:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file, as hexadecimal digits."""
+    """The sha256 of a file, hexadecimal.
+
+    Raises:
+        ModelNotFoundError: the file cannot be read.
+
+    Example:
+        >>> _ = Path("empty").write_bytes(b"")
+        >>> file_hash(Path("empty"))[:12]
+        'e3b0c44298fc'
+    """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -161,8 +242,8 @@ def _find_path(name_or_path: str | Path) -> Path:
     ):
         if path.is_file():
             raise ModelNotFoundError(
-                f"{path} is no model; expected an .onnx file, a .safetensors checkpoint or a run "
-                "folder"
+                f"{path} is not a model; expected an .onnx file, a .safetensors checkpoint or a "
+                "run folder"
             )
         raise _unknown(str(name_or_path))
     files = [path / "best.safetensors", path / "last.safetensors"] if path.is_dir() else [path]
@@ -170,7 +251,7 @@ def _find_path(name_or_path: str | Path) -> Path:
         if file.is_file():
             return file
     raise ModelNotFoundError(
-        f"there is no model at {files[0]}; train or export one there, or name another"
+        f"there is no model at {files[0]}; train or export one, or give another name or path"
     )
 
 
