@@ -357,12 +357,14 @@ def judge(case: Case, folder: Path) -> tuple[str, str]:
     src.write_bytes(data)
     try:
         result = denoise_file(src, dst, model=constant(0.5))
-        frames = info(dst).frames
+        num_samples = info(dst).num_samples
         kind, told = "cleaned", ""
-        if frames != result.frames and not any("length" in warning for warning in result.warnings):
+        if num_samples != result.num_samples and not any(
+            "length" in warning for warning in result.warnings
+        ):
             kind, told = (
                 "broken",
-                f"{result.frames} samples were cleaned, the output holds {frames}",
+                f"{result.num_samples} samples were cleaned, the output holds {num_samples}",
             )
     except AudioaeError as error:
         kind, told = "refused", str(error).replace(str(folder), "")

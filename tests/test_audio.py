@@ -30,7 +30,7 @@ def stereo(tmp_path: Path, noise: np.ndarray) -> Path:
 
 def test_info_tells_the_form_of_a_file(stereo: Path) -> None:
     got = info(stereo)
-    assert (got.sample_rate, got.channels, got.frames, got.container, got.subtype) == (
+    assert (got.sample_rate, got.channels, got.num_samples, got.container, got.subtype) == (
         22050,
         2,
         1000,
@@ -45,7 +45,7 @@ def test_read_gives_channels_first_float32(stereo: Path, noise: np.ndarray) -> N
     assert sample_rate == 22050
     assert waveform.dtype == np.float32
     assert np.array_equal(waveform, noise)
-    assert np.array_equal(read(stereo, start=100, frames=50)[0], noise[:, 100:150])
+    assert np.array_equal(read(stereo, start=100, num_samples=50)[0], noise[:, 100:150])
     assert read(stereo, start=1000)[0].shape == (2, 0)
 
 

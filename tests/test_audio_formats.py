@@ -67,7 +67,7 @@ def test_codes_come_back_exactly(tmp_path: Path, container: str, subtype: str) -
         writer = copy_file(source, target)
         assert info(target) == info(source)
         assert info(target).subtype == subtype
-        assert info(target).frames == info(source).frames
+        assert info(target).num_samples == info(source).num_samples
         codes = [
             soundfile.read(
                 path, dtype="int32" if subtype != "FLOAT" else "float32", frames=samples
@@ -153,7 +153,7 @@ def test_block_codecs_keep_the_true_length(tmp_path: Path) -> None:
     with AudioWriter(tmp_path / "a.wav", like) as writer:
         writer.write(np.zeros((1, 1001)))
     assert soundfile.info(tmp_path / "a.wav").frames == 1017
-    assert info(tmp_path / "a.wav").frames == 1001
+    assert info(tmp_path / "a.wav").num_samples == 1001
     assert read(tmp_path / "a.wav")[0].shape == (1, 1001)
     assert writer.lost == []
 
@@ -294,10 +294,10 @@ def test_a_subtype_that_the_container_cannot_have_was_asked_for(tmp_path: Path) 
 
 def test_size_decides_between_wav_and_rf64(tmp_path: Path) -> None:
     limit = 2**32 // 4
-    for frames, container in [(limit - 2**16, "WAV"), (limit, "RF64")]:
-        form = AudioInfo(48000, 2, frames, "WAV", "PCM_16")
+    for num_samples, container in [(limit - 2**16, "WAV"), (limit, "RF64")]:
+        form = AudioInfo(48000, 2, num_samples, "WAV", "PCM_16")
         assert check_output(tmp_path / "a.wav", like=form).container == container
-        assert estimated_bytes(form) == frames * 4
+        assert estimated_bytes(form) == num_samples * 4
 
 
 def test_the_container_of_a_foreign_suffix_is_kept(tmp_path: Path) -> None:
@@ -339,4 +339,4 @@ def test_long_ogg_blocks_do_not_crash(tmp_path: Path) -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal((1, 600_000)).astype(np.float32)
     for name in ("a.ogg", "a.opus"):
         write(tmp_path / name, noise, 16000)
-        assert info(tmp_path / name).frames == 600_000
+        assert info(tmp_path / name).num_samples == 600_000

@@ -113,7 +113,7 @@ def test_big_wav_becomes_rf64_and_keeps_its_notes(
     assert data[:4] == b"RF64"
     assert struct.unpack("<Q", data[20:28])[0] == len(data) - 8
     got = info(tmp_path / "out.wav")
-    assert (got.container, got.frames, got.tags) == (
+    assert (got.container, got.num_samples, got.tags) == (
         "RF64",
         4999,
         {"title": "title", "artist": "who"},
@@ -225,7 +225,7 @@ def test_mp3_tags_are_copied_whole(tmp_path: Path, noise: np.ndarray) -> None:
     data = (tmp_path / "out.mp3").read_bytes()
     assert data.startswith(tag)
     assert data.endswith(old)
-    assert info(tmp_path / "out.mp3").frames == info(path).frames == 5000
+    assert info(tmp_path / "out.mp3").num_samples == info(path).num_samples == 5000
     assert info(tmp_path / "out.mp3").tags["title"] == "abcdef"
     assert "APIC" in copy_file(path, tmp_path / "out.wav").lost
 
@@ -265,7 +265,7 @@ def test_ogg_comments_are_kept_whatever_their_length(
         assert xiph.settle_ogg(short, path) == []
         got = info(short)  # libsndfile drops pages whose check sum is wrong
         assert {name: got.tags[name] for name in tags} == tags
-        assert (got.frames, got.subtype) == (20_000, subtype)
+        assert (got.num_samples, got.subtype) == (20_000, subtype)
         assert np.array_equal(read(short)[0], read(plain)[0])
     assert copy_file(short, tmp_path / "out.ogg").lost == []
     assert info(tmp_path / "out.ogg") == got

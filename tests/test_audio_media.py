@@ -66,7 +66,7 @@ def test_length_alignment_and_form_are_kept(
     waveform = tone(samples)
     assert save(first, waveform, subtype).lost == []
     got = info(first)
-    assert (got.sample_rate, got.channels, got.frames, got.subtype, got.tags) == (
+    assert (got.sample_rate, got.channels, got.num_samples, got.subtype, got.tags) == (
         RATE,
         2,
         samples,
@@ -91,7 +91,9 @@ def test_blocks_equal_whole_and_a_start_is_exact(tmp_path: Path) -> None:
     with AudioReader(tmp_path / "a.m4a") as reader:
         blocks = [reader.read(3000) for _ in range(8)]
     assert np.array_equal(np.concatenate(blocks, axis=1), whole)
-    assert np.array_equal(read(tmp_path / "a.m4a", start=4321, frames=1000)[0], whole[:, 4321:5321])
+    assert np.array_equal(
+        read(tmp_path / "a.m4a", start=4321, num_samples=1000)[0], whole[:, 4321:5321]
+    )
 
 
 def make_film(path: Path, *, delay: float = 0.0) -> None:
@@ -171,7 +173,7 @@ def test_a_film_gives_its_sound_to_a_wav(tmp_path: Path) -> None:
     make_film(tmp_path / "in.mp4")
     writer = copy_file(tmp_path / "in.mp4", tmp_path / "out.wav")
     assert writer.lost == ["video track 0"]
-    assert info(tmp_path / "out.wav").frames == info(tmp_path / "in.mp4").frames
+    assert info(tmp_path / "out.wav").num_samples == info(tmp_path / "in.mp4").num_samples
     assert info(tmp_path / "out.wav").subtype == "PCM_16"
 
 

@@ -58,7 +58,7 @@ def test_check_output_leaves_nothing_and_keeps_the_form(tmp_path: Path) -> None:
 def test_written_files_tell_their_form(tmp_path: Path) -> None:
     write(tmp_path / "out.flac", np.zeros((2, 300), np.float32), 44100, subtype="PCM_24")
     got = info(tmp_path / "out.flac")
-    assert (got.container, got.subtype, got.channels, got.frames, got.sample_rate) == (
+    assert (got.container, got.subtype, got.channels, got.num_samples, got.sample_rate) == (
         "FLAC",
         "PCM_24",
         2,

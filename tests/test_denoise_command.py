@@ -98,7 +98,7 @@ def test_quiet_and_verbose_exclude_each_other(folder: Path) -> None:
 def test_json_is_alone_on_stdout(folder: Path) -> None:
     result = run("in.wav", "out.wav", "--json", "--progress", "bar")
     told = json.loads(result.stdout)
-    assert (told["src"], told["dst"], told["frames"], told["num_clipped"]) == (
+    assert (told["src"], told["dst"], told["num_samples"], told["num_clipped"]) == (
         "in.wav",
         "out.wav",
         48000,
@@ -112,7 +112,7 @@ def test_json_carries_hashes_forms_levels_and_the_model(folder: Path, half: Path
     for side, name in (("input", "in.wav"), ("output", "out.wav")):
         facts = told[side]
         assert facts["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        assert (facts["sample_rate"], facts["channels"], facts["frames"], facts["subtype"]) == (
+        assert (facts["sample_rate"], facts["channels"], facts["num_samples"], facts["subtype"]) == (
             48000,
             2,
             48000,
@@ -271,7 +271,7 @@ def test_a_dry_run_writes_nothing(folder: Path) -> None:
     result = run("in.wav", "out.flac", "--dry-run", "--json")
     assert result.exit_code == 0
     told = json.loads(result.stdout)
-    assert (told["container"], told["frames"], told["dry_run"]) == ("FLAC", 48000, True)
+    assert (told["container"], told["num_samples"], told["dry_run"]) == ("FLAC", 48000, True)
     assert "nothing is written" in result.stderr
     assert contents(folder) == before
 

@@ -191,7 +191,7 @@ def test_an_output_that_exists_is_found_before_stdin_is_read(noisy: np.ndarray) 
 @pytest.mark.parametrize("subtype", BYTES)
 def test_raw_samples_come_back_as_they_were(subtype: str, rng: np.random.Generator) -> None:
     form = RawForm(8000, 3, subtype)
-    data = rng.integers(0, 256, 300 * form.frame_bytes, np.uint8).tobytes()
+    data = rng.integers(0, 256, 300 * form.sample_bytes, np.uint8).tobytes()
     if subtype in ("FLOAT", "DOUBLE"):
         data = rng.normal(size=900).astype(np.float32).astype(f"<f{BYTES[subtype]}").tobytes()
     block = form.decode(data)

@@ -13,7 +13,7 @@ import soundfile
 from fake_engines import constant, smoothing
 
 from audioae.audio import info, read
-from audioae.denoising import DenoiseSettings, denoise, denoise_file, plan_file
+from audioae.denoising import DenoiseSettings, FileJob, denoise, denoise_file, plan_file
 from audioae.denoising.stream import piece_length
 from audioae.errors import AudioFileError, ModelNotFoundError, OutputError
 
@@ -43,10 +43,10 @@ def test_the_form_is_kept(tmp_path: Path, name: str, sample_rate: int, channels:
     dst = tmp_path / f"out{src.suffix}"
     result = denoise_file(src, dst, model=constant(0.5))
     before, after = info(src), info(dst)
-    for kept in ("sample_rate", "channels", "frames", "container", "subtype", "endian", "tags"):
+    for kept in ("sample_rate", "channels", "num_samples", "container", "subtype", "endian", "tags"):
         assert getattr(before, kept) == getattr(after, kept), kept
     assert np.abs(read(dst)[0] - 0.5 * read(src)[0]).max() < 1e-5
-    assert (result.sample_rate, result.channels, result.frames) == (sample_rate, channels, 8000)
+    assert (result.sample_rate, result.channels, result.num_samples) == (sample_rate, channels, 8000)
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
@@ -73,7 +73,7 @@ def test_a_file_of_hardly_any_samples_is_not_bad(
         tmp_path / "out.wav",
     )
     result = denoise_file(src, dst, model=smoothing())
-    assert info(dst).frames == result.frames == samples
+    assert info(dst).num_samples == result.num_samples == samples
     assert info(dst).subtype == "PCM_16"
 
 
@@ -171,9 +171,9 @@ def test_an_output_that_exists_is_replaced_only_when_told(tmp_path: Path) -> Non
     src, dst = make(tmp_path / "in.wav"), make(tmp_path / "out.wav", samples=7)
     with pytest.raises(OutputError, match=r"out\.wav"):
         denoise_file(src, dst, model=constant(1.0))
-    assert info(dst).frames == 7
+    assert info(dst).num_samples == 7
     denoise_file(src, dst, model=constant(1.0), overwrite=True)
-    assert info(dst).frames == 8000
+    assert info(dst).num_samples == 8000
 
 
 @pytest.mark.parametrize("same", ["in.wav", "sub/../in.wav", "link.wav", "hard.wav"])
@@ -222,8 +222,8 @@ def test_everything_is_checked_before_the_model_is_asked(tmp_path: Path) -> None
 
 def test_a_plan_writes_nothing(tmp_path: Path) -> None:
     src = make(tmp_path / "in.wav", subtype="PCM_24")
-    plan = plan_file(src, tmp_path / "out.flac", residual=tmp_path / "rest.wav")
-    assert (plan.output.container, plan.output.subtype, plan.source.frames) == (
+    plan = plan_file(FileJob(src, tmp_path / "out.flac", residual=tmp_path / "rest.wav"))
+    assert (plan.output.container, plan.output.subtype, plan.source.num_samples) == (
         "FLAC",
         "PCM_24",
         8000,

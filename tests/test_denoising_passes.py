@@ -217,4 +217,4 @@ def test_the_result_with_its_verdict_is_plain(tmp_path: Path) -> None:
         "speech_kept",
         "out_of_domain",
     }
-    assert info(tmp_path / "out.wav").frames == 48000
+    assert info(tmp_path / "out.wav").num_samples == 48000

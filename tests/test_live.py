@@ -211,7 +211,7 @@ def test_what_is_told_of_a_file(folder: Path) -> None:
     values = told(result)
     assert (values["seconds"], values["ended"], values["error"], values["out"]) == (
         1.5,
-        "frames",
+        "limit",
         None,
         "out.flac",
     )
@@ -221,7 +221,7 @@ def test_what_is_told_of_a_file(folder: Path) -> None:
         values["block_ms"],
         values["device_latency_ms"],
     ) == (512, 32.0, 16.0, None)
-    assert (values["overruns"], values["underruns"], values["dropped_frames"]) == (0, 0, 0)
+    assert (values["overruns"], values["underruns"], values["dropped_samples"]) == (0, 0, 0)
     assert 0 < values["processing_p50_ms"] <= values["processing_p99_ms"]
     assert values["mean_attenuation_db"] == pytest.approx(6.02, abs=0.01)
     assert "in: in.flac; recorded in out.flac" in result.stderr
@@ -355,7 +355,7 @@ def test_a_microphone_is_recorded(folder: Path, sound: FakeSounddevice) -> None:
     values = told(result)
     assert (values["seconds"], values["ended"], values["device_latency_ms"]) == (
         0.4,
-        "frames",
+        "limit",
         10.0,
     )
     assert "in: 'Studio Mic'; recorded in out.wav" in result.stderr
@@ -547,7 +547,7 @@ def test_where_cleaning_falls_behind_blocks_are_dropped_and_counted() -> None:
     for block in blocks:
         link._take(block / 1000, 256, None, None)
     dropped = link.xruns.overruns
-    assert 4 <= dropped <= 6 and link.xruns.dropped_frames == 256 * dropped
+    assert 4 <= dropped <= 6 and link.xruns.dropped_samples == 256 * dropped
     link.stop()
     read = []
     while (block := link.read()) is not None:
@@ -612,26 +612,26 @@ class Kept:
     """A sink that can fail."""
 
     def __init__(self, *, fails_at: int = -1) -> None:
-        self.frames, self.fails_at = 0, fails_at
+        self.num_samples, self.fails_at = 0, fails_at
 
     def write(self, block: np.ndarray, /) -> None:
-        if 0 <= self.fails_at <= self.frames:
+        if 0 <= self.fails_at <= self.num_samples:
             raise OutputError("the disk is full")
-        self.frames += block.shape[-1]
+        self.num_samples += block.shape[-1]
 
 
 def test_a_session_counts_what_it_cleans() -> None:
     sink = Kept()
-    session = Session(Stream(smoothing(), RATE), Given(10), [sink], frames=None)
+    session = Session(Stream(smoothing(), RATE), Given(10), [sink], num_samples=None)
     assert list(session.run()) == [256] * 10
-    assert sink.frames == 2560
+    assert sink.num_samples == 2560
     assert (session.result("fake").ended, session.result("fake").seconds) == ("source", 0.16)
 
 
 def test_a_session_ends_at_its_frames_within_a_block() -> None:
     sink = Kept()
-    session = Session(Stream(smoothing(), RATE), Given(10), [sink], frames=1000)
-    assert sum(session.run()) == sink.frames == 1000
+    session = Session(Stream(smoothing(), RATE), Given(10), [sink], num_samples=1000)
+    assert sum(session.run()) == sink.num_samples == 1000
 
 
 @pytest.mark.parametrize(
@@ -643,7 +643,7 @@ def test_a_session_keeps_what_was_cleaned_before_an_error(source: Given, sink: K
     session = Session(Stream(smoothing(), RATE), source, [sink])
     list(session.run())
     assert session.error is not None and session.result("fake").error == str(session.error)
-    assert sink.frames == (768 if sink.fails_at > 0 else 5 * 256)
+    assert sink.num_samples == (768 if sink.fails_at > 0 else 5 * 256)
 
 
 def test_percentiles_of_durations() -> None:

@@ -15,7 +15,7 @@ class AudioInfo:
 
     Args:
         sample_rate: Hz.
-        frames: samples per channel.
+        num_samples: samples per channel.
         container: "WAV", "FLAC", ... as libsndfile names them, or "MP4", "WEBM", ... for what PyAV
             reads.
         subtype: "PCM_16", "VORBIS", ... as libsndfile names them, or PyAV's codec name in capitals.
@@ -28,7 +28,7 @@ class AudioInfo:
 
     sample_rate: int
     channels: int
-    frames: int
+    num_samples: int
     container: str
     subtype: str
     endian: str = "FILE"
@@ -39,4 +39,4 @@ class AudioInfo:
     @property
     def seconds(self) -> float:
         """Length in seconds."""
-        return self.frames / self.sample_rate
+        return self.num_samples / self.sample_rate

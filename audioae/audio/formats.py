@@ -77,7 +77,7 @@ def choose(
         endian=like.endian if soundfile.check_format(chosen, info.subtype, like.endian) else "FILE",
     )
     check_limits(path, info)
-    if info.frames == 0 and info.subtype in NOT_EMPTY:
+    if info.num_samples == 0 and info.subtype in NOT_EMPTY:
         raise OutputError(
             f"{path}: {info.subtype} cannot hold a recording of no samples; write wav or flac"
         )
@@ -120,7 +120,7 @@ def estimated_bytes(info: AudioInfo) -> int:
     ):
         return 0
     bits = {"FLOAT": 32, "DOUBLE": 64, "ULAW": 8, "ALAW": 8}.get(info.subtype) or BITS[info.subtype]
-    return info.frames * info.channels * bits // 8
+    return info.num_samples * info.channels * bits // 8
 
 
 def loses_precision(source: str, target: str) -> bool:

@@ -58,7 +58,7 @@ class MediaSound:
         self._path = path
         self._blocks = _decode(self._container, path)
         self._ready: list[npt.NDArray[Any]] = []
-        self._left = self._track.info.frames
+        self._left = self._track.info.num_samples
 
     def __enter__(self) -> MediaSound:
         return self
@@ -75,13 +75,15 @@ class MediaSound:
         """The form of the track, with its true length."""
         return self._track.info
 
-    def seek(self, frames: int) -> int:
+    def seek(self, num_samples: int) -> int:
         """Never moves: FFmpeg's seeks do not arrive at a sample. Returns -1."""
         return -1
 
-    def read(self, frames: int, *, dtype: str, always_2d: bool) -> npt.NDArray[np.floating[Any]]:
+    def read(
+        self, num_samples: int, *, dtype: str, always_2d: bool
+    ) -> npt.NDArray[np.floating[Any]]:
         """The next `[n, channels]` samples."""
-        wanted, held = min(frames, self._left), sum(map(len, self._ready))
+        wanted, held = min(num_samples, self._left), sum(map(len, self._ready))
         while held < wanted and (block := next(self._blocks, None)) is not None:
             self._ready.append(block)
             held += len(block)
@@ -134,16 +136,16 @@ def _track(path: Path, size: int, changed: int) -> Track:
             else None
         )
         start = float(max(stream.start_time or 0, 0) * stream.time_base)
-        frames = sum(map(len, _decode(container, path)))
+        num_samples = sum(map(len, _decode(container, path)))
         if (
-            told and told.denominator == 1 and told < frames
+            told and told.denominator == 1 and told < num_samples
         ):  # codecs fill their last block; an MP4 tells how much of it is real
-            frames = int(told)
+            num_samples = int(told)
     coded = _coded_bytes(path)
-    bit_rate = coded * 8 * rate / frames if frames else None
+    bit_rate = coded * 8 * rate / num_samples if num_samples else None
     return Track(
         AudioInfo(
-            rate, channels, frames, path.suffix[1:].upper(), name, "FILE", tags, path, bit_rate
+            rate, channels, num_samples, path.suffix[1:].upper(), name, "FILE", tags, path, bit_rate
         ),
         start,
     )

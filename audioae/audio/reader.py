@@ -30,10 +30,12 @@ class Source(Protocol):
 
     exact: bool  # whether `seek` arrives where it says
 
-    def read(self, frames: int, *, dtype: str, always_2d: bool) -> npt.NDArray[np.floating[Any]]:
+    def read(
+        self, num_samples: int, *, dtype: str, always_2d: bool
+    ) -> npt.NDArray[np.floating[Any]]:
         """The next `[n, channels]` samples."""
 
-    def seek(self, frames: int) -> int:
+    def seek(self, num_samples: int) -> int:
         """Move to a sample; which one it is."""
 
     def form(self, path: Path) -> AudioInfo:
@@ -71,14 +73,14 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
             path,
         )
         if form.subtype in IN_BLOCKS and form.container in ("WAV", "WAVEX"):
-            form = replace(form, frames=riff.told_frames(path, form.frames))
+            form = replace(form, num_samples=riff.wav_num_samples(path, form.num_samples))
         elif form.container == "W64":
-            form = replace(form, frames=riff.data_frames(path, form.frames))
+            form = replace(form, num_samples=riff.w64_num_samples(path, form.num_samples))
         elif form.container == "AIFF" and form.subtype.startswith(
             ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
         ):
-            form = replace(form, frames=riff.common_frames(path, form.frames))
-        lossy = form.container in ("OGG", "MP3") and form.frames
+            form = replace(form, num_samples=riff.aiff_num_samples(path, form.num_samples))
+        lossy = form.container in ("OGG", "MP3") and form.num_samples
         return replace(form, bit_rate=path.stat().st_size * 8 / form.seconds) if lossy else form
 
 
@@ -172,7 +174,7 @@ class AudioReader:
         self.path, self.dtype = Path(path), dtype
         self._open()
         form = self._sound.form(self.path)
-        self.info: AudioInfo = info(path) if form.frames > UNKNOWN_LENGTH else form
+        self.info: AudioInfo = info(path) if form.num_samples > UNKNOWN_LENGTH else form
 
     def _open(self) -> None:
         self._stack = ExitStack()
@@ -190,38 +192,38 @@ class AudioReader:
     ) -> None:
         self._stack.close()
 
-    def seek(self, frame: int) -> None:
-        """Let the next block start at `frame` (0 is the first), exactly: where libsndfile cannot,
+    def seek(self, sample: int) -> None:
+        """Let the next block start at `sample` (0 is the first), exactly: where libsndfile cannot,
         samples are decoded and dropped.
         """
-        if not 0 <= frame <= self.info.frames:
+        if not 0 <= sample <= self.info.num_samples:
             raise AudioFileError(
-                f"{self.path} has {self.info.frames} samples; it cannot be read from sample "
-                f"{frame} on"
+                f"{self.path} has {self.info.num_samples} samples; it cannot be read from sample "
+                f"{sample} on"
             )
-        if self._sound.exact and self._seek(frame):
-            self._at = frame
+        if self._sound.exact and self._seek(sample):
+            self._at = sample
             return
-        if frame < self._at:
+        if sample < self._at:
             self._stack.close()
             self._open()
-        while self._at < frame:
-            self.read(min(frame - self._at, SKIP_BLOCK))
+        while self._at < sample:
+            self.read(min(sample - self._at, SKIP_BLOCK))
 
-    def _seek(self, frame: int) -> bool:
+    def _seek(self, sample: int) -> bool:
         try:
-            return int(self._sound.seek(frame)) == frame
+            return int(self._sound.seek(sample)) == sample
         except soundfile.LibsndfileError:
             return False
 
-    def read(self, frames: int) -> Array:
-        """The next `[channels, n]` samples; n is less than `frames` only at the end, and 0 after
+    def read(self, num_samples: int) -> Array:
+        """The next `[channels, n]` samples; n is less than `num_samples` only at the end, and 0 after
         it.
 
         Raises:
             AudioFileError: the file is damaged, or ends before its length.
         """
-        wanted = min(frames, self.info.frames - self._at)
+        wanted = min(num_samples, self.info.num_samples - self._at)
         try:
             block = self._sound.read(wanted, dtype=self.dtype, always_2d=True)
         except soundfile.LibsndfileError as error:
@@ -232,7 +234,7 @@ class AudioReader:
         return np.ascontiguousarray(block.T)
 
     def _short(self, held: int, reason: str) -> AudioFileError:
-        total = self.info.frames
+        total = self.info.num_samples
         return AudioFileError(
             f"{self.path} promises {total} samples, {held} can be read ({reason}); it is damaged "
             "or was cut short"
@@ -240,9 +242,9 @@ class AudioReader:
 
 
 def read(
-    path: AnyPath, *, start: int = 0, frames: int = -1, dtype: Precision = "float32"
+    path: AnyPath, *, start: int = 0, num_samples: int = -1, dtype: Precision = "float32"
 ) -> tuple[npt.NDArray[Any], int]:
-    """Read `frames` samples per channel (-1: all) from sample `start` on.
+    """Read `num_samples` samples per channel (-1: all) from sample `start` on.
 
     Returns:
         The waveform `[channels, samples]`, in [-1, 1) for integer files, and the sample rate in Hz.
@@ -251,7 +253,7 @@ def read(
         if start:
             reader.seek(start)
         return reader.read(
-            reader.info.frames - start if frames < 0 else frames
+            reader.info.num_samples - start if num_samples < 0 else num_samples
         ), reader.info.sample_rate
 
 
@@ -270,7 +272,11 @@ def inspect(path: Path, suffix: str) -> AudioInfo:
     """The form of a file that should have this suffix, whatever it is called."""
     with open_sound(path, suffix) as sound:
         form = sound.form(path)
-        return replace(form, frames=_count(sound, path)) if form.frames > UNKNOWN_LENGTH else form
+        return (
+            replace(form, num_samples=_count(sound, path))
+            if form.num_samples > UNKNOWN_LENGTH
+            else form
+        )
 
 
 def _count(sound: Source, path: Path) -> int:

@@ -84,7 +84,7 @@ def copy(source: Path, target: Path) -> list[str]:
     return lost
 
 
-def settle(path: Path, frames: int) -> None:
+def settle(path: Path, num_samples: int) -> None:
     """Make a new file say the same whenever it is written: its number of samples, and no time of
     day in its PEAK chunk.
     """
@@ -96,12 +96,12 @@ def settle(path: Path, frames: int) -> None:
         if b"PEAK" in found:
             _put(file, found[b"PEAK"].offset + 4, bytes(4))
         if b"fact" in found:
-            _put(file, found[b"fact"].offset, struct.pack(kind.order + "I", frames))
+            _put(file, found[b"fact"].offset, struct.pack(kind.order + "I", num_samples))
         if (
-            kind.name == "AIFF" and _number(file, found[b"COMM"].offset + 2) == frames + 1
+            kind.name == "AIFF" and _number(file, found[b"COMM"].offset + 2) == num_samples + 1
         ):  # libsndfile has counted the padding as a sample
-            _put(file, found[b"COMM"].offset + 2, struct.pack(">I", frames))
-            _put(file, found[b"SSND"].offset - 4, struct.pack(">I", 8 + frames))
+            _put(file, found[b"COMM"].offset + 2, struct.pack(">I", num_samples))
+            _put(file, found[b"SSND"].offset - 4, struct.pack(">I", 8 + num_samples))
 
 
 def _number(file: BinaryIO, at: int) -> int:
@@ -115,20 +115,20 @@ def _put(file: BinaryIO, at: int, data: bytes) -> None:
     file.write(data)
 
 
-def common_frames(path: Path, frames: int) -> int:
-    """Samples per channel of an uncompressed AIFF, `frames` as libsndfile counts them: it takes the
+def aiff_num_samples(path: Path, num_samples: int) -> int:
+    """Samples per channel of an uncompressed AIFF, `num_samples` as libsndfile counts them: it takes the
     padding for a sample.
     """
     with path.open("rb") as file:
         kind = family(file)
         for chunk in chunks(file, kind) if kind and kind.name == "AIFF" else ():
             if chunk.name == b"COMM" and chunk.held >= 6:
-                return min(frames, _number(file, chunk.offset + 2))
-    return frames
+                return min(num_samples, _number(file, chunk.offset + 2))
+    return num_samples
 
 
-def data_frames(path: Path, frames: int) -> int:
-    """Samples per channel of an uncompressed W64, `frames` as libsndfile counts them: up to the end
+def w64_num_samples(path: Path, num_samples: int) -> int:
+    """Samples per channel of an uncompressed W64, `num_samples` as libsndfile counts them: up to the end
     of the file, other chunks included.
     """
     block = size = 0
@@ -140,16 +140,16 @@ def data_frames(path: Path, frames: int) -> int:
                 block = struct.unpack("<12xH", file.read(14))[0]
             if chunk.name == b"data":
                 size = chunk.size
-    return min(frames, size // block) if block else frames
+    return min(num_samples, size // block) if block else num_samples
 
 
-def told_frames(path: Path, frames: int) -> int:
-    """Samples per channel of a WAV whose codec fills up its last block, `frames` with that filling;
+def wav_num_samples(path: Path, num_samples: int) -> int:
+    """Samples per channel of a WAV whose codec fills up its last block, `num_samples` with that filling;
     the fact chunk tells how many are real.
 
     What it tells is believed as far as it lies in the last block: some writers count otherwise.
     """
-    block, told = 0, frames
+    block, told = 0, num_samples
     with path.open("rb") as file:
         kind = family(file)
         for chunk in chunks(file, kind) if kind else ():
@@ -158,7 +158,7 @@ def told_frames(path: Path, frames: int) -> int:
                 block = struct.unpack(kind.order + "18xH", file.read(20))[0]
             if chunk.name == b"fact" and chunk.held >= 4 and kind:
                 told = struct.unpack(kind.order + "I", file.read(4))[0]
-    return told if 0 <= frames - told < block else frames
+    return told if 0 <= num_samples - told < block else num_samples
 
 
 def _extras(file: BinaryIO, kind: Family) -> list[Chunk]:

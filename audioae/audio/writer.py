@@ -43,18 +43,18 @@ def by_bytes(source: AudioInfo | None, target: AudioInfo) -> bool:
     )
 
 
-def finish(path: Path, target: AudioInfo, source: AudioInfo | None, frames: int) -> list[str]:
+def finish(path: Path, target: AudioInfo, source: AudioInfo | None, num_samples: int) -> list[str]:
     """Complete a file that has all its samples; names of what could not be kept.
 
     Args:
         path: the file, not open.
         target: the form it was written in; source: the form of the file that it comes from, if any.
-        frames: samples per channel that were written.
+        num_samples: samples per channel that were written.
     """
     same = by_bytes(source, target)
     lost = [] if same or source is None else _extras(source)
     origin = source.source if same and source else None
-    if target.container == "FLAC" and frames == 0:
+    if target.container == "FLAC" and num_samples == 0:
         xiph.write_empty_flac(path, target)
     if target.container == "OGG":
         lost += xiph.settle_ogg(path, origin)
@@ -62,7 +62,7 @@ def finish(path: Path, target: AudioInfo, source: AudioInfo | None, frames: int)
         mp3.write_id3(path, target.tags)
     elif origin is not None:
         lost += _copy(target.container, origin, path)
-    riff.settle(path, frames)
+    riff.settle(path, num_samples)
     return lost
 
 
@@ -161,7 +161,7 @@ class AudioWriter:
         formats.check_limits(self.path, form)
         self.clipped: npt.NDArray[np.int64] = np.zeros(form.channels, np.int64)
         self.lost: list[str] = []
-        self.frames = 0
+        self.num_samples = 0
         self._is_media = form.container not in soundfile.available_formats()
         self._source = _source(form)
 
@@ -225,7 +225,7 @@ class AudioWriter:
             ValueError,
         ) as error:  # AssertionError: soundfile wrote too little
             raise self._failure(error) from error
-        self.frames += len(codes)
+        self.num_samples += len(codes)
 
     def _failure(self, error: BaseException) -> OutputError:
         free = shutil.disk_usage(self._temporary.path.parent).free
@@ -266,23 +266,23 @@ class AudioWriter:
             if isinstance(self._sound, media.MediaSink):
                 self.lost += self._sound.lost
             else:
-                self.lost += finish(temporary, self.info, self._source, self.frames)
+                self.lost += finish(temporary, self.info, self._source, self.num_samples)
             written = inspect(temporary, "." + self.info.container if self._is_media else "")
         except (AudioFileError, OSError) as error:
-            if not self.frames:
+            if not self.num_samples:
                 raise OutputError(
                     f"{self.path}: {self.info.subtype} cannot hold a recording of no samples; "
                     "write wav or flac"
                 ) from error
             raise self._failure(error) from error
-        if written.frames < self.frames:
+        if written.num_samples < self.num_samples:
             raise self._failure(
-                AudioFileError(f"{written.frames} of {self.frames} samples arrived")
+                AudioFileError(f"{written.num_samples} of {self.num_samples} samples arrived")
             )
-        if written.frames > self.frames:
+        if written.num_samples > self.num_samples:
             self.lost.append(
-                f"length: {self.info.subtype} is written in blocks, {written.frames} samples for "
-                f"{self.frames}"
+                f"length: {self.info.subtype} is written in blocks, {written.num_samples} samples for "
+                f"{self.num_samples}"
             )
         self.lost += lost_tags(self.info, written)
         if self._source and formats.loses_precision(self._source.subtype, self.info.subtype):

@@ -44,7 +44,7 @@ class RawForm:
     subtype: str
 
     @property
-    def frame_bytes(self) -> int:
+    def sample_bytes(self) -> int:
         """Bytes of one sample of all channels."""
         return self.channels * BYTES[self.subtype]
 
@@ -76,7 +76,7 @@ class RawForm:
         return cls(int(rate), int(channels), subtype)
 
     def decode(self, data: bytes) -> Array:
-        """Whole frames to `[channels, n]`, full scale -1..1."""
+        """Whole samples to `[channels, n]`, full scale -1..1."""
         if self.subtype == "PCM_24":
             wide = np.zeros((len(data) // 3, 4), np.uint8)
             wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
@@ -110,8 +110,8 @@ class RawForm:
             kind,
             self.channels,
             self.sample_rate,
-            self.sample_rate * self.frame_bytes,
-            self.frame_bytes,
+            self.sample_rate * self.sample_bytes,
+            self.sample_bytes,
             bits,
         )
         return struct.pack(
@@ -140,10 +140,10 @@ def receive(source: BinaryIO, folder: Path, raw: RawForm | None = None) -> Path:
         head = file.write(raw.header()) if raw else 0
         shutil.copyfileobj(source, file, COPY_BYTES)
         received = file.tell() - head
-    if raw and received % raw.frame_bytes:
+    if raw and received % raw.sample_bytes:
         raise AudioFileError(
             f"stdin ended within a sample: {received} bytes are no multiple of "
-            f"{raw.frame_bytes}; check --raw"
+            f"{raw.sample_bytes}; check --raw"
         )
     if not received and not raw:
         raise AudioFileError("stdin is empty (0 bytes); expected a recording")
@@ -173,7 +173,7 @@ class RawResult:
     were lowered.
     """
 
-    frames: int
+    num_samples: int
     num_clipped: int
     mean_attenuation_db: float
 
@@ -193,14 +193,14 @@ def denoise_raw(
         AudioFileError: `source` ends within a sample.
     """
     stream = Stream(engine, form.sample_rate, form.channels, settings)
-    frames = clipped = 0
-    for data in _whole_frames(source, form.frame_bytes):
+    num_samples = clipped = 0
+    for data in _whole_samples(source, form.sample_bytes):
         clipped += _emit(stream.push(form.decode(data)), sink, form)
-        frames += len(data) // form.frame_bytes
+        num_samples += len(data) // form.sample_bytes
         if progress is not None:
-            progress(frames / form.sample_rate)
+            progress(num_samples / form.sample_rate)
     clipped += _emit(stream.flush(), sink, form)
-    return RawResult(frames, clipped, stream.attenuation.mean_db)
+    return RawResult(num_samples, clipped, stream.attenuation.mean_db)
 
 
 def _emit(block: Array, sink: BinaryIO, form: RawForm) -> int:
@@ -211,8 +211,8 @@ def _emit(block: Array, sink: BinaryIO, form: RawForm) -> int:
     return clipped
 
 
-def _whole_frames(source: BinaryIO, size: int) -> Iterator[bytes]:
-    """What has arrived, as soon as it has, cut between frames."""
+def _whole_samples(source: BinaryIO, size: int) -> Iterator[bytes]:
+    """What has arrived, as soon as it has, cut between samples."""
     read: Any = getattr(source, "read1", source.read)
     rest = b""
     while data := read(READ_BYTES):

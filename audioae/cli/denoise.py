@@ -375,7 +375,7 @@ def with_progress(cleaner: Cleaner, task: Task, options: Options, label: str) ->
 def preface(plan: FilePlan, model: ModelInfo) -> str:
     """The model, the formats on both sides, and what becomes of what the model cannot hear."""
     source, output, rate = plan.source, plan.output, model.stft.sample_rate
-    form = f"{source.sample_rate} Hz, {source.channels} channels, {source.frames} samples"
+    form = f"{source.sample_rate} Hz, {source.channels} channels, {source.num_samples} samples"
     lines = [
         f"model: {model.name}, {rate} Hz, {model.parameters:,} parameters",
         f"in: {plan.src}, {source.container} {source.subtype}, {form}",

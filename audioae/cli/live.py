@@ -280,8 +280,8 @@ def from_devices(
     )
     form = None
     if options.out is not None:
-        frames = max(round((options.seconds or 0) * chosen.sample_rate), 1)
-        like = AudioInfo(chosen.sample_rate, chosen.channels, frames, "WAV", "PCM_24")
+        num_samples = max(round((options.seconds or 0) * chosen.sample_rate), 1)
+        like = AudioInfo(chosen.sample_rate, chosen.channels, num_samples, "WAV", "PCM_24")
         form = check_output(options.out, overwrite=options.overwrite, like=like)
     stream = Stream(engine, chosen.sample_rate, chosen.channels, settings)
     return Setup(Duplex(sounddevice, chosen, delay=stream.latency_in(chosen.block)), stream, form)
@@ -295,7 +295,9 @@ def clean(setup: Setup, options: Options, model: str) -> None:
 
     stream, most = setup.stream, longest(setup.form)
     asked = None if options.seconds is None else max(round(options.seconds * stream.sample_rate), 1)
-    limit = min((frames for frames in (asked, most) if frames is not None), default=None)
+    limit = min(
+        (num_samples for num_samples in (asked, most) if num_samples is not None), default=None
+    )
     writer = None
     with ExitStack() as stack:
         heard = stack.enter_context(listen_for_interrupt())
@@ -308,7 +310,7 @@ def clean(setup: Setup, options: Options, model: str) -> None:
         sinks: list[Sink] = [] if writer is None else [writer]
         if isinstance(source, Duplex) and source.form.output is not None:
             sinks.append(source)
-        session = Session(stream, source, sinks, frames=limit, stopped=lambda: bool(heard))
+        session = Session(stream, source, sinks, num_samples=limit, stopped=lambda: bool(heard))
         tell_start(session.result(model), setup, options)
         show(
             session,
@@ -319,7 +321,7 @@ def clean(setup: Setup, options: Options, model: str) -> None:
     tell_end(result, writer, options)
     if session.error is not None:
         raise session.error
-    if result.ended == "frames" and asked is None:
+    if result.ended == "limit" and asked is None:
         raise OutputError(
             f"{options.out} is as long as its container can hold, and was ended; give -o a name "
             "in .w64 or .flac"
@@ -332,7 +334,7 @@ def longest(form: AudioInfo | None) -> int | None:
 
     if form is None or form.container not in ("WAV", "WAVEX", "AIFF"):
         return None
-    return (RIFF_LIMIT - HEADROOM) // max(estimated_bytes(replace(form, frames=1)), 1)
+    return (RIFF_LIMIT - HEADROOM) // max(estimated_bytes(replace(form, num_samples=1)), 1)
 
 
 def show(session: Session, options: Options, *, total: float | None) -> None:
@@ -385,7 +387,9 @@ def tell_start(result: LiveResult, setup: Setup, options: Options) -> None:
 def tell_end(result: LiveResult, writer: AudioWriter | None, options: Options) -> None:
     """What became of it: on stderr in lines, or on stdout as JSON."""
     lost = (
-        f"; {result.dropped_frames} samples of input were dropped" if result.dropped_frames else ""
+        f"; {result.dropped_samples} samples of input were dropped"
+        if result.dropped_samples
+        else ""
     )
     options.say(
         f"{result.seconds:.2f} s cleaned, {result.mean_attenuation_db:.1f} dB lower on the whole; "

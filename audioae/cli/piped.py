@@ -78,7 +78,7 @@ def _stream(raw: RawForm, options: Options) -> None:
             source, sink, raw, cleaner.engine, settings=options.settings(), progress=report
         )
     if not options.quiet:
-        seconds = result.frames / raw.sample_rate
+        seconds = result.num_samples / raw.sample_rate
         click.echo(
             f"stdout: {seconds:.2f} s cleaned, {result.mean_attenuation_db:.1f} dB lower on the "
             "whole",

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,30 +29,81 @@ QUIETEST_LUFS, LOUDEST_LUFS = -70.0, 0.0  # of what a recording may be normalise
 
 
 @dataclass(frozen=True)
-class FilePlan:
-    """One file's work, checked and not begun.
+class FileJob:
+    """One file to denoise, and everything that decides on its output apart from the model.
 
     Args:
-        source: what `src` is; output: what `dst` will be; residual_output: what `residual` will be.
-        span: the samples that are cleaned; clip_mode, normalize_lufs: as `denoise_file` takes them.
+        src, dst: the input and the output.
+        residual: where to write what is removed; None writes no residual.
+        settings: how strongly to denoise.
+        overwrite: replace outputs that exist.
+        subtype, start, end, clip_mode, normalize_lufs: see `denoise_file`.
+
+    Raises:
+        SettingsError: an unknown clip mode or an impossible loudness.
     """
 
     src: Path
     dst: Path
-    source: AudioInfo
-    output: AudioInfo
     residual: Path | None = None
-    residual_output: AudioInfo | None = None
-    span: Span | None = None
+    settings: DenoiseSettings = field(default_factory=DenoiseSettings)
+    overwrite: bool = False
+    subtype: str | None = None
+    start: float | None = None
+    end: float | None = None
     clip_mode: ClipMode = "clamp"
     normalize_lufs: float | None = None
 
+    def __post_init__(self) -> None:
+        known = get_args(ClipMode)
+        if self.clip_mode not in known:
+            raise SettingsError(
+                f"clip_mode is {self.clip_mode!r}; expected one of "
+                f"{', '.join(known)}{nearest(str(self.clip_mode), known)}"
+            )
+        lufs = self.normalize_lufs
+        if lufs is not None and not QUIETEST_LUFS <= lufs <= LOUDEST_LUFS:
+            raise SettingsError(
+                f"normalize_lufs is {lufs:g}; expected {QUIETEST_LUFS:g} to {LOUDEST_LUFS:g}, "
+                "such as -16 for speech"
+            )
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The output, and the residual if there is one."""
+        return [self.dst] if self.residual is None else [self.dst, self.residual]
+
+    def file_options(self) -> dict[str, Any]:
+        """The keywords of `denoise_file`, besides `settings`, that change the samples or the format
+        of the output: those that differ from their defaults.
+        """
+        names = ("subtype", "start", "end", "clip_mode", "normalize_lufs")
+        usual = {each.name: each.default for each in dataclasses.fields(self)}
+        asked = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in asked.items() if value != usual[name]}
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """A job whose input and outputs are checked; nothing is computed or written yet.
+
+    Args:
+        source: format of the input; output, residual_output: formats of the outputs.
+        span: the samples to denoise.
+    """
+
+    job: FileJob
+    source: AudioInfo
+    output: AudioInfo
+    residual_output: AudioInfo | None
+    span: Span
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them."""
-        paths = {"src": self.src, "dst": self.dst, "residual": self.residual}
+        paths = {name: getattr(self.job, name) for name in ("src", "dst", "residual")}
         form = {
             name: getattr(self.source, name)
-            for name in ("sample_rate", "channels", "frames", "seconds")
+            for name in ("sample_rate", "channels", "num_samples", "seconds")
         }
         return _plain(
             {**paths, **form, "container": self.output.container, "subtype": self.output.subtype}
@@ -64,7 +115,7 @@ class FileResult:
     """What became of one file.
 
     Args:
-        frames: samples per channel, in and out; seconds: the same in time.
+        num_samples: samples per channel, in and out; seconds: the same in time.
         container, subtype: of the output, as libsndfile names them.
         num_clipped: samples of the output that were beyond full scale and clamped.
         model: its name; model_rate: its sample rate, Hz.
@@ -82,7 +133,7 @@ class FileResult:
     residual: Path | None
     sample_rate: int
     channels: int
-    frames: int
+    num_samples: int
     seconds: float
     container: str
     subtype: str
@@ -144,87 +195,65 @@ def denoise_file(
         SettingsError: an impossible stretch, clip mode or loudness.
         ModelNotFoundError: no such model.
     """
-    plan = plan_file(
-        src,
-        dst,
+    job = FileJob(
+        src=Path(src),
+        dst=Path(dst),
+        residual=None if residual is None else Path(residual),
+        settings=settings or DenoiseSettings(),
         overwrite=overwrite,
-        residual=residual,
         subtype=subtype,
         start=start,
         end=end,
         clip_mode=clip_mode,
         normalize_lufs=normalize_lufs,
     )
-    return run_plan(
-        plan, ready_engine(model), settings=settings, overwrite=overwrite, progress=progress
-    )
+    return run_plan(plan_file(job), ready_engine(model), progress=progress)
 
 
-def plan_file(
-    src: AnyPath,
-    dst: AnyPath,
-    *,
-    overwrite: bool = False,
-    residual: AnyPath | None = None,
-    subtype: str | None = None,
-    start: float | None = None,
-    end: float | None = None,
-    clip_mode: ClipMode = "clamp",
-    normalize_lufs: float | None = None,
-) -> FilePlan:
-    """Check one file's input and outputs as far as that goes without reading samples; takes and
-    raises what `denoise_file` does.
+def plan_file(job: FileJob) -> FilePlan:
+    """Check the input and the outputs of a job without reading samples.
+
+    Raises:
+        AudioFileError, OutputError, SettingsError: as `denoise_file`.
     """
-    src, dst, residual = Path(src), Path(dst), None if residual is None else Path(residual)
-    _check_options(clip_mode, normalize_lufs)
-    source = info(src)
+    source = info(job.src)
     if not LOWEST_RATE <= source.sample_rate <= HIGHEST_RATE:
         raise AudioFileError(
-            f"{src} tells a sample rate of {source.sample_rate} Hz; expected 100 Hz to 10 MHz: "
+            f"{job.src} has a sample rate of {source.sample_rate} Hz; expected 100 Hz to 10 MHz: "
             "is its header damaged?"
         )
-    _check_distinct({"input": src, "output": dst, "residual": residual})
-    span = Span.of(source, start, end)
-    output = check_output(dst, overwrite=overwrite, like=source, subtype=subtype)
-    residual_output = (
-        None
-        if residual is None
-        else check_output(residual, overwrite=overwrite, like=source, subtype=subtype)
-    )
-    return FilePlan(
-        src, dst, source, output, residual, residual_output, span, clip_mode, normalize_lufs
-    )
+    _check_distinct({"input": job.src, "output": job.dst, "residual": job.residual})
+    span = Span.of(source, job.start, job.end)
+    forms = [
+        check_output(path, overwrite=job.overwrite, like=source, subtype=job.subtype)
+        for path in job.outputs
+    ]
+    return FilePlan(job, source, forms[0], forms[1] if job.residual else None, span)
 
 
 def run_plan(
-    plan: FilePlan,
-    engine: Engine,
-    *,
-    settings: DenoiseSettings | None = None,
-    overwrite: bool = False,
-    progress: Callable[[float], None] | None = None,
+    plan: FilePlan, engine: Engine, *, progress: Callable[[float], None] | None = None
 ) -> FileResult:
-    """Do what was planned; see `denoise_file`."""
-    started = time.perf_counter()
-    span = plan.span or Span(0, plan.source.frames, plan.source.frames)
-    passes = Passes(plan.src, span, engine, settings or DenoiseSettings(), progress)
+    """Denoise a file that `plan_file` has checked; `progress` as in `denoise_file`."""
+    started, job = time.perf_counter(), plan.job
+    passes = Passes(job.src, plan.span, engine, job.settings, progress)
     scale = passes.find_scale(
-        plan.output, rescale=plan.clip_mode == "rescale", normalize_lufs=plan.normalize_lufs
+        plan.output, rescale=job.clip_mode == "rescale", normalize_lufs=job.normalize_lufs
     )
-    residual = (
-        None
-        if plan.residual is None or plan.residual_output is None
-        else (plan.residual, plan.residual_output)
+    residual = None
+    if job.residual is not None and plan.residual_output is not None:
+        residual = job.residual, plan.residual_output
+    done = passes.write(
+        (job.dst, plan.output), residual, overwrite=job.overwrite, scale=scale.factor
     )
-    done = passes.write((plan.dst, plan.output), residual, overwrite=overwrite, scale=scale.factor)
     return FileResult(
-        src=plan.src,
-        dst=plan.dst,
-        residual=plan.residual,
+        src=job.src,
+        dst=job.dst,
+        residual=job.residual,
         sample_rate=plan.source.sample_rate,
         channels=plan.source.channels,
-        frames=done.frames,
-        seconds=done.frames / plan.source.sample_rate,
+        num_samples=done.num_samples,
+        seconds=done.num_samples / plan.source.sample_rate,
         container=plan.output.container,
         subtype=plan.output.subtype,
         num_clipped=done.num_clipped,
@@ -232,27 +261,15 @@ def run_plan(
         model_rate=engine.info.stft.sample_rate,
         mean_attenuation_db=done.verdict.mean_attenuation_db,
         max_attenuation_db=done.verdict.max_attenuation_db,
-        real_time_factor=(time.perf_counter() - started) * plan.source.sample_rate / done.frames
-        if done.frames
+        real_time_factor=(time.perf_counter() - started)
+        * plan.source.sample_rate
+        / done.num_samples
+        if done.num_samples
         else 0.0,
         warnings=(*done.verdict.warnings, *scale.warnings, *done.warnings),
         verdict=done.verdict,
         scale_db=20 * math.log10(scale.factor),
     )
-
-
-def _check_options(clip_mode: str, normalize_lufs: float | None) -> None:
-    known = get_args(ClipMode)
-    if clip_mode not in known:
-        raise SettingsError(
-            f"clip_mode is {clip_mode!r}; expected one of "
-            f"{', '.join(known)}{nearest(str(clip_mode), known)}"
-        )
-    if normalize_lufs is not None and not QUIETEST_LUFS <= normalize_lufs <= LOUDEST_LUFS:
-        raise SettingsError(
-            f"normalize_lufs is {normalize_lufs:g}; expected {QUIETEST_LUFS:g} to "
-            f"{LOUDEST_LUFS:g}, such as -16 for speech"
-        )
 
 
 def _check_distinct(paths: Mapping[str, Path | None]) -> None:

@@ -38,16 +38,16 @@ RESAMPLING_SECONDS = 0.05  # that resamplers look ahead at most
 
 @dataclass(frozen=True)
 class Span:
-    """The samples `start` to `end` of a recording of `frames` samples."""
+    """The samples `start` to `end` of a recording of `num_samples` samples."""
 
     start: int
     end: int
-    frames: int
+    num_samples: int
 
     @property
     def whole(self) -> bool:
         """True if that is all of it."""
-        return self.start == 0 and self.end == self.frames
+        return self.start == 0 and self.end == self.num_samples
 
     @classmethod
     def of(cls, source: AudioInfo, start: float | None, end: float | None) -> Span:
@@ -70,8 +70,8 @@ class Span:
             )
         return cls(
             round(first * source.sample_rate),
-            min(round(last * source.sample_rate), source.frames),
-            source.frames,
+            min(round(last * source.sample_rate), source.num_samples),
+            source.num_samples,
         )
 
     def heard(self, sample_rate: int, model: ModelInfo, quality: Quality) -> tuple[int, int]:
@@ -81,7 +81,7 @@ class Span:
         window = model.stft.win_length / model.stft.sample_rate
         ahead = window + lookahead_seconds(model, quality) + RESAMPLING_SECONDS
         before, after = round(BEFORE_SECONDS * sample_rate), round(ahead * sample_rate)
-        return max(self.start - before, 0), min(self.end + after, self.frames)
+        return max(self.start - before, 0), min(self.end + after, self.num_samples)
 
     def blend(self, enhanced: Array, noisy: Samples, first: int, sample_rate: int) -> Samples:
         """`enhanced` inside, `noisy` outside, bit by bit; across the 10 ms inside each edge one
@@ -96,7 +96,9 @@ class Span:
         samples = first + np.arange(noisy.shape[-1])
         opening = (samples + 1 - self.start) / fade if self.start else np.full(len(samples), np.inf)
         closing = (
-            (self.end - samples) / fade if self.end < self.frames else np.full(len(samples), np.inf)
+            (self.end - samples) / fade
+            if self.end < self.num_samples
+            else np.full(len(samples), np.inf)
         )
         inside = (samples >= self.start) & (samples < self.end)
         weight = np.where(inside, np.clip(np.minimum(opening, closing), 0, 1), 0)
@@ -124,7 +126,7 @@ def clean(
         noisy, waiting = waiting[:, :ready], waiting[:, ready:]
         yield span.blend(enhanced, noisy, first, stream.sample_rate), noisy
         first += ready
-    yield from ((block, block) for block in blocks(reader, last, span.frames))
+    yield from ((block, block) for block in blocks(reader, last, span.num_samples))
 
 
 def blocks(
@@ -165,7 +167,7 @@ class Scale:
 class Written:
     """What the writing pass did."""
 
-    frames: int
+    num_samples: int
     num_clipped: int
     verdict: Verdict
     warnings: tuple[str, ...]
@@ -239,7 +241,7 @@ class Passes:
         """Clean into files. The residual is the input less the output as it is written: rounded and
         clamped.
         """
-        frames, rest = 0, None
+        num_samples, rest = 0, None
         with ExitStack() as stack:
             writer = stack.enter_context(AudioWriter(*output, overwrite=overwrite))
             if residual is not None:
@@ -253,21 +255,21 @@ class Passes:
                         (noisy if scale == 1 else noisy * np.float32(scale))
                         - _as_written(scaled, output[1].subtype)
                     )
-                frames += noisy.shape[-1]
+                num_samples += noisy.shape[-1]
         verdict = stream.verdict
         assert verdict is not None
-        return Written(frames, writer.num_clipped, verdict, _warnings(writer, rest))
+        return Written(num_samples, writer.num_clipped, verdict, _warnings(writer, rest))
 
     def _blocks(self, stream: Stream) -> Iterator[tuple[Samples, Samples]]:
         """The blocks of the file, enhanced and noisy, in one pass through `stream`."""
-        frames, before = 0, self._told
+        num_samples, before = 0, self._told
         with AudioReader(self._src, dtype=self._precision) as reader:
             for enhanced, noisy in clean(
                 reader, stream, self._span, self._heard(stream.sample_rate)
             ):
                 yield enhanced, noisy
-                frames += noisy.shape[-1]
-                self._told = before + self._share * frames / stream.sample_rate
+                num_samples += noisy.shape[-1]
+                self._told = before + self._share * num_samples / stream.sample_rate
                 if self._progress is not None:
                     self._progress(self._told)
 
@@ -291,10 +293,10 @@ class Passes:
         """The level of what is cleaned, by its beginning."""
         self._form = reader.info
         self._precision: Any = "float64" if reader.info.subtype in EXACT else "float32"
-        rate, frames = reader.info.sample_rate, reader.info.frames
+        rate, num_samples = reader.info.sample_rate, reader.info.num_samples
         first, _ = self._heard(rate)
         return running_level(
-            _stretch(reader, first, min(first + round(START_SECONDS * rate), frames)), rate
+            _stretch(reader, first, min(first + round(START_SECONDS * rate), num_samples)), rate
         )
 
     def _find_noise(self, reader: AudioReader) -> NoiseProfile | None:
@@ -303,12 +305,12 @@ class Passes:
             return None
         form = reader.info
         start, end = (round(each * form.sample_rate) for each in self._settings.noise_from)
-        if start >= form.frames:
+        if start >= form.num_samples:
             raise SettingsError(
                 f"noise_from starts at {start / form.sample_rate:g} s; {self._src} has "
                 f"{form.seconds:g} s"
             )
-        stretch = _stretch(reader, start, min(end, form.frames))
+        stretch = _stretch(reader, start, min(end, form.num_samples))
         return measure_noise(stretch, form.sample_rate, form.channels, self._engine.info.stft)
 
 

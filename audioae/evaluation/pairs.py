@@ -50,7 +50,7 @@ def check_pair(pair: Pair) -> AudioInfo:
     channels or length.
     """
     noisy, clean = info(pair.noisy), info(pair.clean)
-    for field, unit in (("sample_rate", "Hz"), ("channels", "channels"), ("frames", "samples")):
+    for field, unit in (("sample_rate", "Hz"), ("channels", "channels"), ("num_samples", "samples")):
         got, expected = getattr(noisy, field), getattr(clean, field)
         if got != expected:
             raise DataError(

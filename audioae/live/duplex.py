@@ -173,16 +173,16 @@ class Duplex:
         self._stream.close()
 
     def _take_and_play(
-        self, indata: Array, outdata: Array, frames: int, moment: Any, status: Any
+        self, indata: Array, outdata: Array, num_samples: int, moment: Any, status: Any
     ) -> None:
-        """What PortAudio calls for each block, `[frames, channels]`, on a thread of its own."""
-        self._take(indata, frames, moment, status)
+        """What PortAudio calls for each block, `[num_samples, channels]`, on a thread of its own."""
+        self._take(indata, num_samples, moment, status)
         if self._player is not None and not (self._player.play(outdata) or self._closing):
             self.xruns.underruns += 1
         if status and status.output_underflow and not self._closing:
             self.xruns.underruns += 1
 
-    def _take(self, indata: Array, frames: int, moment: Any, status: Any) -> None:
+    def _take(self, indata: Array, num_samples: int, moment: Any, status: Any) -> None:
         if self._closing:
             return
         if status and status.input_overflow:
@@ -191,12 +191,12 @@ class Duplex:
             slot = self._free.get_nowait()
         except Empty:
             self.xruns.overruns += 1
-            self.xruns.dropped_frames += frames
+            self.xruns.dropped_samples += num_samples
             if self._player is not None:
-                self._player.expect_less(frames)
+                self._player.expect_less(num_samples)
             return
-        self._slots[slot, :frames] = indata
-        self._filled.put((slot, frames))
+        self._slots[slot, :num_samples] = indata
+        self._filled.put((slot, num_samples))
 
     def read(self) -> Array | None:
         """The next block `[channels, n]`, empty when none came for a while; None once `stop` was
@@ -206,14 +206,14 @@ class Duplex:
             DeviceError: the device has vanished.
         """
         try:
-            slot, frames = self._filled.get(block=not self._closing, timeout=POLL_SECONDS)
+            slot, num_samples = self._filled.get(block=not self._closing, timeout=POLL_SECONDS)
         except Empty:
             if self._closing:
                 return None
             self._check_alive()
             return np.zeros((self.channels, 0), np.float32)
         self._heard_at = time.monotonic()
-        block = np.nan_to_num(self._slots[slot, :frames].T)  # a copy
+        block = np.nan_to_num(self._slots[slot, :num_samples].T)  # a copy
         np.clip(block, -LOUDEST, LOUDEST, out=block)
         self._free.put(slot)
         return block

@@ -34,7 +34,7 @@ class FileSource:
         self.device_latency: float | None = None
         self.xruns = Xruns()
         self._real_time, self._stopped = real_time, False
-        self._blocks = blocks(self._reader, 0, self.info.frames, self.block)
+        self._blocks = blocks(self._reader, 0, self.info.num_samples, self.block)
         self._begun: float | None = None
         self._given = 0
 
@@ -42,8 +42,8 @@ class FileSource:
         """The level of the recording's beginning, as cleaning the file whole knows it; to be asked
         before the first block.
         """
-        frames = min(round(START_SECONDS * self.sample_rate), self.info.frames)
-        level = running_level(blocks(self._reader, 0, frames), self.sample_rate)
+        num_samples = min(round(START_SECONDS * self.sample_rate), self.info.num_samples)
+        level = running_level(blocks(self._reader, 0, num_samples), self.sample_rate)
         self._reader.seek(0)
         return level
 

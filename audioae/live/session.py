@@ -73,7 +73,7 @@ class TimeMeter:
         return SHORTEST * math.exp(index / STEPS)
 
 
-Ended = Literal["source", "frames", "stopped", "error"]
+Ended = Literal["source", "limit", "stopped", "error"]
 WARM_BLOCKS = 8  # after which a model's first, slow runs are over
 
 
@@ -84,13 +84,13 @@ class Xruns:
     Args:
         overruns: times that input was lost, by the device or because cleaning fell behind.
         underruns: times that the output device was given silence because nothing was ready.
-        dropped_frames: samples per channel of input that were thrown away because cleaning fell
+        dropped_samples: samples per channel of input that were thrown away because cleaning fell
             behind.
     """
 
     overruns: int = 0
     underruns: int = 0
-    dropped_frames: int = 0
+    dropped_samples: int = 0
 
 
 class Source(Protocol):
@@ -136,11 +136,11 @@ class LiveResult:
         block_ms: how much comes at a time, and so the time there is to clean it; latency_ms: of the
             stream in such blocks, with latency_samples the same at its sample rate;
             device_latency_ms: what the devices add, None where there are none.
-        overruns, underruns, dropped_frames: see `Xruns`.
+        overruns, underruns, dropped_samples: see `Xruns`.
         processing_p50_ms, processing_p99_ms: that cleaning a block took, half and 99 % of them at
             most.
         mean_attenuation_db: level in over level out.
-        ended: "source": it came to its end; "frames": as many as were asked for; "stopped";
+        ended: "source": it came to its end; "limit": as many as were asked for; "stopped";
             "error".
         error: why it ended, where that is an error.
     """
@@ -155,7 +155,7 @@ class LiveResult:
     device_latency_ms: float | None
     overruns: int
     underruns: int
-    dropped_frames: int
+    dropped_samples: int
     processing_p50_ms: float
     processing_p99_ms: float
     mean_attenuation_db: float
@@ -171,7 +171,7 @@ class Session:
     """Takes a source through a stream to its sinks, as many samples out as in.
 
     Args:
-        frames: end after so many samples per channel; None is no limit.
+        num_samples: end after so many samples per channel; None is no limit.
         stopped: asked before every block; True ends the session, and what was taken by then is
             cleaned.
 
@@ -187,14 +187,14 @@ class Session:
         source: Source,
         sinks: Sequence[Sink],
         *,
-        frames: int | None = None,
+        num_samples: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.stream, self.source, self.sinks = stream, source, sinks
         self.levels = LevelMeter()
         self.error: AudioaeError | None = None
-        self._left, self._stopped = frames, stopped
-        self._times, self._frames = TimeMeter(), 0
+        self._left, self._stopped = num_samples, stopped
+        self._times, self._num_samples = TimeMeter(), 0
         self._ended: Ended = "source"
 
     def run(self) -> Iterator[int]:
@@ -213,7 +213,7 @@ class Session:
                 np.zeros((self.stream.channels, 0), np.float32), last=True
             )
             self._hand_on(enhanced, noisy)
-        if self._ended in ("source", "frames"):
+        if self._ended in ("source", "limit"):
             self.source.finish()
 
     def _blocks(self) -> Iterator[int]:
@@ -226,7 +226,7 @@ class Session:
                 return
             if block.shape[-1]:
                 yield self._clean(block[:, : self._left])
-        self._ended = "frames"
+        self._ended = "limit"
 
     def _clean(self, block: Array) -> int:
         begun = time.perf_counter()
@@ -234,7 +234,7 @@ class Session:
         self._times.add(time.perf_counter() - begun)
         self._hand_on(enhanced, noisy)
         samples: int = block.shape[-1]
-        self._frames += samples
+        self._num_samples += samples
         self._left = None if self._left is None else self._left - samples
         return samples
 
@@ -248,7 +248,7 @@ class Session:
         rate, xruns, delay = self.stream.sample_rate, self.source.xruns, self.source.device_latency
         latency = self.stream.latency_in(self.source.block)
         return LiveResult(
-            seconds=self._frames / rate,
+            seconds=self._num_samples / rate,
             sample_rate=rate,
             channels=self.stream.channels,
             model=model,
@@ -258,7 +258,7 @@ class Session:
             device_latency_ms=None if delay is None else 1000 * delay,
             overruns=xruns.overruns,
             underruns=xruns.underruns,
-            dropped_frames=xruns.dropped_frames,
+            dropped_samples=xruns.dropped_samples,
             processing_p50_ms=1000 * self._times.percentile(50),
             processing_p99_ms=1000 * self._times.percentile(99),
             mean_attenuation_db=self.stream.attenuation.mean_db,

@@ -101,11 +101,13 @@ def _minus(entry: Entry, info: AudioInfo) -> Iterator[AudioReader | None]:
         yield None
         return
     with AudioReader(entry.minus) as reader:
-        forms = [(form.sample_rate, form.channels, form.frames) for form in (info, reader.info)]
+        forms = [
+            (form.sample_rate, form.channels, form.num_samples) for form in (info, reader.info)
+        ]
         if forms[0] != forms[1]:
             says = " and ".join(
-                f"{rate} Hz x {channels} channels x {frames} samples"
-                for rate, channels, frames in forms
+                f"{rate} Hz x {channels} channels x {num_samples} samples"
+                for rate, channels, num_samples in forms
             )
             raise UnlikeError(f"{says}; they have to be alike")
         yield reader
