@@ -13,7 +13,15 @@ span      the stretch of a file that is cleaned; passes: over a file; files: a f
 """
 
 from audioae.denoising.arrays import denoise, ready_engine
-from audioae.denoising.files import ClipMode, FilePlan, FileResult, denoise_file, plan_file, run_plan
+from audioae.denoising.files import (
+    ClipMode,
+    FileJob,
+    FilePlan,
+    FileResult,
+    denoise_file,
+    plan_file,
+    run_plan,
+)
 from audioae.denoising.settings import PRESETS, ChannelMode, DenoiseSettings
 from audioae.denoising.spectral import Attenuation
 from audioae.denoising.stream import Stream
@@ -25,6 +33,7 @@ __all__ = [
     "ChannelMode",
     "ClipMode",
     "DenoiseSettings",
+    "FileJob",
     "FilePlan",
     "FileResult",
     "Stream",

@@ -10,6 +10,7 @@ from audioae.models.conv2d import Conv2dAutoencoder, Conv2dSettings
 from audioae.models.denoiser import Denoiser
 from audioae.models.dense import DenseAutoencoder, DenseSettings
 from audioae.models.dualpath import DualpathAutoencoder, DualpathSettings
+from audioae.models.fullband import FullbandAutoencoder, FullbandSettings
 
 FAMILIES: dict[str, tuple[type[NetworkSettings], type[Autoencoder]]] = {
     "dense": (DenseSettings, DenseAutoencoder),
@@ -17,6 +18,7 @@ FAMILIES: dict[str, tuple[type[NetworkSettings], type[Autoencoder]]] = {
     "conv2d": (Conv2dSettings, Conv2dAutoencoder),
     "dualpath": (DualpathSettings, DualpathAutoencoder),
     "bidirectional": (BidirectionalSettings, BidirectionalAutoencoder),
+    "fullband": (FullbandSettings, FullbandAutoencoder),
 }
 
 

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -94,14 +94,22 @@ def describe(denoiser: Denoiser) -> dict[str, Any]:
 
 def build_denoiser(description: Mapping[str, Any]) -> Denoiser:
     """A denoiser with random weights from what `describe` wrote."""
-    network: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in description["network"].items()
-    }
-    settings = settings_class(description["family"])(**network)
+    settings = settings_from(settings_class(description["family"]), description["network"])
     return Denoiser(
         build_autoencoder(settings), StftSettings(**description["stft"]), name=description["name"]
     )
+
+
+def settings_from(settings: type[Any], values: Mapping[str, Any]) -> Any:
+    """Settings from JSON: lists become tuples, and tables the settings classes of their fields."""
+    hints = get_type_hints(settings)
+    parsed = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(hints.get(name)):
+            parsed[name] = settings_from(hints[name], value)
+        else:
+            parsed[name] = tuple(value) if isinstance(value, list) else value
+    return settings(**parsed)
 
 
 def save_denoiser(

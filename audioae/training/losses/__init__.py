@@ -25,6 +25,7 @@ from audioae.training.losses.distances import (
     negative_si_sdr,
 )
 from audioae.training.losses.envelope import log_likelihood_ratio
+from audioae.training.losses.high_band import high_band_magnitude, high_band_snr
 from audioae.training.losses.intelligibility import unintelligibility
 from audioae.training.losses.pesq import pesq_disturbance
 
@@ -45,6 +46,8 @@ LOSSES: dict[str, Loss] = {
     "log_likelihood_ratio": log_likelihood_ratio,
     "pesq_disturbance": pesq_disturbance,
     "unintelligibility": unintelligibility,
+    "high_band_magnitude": high_band_magnitude,
+    "high_band_snr": high_band_snr,
 }
 
 

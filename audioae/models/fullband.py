@@ -1,0 +1,172 @@
+"""The full-band network: a trained 16 kHz network, unchanged, and gains for the bands above it.
+
+Both work on one grid of times and frequencies. A window of 32 ms and a hop of 16 ms give bins of
+31.25 Hz and the same frames at every sample rate, so the first 257 bins of a 48 kHz spectrum are
+the 16 kHz spectrum, and the 16 kHz network needs no resampler. It also means that a 16 kHz
+recording is denoised by that network alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from audioae.errors import SettingsError
+from audioae.models.bands import band_matrix
+from audioae.models.base import Autoencoder, Estimate, GainKind, NetworkSettings, State
+from audioae.models.dualpath import DualpathAutoencoder, DualpathSettings
+
+
+@dataclass(frozen=True)
+class FullbandSettings(NetworkSettings):
+    """Args beyond `NetworkSettings`:
+
+    trunk: settings of the `dualpath` network for the bins below its Nyquist frequency.
+    rate_ratio: sample rate over that of the trunk.
+    high_bands: ERB bands above the trunk's Nyquist frequency.
+    low_bands: ERB bands in which the upper part sees the lower one.
+    hidden: units of the recurrence over time.
+    """
+
+    num_bins: int = 769
+    num_features: int = 3
+    gain: GainKind = "complex"
+    trunk: DualpathSettings = field(default_factory=DualpathSettings)
+    rate_ratio: float = 3.0
+    high_bands: int = 48
+    low_bands: int = 32
+    hidden: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_features != 3 or self.gain != "complex":
+            raise SettingsError("a fullband network has 3 features and a complex gain")
+        if not self.trunk.causal or self.trunk.num_bins >= self.num_bins:
+            raise SettingsError(
+                f"the trunk has {self.trunk.num_bins} bins; expected a causal trunk with fewer "
+                f"than {self.num_bins}"
+            )
+
+    @property
+    def nyquist_hz(self) -> float:
+        """Frequency of the last bin."""
+        return self.trunk.nyquist_hz * (self.num_bins - 1) / (self.trunk.num_bins - 1)
+
+
+class HighBands(nn.Module):
+    """Gains for the bands above the trunk, from their own magnitudes and from what the trunk does.
+
+    A gain is a sigmoid that starts near one: the bands are left alone until there is evidence of
+    noise in them. It acts on the spectrum itself, not on its compressed form, so that an error of
+    the network is not raised to the power of 1 / compression.
+    """
+
+    num_past = 1
+    to_bands: Tensor
+    from_bands: Tensor
+    low_to_bands: Tensor
+
+    def __init__(self, settings: FullbandSettings) -> None:
+        super().__init__()
+        low_bins, trunk = settings.trunk.num_bins, settings.trunk
+        matrix = band_matrix(settings.num_bins, low_bins, settings.high_bands, settings.nyquist_hz)[
+            low_bins:, low_bins:
+        ]
+        low = band_matrix(low_bins, 1, settings.low_bands - 1, trunk.nyquist_hz)
+        self.register_buffer("to_bands", torch.from_numpy(matrix / matrix.sum(0)), persistent=False)
+        self.register_buffer("from_bands", torch.from_numpy(matrix.T.copy()), persistent=False)
+        low_weights = (low / np.maximum(low.sum(0), 1e-9)).astype(np.float32)
+        self.register_buffer("low_to_bands", torch.from_numpy(low_weights), persistent=False)
+        inputs, hidden = settings.high_bands + 2 * settings.low_bands, settings.hidden
+        self.hidden = hidden
+        self.norm = nn.BatchNorm1d(inputs)
+        self.first = nn.Linear(inputs, hidden)
+        self.activation = nn.LeakyReLU(0.2)
+        self.recurrence = nn.LSTM(hidden, hidden)
+        self.last = nn.Linear(2 * hidden, settings.high_bands)
+        nn.init.zeros_(self.last.weight)
+        nn.init.constant_(self.last.bias, 3.0)
+
+    def forward(
+        self, high: Tensor, low: Tensor, mask: Tensor, past: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Gains of the bins above the trunk.
+
+        Args:
+            high, low: compressed magnitudes `[batch, bins, frames]` above and within the trunk.
+            mask: magnitude of the trunk's mask on the compressed spectrum, as `low`.
+            past: `[batch, 2 * hidden]`.
+
+        Returns:
+            The gain `[batch, bins, frames]` and the next past.
+        """
+        seen = torch.cat(
+            [
+                high.transpose(1, 2) @ self.to_bands,
+                low.transpose(1, 2) @ self.low_to_bands,
+                mask.transpose(1, 2) @ self.low_to_bands,
+            ],
+            2,
+        )  # B, T, C
+        x = self.activation(self.first(self.norm(seen.transpose(1, 2)).transpose(1, 2)))
+        past = self.empty_past(len(x)) if past is None else past
+        hidden = tuple(part.contiguous() for part in past.to(x.dtype)[None].chunk(2, -1))
+        y, following = self.recurrence(x.transpose(0, 1), hidden)  # T, B, C
+        decision = self.last(torch.cat([y.transpose(0, 1), x], 2)).float()
+        gain = torch.sigmoid(decision) @ self.from_bands
+        return gain.transpose(1, 2), torch.cat(following, -1)[0]
+
+    def empty_past(self, batch: int) -> Tensor:
+        """Zeros before the first frame."""
+        return self.last.weight.new_zeros(batch, 2 * self.hidden)
+
+
+class FullbandAutoencoder(Autoencoder):
+    """A `dualpath` network for the lower bins, which training does not change, and `HighBands`."""
+
+    family = "fullband"
+
+    def __init__(self, settings: FullbandSettings) -> None:
+        super().__init__(settings)
+        self.trunk = DualpathAutoencoder(settings.trunk)
+        self.trunk.requires_grad_(False)
+        self.high = HighBands(settings)
+        self.low_bins = settings.trunk.num_bins
+        self.compression = settings.compression
+        # An STFT at three times the rate sums three times as many samples.
+        self.scale = settings.rate_ratio**-settings.compression
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode; the trunk stays in evaluation mode, with the statistics that it has."""
+        super().train(mode)
+        self.trunk.eval()
+        return self
+
+    def initial_state(self, batch: int) -> State:
+        return (*self.trunk.initial_state(batch), self.high.empty_past(batch))
+
+    def start_from(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if any(name.startswith("trunk.") for name in tensors):
+            return dict(tensors)
+        own = self.state_dict()
+        high = {name: value for name, value in own.items() if name.startswith("high.")}
+        return high | {f"trunk.{name}": value for name, value in tensors.items()}
+
+    def forward(self, features: Tensor, state: State | None = None) -> tuple[Estimate, State]:
+        if state is None:
+            state = self.initial_state(features.shape[0])
+        features = features * self.scale
+        low, high = features[:, :, : self.low_bins], features[:, 0, self.low_bins :]
+        with torch.set_grad_enabled(False):
+            estimate, low_state = self.trunk(low, state[:-1])
+            power = estimate.gain.square().sum(1) + 1e-12
+            mask = power.pow(self.compression / 2).clamp_max(2.0)
+        gain, past = self.high(high, low[:, 0], mask, state[-1])
+        upper = torch.stack([gain, torch.zeros_like(gain)], 1)
+        joined = torch.cat([estimate.gain, upper.to(estimate.gain.dtype)], 2)
+        return Estimate(joined, estimate.latent, estimate.penalty), (*low_state, past)
