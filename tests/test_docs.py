@@ -121,11 +121,12 @@ def commands_of(page: Path) -> Iterator[list[str]]:
     """
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    inline = re.findall(r"`(audioae [^`\n]+ -[^`\n]+)`", without_fences(text))
+    paragraphs = re.sub(r"(?<!\n)\n(?!\n)", " ", without_fences(text))
+    inline = re.findall(r"`(audioae [^`\n]+ -[^`\n]+)`", paragraphs)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     for line in lines + inline:
         for words in split_commands(line):
-            if "audioae" in words:
+            if "audioae" in words[:-1]:
                 yield words[words.index("audioae") + 1 :]
 
 
