@@ -1,5 +1,5 @@
-"""Evaluation: pairs are found and checked, a row a pair in their order, a crash costs one metric,
-and the command shows it all.
+"""Evaluation: finding and checking pairs, one row per pair in order, crashes of worker processes,
+and the command.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def untouched(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """noisy/ and clean/ with half a second of noise each, stereo, at 20, 10 and 0 dB; and pairs.csv
-    that names them backwards.
+    """noisy/ and clean/ with three stereo files of 0.5 s at 20, 10 and 0 dB SNR, and pairs.csv,
+    which lists them in reverse order.
     """
     rng = np.random.default_rng(0)
     for side in ("noisy", "clean"):
@@ -63,7 +63,7 @@ def test_pairs_come_from_a_folder_in_order_and_from_a_table_in_its_order(folder:
     )
 
 
-def test_files_in_folders_below_pair_up_and_keep_apart(folder: Path) -> None:
+def test_files_in_subfolders_are_paired_and_keep_unique_names(folder: Path) -> None:
     for side in ("noisy", "clean"):
         (folder / side / "more").mkdir()
         (folder / side / "more" / "a.wav").write_bytes((folder / side / "a.wav").read_bytes())
@@ -79,11 +79,11 @@ def test_files_in_folders_below_pair_up_and_keep_apart(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("noisy,other\na,b\n", "has no column clean; it has noisy, other"),
-        ("", "has no column clean and noisy; it has none"),
-        ("noisy,clean\n", "names no pairs"),
-        ("noisy,clean\na.wav,\n", "pair 1 lacks a file"),
-        ("noisy,clean\na.wav\n", "pair 1 lacks a file"),
+        ("noisy,other\na,b\n", "no column clean.*noisy, other"),
+        ("", "no column clean and noisy"),
+        ("noisy,clean\n", "no pairs"),
+        ("noisy,clean\na.wav,\n", "row 1"),
+        ("noisy,clean\na.wav\n", "row 1"),
     ],
 )
 def test_tables_without_pairs_are_errors(table: str, message: str, tmp_path: Path) -> None:
@@ -92,27 +92,27 @@ def test_tables_without_pairs_are_errors(table: str, message: str, tmp_path: Pat
         read_pairs(tmp_path / "pairs.csv")
 
 
-def test_what_is_no_table_and_what_is_missing_are_errors(folder: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read as a table"):
+def test_other_formats_and_missing_files_are_errors(folder: Path) -> None:
+    with pytest.raises(DataError, match="CSV"):
         read_pairs(folder / "noisy" / "a.wav")
-    with pytest.raises(DataError, match="does not exist; expected a CSV file"):
+    with pytest.raises(DataError, match="nowhere"):
         read_pairs(folder / "nowhere")
-    with pytest.raises(DataError, match="has no subfolder noisy"):
+    with pytest.raises(DataError, match="subfolder noisy"):
         read_pairs(folder / "clean")
     (folder / "clean" / "b.wav").unlink()
-    with pytest.raises(DataError, match=r"noisy.b\.wav has no counterpart"):
+    with pytest.raises(DataError, match=r"clean.b\.wav"):
         read_pairs(folder)
 
 
 @pytest.mark.parametrize(
     ("samples", "channels", "rate", "message"),
     [
-        (7999, 2, RATE, "pair b: noisy has 8000 samples, clean 7999"),
-        (8000, 1, RATE, "pair b: noisy has 2 channels, clean 1"),
-        (8000, 2, 8000, "pair b: noisy has 16000 Hz, clean 8000"),
+        (7999, 2, RATE, "pair b.* 8000 samples.* 7999"),
+        (8000, 1, RATE, "pair b.* 2 channels.* 1"),
+        (8000, 2, 8000, "pair b.* 16000 Hz.* 8000"),
     ],
 )
-def test_a_pair_that_does_not_match_is_named_before_any_work(
+def test_a_pair_that_does_not_match_is_an_error_before_any_work(
     samples: int, channels: int, rate: int, message: str, folder: Path
 ) -> None:
     soundfile.write(folder / "clean" / "b.wav", np.zeros((samples, channels)), rate)
@@ -126,7 +126,7 @@ def test_a_pair_that_does_not_match_is_named_before_any_work(
 # --- rows ---
 
 
-def test_rows_come_in_order_with_both_sides_as_the_metrics_have_them(folder: Path) -> None:
+def test_rows_are_in_order_and_have_the_metrics_of_both_sides(folder: Path) -> None:
     pairs, rates = read_pairs(folder / "pairs.csv"), []
 
     def halve_the_noise(noisy: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -166,7 +166,7 @@ def test_a_metric_that_cannot_be_computed_is_null_with_its_reason(folder: Path) 
     assert json.loads(json.dumps(row.to_dict()))["noisy"]["pesq_wb"] is None
 
 
-def test_one_channel_without_a_value_leaves_the_file_without(folder: Path) -> None:
+def test_one_channel_without_a_value_makes_the_file_without(folder: Path) -> None:
     clean = 0.1 * np.random.default_rng(0).standard_normal((2, 1000), np.float32)
     clean[1] = 0
     found = score_channels(clean + 0.1, clean, RATE, ["snr", "lsd"])
@@ -177,17 +177,17 @@ def test_nothing_is_scored_with_unknown_metrics_missing_packages_or_no_jobs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = read_pairs(folder)
-    with pytest.raises(SettingsError, match="did you mean 'snr'"):
+    with pytest.raises(SettingsError, match="'snr'"):
         evaluate(pairs, untouched, metrics=["snrr"])
-    with pytest.raises(SettingsError, match="jobs is 0"):
+    with pytest.raises(SettingsError, match="jobs"):
         evaluate(pairs, untouched, metrics=["snr"], jobs=0)
     monkeypatch.setitem(__import__("sys").modules, "pystoi", None)
     with pytest.raises(DependencyError, match=r"pip install 'audioae\[metrics\]'"):
         evaluate(pairs, untouched, metrics=["stoi"])
 
 
-def test_a_denoiser_that_changes_the_shape_is_named_with_the_pair(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"pair a: enhanced is \[2, 7999\], clean \[2, 8000\]"):
+def test_a_denoiser_that_changes_the_shape_is_an_error_with_the_pair(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"pair a.*\[2, 7999\].*\[2, 8000\]"):
         list(evaluate(read_pairs(folder), lambda waveform, rate: waveform[:, :-1], metrics=["snr"]))
 
 
@@ -197,7 +197,7 @@ def test_a_denoiser_that_changes_the_shape_is_named_with_the_pair(folder: Path) 
 def crash_on_pesq(
     estimate: np.ndarray, reference: np.ndarray, sample_rate: int, names: Sequence[str]
 ) -> dict[str, Score]:
-    """A scorer that dies as C code does, of one metric on the pair at 0 dB."""
+    """Ends the process, as a crash in C code would, for one metric on the pair at 0 dB."""
     if "pesq_wb" in names and np.mean((estimate - reference) ** 2) > 0.005:
         os._exit(9)
     return {name: Score(1.0) for name in names}
@@ -207,12 +207,12 @@ def never_start() -> None:
     raise RuntimeError("no process today")
 
 
-def test_a_crash_costs_the_metric_that_crashed_and_nothing_else(
+def test_a_crash_costs_only_the_metric_that_crashed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pesq")
     monkeypatch.setattr("audioae.evaluation.workers.score_channels", crash_on_pesq)
-    pairs = read_pairs(folder / "pairs.csv")  # the crash comes first, most of the work after it
+    pairs = read_pairs(folder / "pairs.csv")  # the pair that crashes is the first
     rows = list(evaluate([*pairs, *pairs[1:]], untouched, metrics=["pesq_wb", "snr"], jobs=1))
     assert [row.noisy for row in rows] == [{"pesq_wb": None, "snr": 1}] + [
         {"pesq_wb": 1, "snr": 1}
@@ -222,11 +222,11 @@ def test_a_crash_costs_the_metric_that_crashed_and_nothing_else(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_processes_that_never_start_are_an_error_not_crashes(
+def test_processes_that_do_not_start_are_an_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audioae.evaluation.workers._leave_interrupts_to_parent", never_start)
-    with pytest.raises(AudioaeError, match="no process for metrics starts"):
+    monkeypatch.setattr("audioae.evaluation.workers._ignore_interrupts", never_start)
+    with pytest.raises(AudioaeError, match="__main__"):
         list(evaluate(read_pairs(folder)[:1], untouched, metrics=["snr"]))
 
 
@@ -236,7 +236,7 @@ def threads_allowed(
     return {name: Score(float(os.environ["OPENBLAS_NUM_THREADS"])) for name in names}
 
 
-def test_workers_have_one_thread_each_and_the_caller_keeps_its_own(
+def test_workers_have_one_thread_each_and_the_caller_keeps_its_setting(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audioae.evaluation.workers.score_channels", threads_allowed)
@@ -253,7 +253,7 @@ def row(noisy: float | None, enhanced: float | None) -> PairRow:
     return PairRow("x", RATE, 1.0, {"snr": noisy}, {"snr": enhanced}, {})
 
 
-def test_means_are_over_what_could_be_computed() -> None:
+def test_means_are_over_known_values() -> None:
     means = summarise([row(1, None), row(2, 4), row(None, None)])["snr"]
     assert means.noisy == Mean(1.5, 2)
     assert means.enhanced == Mean(4, 1)
@@ -266,7 +266,7 @@ def test_means_are_over_what_could_be_computed() -> None:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A model that leaves the sound as it is."""
+    """A model that returns its input."""
     monkeypatch.setattr(
         "audioae.denoising.ready_engine",
         lambda model, *, device: SimpleNamespace(info=SimpleNamespace(name=model)),
@@ -300,7 +300,7 @@ def test_the_command_prints_one_json_object_and_writes_rows(folder: Path) -> Non
 
 
 @pytest.mark.usefixtures("model")
-def test_the_command_prints_a_table_with_the_means_and_says_what_is_missing(folder: Path) -> None:
+def test_the_command_prints_a_table_with_means_and_warns_of_missing_values(folder: Path) -> None:
     soundfile.write(folder / "clean" / "c.wav", np.zeros((8000, 2)), RATE, "FLOAT")
     result = run("-m", "same", "--pairs", folder, "--metrics", "snr", "-j", 1)
     assert result.exit_code == 0, result.output
@@ -313,16 +313,17 @@ def test_the_command_prints_a_table_with_the_means_and_says_what_is_missing(fold
     ]
     assert ["c", "0.5", "none", "->", "none"] in lines
     assert next(line for line in lines if line[0] == "mean")[-3:] == ["(of", "2,", "2)"]
-    assert "Warning: no noisy.snr on 1 of 3 files, first c: reference is silent" in result.stderr
+    [warning] = [line for line in result.stderr.splitlines() if "noisy.snr" in line]
+    assert "1 of 3" in warning and "first c" in warning and "silent" in warning
 
 
 @pytest.mark.usefixtures("model")
-def test_rows_are_never_overwritten_unasked_nor_left_half(folder: Path) -> None:
+def test_the_rows_file_is_overwritten_only_on_request_and_never_incomplete(folder: Path) -> None:
     rows = folder / "rows.jsonl"
     rows.write_text("mine\n")
     result = run("-m", "same", "--pairs", folder, "--metrics", "snr", "--rows", rows)
     assert (result.exit_code, rows.read_text()) == (1, "mine\n")
-    assert "give --overwrite" in result.stderr
+    assert "--overwrite" in result.stderr
     (folder / "noisy" / "c.wav").write_bytes((folder / "noisy" / "c.wav").read_bytes()[:3000])
     result = run("-m", "same", "--pairs", folder, "--metrics", "snr", "--rows", rows, "--overwrite")
     assert (result.exit_code, rows.read_text()) == (1, "mine\n")
@@ -337,13 +338,13 @@ def test_rows_are_never_overwritten_unasked_nor_left_half(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "exit_code", "message"),
     [
-        (["--pairs", "nowhere", "--metrics", "snr"], 1, "nowhere does not exist"),
-        (["--pairs", "{}", "--metrics", "snrr"], 2, "did you mean 'snr'"),
-        (["--pairs", "{}", "--metrics", ","], 2, "no metric is named"),
+        (["--pairs", "nowhere", "--metrics", "snr"], 1, "nowhere"),
+        (["--pairs", "{}", "--metrics", "snrr"], 2, "'snr'"),
+        (["--pairs", "{}", "--metrics", ","], 2, "pesq_wb"),
         ([], 2, "--pairs"),
     ],
 )
-def test_wrong_calls_end_in_one_line_and_the_right_code(
+def test_errors_have_the_right_exit_code_and_no_output(
     args: list[str], exit_code: int, message: str, folder: Path
 ) -> None:
     result = run(*(arg.format(folder) for arg in args))
@@ -353,14 +354,14 @@ def test_wrong_calls_end_in_one_line_and_the_right_code(
 
 
 @pytest.mark.usefixtures("model")
-def test_a_missing_package_ends_in_3(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_exit_code_3(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pesq", None)
     result = run("-m", "same", "--pairs", folder)
     assert result.exit_code == 3
     assert "pip install 'audioae[metrics]'" in result.stderr
 
 
-def test_help_names_every_metric_and_default() -> None:
+def test_help_lists_every_metric_and_the_default() -> None:
     from audioae.evaluation.metrics import DEFAULT_METRICS, METRICS
 
     text = " ".join(run("--help").stdout.split())
@@ -368,7 +369,7 @@ def test_help_names_every_metric_and_default() -> None:
     assert f"[default: {','.join(DEFAULT_METRICS)}]" in text.replace(" ]", "]")
 
 
-def test_a_pair_that_is_no_audio_is_an_error_that_names_it(folder: Path) -> None:
+def test_a_pair_that_is_not_audio_is_an_error_with_its_path(folder: Path) -> None:
     (folder / "noisy" / "b.wav").write_text("no sound")
     with pytest.raises(AudioFileError, match=r"b\.wav"):
         evaluate(read_pairs(folder), untouched, metrics=["snr"])

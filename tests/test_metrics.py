@@ -1,6 +1,4 @@
-"""Metrics: what they must not depend on, what they are on signals whose score is known, and why
-there is none.
-"""
+"""Metrics: invariances, signals with known scores, and the reasons for missing values."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ Metric = Callable[[Signal, Signal, int], float]
 
 @pytest.fixture(scope="module")
 def speech() -> Signal:
-    """Three seconds of the project's synthetic voice."""
+    """Three seconds of synthetic speech."""
     return soundfile.read(Path(__file__).parents[1] / "samples" / "clean.wav", dtype="float32")[0][
         : 3 * RATE
     ]
@@ -57,8 +55,8 @@ def noise() -> Signal:
 
 
 def orthogonal(noise: Signal, reference: Signal) -> Signal:
-    """`noise`, zero-mean and with nothing of the zero-mean reference in it, at the reference's
-    power; float64.
+    """`noise` without its mean and its projection on the reference, scaled to the power of the
+    reference; float64.
     """
     noise, reference = noise - noise.mean(dtype=float), reference - reference.mean(dtype=float)
     rest = noise - (noise @ reference) / (reference @ reference) * reference
@@ -70,7 +68,7 @@ def orthogonal(noise: Signal, reference: Signal) -> Signal:
 
 @settings(max_examples=25, deadline=None)
 @given(decibels=st.floats(-30, 60), gain=st.floats(0.01, 100), offset=st.floats(-1, 1))
-def test_si_sdr_is_the_ratio_put_in_at_any_level_and_offset(
+def test_si_sdr_is_the_known_ratio_at_any_level_and_offset(
     decibels: float, gain: float, offset: float
 ) -> None:
     rng = np.random.default_rng(0)
@@ -80,28 +78,28 @@ def test_si_sdr_is_the_ratio_put_in_at_any_level_and_offset(
     assert si_sdr(gain * estimate + offset, reference - offset) == pytest.approx(decibels, abs=1e-6)
 
 
-def test_snr_is_the_ratio_put_in_and_minds_the_level(speech: Signal, noise: Signal) -> None:
+def test_snr_is_the_known_ratio_and_depends_on_the_level(speech: Signal, noise: Signal) -> None:
     reference = speech.astype(float) - speech.mean(dtype=float)
     assert snr(reference + 10**-0.5 * orthogonal(noise, reference), reference) == pytest.approx(10)
     assert snr(0.9 * reference, reference) == pytest.approx(20)
     assert snr(0 * reference, reference) == 0
 
 
-def test_a_perfect_estimate_is_infinitely_good_and_an_unrelated_one_infinitely_bad() -> None:
+def test_a_perfect_estimate_is_plus_infinity_and_an_orthogonal_one_minus_infinity() -> None:
     one, other = np.array([1.0, -1, 0, 0]), np.array([0, 0, 1.0, -1])
     assert snr(one, one) == si_sdr(one, one) == math.inf
     assert si_sdr(one, other) == -math.inf
 
 
 @pytest.mark.parametrize(("decibels", "expected"), [(12, 12), (50, 35), (-25, -10)])
-def test_segmental_snr_is_the_ratio_of_every_frame_within_its_limits(
+def test_segmental_snr_is_the_ratio_of_the_frames_within_its_limits(
     noise: Signal, decibels: float, expected: float
 ) -> None:
     estimate = noise.astype(float) * (1 + 10 ** (-decibels / 20))
     assert segmental_snr(estimate, noise, RATE) == pytest.approx(expected, abs=1e-6)
 
 
-def test_segmental_snr_weighs_soft_and_loud_frames_alike(noise: Signal) -> None:
+def test_segmental_snr_weights_quiet_and_loud_frames_equally(noise: Signal) -> None:
     reference = noise.astype(float)
     reference[: RATE * 3 // 2] *= 0.01
     error = np.where(np.arange(len(reference)) < RATE * 3 // 2, 1.0, 0.1)  # 0 dB, then 20 dB
@@ -116,7 +114,7 @@ def test_log_spectral_distance_of_a_gain_is_the_gain(noise: Signal, gain_db: flo
 
 
 @pytest.mark.parametrize("level", [1e-12, 1, 1000])
-def test_log_spectral_distance_minds_no_common_level_and_is_0_for_the_reference(
+def test_log_spectral_distance_ignores_a_common_level_and_is_0_for_the_reference(
     speech: Signal, noise: Signal, level: float
 ) -> None:
     reference, estimate = speech.astype(float), speech + noise.astype(float)
@@ -164,7 +162,9 @@ def test_log_likelihood_ratio_solves_the_normal_equations(speech: Signal, noise:
     assert log_likelihood_ratio(estimate, reference, RATE) == pytest.approx(best(ratios), rel=1e-6)
 
 
-def test_weighted_spectral_slope_is_klatts_sum_band_by_band(speech: Signal, noise: Signal) -> None:
+def test_weighted_spectral_slope_equals_klatts_sum_over_bands(
+    speech: Signal, noise: Signal
+) -> None:
     from audioae.evaluation.metrics.hu_loizou import BAND_CENTRES, BAND_WIDTHS
 
     def energies(frame: Signal) -> list[float]:
@@ -216,7 +216,7 @@ def test_weighted_spectral_slope_is_klatts_sum_band_by_band(speech: Signal, nois
 
 
 @pytest.mark.parametrize("measure", [log_likelihood_ratio, weighted_spectral_slope])
-def test_envelope_measures_are_0_for_the_reference_at_any_level_and_survive_digital_silence(
+def test_envelope_measures_are_0_for_the_reference_and_finite_for_digital_silence(
     measure: Metric, speech: Signal
 ) -> None:
     loud = np.where(np.abs(speech) > 1e-3, speech, 0)
@@ -237,7 +237,7 @@ def test_envelope_measures_are_0_for_the_reference_at_any_level_and_survive_digi
         lambda t: np.isclose(t, 0.25),
     ],
 )
-def test_envelope_measures_are_finite_for_what_a_predictor_foresees(
+def test_envelope_measures_are_finite_for_predictable_signals(
     shape: Callable[[Signal], Signal], rate: int
 ) -> None:
     signal = shape(np.arange(rate // 2) / rate).astype(float)
@@ -248,7 +248,7 @@ def test_envelope_measures_are_finite_for_what_a_predictor_foresees(
         assert 0 < measure(other, signal, rate) < 1e4
 
 
-def test_frame_measures_of_long_signals_are_those_of_their_pieces(
+def test_frame_measures_do_not_depend_on_the_block_size(
     speech: Signal, noise: Signal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = weighted_spectral_slope(speech + noise, speech, RATE)
@@ -267,7 +267,7 @@ def test_composite_is_best_for_the_reference_and_falls_with_the_noise(
 @pytest.mark.parametrize("measure", [segmental_snr, log_likelihood_ratio, weighted_spectral_slope])
 def test_frame_measures_need_one_frame_and_a_hop(measure: Metric, noise: Signal) -> None:
     assert math.isfinite(measure(noise[:600], noise[:600] * 0.5, RATE))
-    with pytest.raises(ScoreError, match=r"too short; frame measures need 0\.0375 s"):
+    with pytest.raises(ScoreError, match=r"0\.0375 s"):
         measure(noise[:599], noise[:599], RATE)
 
 
@@ -304,36 +304,34 @@ def test_perceptual_metrics_take_any_rate(
     assert there == pytest.approx(metric(speech + noise, speech, RATE), abs=0.03)
 
 
-def test_pesq_says_what_it_cannot_score(speech: Signal) -> None:
+def test_pesq_raises_for_signals_that_it_cannot_score(speech: Signal) -> None:
     pytest.importorskip("pesq")
     with pytest.raises(ScoreError, match="1/4 of a second"):
         pesq_wb(speech[8000:11000], speech[8000:11000], RATE)
-    with pytest.raises(ScoreError, match="needs 16000 Hz or more, got 8000 Hz; pesq_nb takes it"):
+    with pytest.raises(ScoreError, match=r"got 8000 Hz.*pesq_nb"):
         pesq_wb(speech, speech, 8000)
     with pytest.raises(ScoreError, match="estimate is silent"):
         pesq_wb(0 * speech, speech, RATE)
 
 
-def test_pesq_refuses_more_utterances_than_its_package_has_room_for() -> None:
+def test_pesq_raises_for_more_utterances_than_its_package_supports() -> None:
     pytest.importorskip("pesq")
     burst = np.append(0.1 * np.random.default_rng(0).standard_normal(2400), np.zeros(2400)).astype(
         np.float32
     )  # 0.3 s on, 0.3 s off
     assert math.isfinite(pesq_nb(np.tile(burst, 40), np.tile(burst, 40), 8000))
-    with pytest.raises(
-        ScoreError, match="50 utterances, this reference may have 60; score it in pieces"
-    ):
+    with pytest.raises(ScoreError, match="60"):
         pesq_nb(np.tile(burst, 60), np.tile(burst, 60), 8000)
 
 
 def test_stoi_needs_enough_speech(speech: Signal) -> None:
     pytest.importorskip("pystoi")
     for samples in (100, 2000):
-        with pytest.raises(ScoreError, match=r"needs 0\.4 s of speech"):
+        with pytest.raises(ScoreError, match=r"0\.4 s"):
             stoi(speech[8000 : 8000 + samples], speech[8000 : 8000 + samples], RATE)
 
 
-def test_dnsmos_prefers_clean_speech_and_needs_no_reference(speech: Signal, noise: Signal) -> None:
+def test_dnsmos_is_higher_for_clean_speech(speech: Signal, noise: Signal) -> None:
     pytest.importorskip("speechmos.dnsmos", exc_type=ImportError)
     clean, noisy = (
         dnsmos(speech, RATE),
@@ -348,9 +346,7 @@ def test_dnsmos_prefers_clean_speech_and_needs_no_reference(speech: Signal, nois
 # --- scores by name ---
 
 
-def test_score_answers_every_default_metric_as_its_function_does(
-    speech: Signal, noise: Signal
-) -> None:
+def test_score_agrees_with_the_functions(speech: Signal, noise: Signal) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     found = score(speech + noise, speech, RATE)
@@ -364,7 +360,7 @@ def test_score_answers_every_default_metric_as_its_function_does(
     assert all(one.reason is None for one in found.values())
 
 
-def test_composite_by_name_takes_wide_band_pesq(speech: Signal, noise: Signal) -> None:
+def test_composite_by_name_uses_wide_band_pesq(speech: Signal, noise: Signal) -> None:
     pytest.importorskip("pesq")
     estimate = speech + noise
     expected = composite(estimate, speech, RATE, pesq=pesq_wb(estimate, speech, RATE))
@@ -373,7 +369,7 @@ def test_composite_by_name_takes_wide_band_pesq(speech: Signal, noise: Signal) -
 
 
 def without_dnsmos() -> list[str]:
-    """All metrics but those that load a network."""
+    """All metrics except those that load a network."""
     return [name for name in METRICS if not name.startswith("dnsmos")]
 
 
@@ -382,10 +378,10 @@ def without_dnsmos() -> list[str]:
     [
         (lambda x: (0 * x, x), "silent"),
         (lambda x: (x, 0 * x), "silent"),
-        (lambda x: (np.where(x > 0.1, np.nan, x), x), "estimate has NaN or infinite samples"),
-        (lambda x: (x[:0], x[:0]), "estimate has no samples"),
+        (lambda x: (np.where(x > 0.1, np.nan, x), x), "NaN"),
+        (lambda x: (x[:0], x[:0]), "no samples"),
         (lambda x: (x[:1], x[:1]), ""),
-        (lambda x: (x, x), "infinite: the estimate is the reference"),
+        (lambda x: (x, x), "infinite"),
     ],
     ids=["silent estimate", "silent reference", "nan", "empty", "one sample", "equal"],
 )
@@ -401,28 +397,25 @@ def test_a_metric_is_a_number_or_none_with_a_reason(
     assert found["si_sdr"].value is None
 
 
-def test_signals_of_other_lengths_are_a_mistake_not_a_reason(speech: Signal) -> None:
-    with pytest.raises(ScoreError, match=r"estimate is \[5\] and reference \[6\]"):
+def test_different_lengths_are_an_error_not_a_reason(speech: Signal) -> None:
+    with pytest.raises(ScoreError, match=r"\[5\].*\[6\]"):
         score(speech[:5], speech[:6], RATE)
 
 
-def test_unknown_metrics_are_named_with_their_neighbours() -> None:
-    with pytest.raises(SettingsError, match="no metric 'pesq_bw'; did you mean 'pesq_wb'"):
+def test_errors_for_unknown_metrics_suggest_a_known_one() -> None:
+    with pytest.raises(SettingsError, match=r"'pesq_bw'.*'pesq_wb'"):
         check_metrics(["pesq_bw"])
-    with pytest.raises(SettingsError, match="no metric is named"):
+    with pytest.raises(SettingsError, match="pesq_wb"):
         check_metrics([])
     assert check_metrics(["snr", "lsd", "snr"]) == ("snr", "lsd")
 
 
-def test_a_missing_package_is_a_reason_and_beforehand_an_error(
+def test_a_missing_package_is_a_reason_in_score_and_an_error_in_require_packages(
     speech: Signal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pesq", None)
     found = score(speech, speech, RATE, ["pesq_wb", "lsd"])
-    assert (
-        found["pesq_wb"].reason
-        == "pesq is not installed; get it with: pip install 'audioae[metrics]'"
-    )
+    assert "pip install 'audioae[metrics]'" in (found["pesq_wb"].reason or "")
     assert found["lsd"].value == 0
     require_packages(["lsd", "snr"])
     with pytest.raises(DependencyError, match=r"pip install 'audioae\[metrics\]'"):
@@ -431,7 +424,10 @@ def test_a_missing_package_is_a_reason_and_beforehand_an_error(
 
 def test_importing_metrics_imports_no_optional_package() -> None:
     heavy = ["pesq", "pystoi", "speechmos", "librosa", "scipy", "torch"]
-    program = f"import sys, audioae.evaluation.metrics; print([name for name in {heavy} if name in sys.modules])"
+    program = (
+        "import sys, audioae.evaluation.metrics; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -442,8 +438,8 @@ def test_importing_metrics_imports_no_optional_package() -> None:
 
 # --- real recordings ---
 
-# The noisy side of three public pairs. The means over all 44: 1.812 PESQ-WB, 0.914 STOI, 6.26 dB
-# SI-SDR.
+# Scores of the noisy recording of three public pairs. The means over all 44 are 1.812 PESQ-WB,
+# 0.914 STOI and 6.26 dB SI-SDR.
 PUBLIC = {
     "p232_001": {
         "pesq_wb": 2.925,
@@ -476,7 +472,7 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_public_pairs_score_as_they_always_have(name: str, shared_data: Path) -> None:
+def test_scores_of_public_pairs_stay_the_same(name: str, shared_data: Path) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     folder = shared_data / "paired" / "voicebank-demand-p232"

@@ -1,4 +1,4 @@
-"""`audioae evaluate`: score a model on pairs of noisy and clean recordings."""
+"""`audioae evaluate`: evaluate a model on pairs of noisy and clean recordings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from audioae.evaluation import Means, PairRow
 
-DECIMALS = {"MOS": 2, "0..1": 3, "dB": 1}  # by unit, in the table
+DECIMALS = {"MOS": 2, "0..1": 3, "dB": 1}  # in the table, by unit
 PESQ_NOTE = "PESQ is P.862.2 without Corrigendum 2 (pesq package)"
 
 
@@ -29,35 +29,34 @@ PESQ_NOTE = "PESQ is P.862.2 without Corrigendum 2 (pesq package)"
     type=click.Path(path_type=Path),
     metavar="CSV|DIR",
     required=True,
-    help="A table with the columns noisy and clean, paths relative to it, or a folder with "
-    "noisy/ and clean/ and equal names in them.",
+    help="CSV file with the columns noisy and clean (paths relative to it), or a folder with the "
+    "subfolders noisy and clean, in which files of a pair have the same name.",
 )
 @click.option(
     "--metrics",
     metavar="A,B,...|all",
     default="pesq_wb,stoi,estoi,si_sdr",
-    help="Out of pesq_wb, pesq_nb, csig, cbak, covl, dnsmos_sig, dnsmos_bak, dnsmos_ovrl, "
-    "dnsmos_p808 (MOS, 1 to 5), stoi, estoi (0 to 1), "
-    "si_sdr, snr, segmental_snr, lsd (dB).",
+    help="Metrics: pesq_wb, pesq_nb, csig, cbak, covl, dnsmos_sig, dnsmos_bak, dnsmos_ovrl, "
+    "dnsmos_p808 (MOS, 1 to 5), stoi, estoi (0 to 1), si_sdr, snr, segmental_snr, lsd (dB).",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Take the first N pairs only.  [default: all]",
+    help="Number of pairs, from the first one.  [default: all]",
 )
 @click.option(
     "--rows",
     type=click.Path(path_type=Path),
     metavar="FILE.jsonl",
-    help="Write the rows as JSON Lines.  [default: not written]",
+    help="Write the scores of every pair to this file, as JSON Lines.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the file of --rows if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace the --rows file if it exists.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print means and rows as one JSON object on stdout, not as a table.",
+    help="Print the means and the scores of every pair as JSON on stdout.",
 )
 @device_option
 @click.option(
@@ -65,7 +64,7 @@ PESQ_NOTE = "PESQ is P.862.2 without Corrigendum 2 (pesq package)"
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Processes that compute metrics.  [default: one a CPU]",
+    help="Number of processes that compute metrics.  [default: one per CPU]",
 )
 @progress_option
 def command(
@@ -80,12 +79,14 @@ def command(
     jobs: int | None,
     progress: str,
 ) -> None:
-    """Score a model on pairs of noisy and clean recordings: each metric of the noisy and of the
-    enhanced side, against the clean one.
+    """Evaluate a model on pairs of noisy and clean recordings.
 
-    A metric that cannot be computed on a file is null, with its reason; means are over the files
-    that have a value. PESQ is P.862.2 without Corrigendum 2 and takes at most 50 utterances a file;
-    CSIG, CBAK and COVL take wide-band PESQ; DNSMOS needs no reference.
+    Computes each metric for the noisy and for the enhanced recording, with the clean one as
+    reference. A metric that cannot be computed is null with a reason, and means are over the files
+    that have a value.
+
+    PESQ is P.862.2 without Corrigendum 2 and is limited to 50 utterances per file. CSIG, CBAK and
+    COVL are computed from wide-band PESQ. DNSMOS uses no reference.
     """
     from audioae.denoising import denoise, ready_engine
     from audioae.evaluation import evaluate, read_pairs, summarise
@@ -135,7 +136,7 @@ def _cpus() -> int:
 
 @contextmanager
 def _open_rows(path: Path | None, *, overwrite: bool) -> Iterator[IO[str] | None]:
-    """A file that takes its name when it is complete; None for None."""
+    """Open a file that is renamed to `path` when it is complete; None if there is no path."""
     from audioae.errors import OutputError
     from audioae.storage import AtomicFile, output_errors
 
@@ -145,7 +146,7 @@ def _open_rows(path: Path | None, *, overwrite: bool) -> Iterator[IO[str] | None
     if path.exists() and (path.is_dir() or not overwrite):
         raise OutputError(
             f"{path} exists; "
-            + ("expected the name of a file" if path.is_dir() else "give --overwrite to replace it")
+            + ("expected a file name" if path.is_dir() else "give --overwrite to replace it")
         )
     with output_errors(path):
         temporary = AtomicFile(path)
@@ -157,14 +158,14 @@ def _open_rows(path: Path | None, *, overwrite: bool) -> Iterator[IO[str] | None
 
 
 def _warn(rows: Sequence[PairRow]) -> None:
-    """Say on stderr which metrics are missing, one line a reason."""
+    """Print the missing metrics on stderr, one line per metric and reason."""
     missing: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for metric, reason in row.reasons.items():
             missing.setdefault((metric, reason), []).append(row.name)
     for (metric, reason), names in missing.items():
         click.echo(
-            f"Warning: no {metric} on {len(names)} of {len(rows)} files, first {names[0]}: "
+            f"Warning: no {metric} for {len(names)} of {len(rows)} files, first {names[0]}: "
             f"{reason}",
             err=True,
         )
@@ -178,8 +179,14 @@ def _as_object(
     from audioae.evaluation.metrics import METRICS
 
     metrics = {name: {"unit": METRICS[name].unit, **asdict(both)} for name, both in means.items()}
-    told = {"model": model, "pairs": str(pairs), "count": len(rows), "note": PESQ_NOTE}
-    return {**told, "means": metrics, "rows": [row.to_dict() for row in rows]}
+    return {
+        "model": model,
+        "pairs": str(pairs),
+        "count": len(rows),
+        "note": PESQ_NOTE,
+        "means": metrics,
+        "rows": [row.to_dict() for row in rows],
+    }
 
 
 def _as_table(model: str, means: dict[str, Means], rows: Sequence[PairRow]) -> Table:
@@ -192,7 +199,7 @@ def _as_table(model: str, means: dict[str, Means], rows: Sequence[PairRow]) -> T
 
     units = {name: METRICS[name].unit for name in means}
     title = escape(f"{model} on {counted(len(rows), 'pair')}: noisy -> enhanced")
-    # Without edges the four default metrics fit into 80 columns.
+    # Without edges, the default metrics fit into 80 columns.
     table = Table(
         title=title,
         caption=PESQ_NOTE,
@@ -206,11 +213,11 @@ def _as_table(model: str, means: dict[str, Means], rows: Sequence[PairRow]) -> T
         "s", f"{sum(row.seconds for row in rows) / len(rows):.1f}", justify="right", no_wrap=True
     )
     for name, both in means.items():
-        footer = f"{_figure(both.noisy.value, units[name])} -> {_figure(both.enhanced.value, units[name])}"
-        fewer = [side.count for side in (both.noisy, both.enhanced)]
-        if min(fewer) < len(rows):
-            footer += f" (of {fewer[0]}, {fewer[1]})"
-        table.add_column(f"{name} {units[name]}", footer, justify="right", no_wrap=True)
+        unit, counts = units[name], [side.count for side in (both.noisy, both.enhanced)]
+        footer = f"{_figure(both.noisy.value, unit)} -> {_figure(both.enhanced.value, unit)}"
+        if min(counts) < len(rows):
+            footer += f" (of {counts[0]}, {counts[1]})"
+        table.add_column(f"{name} {unit}", footer, justify="right", no_wrap=True)
     for row in rows:
         cells = [
             f"{_figure(row.noisy[name], unit)} -> {_figure(row.enhanced[name], unit)}"
@@ -225,13 +232,12 @@ def _figure(value: float | None, unit: str) -> str:
 
 
 def _print_table(table: Table) -> None:
-    """Print the table on stdout; as wide as it needs where no terminal limits it."""
+    """Print the table on stdout; outside a terminal its width is not limited."""
     from rich.console import Console
     from rich.measure import Measurement
 
     console = Console()
     if not console.is_terminal:
-        console.width = max(
-            80, Measurement.get(Console(width=10_000), Console(width=10_000).options, table).maximum
-        )
+        wide = Console(width=10_000)
+        console.width = max(80, Measurement.get(wide, wide.options, table).maximum)
     console.print(table)

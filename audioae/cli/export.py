@@ -1,4 +1,4 @@
-"""`audioae export CHECKPOINT OUT.onnx`: turn a checkpoint into an ONNX model that needs no torch."""
+"""`audioae export`: export a checkpoint to an ONNX model that runs without torch."""
 
 from __future__ import annotations
 
@@ -16,34 +16,33 @@ if TYPE_CHECKING:
 @click.command("export")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("out", metavar="[OUT.onnx]", required=False, type=click.Path(path_type=Path))
-@click.option("--name", help="What the model calls itself.  [default: the recipe's name]")
+@click.option("--name", help="Name of the model.  [default: the recipe's name]")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.onnx if it exists.")
 @click.option(
     "--ship",
     metavar="NAME",
-    help="Write it into the package's weights instead of OUT.onnx, with a card, in place of an "
-    "earlier NAME.",
+    help="Add the model and its card to the package under this name, instead of writing OUT.onnx. "
+    "Replaces a model of that name.",
 )
 @click.option(
     "--scores",
-    metavar="[WORDS=]FILE.json",
+    metavar="[PAIRS=]FILE.json",
     multiple=True,
-    help="For the card: what `audioae evaluate --json` printed; WORDS name the pairs.",
+    help="For the card: output of `audioae evaluate --json`; PAIRS describes the pairs. "
+    "Repeatable.",
 )
 @click.option(
     "--data",
     metavar="TEXT",
     multiple=True,
-    help="For the card: a corpus that it learnt from, with its licence.",
+    help="For the card: a training corpus and its licence. Repeatable.",
 )
 @click.option(
-    "--licence", metavar="TEXT", default="MIT", help="For the card: the licence of the weights."
+    "--licence", metavar="TEXT", default="MIT", help="For the card: licence of the weights."
 )
-@click.option("--commit", metavar="HASH", help="For the card: the code that trained it.")
-@click.option("--default", is_flag=True, help="Make the shipped model the default.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print what was written as a JSON object on stdout."
-)
+@click.option("--commit", metavar="HASH", help="For the card: commit of the training code.")
+@click.option("--default", is_flag=True, help="With --ship: make it the default model.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def command(
     checkpoint: Path,
     out: Path | None,
@@ -57,12 +56,12 @@ def command(
     default: bool,
     as_json: bool,
 ) -> None:
-    """Turn CHECKPOINT, a .safetensors file or a run folder, into an ONNX model that needs no torch.
+    """Export a checkpoint to an ONNX model that runs without torch.
 
-    Nothing is written when the gains of ONNX Runtime and of torch differ by more than 1e-4, whole
-    or in blocks.
+    CHECKPOINT is a .safetensors file or a run folder. Nothing is written if the gains of ONNX
+    Runtime and torch differ by more than 1e-4, for whole files or in blocks.
 
-    To put a model into the package:
+    To add a model to the package:
 
     \b
     audioae export RUN --ship NAME --scores FILE.json --data "CORPUS (LICENCE)" --commit HASH
@@ -70,7 +69,7 @@ def command(
     if (out is None) == (ship is None):
         raise click.UsageError("give either OUT.onnx or --ship NAME")
     if ship is not None and name is not None:
-        raise click.UsageError("--ship NAME names the model; leave --name out")
+        raise click.UsageError("--ship NAME sets the name; leave out --name")
     if ship is not None and not (scores and data and commit):
         raise click.UsageError("--ship needs --scores, --data and --commit for the model's card")
     from audioae.errors import require
@@ -96,12 +95,16 @@ def command(
         row = exporter.export(
             denoiser, out or "", name=name or denoiser.info.name, overwrite=overwrite
         )
-    told = f"{row.parameters:,} parameters, {row.bytes / 1e6:.2f} MB, within {row.difference:.1e} of torch"
-    click.echo(json.dumps(asdict(row)) if as_json else f"{row.path}: {row.name}, {told}")
+    if as_json:
+        click.echo(json.dumps(asdict(row)))
+    else:
+        size = f"{row.parameters:,} parameters, {row.bytes / 1e6:.2f} MB"
+        difference = f"largest difference from torch {row.difference:.1e}"
+        click.echo(f"{row.path}: {row.name}, {size}, {difference}")
 
 
 def _scores(option: str) -> Scores:
     from audioae.pretrained import read_scores
 
-    words, _, file = option.rpartition("=")
-    return read_scores(Path(file), pairs=words)
+    pairs, _, file = option.rpartition("=")
+    return read_scores(Path(file), pairs=pairs)

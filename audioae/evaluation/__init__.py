@@ -1,8 +1,9 @@
-"""How much a denoiser helps: metrics of the noisy and the enhanced side of pairs of recordings.
+"""Evaluation of denoisers on pairs of noisy and clean recordings.
 
-pairs    noisy and clean files that belong together, from a table or two folders
-workers  processes that compute metrics; one that crashes costs a metric, not the run
-rows     one row a pair, and the means
+pairs    find the pairs, from a CSV file or from two folders
+metrics  SI-SDR, PESQ, STOI, DNSMOS and others
+workers  worker processes that compute metrics; a crash costs one metric, not the run
+rows     the scores of each pair, and their means
 """
 
 from audioae.evaluation.pairs import Pair, check_pair, read_pairs

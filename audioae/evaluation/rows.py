@@ -1,4 +1,4 @@
-"""One row a pair: the metrics of its noisy and of its enhanced side; and the means of many rows."""
+"""Evaluation of a denoiser: the metrics of each pair, noisy and enhanced, and their means."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audioae.audio import read
 from audioae.errors import DataError, SettingsError
 from audioae.evaluation.metrics import DEFAULT_METRICS, Score, check_metrics, require_packages
 from audioae.evaluation.pairs import Pair, check_pair
-from audioae.evaluation.workers import MetricWorkers, Task
+from audioae.evaluation.workers import MetricWorkers, ScoringTask
 
 Array = npt.NDArray[np.float32]
 Denoise = Callable[[Array, int], Array]
@@ -24,10 +24,16 @@ SIDES = ("noisy", "enhanced")
 
 @dataclass(frozen=True)
 class PairRow:
-    """The metrics of one pair, against its clean recording.
+    """The metrics of one pair.
 
-    noisy, enhanced: value by metric, None where it could not be computed.
-    reasons: why, by side and metric: `{"enhanced.pesq_wb": "PESQ: No utterances detected"}`.
+    Args:
+        name: name of the pair.
+        sample_rate: Hz.
+        seconds: duration.
+        noisy, enhanced: value by metric, with the clean recording as reference; None if it cannot
+            be computed.
+        reasons: why a value is None, such as
+            `{"enhanced.pesq_wb": "PESQ: No utterances detected"}`.
     """
 
     name: str
@@ -38,13 +44,13 @@ class PairRow:
     reasons: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, a line of JSON Lines."""
+        """The fields as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean over the `count` pairs for which there is a value; None over none."""
+    """The mean over the `count` pairs that have a value; None if there are none."""
 
     value: float | None
     count: int
@@ -52,7 +58,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Means:
-    """One metric over all pairs, on either side."""
+    """The means of one metric over the noisy and over the enhanced recordings."""
 
     noisy: Mean
     enhanced: Mean
@@ -65,23 +71,39 @@ def evaluate(
     metrics: Iterable[str] = DEFAULT_METRICS,
     jobs: int = 1,
 ) -> Iterator[PairRow]:
-    """Denoise every pair's noisy side here, score both sides in worker processes, and yield the
-    rows in the order of the pairs.
+    """Denoise the noisy recording of each pair and score it before and after.
 
-    Everything that can be known beforehand (names, packages, headers of all files) is checked in
-    the call, before the first row.
+    Metric names, packages and the headers of all files are checked before the first row. Denoising
+    runs in this process, metrics run in worker processes. In a script, call this below
+    `if __name__ == "__main__":`, because the workers import the script.
 
     Args:
-        pairs: as `read_pairs` gives them.
-        denoise: from a waveform `[channels, samples]` and its sample rate in Hz to the enhanced
-            waveform of the same shape.
-        metrics: names out of `audioae.evaluation.metrics.METRICS`.
-        jobs: worker processes.
+        pairs: from `read_pairs`.
+        denoise: function of a waveform `[channels, samples]` and its sample rate in Hz that returns
+            the enhanced waveform in the same shape.
+        metrics: keys of `audioae.evaluation.metrics.METRICS`.
+        jobs: number of worker processes.
+
+    Returns:
+        One row per pair, in their order.
 
     Raises:
-        DataError: two files of a pair differ in sample rate, channels or length, or `denoise`
+        DataError: the files of a pair differ in sample rate, channels or length, or `denoise`
             changed the shape.
         DependencyError: a metric needs a package that is not installed.
+        SettingsError: a metric is unknown, or `jobs` is below 1.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from audioae.audio import write
+        >>> rng = np.random.default_rng(0)
+        >>> clean = 0.1 * rng.standard_normal(8000).astype(np.float32)
+        >>> write("clean.wav", clean, 16000, overwrite=True)
+        >>> write("noisy.wav", 2 * clean, 16000, overwrite=True)
+        >>> pair = Pair("a", Path("noisy.wav"), Path("clean.wav"))
+        >>> [row] = evaluate([pair], lambda noisy, rate: 0.4 * noisy, metrics=["snr"])
+        >>> round(row.noisy["snr"]), round(row.enhanced["snr"])
+        (0, 14)
     """
     names = check_metrics(metrics)
     require_packages(names)
@@ -94,7 +116,16 @@ def evaluate(
 
 
 def summarise(rows: Iterable[PairRow]) -> dict[str, Means]:
-    """The means by metric, each side over the pairs for which it has a value."""
+    """The means by metric, each over the pairs that have a value.
+
+    Example:
+        >>> rows = [
+        ...     PairRow("a", 16000, 1.0, {"snr": 4.0}, {"snr": 9.0}, {}),
+        ...     PairRow("b", 16000, 1.0, {"snr": 6.0}, {"snr": None}, {}),
+        ... ]
+        >>> summarise(rows)["snr"]
+        Means(noisy=Mean(value=5.0, count=2), enhanced=Mean(value=9.0, count=1))
+    """
     rows = list(rows)
     names = rows[0].noisy if rows else ()
     return {
@@ -106,7 +137,7 @@ def summarise(rows: Iterable[PairRow]) -> dict[str, Means]:
 def _rows(
     pairs: Sequence[Pair], denoise: Denoise, names: Sequence[str], jobs: int
 ) -> Iterator[PairRow]:
-    waiting: deque[tuple[Pair, list[Task]]] = deque()
+    waiting: deque[tuple[Pair, list[ScoringTask]]] = deque()
     with MetricWorkers(names, jobs) as workers:
         for pair in pairs:
             waiting.append((pair, _submit(pair, denoise, workers)))
@@ -118,8 +149,8 @@ def _rows(
             yield _row(*waiting.popleft(), workers)
 
 
-def _submit(pair: Pair, denoise: Denoise, workers: MetricWorkers) -> list[Task]:
-    """Score the noisy side while the enhanced one is made, then that."""
+def _submit(pair: Pair, denoise: Denoise, workers: MetricWorkers) -> list[ScoringTask]:
+    """Start scoring the noisy recording, denoise it meanwhile, and start scoring the result."""
     (noisy, rate), (clean, _) = read(pair.noisy), read(pair.clean)
     tasks = [workers.submit(noisy, clean, rate)]
     enhanced = denoise(noisy, rate)
@@ -131,7 +162,7 @@ def _submit(pair: Pair, denoise: Denoise, workers: MetricWorkers) -> list[Task]:
     return [*tasks, workers.submit(enhanced, clean, rate)]
 
 
-def _row(pair: Pair, tasks: Sequence[Task], workers: MetricWorkers) -> PairRow:
+def _row(pair: Pair, tasks: Sequence[ScoringTask], workers: MetricWorkers) -> PairRow:
     scores: list[dict[str, Score]] = [workers.result(task) for task in tasks]
     noisy, enhanced = ({name: score.value for name, score in side.items()} for side in scores)
     by_side = zip(SIDES, scores, strict=True)
@@ -146,5 +177,5 @@ def _row(pair: Pair, tasks: Sequence[Task], workers: MetricWorkers) -> PairRow:
 
 
 def _mean(values: Sequence[float | None]) -> Mean:
-    there = [value for value in values if value is not None]
-    return Mean(float(np.mean(there)) if there else None, len(there))
+    known = [value for value in values if value is not None]
+    return Mean(float(np.mean(known)) if known else None, len(known))

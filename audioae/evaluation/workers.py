@@ -1,5 +1,5 @@
-"""Processes that compute metrics side by side; one that crashes (pesq is C) costs the metric that
-crashed it, nothing else.
+"""Worker processes that compute metrics in parallel. If one crashes, which the C code of pesq can
+do, only that metric of that recording is lost.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from audioae.evaluation.metrics import Score, score
 
 Array = npt.NDArray[np.float32]
 
-CRASHED = "the process that computed it crashed; if the recording is long, score it in pieces"
+CRASHED = "the process that computed it crashed; if the recording is long, evaluate it in parts"
 
 
 @dataclass(frozen=True)
-class Task:
-    """Two waveforms `[channels, samples]` at work in a process."""
+class ScoringTask:
+    """Two waveforms `[channels, samples]` that a worker process scores."""
 
     estimate: Array
     reference: Array
@@ -36,12 +36,17 @@ class Task:
 
 
 class MetricWorkers:
-    """A context of up to `jobs` processes of one thread each that compute the metrics `names`."""
+    """A pool of single-threaded processes, a context manager.
+
+    Args:
+        names: metrics to compute.
+        jobs: number of processes.
+    """
 
     def __init__(self, names: Sequence[str], jobs: int) -> None:
         self.names, self.jobs = tuple(names), jobs
         self._pool = self._start(jobs)
-        self._proved = False
+        self._checked = False
 
     def __enter__(self) -> MetricWorkers:
         return self
@@ -54,25 +59,28 @@ class MetricWorkers:
     ) -> None:
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
-    def submit(self, estimate: Array, reference: Array, sample_rate: int) -> Task:
-        """Begin to score; both `[channels, samples]`."""
+    def submit(self, estimate: Array, reference: Array, sample_rate: int) -> ScoringTask:
+        """Start scoring an estimate against its reference, both `[channels, samples]`."""
         try:
             future = self._submit(self._pool, estimate, reference, sample_rate, self.names)
-        except BrokenProcessPool:  # by an earlier task, which finds out in `result`
+        except BrokenProcessPool:  # an earlier task crashed; `result` handles it
             self._pool = self._start(self.jobs)
             future = self._submit(self._pool, estimate, reference, sample_rate, self.names)
-        return Task(estimate, reference, sample_rate, future)
+        return ScoringTask(estimate, reference, sample_rate, future)
 
-    def result(self, task: Task) -> dict[str, Score]:
-        """Wait for the scores, each the mean of the channels.
+    def result(self, task: ScoringTask) -> dict[str, Score]:
+        """Wait for the scores, each the mean over the channels.
 
-        A crash breaks whatever was at work at the same time, and no one knows which task it was:
-        each is done again on its own.
+        A crash aborts all tasks that run at the time, and the pool does not say which one caused
+        it, so each of them is repeated in a process of its own.
+
+        Raises:
+            AudioaeError: worker processes cannot be started at all.
         """
         try:
             return task.future.result()
         except BrokenProcessPool:
-            self._prove_that_processes_start()
+            self._check_that_processes_start()
         scores = self._alone(task, self.names)
         if scores is not None:
             return scores
@@ -82,8 +90,8 @@ class MetricWorkers:
             for name, alone in each.items()
         }
 
-    def _alone(self, task: Task, names: Sequence[str]) -> dict[str, Score] | None:
-        """The scores from a process of their own, None when it crashes."""
+    def _alone(self, task: ScoringTask, names: Sequence[str]) -> dict[str, Score] | None:
+        """The scores, computed in a process of their own; None if it crashes."""
         with self._start(1) as pool:
             try:
                 return self._submit(
@@ -92,24 +100,24 @@ class MetricWorkers:
             except BrokenProcessPool:
                 return None
 
-    def _prove_that_processes_start(self) -> None:
-        if self._proved:
+    def _check_that_processes_start(self) -> None:
+        if self._checked:
             return
         with self._start(1) as pool, one_thread():
             try:
                 pool.submit(os.getpid).result()
             except BrokenProcessPool as error:
                 raise AudioaeError(
-                    "no process for metrics starts; in a script call evaluate below `if __name__ "
-                    "== '__main__':`"
+                    "worker processes for metrics do not start; in a script, call evaluate below "
+                    "`if __name__ == '__main__':`"
                 ) from error
-        self._proved = True
+        self._checked = True
 
     @staticmethod
     def _start(jobs: int) -> ProcessPoolExecutor:
-        # Spawned, not forked: a copy of a process with threads (ONNX Runtime, torch) can hang.
+        # Not forked: the copy of a process with threads (ONNX Runtime, torch) can hang.
         return ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_parent
+            jobs, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
         )
 
     @staticmethod
@@ -120,15 +128,22 @@ class MetricWorkers:
         sample_rate: int,
         names: Sequence[str],
     ) -> Future[dict[str, Score]]:
-        with one_thread():  # a process is started by the task that finds none idle
+        with one_thread():  # submitting a task may start a process
             return pool.submit(score_channels, estimate, reference, sample_rate, names)
 
 
 def score_channels(
     estimate: Array, reference: Array, sample_rate: int, names: Sequence[str]
 ) -> dict[str, Score]:
-    """The mean over the channels of each metric of `[channels, samples]`; None with the first
-    reason where a channel has none.
+    """The metrics of two waveforms `[channels, samples]`, each the mean over the channels.
+
+    A metric without a value in some channel is None, with the reason of the first such channel.
+
+    Example:
+        >>> clean = np.ones((2, 8), np.float32)
+        >>> scores = score_channels(1.1 * clean, clean, 16000, ["snr"])
+        >>> round(scores["snr"].value, 3)
+        20.0
     """
     channels = [score(*pair, sample_rate, names) for pair in zip(estimate, reference, strict=True)]
     return {name: _mean([channel[name] for channel in channels]) for name in names}
@@ -143,5 +158,6 @@ def _mean(scores: Sequence[Score]) -> Score:
     )
 
 
-def _leave_interrupts_to_parent() -> None:
+def _ignore_interrupts() -> None:
+    """Ctrl-C is handled by the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,5 +1,9 @@
-"""How good an estimate is: waveform, perceptual and intelligibility metrics, each a float or a
-reason why there is none.
+"""Metrics of an estimated waveform, most of them in comparison with a reference.
+
+waveform    SI-SDR, SNR, log-spectral distance
+hu_loizou   segmental SNR, LLR, WSS and the composite measures CSIG, CBAK, COVL
+perceptual  PESQ, STOI, ESTOI, DNSMOS, from the packages of the `metrics` extra
+score       any set of metrics by name, each with a value or the reason why there is none
 """
 
 from audioae.evaluation.metrics.hu_loizou import (

@@ -1,4 +1,4 @@
-"""Any set of metrics of one estimate, by name: a value each, or the reason why there is none."""
+"""Metrics by name: for each a value, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from audioae.signal.resample import resample
 
 @dataclass(frozen=True)
 class Score:
-    """The value of a metric, or None and the reason."""
+    """The value of a metric, or None and the reason why it cannot be computed."""
 
     value: float | None
     reason: str | None = None
 
 
 class Signals:
-    """One estimate and its reference, with what several metrics share computed once.
+    """An estimate and its reference; results that several metrics need are computed once.
 
     Args:
         estimate, reference: `[samples]`.
@@ -69,9 +69,7 @@ class Signals:
 
 @dataclass(frozen=True)
 class Metric:
-    """What a name stands for: its unit, what it measures, the packages it needs beyond the core,
-    and how it is computed.
-    """
+    """A metric: unit, description, packages it needs beyond the core, and how it is computed."""
 
     unit: str
     text: str
@@ -128,43 +126,43 @@ METRICS = {
     ),
     "csig": Metric(
         "MOS",
-        "composite of wide-band PESQ, LLR and WSS, the speech",
+        "composite of wide-band PESQ, LLR and WSS: signal distortion",
         PESQ_PACKAGES,
         lambda s: s.composite.csig,
     ),
     "cbak": Metric(
         "MOS",
-        "composite of wide-band PESQ, WSS and segmental SNR, the background",
+        "composite of wide-band PESQ, WSS and segmental SNR: background",
         PESQ_PACKAGES,
         lambda s: s.composite.cbak,
     ),
     "covl": Metric(
         "MOS",
-        "composite of wide-band PESQ, LLR and WSS, the whole",
+        "composite of wide-band PESQ, LLR and WSS: overall quality",
         PESQ_PACKAGES,
         lambda s: s.composite.covl,
     ),
     "dnsmos_sig": Metric(
         "MOS",
-        "DNSMOS P.835, the speech, without the reference",
+        "DNSMOS P.835, speech signal; no reference",
         DNSMOS_PACKAGES,
         lambda s: s.dnsmos.sig,
     ),
     "dnsmos_bak": Metric(
         "MOS",
-        "DNSMOS P.835, the background, without the reference",
+        "DNSMOS P.835, background; no reference",
         DNSMOS_PACKAGES,
         lambda s: s.dnsmos.bak,
     ),
     "dnsmos_ovrl": Metric(
         "MOS",
-        "DNSMOS P.835, the whole, without the reference",
+        "DNSMOS P.835, overall quality; no reference",
         DNSMOS_PACKAGES,
         lambda s: s.dnsmos.ovrl,
     ),
     "dnsmos_p808": Metric(
         "MOS",
-        "DNSMOS P.808, the whole, without the reference",
+        "DNSMOS P.808, overall quality; no reference",
         DNSMOS_PACKAGES,
         lambda s: s.dnsmos.p808,
     ),
@@ -174,21 +172,34 @@ DEFAULT_METRICS = ("pesq_wb", "stoi", "estoi", "si_sdr")
 
 
 def check_metrics(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once and known, or `SettingsError`."""
+    """The names without repetitions.
+
+    Raises:
+        SettingsError: a name is unknown, or there are none.
+
+    Example:
+        >>> check_metrics(["snr", "lsd", "snr"])
+        ('snr', 'lsd')
+    """
     names = tuple(dict.fromkeys(names))
     for name in names:
         if name not in METRICS:
             raise SettingsError(
-                f"no metric {name!r}{nearest(name, METRICS)}; there are {', '.join(METRICS)}"
+                f"no metric {name!r}{nearest(name, METRICS)}; known: {', '.join(METRICS)}"
             )
     if not names:
-        raise SettingsError(f"no metric is named; there are {', '.join(METRICS)}")
+        raise SettingsError(f"no metric is given; known: {', '.join(METRICS)}")
     return names
 
 
 def require_packages(names: Iterable[str]) -> None:
-    """Raise `DependencyError` where a package is missing that one of these metrics needs; imports
-    none that is there.
+    """Check that the packages for these metrics are installed, without importing them.
+
+    Raises:
+        DependencyError: a package is not installed.
+
+    Example:
+        >>> require_packages(["snr", "si_sdr"])
     """
     for package in dict.fromkeys(package for name in names for package in METRICS[name].packages):
         if find_spec(package) is None:
@@ -198,11 +209,26 @@ def require_packages(names: Iterable[str]) -> None:
 def score(
     estimate: AnySignal, reference: AnySignal, sample_rate: int, names: Iterable[str] | None = None
 ) -> dict[str, Score]:
-    """The named metrics (`DEFAULT_METRICS` without names) of an estimate and its reference,
-    `[samples]` at `sample_rate` Hz.
+    """Compute metrics by name.
 
-    A metric that cannot be computed, or whose package is missing, has the value None and a reason.
-    `ScoreError` only where shapes differ.
+    A metric that cannot be computed, or whose package is not installed, has the value None and a
+    reason.
+
+    Args:
+        estimate, reference: `[samples]`.
+        sample_rate: Hz.
+        names: keys of `METRICS`; None for `DEFAULT_METRICS`.
+
+    Raises:
+        ScoreError: the shapes differ or are not `[samples]`.
+        SettingsError: a name is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> reference = np.array([1.0, -1.0, 1.0, -1.0])
+        >>> scores = score(1.1 * reference, reference, 16000, ["snr", "segmental_snr"])
+        >>> round(scores["snr"].value, 3), scores["segmental_snr"].value
+        (20.0, None)
     """
     names = check_metrics(DEFAULT_METRICS if names is None else names)
     try:
@@ -222,9 +248,6 @@ def _attempt(metric: Metric, signals: Signals) -> Score:
         return Score(None, str(error))
     if math.isfinite(value):
         return Score(value)
-    return Score(
-        None,
-        "infinite: the estimate is the reference"
-        if value > 0
-        else f"{value}: nothing of the reference is in the estimate",
-    )
+    if value > 0:
+        return Score(None, "infinite: the estimate equals the reference")
+    return Score(None, f"{value}: the estimate has no part of the reference")
