@@ -1,11 +1,13 @@
-"""The page docs/benchmarks.md out of docs/benchmarks.json, the cards of the models and
-docs/peers.json; nothing is measured here.
+"""Render docs/benchmarks.md from docs/benchmarks.json, docs/peers.json and the model cards.
+
+Nothing is measured here; `make_benchmarks.py` measures.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,79 +17,120 @@ from audioae.pretrained import Scores, list_models, load_card
 FOLDER = Path(__file__).parent
 MEASURED, PEERS = FOLDER / "benchmarks.json", FOLDER / "peers.json"
 PARTS = ("quality", "honesty", "speed")
+PART_TITLES = {"quality": "quality", "honesty": "behaviour", "speed": "speed"}
 
-Told = Mapping[str, Any]
+# One part of the measurements, as it is in the JSON.
+Values = Mapping[str, Any]
 
 METRICS = {
-    "pesq_wb": ("PESQ-WB", 2), "stoi": ("STOI", 3), "estoi": ("ESTOI", 3), "si_sdr": ("SI-SDR, dB", 1), "csig": ("CSIG", 2),
-    "cbak": ("CBAK", 2), "covl": ("COVL", 2), "dnsmos_ovrl": ("DNSMOS OVRL", 2),
-}  # fmt: skip
+    "pesq_wb": ("PESQ-WB", 2),
+    "stoi": ("STOI", 3),
+    "estoi": ("ESTOI", 3),
+    "si_sdr": ("SI-SDR, dB", 1),
+    "csig": ("CSIG", 2),
+    "cbak": ("CBAK", 2),
+    "covl": ("COVL", 2),
+    "dnsmos_ovrl": ("DNSMOS OVRL", 2),
+}
+
+# Columns of the side-by-side tables: key in peers.json, title, decimals.
+COST = (
+    ("cpu_60s", "60 s, 16 kHz mono, CPU-s", 2),
+    ("cpu_8s", "8 s from a cold start, CPU-s", 2),
+    ("cpu_60s_48k", "60 s, 48 kHz stereo, CPU-s", 2),
+    ("network_ms", "network per frame, ms", None),
+    ("frame_ms", "frame, ms", 0),
+)
+REAL = (
+    ("dnsmos_sig", "DNSMOS SIG", 2),
+    ("dnsmos_bak", "DNSMOS BAK", 2),
+    ("dnsmos_ovrl", "DNSMOS OVRL", 2),
+    ("wer", "WER, %", 1),
+)
+HIGH_BAND = (
+    ("high_band_snr_db", "magnitude SNR, dB", 1),
+    ("sibilant_level_db", "sibilant level, dB, mean", 1),
+    ("sibilant_level_worst_db", "sibilant level, dB, worst tenth", 1),
+)
 
 HEAD = """# Benchmarks
 
-What the models in the package reach, what they leave alone, and what they cost. Written by `python docs/make_benchmarks.py` from
-[benchmarks.json](benchmarks.json), which holds every measurement with its machine and date, and from the cards of the models: measure
-again, do not change this page. `python docs/make_benchmarks.py --help` says how."""
+Quality, side effects, speed and memory of the models in the package. This page is written by
+`python docs/make_benchmarks.py` from [benchmarks.json](benchmarks.json), which holds every
+measurement with its machine and date, from [peers.json](peers.json) and from the model cards. To
+change a figure, measure again; `python docs/make_benchmarks.py --help` explains how."""
 
 QUALITY = """## Quality
 
-Means over all pairs, against the clean recordings; PESQ is P.862.2 without Corrigendum 2. `audioae evaluate` measures the same on any
-pairs."""
+Means over all pairs, relative to the clean recordings. PESQ is P.862.2 without Corrigendum 2.
+`audioae evaluate` computes the same scores for any pairs."""
 
-OTHERS = """Other systems were {source}.
-What was not measured is left empty. Those at 48 kHz were given the 16 kHz recordings resampled; those trained on this corpus win on it and
-lose elsewhere."""
+OTHERS = """The other systems were {source}. Empty cells were not measured. Systems that work at
+48 kHz got the 16 kHz recordings resampled. Systems trained on the training set of this corpus win
+on it and score lower elsewhere."""
 
-HONESTY = """## Honest behaviour
+BEHAVIOUR = """## Behaviour on clean speech, silence and noise
 
-Measured on files as `audioae denoise` writes them with its default settings: {clips}.
+{clips}
 
-- **Clean speech**: PESQ-WB of cleaned clean speech against itself (4.64 is untouched), and the change of its level in frames with speech.
-- **Digital silence**: the largest sample that comes of it, as a whole file and amid speech.
-- **Noise alone**: power in over power out."""
+- **Clean speech**: PESQ-WB of the output for clean speech, relative to the input (4.64 means
+  unchanged), and the change of its level in frames with speech.
+- **Digital silence**: the largest sample of the output, for a silent file and for silence within
+  speech.
+- **Noise alone**: input power over output power."""
 
-KEPT = """### What is lost of speech
+MEASURED_ON = "Measured on files written by `audioae denoise` with default settings: {clips}."
 
-With E and S the spectra of the output and of the clean speech, in frames of 20 ms every 10 ms, what is left of the speech in frames T and a
-band F is
+LOSS = """### Loss of speech
 
-    kept = sum over t in T of Re<E_t, S_t> / |S_t|  /  sum over t in T of |S_t|,    <E_t, S_t> = sum over f in F of E_tf conj(S_tf)
+Let E and S be the spectra of the output and of the clean speech, in frames of 20 ms every 10 ms.
+The part of the speech that remains in a set of frames T and a band F is
 
-and -20 log10(kept) dB is lost. It is the part of the output that is the clean speech, so a recording that nothing was done to has lost 0 dB
-at any ratio; speech that comes back in another phase counts as lost. Frames count by their amplitude, so that vowels do not drown the rest.
-*Speech* is all frames within 30 dB of the loud ones, 300 to 3400 Hz; *onsets* are the first 50 ms of them after 200 ms without any;
-*consonants* are those with more power above 3 kHz than below, 3 to 8 kHz. The worst clip is the one that loses most speech. The same
-clips are mixed at every ratio (on active levels). Beside it stands by how much SI-SDR rises: to do nothing loses nothing, and gains
-nothing."""
+    kept = sum over t in T of Re<E_t, S_t> / |S_t|  /  sum over t in T of |S_t|,
+    <E_t, S_t> = sum over f in F of E_tf conj(S_tf)
 
-WARNED = """### "This does not look like speech"
+and the loss is -20 log10(kept) dB. It measures the component of the output that is the clean
+speech: an unprocessed recording has a loss of 0 dB at any SNR, and speech with another phase counts
+as lost. Frames are weighted by their amplitude, so that vowels do not mask the rest. *Speech* is
+all frames within 30 dB of the loud ones, 300 to 3400 Hz. *Onsets* are their first 50 ms after
+200 ms without speech. *Consonants* are frames with more power above 3 kHz than below, 3 to 8 kHz.
+The worst clip is the one with the largest loss of speech. The same clips are mixed at every SNR (on
+active levels). The SI-SDR gain is shown for comparison: a system that does nothing loses nothing
+and gains nothing."""
 
-How often the warning comes, of all clips. On speech it should not, on noise and music it should."""
+WARNED = """### Warning "This does not look like speech"
 
-SPEED = """## Speed and memory
+Share of the clips for which `audioae denoise` warns. It should not warn for speech, and should for
+noise and music."""
 
-One thread, processes started anew; of {starts} runs the quickest counts. A real-time factor is seconds of work per second of audio, the
-start of the program included. Where other work shared the cores (see the load below), processor time says more than the clock."""
+SPEED = "## Speed and memory"
 
-WHERE = """## Measured where"""
+FASTEST = """One thread, a new process for each run, the fastest of {starts} runs. The real-time
+factor is processing time divided by audio duration and includes the start of the program. Where
+other programs used the cores (see the load below), CPU time is more reliable than wall time."""
+
+SIDE_BY_SIDE = "## Side by side with other systems"
+
+WHERE = "## Machines and versions"
 
 
 def render() -> str:
-    """The page."""
+    """The page as Markdown."""
     measured, peers = (json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, PEERS))
     models = {entry.name: measured["models"].get(entry.name, {}) for entry in list_models()}
     sections = [
         HEAD,
         *quality(models, peers),
-        *honesty(_having(models, "honesty")),
+        *behaviour(_having(models, "honesty")),
         *speed(_having(models, "speed")),
+        *side_by_side(peers),
         *where(models),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def quality(models: Mapping[str, Told], peers: Told) -> list[str]:
-    """A table for each set of pairs that a card, or else a measurement, has scores on."""
+def quality(models: Mapping[str, Values], peers: Values) -> list[str]:
+    """One table of scores for each set of pairs on the cards or in the measurements."""
     sets: dict[str, dict[str, Scores]] = {}
     for name, parts in models.items():
         for scores in scores_of(name, parts):
@@ -117,14 +160,12 @@ def quality(models: Mapping[str, Told], peers: Told) -> list[str]:
             f"### {count} {pairs}",
             _table(["", *(title for title, _ in METRICS.values())], rows),
         ]
-        sections += [OTHERS.format(source=peers["source"])] if others else []
+        sections += [_filled(OTHERS.format(source=peers["source"]))] if others else []
     return sections
 
 
-def scores_of(name: str, parts: Told) -> list[Scores]:
-    """The scores on a shipped model's card, and those that were measured of the same file beside
-    it; the card goes first.
-    """
+def scores_of(name: str, parts: Values) -> list[Scores]:
+    """Scores of a shipped model: those on its card, completed by measurements of the same file."""
     card = {scores.pairs: scores for scores in load_card(name).scores}
     part = parts.get("quality")
     for row in part["sets"] if part and is_current(name, part) else []:
@@ -135,131 +176,95 @@ def scores_of(name: str, parts: Told) -> list[Scores]:
     return list(card.values())
 
 
-def honesty(models: Mapping[str, Told]) -> list[str]:
-    """How models behave on what they should leave alone, and on what they should not."""
+def behaviour(models: Mapping[str, Values]) -> list[str]:
+    """Side effects on clean speech and silence, attenuation of noise, and warnings."""
     if not models:
         return []
-    rows: list[tuple[str, Callable[[Told], str]]] = [
-        (
-            "clean speech: PESQ-WB, mean / worst",
-            lambda of: _both((of["clean"]["pesq_wb"] or {}).values(), 2),
-        ),
-        (
-            "clean speech: level change, dB, mean / largest",
-            lambda of: _both(of["clean"]["level_change_db"].values(), 2),
-        ),
-        (
-            "digital silence, a file / amid speech",
-            lambda of: " / ".join(_silence(peak) for peak in of["silence"].values()),
-        ),
-        (
-            "noise alone: lowered by, dB, mean / median",
-            lambda of: _both((of["noise"]["mean_db"], of["noise"]["median_db"]), 1),
-        ),
-        ("noise alone: class that is lowered least", lambda of: _worst(of["noise"]["worst_class"])),
-    ]
-    clips = dict.fromkeys(_clips(of) for of in models.values())
-    lost = [part for name, of in models.items() for part in (f"**{name}**", _lost(of))]
-    warned = [_warned(of) for of in models.values()]
-    names = list(warned[0])
+    clips = dict.fromkeys(_clips(values) for values in models.values())
+    losses = [part for name, values in models.items() for part in (f"**{name}**", _losses(values))]
+    warned = [_warned(values) for values in models.values()]
     return [
-        HONESTY.format(clips="; ".join(clips)),
-        _table(
-            ["", *models], [[title, *(tell(of) for of in models.values())] for title, tell in rows]
-        ),
-        *(KEPT, *lost, WARNED),
+        BEHAVIOUR.format(clips=_filled(MEASURED_ON.format(clips="; ".join(clips)))),
+        _by_model(models, BEHAVIOUR_ROWS),
+        LOSS,
+        *losses,
+        WARNED,
         _table(
             ["", *models],
-            [[name, *(_percent(each.get(name)) for each in warned)] for name in names],
+            [[name, *(_percent(each.get(name)) for each in warned)] for name in warned[0]],
         ),
     ]
 
 
-def speed(models: Mapping[str, Told]) -> list[str]:
-    """What models cost."""
+def speed(models: Mapping[str, Values]) -> list[str]:
+    """Time and memory."""
     if not models:
         return []
     batch = next(iter(models.values()))["batch"]
-    rows: list[tuple[str, Callable[[Told], str]]] = [
-        (
-            "`audioae --help`, s (of which Python's own start)",
-            lambda of: f"{of['help']['seconds']:.2f} ({of['python']['seconds']:.2f})",
-        ),
-        ("a file of 8 s from a cold start: s, CPU-s, peak MiB", lambda of: _run(of["8 s"])),
-        ("a file of 60 s: real-time factor, clock / CPU", lambda of: _factors(of["60 s"])),
-        ("a file of 60 s: peak MiB", lambda of: f"{of['60 s']['peak_mib']:.0f}"),
-        (
-            "60 s of 48 kHz stereo: real-time factor, clock / CPU",
-            lambda of: _factors(of["60 s, 48 kHz stereo"]),
-        ),
-        (
-            "60 s of 48 kHz stereo: peak MiB",
-            lambda of: f"{of['60 s, 48 kHz stereo']['peak_mib']:.0f}",
-        ),
-        (
-            "the network alone in ONNX Runtime: real-time factor, CPU",
-            lambda of: _network(of["network"]),
-        ),
-        ("a hop of a live stream, ms: its length", lambda of: f"{of['hop']['hop_ms']:g}"),
-        (
-            "a hop of a live stream, ms: median / 99th percentile, clock",
-            lambda of: _both((of["hop"]["median_ms"], of["hop"]["p99_ms"]), 2),
-        ),
-        (
-            "a hop of a live stream, ms: median / 99th percentile, CPU",
-            lambda of: _both(_hop_cpu(of["hop"]), 2),
-        ),
-        *(
-            (f"a batch with `--jobs {jobs}`: files a second, CPU-s a file", _batch_of(jobs))
-            for jobs in batch["jobs"]
-        ),
+    rows = SPEED_ROWS + [
+        (f"a folder with `--jobs {jobs}`: files per second, CPU-s per file", _batch_of(jobs))
+        for jobs in batch["jobs"]
     ]
-    starts = ", ".join(dict.fromkeys(str(of["starts"]) for of in models.values()))
-    table = _table(
-        ["", *models], [[title, *(tell(of) for of in models.values())] for title, tell in rows]
-    )
+    starts = ", ".join(dict.fromkeys(str(values["starts"]) for values in models.values()))
     return [
-        SPEED.format(starts=starts),
-        table,
-        f"The batch has {batch['files']} files of {batch['file_seconds']} s.",
+        *(SPEED, _filled(FASTEST.format(starts=starts))),
+        _by_model(models, rows),
+        f"The folder has {batch['files']} files of {batch['file_seconds']} s.",
     ]
 
 
-def where(models: Mapping[str, Told]) -> list[str]:
-    """The machine, the date and the model's file of each measurement."""
+def side_by_side(peers: Values) -> list[str]:
+    """Measurements of this package and other systems made together."""
+    part = peers.get("side_by_side")
+    if not part:
+        return []
+    sections = [SIDE_BY_SIDE, _filled(part["source"])]
+    for title, note, columns in (
+        ("Cost", part["cost"], COST),
+        ("Real recordings and speech recognition", part["real"], REAL),
+        ("Above 8 kHz", part["high_band"], HIGH_BAND),
+    ):
+        rows = [
+            [system["name"], *(_number(system.get(key), digits) for key, _, digits in columns)]
+            for system in part["systems"]
+            if any(key in system for key, _, _ in columns)
+        ]
+        head = ["", *(name for _, name, _ in columns)]
+        sections += [f"### {title}", _filled(note), _table(head, rows)]
+    return sections
+
+
+def where(models: Mapping[str, Values]) -> list[str]:
+    """Machine, date and model file of each measurement."""
     rows = []
     for name, parts in models.items():
         for part in (part for part in PARTS if part in parts):
             made = parts[part]["made"]
-            versions = ", ".join(
-                f"{package} {version}" for package, version in made["versions"].items()
+            packages = [f"{package} {version}" for package, version in made["versions"].items()]
+            replaced = "" if is_current(name, parts[part]) else ", **replaced since**"
+            rows.append(
+                [
+                    name,
+                    PART_TITLES[part],
+                    made["date"],
+                    made["sha256"][:12] + replaced,
+                    f"{made['cpu']}, {made['cores']} cores, {made['system']}",
+                    f"{made['load']:.1f}",
+                    ", ".join(packages),
+                ]
             )
-            file = made["sha256"][:12] + (
-                "" if is_current(name, parts[part]) else ", **replaced since**"
-            )
-            machine = f"{made['cpu']}, {made['cores']} cores, {made['system']}"
-            rows.append([name, part, made["date"], file, machine, f"{made['load']:.1f}", versions])
-    return (
-        [
-            WHERE,
-            _table(
-                ["model", "what", "date", "sha256 of the model", "machine", "load", "versions"],
-                rows,
-            ),
-        ]
-        if rows
-        else []
-    )
+    head = ["model", "part", "date", "sha256 of the model", "machine", "load", "versions"]
+    return [WHERE, _table(head, rows)] if rows else []
 
 
-def is_current(name: str, part: Told) -> bool:
-    """Whether a measurement is of the model's file as it is shipped now."""
+def is_current(name: str, part: Values) -> bool:
+    """Whether a measurement was made with the model file that ships now."""
     return any(
         entry.name == name and entry.sha256 == part["made"]["sha256"] for entry in list_models()
     )
 
 
-def _having(models: Mapping[str, Told], part: str) -> dict[str, Told]:
+def _having(models: Mapping[str, Values], part: str) -> dict[str, Values]:
     return {name: parts[part] for name, parts in models.items() if part in parts}
 
 
@@ -267,17 +272,18 @@ def _known(values: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _scores(values: Told) -> list[str]:
+def _scores(values: Values) -> list[str]:
     return [_number(values.get(metric), digits) for metric, (_, digits) in METRICS.items()]
 
 
 def _size(name: str) -> str:
     info = load_card(name).info
     timing = "causal" if info.causal else f"{info.lookahead} frames of look-ahead"
-    return f"{timing}, {info.parameters / 1e3:,.0f} k parameters, {info.macs_per_second / 1e6:.0f} M MAC/s"
+    parameters, macs = info.parameters / 1e3, info.macs_per_second / 1e6
+    return f"{timing}, {parameters:,.0f} k parameters, {macs:.0f} M MAC/s"
 
 
-def _kind(system: Told) -> str:
+def _kind(system: Values) -> str:
     sizes = [
         f"{system[key]} {unit}"
         for key, unit in (("parameters", "parameters"), ("macs_per_second", "MAC/s"))
@@ -286,76 +292,57 @@ def _kind(system: Told) -> str:
     return ", ".join([system["kind"], *sizes])
 
 
-def _clips(of: Told) -> str:
-    frames = of["clean"]["frames"]
+def _clips(values: Values) -> str:
+    frames = values["clean"]["frames"]
     return (
-        f"{of['speech_clips']} clips of speech ({of['audio_seconds']:.0f} s; "
-        f"{frames['speech']:,} frames with speech, {frames['onset']:,} "
-        f"of onsets, {frames['consonant']:,} of consonants) and {of['noise_clips']} of noise "
-        f"({of['source']}), {of['music_clips']} of "
-        "synthetic music"
+        f"{values['speech_clips']} clips of speech ({values['audio_seconds']:.0f} s; "
+        f"{frames['speech']:,} frames with speech, {frames['onset']:,} of onsets, "
+        f"{frames['consonant']:,} of consonants) and {values['noise_clips']} of noise "
+        f"({values['source']}), {values['music_clips']} of synthetic music"
     )
 
 
-def _lost(of: Told) -> str:
-    columns = (
-        "speech_lost_db",
-        "onset_lost_db",
-        "consonant_lost_db",
-        "worst_clip_lost_db",
-        "si_sdr_gain_db",
-    )
-    rows = [["none", *(_number(of["clean"].get(name), 1) for name in columns)]]
-    rows += [
-        [f"{_number(row['snr_db'], 0)} dB", *(_number(row.get(name), 1) for name in columns)]
-        for row in of["mixtures"]
+def _losses(values: Values) -> str:
+    columns = {
+        "speech_lost_db": "speech, dB",
+        "onset_lost_db": "onsets, dB",
+        "consonant_lost_db": "consonants, dB",
+        "worst_clip_lost_db": "worst clip, dB",
+        "si_sdr_gain_db": "SI-SDR gain, dB",
+    }
+    by_snr = {"clean": values["clean"]}
+    by_snr |= {f"{_number(row['snr_db'], 0)} dB": row for row in values["mixtures"]}
+    rows = [
+        [snr, *(_number(row.get(column), 1) for column in columns)] for snr, row in by_snr.items()
     ]
-    return _table(
-        [
-            "noise at",
-            "speech, dB",
-            "onsets, dB",
-            "consonants, dB",
-            "worst clip, dB",
-            "SI-SDR gain, dB",
-        ],
-        rows,
-    )
+    return _table(["SNR", *columns.values()], rows)
 
 
-def _warned(of: Told) -> dict[str, float | None]:
+def _warned(values: Values) -> dict[str, float | None]:
     mixed = {
-        f"speech, noise at {_number(row['snr_db'], 0)} dB": row["warned"] for row in of["mixtures"]
+        f"speech at {_number(row['snr_db'], 0)} dB SNR": row["warned"] for row in values["mixtures"]
     }
     return {
-        "clean speech": of["clean"]["warned"],
+        "clean speech": values["clean"]["warned"],
         **mixed,
-        "noise alone": of["warned"]["noise"],
-        "synthetic music": of["warned"]["music"],
+        "noise alone": values["warned"]["noise"],
+        "synthetic music": values["warned"]["music"],
     }
 
 
-def _batch_of(jobs: str) -> Callable[[Told], str]:
-    def tell(of: Told) -> str:
-        run = of["batch"]["jobs"][jobs]
-        return f"{of['batch']['files'] / run['seconds']:.1f}, {run['cpu_seconds'] / of['batch']['files']:.2f}"
+def _batch_of(jobs: str) -> Callable[[Values], str]:
+    def cell(values: Values) -> str:
+        run, files = values["batch"]["jobs"][jobs], values["batch"]["files"]
+        return f"{files / run['seconds']:.1f}, {run['cpu_seconds'] / files:.2f}"
 
-    return tell
-
-
-def _network(of: Told) -> str:
-    return f"{of['cpu_seconds'] / of['audio_seconds']:.4f}"
+    return cell
 
 
-def _hop_cpu(hop: Told) -> tuple[float, float]:
-    return hop["cpu_median_ms"], hop["cpu_p99_ms"]
-
-
-def _run(run: Told) -> str:
+def _run(run: Values) -> str:
     return f"{run['seconds']:.2f}, {run['cpu_seconds']:.2f}, {run['peak_mib']:.0f}"
 
 
-def _factors(run: Told) -> str:
+def _factors(run: Values) -> str:
     return f"{run['seconds'] / 60:.4f} / {run['cpu_seconds'] / 60:.4f}"
 
 
@@ -363,7 +350,7 @@ def _silence(peak: float) -> str:
     return "exact zeros" if peak == 0 else f"{20 * math.log10(peak):.0f} dBFS"
 
 
-def _worst(worst: Told) -> str:
+def _worst(worst: Values) -> str:
     clips = "1 clip" if worst["clips"] == 1 else f"{worst['clips']} clips"
     return f"{worst['attenuation_db']:.1f} dB ({worst['name']}, {clips})"
 
@@ -376,10 +363,84 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f} %"
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}".replace("-", "−")
+def _number(value: float | None, digits: int | None) -> str:
+    """A number with that many decimals, or as it is (None); empty for a missing value."""
+    if value is None:
+        return ""
+    return (f"{value:g}" if digits is None else f"{value:.{digits}f}").replace("-", "−")
+
+
+def _filled(text: str) -> str:
+    """A paragraph with lines of at most 100 columns."""
+    return textwrap.fill(" ".join(text.split()), 100, break_on_hyphens=False)
+
+
+def _by_model(models: Mapping[str, Values], rows: Iterable[Row]) -> str:
+    """A table with a column for each model."""
+    cells = [[title, *(cell(values) for values in models.values())] for title, cell in rows]
+    return _table(["", *models], cells)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---", *("--:" for _ in head[1:])], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+# Rows of the tables with a column for each model: title, and the cell of a model's values.
+Row = tuple[str, Callable[[Values], str]]
+
+BEHAVIOUR_ROWS: list[Row] = [
+    (
+        "clean speech: PESQ-WB, mean / worst",
+        lambda values: _both((values["clean"]["pesq_wb"] or {}).values(), 2),
+    ),
+    (
+        "clean speech: level change, dB, mean / largest",
+        lambda values: _both(values["clean"]["level_change_db"].values(), 2),
+    ),
+    (
+        "digital silence: whole file / within speech",
+        lambda values: " / ".join(_silence(peak) for peak in values["silence"].values()),
+    ),
+    (
+        "noise alone: attenuation, dB, mean / median",
+        lambda values: _both((values["noise"]["mean_db"], values["noise"]["median_db"]), 1),
+    ),
+    (
+        "noise alone: class with the least attenuation",
+        lambda values: _worst(values["noise"]["worst_class"]),
+    ),
+]
+
+SPEED_ROWS: list[Row] = [
+    (
+        "`audioae --help`, s (Python's own start)",
+        lambda values: f"{values['help']['seconds']:.2f} ({values['python']['seconds']:.2f})",
+    ),
+    ("file of 8 s from a cold start: s, CPU-s, peak MiB", lambda values: _run(values["8 s"])),
+    ("file of 60 s: real-time factor, wall / CPU", lambda values: _factors(values["60 s"])),
+    ("file of 60 s: peak MiB", lambda values: f"{values['60 s']['peak_mib']:.0f}"),
+    (
+        "60 s of 48 kHz stereo: real-time factor, wall / CPU",
+        lambda values: _factors(values["60 s, 48 kHz stereo"]),
+    ),
+    (
+        "60 s of 48 kHz stereo: peak MiB",
+        lambda values: f"{values['60 s, 48 kHz stereo']['peak_mib']:.0f}",
+    ),
+    (
+        "network alone in ONNX Runtime: real-time factor, CPU",
+        lambda values: (
+            f"{values['network']['cpu_seconds'] / values['network']['audio_seconds']:.4f}"
+        ),
+    ),
+    ("hop of a live stream: length, ms", lambda values: f"{values['hop']['hop_ms']:g}"),
+    (
+        "hop of a live stream: median / 99th percentile, ms, wall",
+        lambda values: _both((values["hop"]["median_ms"], values["hop"]["p99_ms"]), 2),
+    ),
+    (
+        "hop of a live stream: median / 99th percentile, ms, CPU",
+        lambda values: _both((values["hop"]["cpu_median_ms"], values["hop"]["cpu_p99_ms"]), 2),
+    ),
+]

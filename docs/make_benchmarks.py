@@ -1,10 +1,13 @@
-"""Measure models and write docs/benchmarks.json and, from it, docs/benchmarks.md.
+"""Measure models and write docs/benchmarks.json and docs/benchmarks.md.
 
-- All that can be measured here, of the shipped models: `python docs/make_benchmarks.py` - One part
-of one model, while the rest stays as it was measured: `python docs/make_benchmarks.py --measure
-speed -m speech-16k` - The page, from what is measured already: `python docs/make_benchmarks.py
---page-only` - Any model, on stdout, nothing written: `python docs/make_benchmarks.py --measure
-honesty -m runs/mine --json`
+Everything, for all shipped models:
+    python docs/make_benchmarks.py
+One part for one model; other measurements are kept:
+    python docs/make_benchmarks.py --measure speed -m speech-16k
+The page only, from existing measurements:
+    python docs/make_benchmarks.py --page-only
+Any model, printed on stdout, with nothing written:
+    python docs/make_benchmarks.py --measure honesty -m runs/mine --json
 """
 
 from __future__ import annotations
@@ -19,11 +22,11 @@ from typing import Any
 from benchmarks_page import FOLDER, MEASURED, METRICS, PARTS, is_current, render
 
 from audioae.batch.processes import one_thread
-from audioae.data.manifest import replace_text
 from audioae.denoising import denoise, ready_engine
 from audioae.errors import AudioaeError, DataError
 from audioae.evaluation import evaluate, read_pairs, summarise
 from audioae.pretrained import list_models, load_card
+from audioae.storage import write_text
 
 sys.path.insert(0, str(FOLDER.parent / "tests" / "benchmarks"))
 
@@ -33,30 +36,30 @@ from machine import describe
 from speed import BATCH_FILES, STARTS, measure_speed
 
 PAGE = FOLDER / "benchmarks.md"
-PAIRS = {  # as the cards call them
+PAIRS = {  # names of the sets of pairs on the model cards
     "pairs": "public test pairs of VoiceBank+DEMAND, speaker p232",
     "unseen": "mixtures of voices and noises that training did not hear, -5..15 dB",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, and write or print what was found."""
+    """Measure, then write or print the results."""
     parser = _parser()
     options = parser.parse_args(arguments)
     shipped = [entry.name for entry in list_models()]
     models = options.model or shipped
     if not options.json and (strange := [name for name in models if name not in shipped]):
         parser.error(
-            f"{strange[0]} is not shipped ({', '.join(shipped)}) and has no place on the page; "
-            "add --json to print what is found"
+            f"{strange[0]} is not shipped ({', '.join(shipped)}), so it is not on the page; "
+            "add --json to print its results"
         )
     found: dict[str, dict[str, Any]] = {}
     try:
-        with one_thread():  # torch, where a model needs it, is imported meanwhile
+        with one_thread():  # before torch is imported
             for model in [] if options.page_only else models:
                 found[model] = {}
-                for part, told in measure(model, options):
-                    found[model][part] = told
+                for part, values in measure(model, options):
+                    found[model][part] = values
                     if not options.json:
                         keep(found)
         if options.json:
@@ -68,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(model: str, options: argparse.Namespace) -> Iterable[tuple[str, dict[str, Any]]]:
-    """The parts that are asked for, of one model."""
+    """Yield the requested parts of one model: name and measurements."""
     engine = ready_engine(model, device="cpu")
     for part in options.measure:
         print(f"{model}: {part}", file=sys.stderr)
@@ -94,9 +97,7 @@ def measure(model: str, options: argparse.Namespace) -> Iterable[tuple[str, dict
 
 
 def measure_quality(model: str, tables: dict[str, Path | None]) -> Iterable[dict[str, Any]]:
-    """Mean scores on the pairs that are given, by the metrics that the model's card does not have
-    yet.
-    """
+    """Yield mean scores on the given pairs, for the metrics that are not on the model's card."""
     shipped = [entry.name for entry in list_models()]
     card = {scores.pairs: scores for scores in load_card(model).scores} if model in shipped else {}
     engine = ready_engine(model, device="cpu")
@@ -112,8 +113,8 @@ def measure_quality(model: str, tables: dict[str, Path | None]) -> Iterable[dict
         pairs = read_pairs(table)
         if name in card and card[name].count != len(pairs):
             raise DataError(
-                f"{table} has {len(pairs)} pairs, the card of {model} scores of "
-                f"{card[name].count}; give the same pairs"
+                f"{table} has {len(pairs)} pairs, but the scores on the card of {model} are from "
+                f"{card[name].count}; use the same pairs"
             )
         means = summarise(
             evaluate(pairs, lambda noisy, rate: denoise(noisy, rate, model=engine), metrics=metrics)
@@ -126,9 +127,7 @@ def measure_quality(model: str, tables: dict[str, Path | None]) -> Iterable[dict
 
 
 def keep(found: dict[str, dict[str, Any]]) -> None:
-    """Put what was found in place of what was measured of the same models and parts before; models
-    that are gone leave.
-    """
+    """Replace earlier measurements of these models and parts; drop models that no longer ship."""
     before = json.loads(MEASURED.read_text(encoding="utf-8"))["models"] if MEASURED.exists() else {}
     models = {
         entry.name: {**before.get(entry.name, {}), **found.get(entry.name, {})}
@@ -137,11 +136,11 @@ def keep(found: dict[str, dict[str, Any]]) -> None:
     for name, parts in models.items():
         if "quality" in parts and not is_current(name, parts["quality"]):
             del parts["quality"]
-    replace_text(MEASURED, json.dumps({"models": models}, indent=1, ensure_ascii=False) + "\n")
+    write_text(MEASURED, json.dumps({"models": models}, indent=1, ensure_ascii=False) + "\n")
 
 
 def _source(places: dict[Side, Path]) -> str:
-    """Where clips come from, in words that mean the same on another machine."""
+    """Describe where clips come from, without absolute paths."""
     named = {
         place: place.name if place.is_absolute() else place.as_posix() for place in places.values()
     }
@@ -161,19 +160,19 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         action="append",
         metavar="NAME|PATH",
-        help="a shipped model or, with --json, any; repeatable [all shipped]",
+        help="a shipped model, or any model with --json; repeatable [all shipped]",
     )
     add(
         "--measure",
         nargs="+",
         choices=PARTS,
         default=list(PARTS),
-        help="what is measured anew [all]",
+        help="parts to measure [all]",
     )
-    add("--page-only", action="store_true", help="measure nothing, write the page")
-    add("--json", action="store_true", help="print what was found on stdout, write nothing")
+    add("--page-only", action="store_true", help="write the page without measuring")
+    add("--json", action="store_true", help="print the results on stdout and write nothing")
     quality = parser.add_argument_group(
-        "quality", "scores that the cards do not have; without pairs only the cards are shown"
+        "quality", "scores that are not on the cards; without pairs, only the cards are used"
     )
     quality.add_argument("--pairs", type=Path, metavar="CSV|DIR", help=PAIRS["pairs"])
     quality.add_argument("--unseen", type=Path, metavar="CSV|DIR", help=PAIRS["unseen"])
@@ -183,19 +182,21 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("data/16k"),
         metavar="DATA",
-        help="prepared folder, validation split [data/16k]",
+        help="prepared data, validation split [data/16k]",
     )
     honesty.add_argument(
-        "--speech", type=Path, metavar="DIR|CSV|DATA", help="clean speech in place of that"
+        "--speech", type=Path, metavar="DIR|CSV|DATA", help="clean speech to use instead"
+    )
+    honesty.add_argument("--noise", type=Path, metavar="DIR|CSV|DATA", help="noise to use instead")
+    honesty.add_argument(
+        "--clips", type=int, default=40, metavar="N", help="clips of speech, and of noise [40]"
     )
     honesty.add_argument(
-        "--noise", type=Path, metavar="DIR|CSV|DATA", help="noise in place of that"
-    )
-    honesty.add_argument(
-        "--clips", type=int, default=40, metavar="N", help="of speech and of noise [40]"
-    )
-    honesty.add_argument(
-        "--seconds", type=float, default=4.0, metavar="S", help="length of a clip at most [4]"
+        "--seconds",
+        type=float,
+        default=4.0,
+        metavar="S",
+        help="maximum length of a clip, seconds [4]",
     )
     speed = parser.add_argument_group("speed")
     speed.add_argument(
@@ -203,14 +204,14 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=STARTS,
         metavar="N",
-        help=f"runs of each command; the quickest counts [{STARTS}]",
+        help=f"runs of each command; the fastest counts [{STARTS}]",
     )
     speed.add_argument(
         "--files",
         type=int,
         default=BATCH_FILES,
         metavar="N",
-        help=f"files of the batch [{BATCH_FILES}]",
+        help=f"files in the folder [{BATCH_FILES}]",
     )
     return parser
 

@@ -1,5 +1,6 @@
-"""Write docs/cli.md from the parser: every command with its arguments and options, the same on
-every terminal.
+"""Write docs/cli.md from the parser: every command with its arguments and options.
+
+The page does not depend on the terminal or the environment.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from audioae.cli import main
 PAGE = Path(__file__).with_name("cli.md")
 HEAD = """# The command line
 
-Every command of `audioae` with its options; `audioae COMMAND --help` shows the same. Written by `python docs/make_cli.py`: change the
-command, not this page.
+Every command of `audioae` with its arguments and options, as `audioae COMMAND --help` prints them.
+This page is written by `python docs/make_cli.py`; to change it, change the command.
 """
 
 
 def render() -> str:
-    """The page."""
+    """The page as Markdown."""
     return (
         "\n".join(
             [
@@ -57,7 +58,7 @@ def _section(command: click.Command, context: click.Context) -> str:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """The help text as Markdown; what click is told not to wrap (\\b) stays as it is."""
+    """The help text as Markdown; paragraphs that click does not wrap (\\b) become code blocks."""
     for paragraph in inspect.cleandoc(text).split("\n\n"):
         if paragraph.startswith("\b\n"):
             yield f"```\n{paragraph[2:]}\n```"

@@ -1,4 +1,4 @@
-"""Write docs/models.md from the cards of the models in the package."""
+"""Write docs/models.md from the model cards in the package."""
 
 from __future__ import annotations
 
@@ -9,13 +9,29 @@ from audioae.pretrained import card_markdown, default_model, list_models, load_c
 PAGE = Path(__file__).with_name("models.md")
 HEAD = """# The models in the package
 
-What each learnt from, how, and what it scores beside the noisy input. `audioae models info NAME` shows the same. Written by
-`python docs/make_models.py` from the cards in `audioae/weights`: change those, not this page. The default is `{default}`.
+The default is `{default}`. `audioae models info NAME` prints the card of a model; with `--json` it
+includes the complete list of training data. This page is written by `python docs/make_models.py`
+from the cards in `audioae/pretrained/weights`.
+
+## Licences of the training data
+
+The models are published under the licence on their cards. Some of the audio that they were trained
+on has stricter terms:
+
+- **Share-alike**: the SMC Malayalam Speech Corpus (CC BY-SA), MS-SNSD speech (CC BY and ODbL) and
+  some clips of noisekun, blanket, minetest-game, redeclipse and openrct2 (CC BY-SA).
+- **For training, but not to be passed on**: the noise corpus moodist (Pixabay Content License or
+  CC0 per clip).
+
+None of this audio is in the package: it contains weights only. The cards below list every corpus
+with its licence, and `audioae models info NAME --json` prints the same list for programs. To train
+a model without such data, select recordings by their licence with the option `--licence` of
+`audioae prepare`, then follow [training.md](training.md).
 """
 
 
 def render() -> str:
-    """The page."""
+    """The page as Markdown."""
     cards = [card_markdown(load_card(entry.name)).strip() for entry in list_models()]
     return "\n\n".join([HEAD.format(default=default_model()).strip(), *cards]) + "\n"
 
