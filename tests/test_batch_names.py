@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from audioae.batch import Found, check_suffix, find_inputs
+from audioae.batch import InputFile, check_suffix, find_inputs
 from audioae.batch.tree import output_names
 from audioae.errors import AudioFileError, OutputError, SettingsError
 
@@ -36,22 +36,22 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(*given: str, exclude: Path | None = None) -> list[str]:
-    return [found.path.as_posix() for found in find_inputs(given, exclude=exclude).inputs]
+    return [found.path.as_posix() for found in find_inputs(given, exclude=exclude).files]
 
 
 def outputs(*given: str, **form: str) -> list[str]:
-    found = find_inputs(given).inputs
+    found = find_inputs(given).files
     return [path.as_posix() for path in output_names(found, Path("out"), **form)]
 
 
 def test_a_folder_is_walked_and_what_is_no_audio_is_counted(tree: Path) -> None:
     finds = find_inputs(["rec"])
-    assert [found.path.as_posix() for found in finds.inputs] == [
+    assert [found.path.as_posix() for found in finds.files] == [
         "rec/a.wav",
         "rec/one/b.flac",
         "rec/one/deep/c.MP3",
     ]
-    assert finds.skipped == 3  # notes, a hidden file, an unfinished output
+    assert finds.num_skipped == 3  # notes, a hidden file, an unfinished output
 
 
 def test_the_tree_is_mirrored(tree: Path) -> None:
@@ -156,7 +156,7 @@ def test_two_suffixes_that_become_one_are_refused(tree: Path) -> None:
 
 def test_an_output_that_is_another_input_is_refused(tree: Path) -> None:
     (tree / "rec" / "a-clean.wav").touch()
-    found = find_inputs(["rec/a.wav", "rec/a-clean.wav"]).inputs
+    found = find_inputs(["rec/a.wav", "rec/a-clean.wav"]).files
     with pytest.raises(
         OutputError, match=r"rec/a-clean.wav, the output of rec/a.wav, is the input"
     ):
@@ -166,7 +166,7 @@ def test_an_output_that_is_another_input_is_refused(tree: Path) -> None:
 def test_a_link_to_the_input_folder_is_the_input_folder(tree: Path) -> None:
     (tree / "link").symlink_to(tree / "rec")
     with pytest.raises(OutputError, match="is the input"):
-        output_names([Found(Path("rec/a.wav"), Path("."), "rec")], Path("link"))
+        output_names([InputFile(Path("rec/a.wav"), Path("."), "rec")], Path("link"))
 
 
 def test_formats_are_suffixes() -> None:

@@ -71,14 +71,14 @@ def audio(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_cluster_makes_the_same_bytes_and_tells_what_fails(case: Path) -> None:
-    assert batch(case, "here").communicate(timeout=60)[1].startswith("4 files cleaned")
+    assert batch(case, "here").communicate(timeout=60)[1].startswith("4 files denoised")
     soundfile.write(case / "rec" / "nan.wav", np.array([np.nan]), 16000, subtype="FLOAT")
     told, said = (ended := batch(case, "there", "--ray", "--json")).communicate(timeout=240)
     assert ended.returncode == 1, said
     assert sorted(json.loads(line)["status"] for line in told.splitlines()) == ["done"] * 4 + [
         "failed"
     ], said
-    assert "4 files cleaned, 1 failed" in said
+    assert "4 files denoised, 1 failed" in said
     assert "sample 0 of channel 0 is nan" in said
     assert audio(case / "there") == audio(case / "here")
 

@@ -17,7 +17,14 @@ from fake_engines import smoothing
 from audioae import __version__
 from audioae.batch import provenance
 from audioae.batch.provenance import record, record_path, sha256, write_record
-from audioae.denoising import DenoiseSettings, FileResult, denoise_file
+from audioae.denoising import (
+    DenoiseSettings,
+    FileJob,
+    FileResult,
+    denoise_file,
+    plan_file,
+    run_plan,
+)
 from audioae.errors import ModelNotFoundError, OutputError
 
 SETTINGS = DenoiseSettings(strength=0.7, max_attenuation_db=12.0, channels="independent")
@@ -31,17 +38,19 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def clean(folder: Path, name: str = "out.wav", **options: Any) -> FileResult:
+def run(folder: Path, name: str = "out.wav", **options: Any) -> tuple[FileResult, FileJob]:
+    """Denoise a recording into `name`; also returns the job."""
     src = folder / f"in{Path(name).suffix}"
     soundfile.write(src, np.random.default_rng(0).normal(0, 0.1, (12_000, 2)), 44100)
-    return denoise_file(src, folder / name, model=smoothing(), settings=SETTINGS, **options)
+    job = FileJob(src, folder / name, settings=SETTINGS, **options)
+    return run_plan(plan_file(job), smoothing()), job
 
 
 def test_a_record_names_everything_that_decides_about_the_bytes(
     tmp_path: Path, model: Path
 ) -> None:
-    result = clean(tmp_path, residual=tmp_path / "rest.wav", subtype="PCM_24")
-    told = record(result, SETTINGS, model_path=model, options={"subtype": "PCM_24"})
+    result, job = run(tmp_path, residual=tmp_path / "rest.wav", subtype="PCM_24")
+    told = record(result, job, model_path=model)
     assert told["audioae"] == __version__
     assert told["model"] == {
         "name": "fake",
@@ -71,12 +80,7 @@ def test_a_record_is_enough_to_make_the_same_bytes_again(
     tmp_path: Path, model: Path, name: str
 ) -> None:
     subtype = {".wav": "PCM_24", ".flac": "PCM_24"}.get(Path(name).suffix)
-    path = write_record(
-        clean(tmp_path, name, subtype=subtype),
-        SETTINGS,
-        model_path=model,
-        options={"subtype": subtype},
-    )
+    path = write_record(*run(tmp_path, name, subtype=subtype), model_path=model)
     told = json.loads(path.read_text(encoding="utf-8"))
     again = tmp_path / f"again{Path(name).suffix}"
     assert sha256(Path(told["input"]["path"])) == told["input"]["sha256"]
@@ -101,11 +105,9 @@ def test_a_record_is_enough_to_make_the_same_bytes_again(
 
 
 def test_the_same_run_has_the_same_record(tmp_path: Path, model: Path) -> None:
-    first = write_record(clean(tmp_path), SETTINGS, model_path=model).read_bytes()
-    assert (
-        write_record(clean(tmp_path, overwrite=True), SETTINGS, model_path=model).read_bytes()
-        == first
-    )
+    first = write_record(*run(tmp_path), model_path=model).read_bytes()
+    again = write_record(*run(tmp_path, overwrite=True), model_path=model).read_bytes()
+    assert again == first
 
 
 def test_a_record_lies_beside_its_output_and_is_replaced_with_it(
@@ -113,11 +115,8 @@ def test_a_record_lies_beside_its_output_and_is_replaced_with_it(
 ) -> None:
     path = record_path(tmp_path / "out.wav")
     path.write_text("of an earlier run")
-    assert (
-        write_record(clean(tmp_path), SETTINGS, model_path=model)
-        == path
-        == tmp_path / "out.wav.audioae.json"
-    )
+    assert write_record(*run(tmp_path), model_path=model) == path
+    assert path == tmp_path / "out.wav.audioae.json"
     assert json.loads(path.read_text(encoding="utf-8"))["format"] == provenance.FORMAT
     assert sorted(each.name for each in tmp_path.iterdir()) == [
         "fake.onnx",
@@ -129,15 +128,11 @@ def test_a_record_lies_beside_its_output_and_is_replaced_with_it(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
 def test_any_name_and_any_value_can_be_recorded(tmp_path: Path, model: Path) -> None:
-    result = clean(tmp_path, "夢 \udcff.wav")
-    path = write_record(
-        result,
-        SETTINGS,
-        model_path=model,
-        options={"profile": np.arange(2.0), "path": model, "rate": np.float32(0.5)},
-    )
+    options = {"start": np.float32(0.125), "end": np.float64(0.25), "normalize_lufs": np.int64(-16)}
+    result, job = run(tmp_path, "夢 \udcff.wav", **options)
+    path = write_record(result, job, model_path=model)
     told = json.loads(path.read_text(encoding="utf-8"))
-    assert told["options"] == {"profile": [0.0, 1.0], "path": str(model), "rate": 0.5}
+    assert told["options"] == {"start": 0.125, "end": 0.25, "normalize_lufs": -16}
     assert told["output"]["path"] == str(result.dst)
 
 
@@ -147,15 +142,15 @@ def test_a_record_that_cannot_be_written_leaves_nothing(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    result = clean(tmp_path)
+    result, job = run(tmp_path)
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(
         OutputError, match=r"out\.wav\.audioae\.json cannot be written \(No space left on device\)"
     ):
-        write_record(result, SETTINGS, model_path=model)
+        write_record(result, job, model_path=model)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["fake.onnx", "in.wav", "out.wav"]
 
 
 def test_a_model_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"gone\.onnx"):
-        record(clean(tmp_path), SETTINGS, model_path=tmp_path / "gone.onnx")
+        record(*run(tmp_path), model_path=tmp_path / "gone.onnx")

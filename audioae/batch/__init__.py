@@ -1,43 +1,41 @@
-"""One function over many files: what to clean and where to, all of it checked first, then done
-here, in processes or on a cluster.
+"""Denoise many files: find them, check everything first, then run, here, in processes or on Ray.
 
-tree       files, folders and patterns to inputs
-names      inputs to outputs: the tree mirrored, never one name for two
-ledger     what is done, so that a killed run goes on where it was
-plan       everything checked before the first sample is computed
-facts      hashes and levels of files, for programs
-work       one file's work, the same function everywhere
-processes  worker processes; one that crashes costs one file
-cluster    Ray
-run        a plan to its outcomes
+In reading order:
+
+tree        input files from paths, folders and patterns; the names of the outputs
+plan        jobs, output folders, and all checks before the first sample is computed
+ledger      which outputs are complete, so that a batch can be resumed
+work        one file of a batch, the same in any process; events and outcomes
+run         a plan to its outcomes; `processes` and `ray` do the same in parallel
+provenance  hashes and levels of files, and the record of how an output was made
+pipes       recordings and raw samples through stdin and stdout
 """
 
 from audioae.batch.ledger import Ledger
-from audioae.batch.plan import BatchPlan, Job, OutputForm, name_jobs, output_folders, plan_batch
-from audioae.batch.run import run_tasks
+from audioae.batch.plan import BatchPlan, OutputNames, name_jobs, output_folders, plan_batch
+from audioae.batch.provenance import describe, file_facts
+from audioae.batch.run import run_batch
 from audioae.batch.tree import (
     DEFAULT_TEMPLATE,
-    Finds,
-    Found,
+    FoundInputs,
+    InputFile,
     check_suffix,
     check_template,
     find_inputs,
 )
-from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work, describe, file_facts
+from audioae.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner
 
 __all__ = [
     "DEFAULT_TEMPLATE",
+    "BatchListener",
     "BatchPlan",
-    "Cleaner",
-    "Finds",
-    "Found",
-    "Job",
+    "BatchSettings",
+    "FoundInputs",
+    "InputFile",
     "Ledger",
-    "Listener",
     "Outcome",
-    "OutputForm",
-    "Task",
-    "Work",
+    "OutputNames",
+    "PlanRunner",
     "check_suffix",
     "check_template",
     "describe",
@@ -46,5 +44,5 @@ __all__ = [
     "name_jobs",
     "output_folders",
     "plan_batch",
-    "run_tasks",
+    "run_batch",
 ]

@@ -1,8 +1,8 @@
-"""The ledger of an output folder: what was begun and what is done, so that a killed run goes on
-where it was.
+"""The ledger of an output folder: which outputs were started and which are complete, so that a
+batch that was interrupted or killed can be resumed.
 
-A line of JSON Lines is written before a file is begun and one when it has ended. An output whose
-last line says "begun" was being made when the run died: whatever stands there is made again.
+It is a JSON Lines file. One line is written before a file is started and one when it has ended. An
+output whose last line says "begun" was being written when the run died, and is made again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ State = Literal["new", "begun", "done"]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The last that is known of an output: who it is made from, how, and what it was when it was
-    done.
+class LedgerEntry:
+    """The last line about an output.
+
+    Args:
+        state: "begun", "done" or "failed".
+        source: identity of the input, see `identity`.
+        recipe: see `Ledger`.
+        output: size and time of the complete output, see `stamp`.
     """
 
     state: str
@@ -35,22 +40,27 @@ class Entry:
 
 
 class Ledger:
-    """The ledger of `folder`; only a `with` block, which locks it, writes.
+    """The ledger of an output folder. Writing needs a `with` block, which locks the ledger.
 
     Args:
-        recipe: a digest of all that decides on the outputs besides the inputs, `Work.recipe`.
+        folder: the output folder.
+        recipe: a digest of everything except the inputs that decides on the outputs, see
+            `BatchSettings.recipe`.
+
+    Raises:
+        OutputError: it cannot be read; on entering, it cannot be written or another run has it.
     """
 
     def __init__(self, folder: Path, recipe: str) -> None:
         self.folder, self.path, self.recipe = folder, folder / NAME, recipe
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, LedgerEntry] = {}
         self._file: int | None = None
-        self._torn = False  # whether the last line has no end
+        self._torn = False  # whether the last line lacks its line end
         self._load()
 
     def state(self, src: Path, dst: Path) -> State:
-        """Whether `dst` is made from `src` as it is now, was being made when a run was killed, or
-        neither.
+        """The state of `dst`: "done" if it was made from `src` as it is now, "begun" if a run was
+        killed while writing it, "new" otherwise.
         """
         entry = self._entries.get(self._key(dst))
         if entry is None or entry.source.get("path") != os.path.abspath(src):
@@ -63,7 +73,7 @@ class Ledger:
         return "done" if same and entry.output is not None and entry.output == stamp(dst) else "new"
 
     def begin(self, src: Path, dst: Path) -> None:
-        """Say that `dst` is going to be written; on the disk before this returns."""
+        """Record that `dst` is going to be written; on the disk before this returns."""
         self._append(
             {
                 "state": "begun",
@@ -75,13 +85,13 @@ class Ledger:
         )
 
     def end(self, src: Path, dst: Path, *, error: str | None = None) -> None:
-        """Say that `dst` is complete, or why it is not."""
+        """Record that `dst` is complete, or the error that it failed with."""
         how = (
             {"state": "failed", "error": error}
             if error
             else {"state": "done", "output": stamp(dst)}
         )
-        with suppress(OutputError) if error else nullcontext():  # the file's own error tells more
+        with suppress(OutputError) if error else nullcontext():  # the file's own error matters more
             self._append(
                 {**how, "source": identity(src), "dst": self._key(dst), "recipe": self.recipe}
             )
@@ -148,20 +158,20 @@ class Ledger:
         for line in content.splitlines():
             try:
                 row = json.loads(line)
-                self._entries[row["dst"]] = Entry(
+                self._entries[row["dst"]] = LedgerEntry(
                     row["state"], row["source"], row["recipe"], row.get("output")
                 )
-            except (ValueError, KeyError, TypeError):  # a line that a kill has torn
+            except (ValueError, KeyError, TypeError):  # a line that was cut off by a kill
                 continue
 
 
 def identity(path: Path) -> dict[str, Any]:
-    """What tells one input, and one state of it, from another without reading it."""
+    """The absolute path, size and modification time of an input."""
     return {"path": os.path.abspath(path), **stamp(path)}
 
 
 def stamp(path: Path) -> dict[str, int | None]:
-    """What changes when a file is written; it stays when its folder is moved."""
+    """The size and modification time of a file; they stay the same if its folder is moved."""
     try:
         state = path.stat()
     except OSError:

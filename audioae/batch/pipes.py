@@ -1,8 +1,8 @@
-"""Standard input and output as recordings, in constant memory.
+"""Denoise through standard input and output, in constant memory.
 
-Files with a header are kept in a temporary folder on their way: pipes cannot seek, headers of pipes
-often do not tell the length, and the header that goes out shall tell it. Raw samples have no
-header, so they are cleaned as they arrive, without an end if need be.
+Files with a header pass through a temporary folder: pipes cannot seek, headers that come through
+pipes often lack the length, and the header of the output has to have it. Raw samples have no header
+and are denoised as they arrive, from a stream that may be endless.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from audioae.errors import AudioaeError, AudioFileError, SettingsError, nearest
 Array = npt.NDArray[np.float32]
 
 BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # of a sample
-UNKNOWN_BYTES = 0xFFFFFFFF  # of samples, in the header of a WAV file that is still being written
+UNKNOWN_BYTES = 0xFFFFFFFF  # length in the header of a WAV file that is still being written
 COPY_BYTES = 2**20
 READ_BYTES = 2**16
 MOST_CHANNELS = 64
@@ -37,7 +37,16 @@ MOST_CHANNELS = 64
 
 @dataclass(frozen=True)
 class RawForm:
-    """What raw samples are: little-endian, the channels of a moment side by side."""
+    """The format of raw samples: little-endian, channels interleaved.
+
+    Args:
+        sample_rate: in Hz.
+        subtype: such as "PCM_16", see `BYTES`.
+
+    Example:
+        >>> RawForm.parse("16000:2:PCM_16").sample_bytes
+        4
+    """
 
     sample_rate: int
     channels: int
@@ -50,20 +59,16 @@ class RawForm:
 
     @classmethod
     def parse(cls, text: str) -> RawForm:
-        """From `RATE:CHANNELS:SUBTYPE`, such as `16000:1:PCM_16`; the subtype may be left out and
-        is PCM_16 then.
+        """Parse `RATE:CHANNELS:SUBTYPE`, such as `16000:1:PCM_16`. The default subtype is PCM_16.
+
+        Raises:
+            SettingsError: the text has another form, or the subtype is unknown.
         """
-        rate, channels, subtype = (
-            (text.upper().split(":") + ["PCM_16"])[:3]
-            if text.count(":") in (1, 2)
-            else ("", "", "")
-        )
-        if not (
-            rate.isdecimal()
-            and channels.isdecimal()
-            and int(rate) > 0
-            and 1 <= int(channels) <= MOST_CHANNELS
-        ):
+        rate, channels, subtype = "", "", ""
+        if text.count(":") in (1, 2):
+            rate, channels, subtype = (text.upper().split(":") + ["PCM_16"])[:3]
+        numbers = rate.isdecimal() and channels.isdecimal()
+        if not (numbers and int(rate) > 0 and 1 <= int(channels) <= MOST_CHANNELS):
             raise SettingsError(
                 f"raw form {text!r} cannot be read; expected RATE:CHANNELS:SUBTYPE such as "
                 "16000:1:PCM_16"
@@ -76,7 +81,7 @@ class RawForm:
         return cls(int(rate), int(channels), subtype)
 
     def decode(self, data: bytes) -> Array:
-        """Whole samples to `[channels, n]`, full scale -1..1."""
+        """Convert bytes, whole samples of all channels, to `[channels, num_samples]` in -1..1."""
         if self.subtype == "PCM_24":
             wide = np.zeros((len(data) // 3, 4), np.uint8)
             wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
@@ -91,18 +96,17 @@ class RawForm:
         return np.ascontiguousarray(samples.reshape(-1, self.channels).T, np.float32)
 
     def encode(self, block: Array) -> tuple[bytes, int]:
-        """`[channels, n]` to bytes, and how many samples were beyond full scale and clamped."""
+        """Convert `[channels, num_samples]` to bytes; also returns the number of clipped ones."""
         codes, clipped = quantise(block, self.subtype)
         if self.subtype in ("FLOAT", "DOUBLE"):
             return codes.astype(f"<f{BYTES[self.subtype]}").tobytes(), 0
         size = BYTES[self.subtype]
-        top = (
-            codes.astype("<i4").reshape(-1, 1).view(np.uint8)[:, 4 - size :]
-        )  # the upper bytes of 32 bits
+        # the upper bytes of 32 bits
+        top = codes.astype("<i4").reshape(-1, 1).view(np.uint8)[:, 4 - size :]
         return (top ^ 128 if self.subtype == "PCM_U8" else top).tobytes(), int(clipped.sum())
 
     def header(self) -> bytes:
-        """The start of a WAV file of unknown length with these samples."""
+        """The header of a WAV file of unknown length with such samples."""
         kind = 3 if self.subtype in ("FLOAT", "DOUBLE") else 1
         bits = 8 * BYTES[self.subtype]
         form = struct.pack(
@@ -121,7 +125,7 @@ class RawForm:
 
 @contextmanager
 def pipe_folder() -> Iterator[Path]:
-    """A temporary folder; errors that name files in it name them without it."""
+    """A temporary folder. Its path is removed from the messages of errors raised inside."""
     with tempfile.TemporaryDirectory(prefix="audioae-") as name:
         try:
             yield Path(name)
@@ -130,10 +134,10 @@ def pipe_folder() -> Iterator[Path]:
 
 
 def receive(source: BinaryIO, folder: Path, raw: RawForm | None = None) -> Path:
-    """Keep all of `source` as a file in `folder`, whose suffix tells its container.
+    """Copy all of `source` into a file in `folder`, with the suffix of its container.
 
     Raises:
-        AudioFileError: nothing came, or it is no audio.
+        AudioFileError: `source` is empty or is not audio.
     """
     path = folder / "stdin.wav"
     with path.open("wb") as file:
@@ -153,7 +157,7 @@ def receive(source: BinaryIO, folder: Path, raw: RawForm | None = None) -> Path:
 
 
 def send(path: Path, sink: BinaryIO, raw: RawForm | None = None) -> None:
-    """Write a file to `sink`; with `raw` only the samples of a WAV file."""
+    """Write a file to `sink`; with `raw`, only the samples of a WAV file."""
     with path.open("rb") as file:
         if raw is None:
             shutil.copyfileobj(file, sink, COPY_BYTES)
@@ -169,8 +173,12 @@ def suffix_of(container: str) -> str:
 
 @dataclass(frozen=True)
 class RawResult:
-    """What became of raw samples: how long they were, how many were clamped, and by how much they
-    were lowered.
+    """The result of `denoise_raw`.
+
+    Args:
+        num_samples: samples per channel.
+        num_clipped: samples beyond full scale, which were clipped.
+        mean_attenuation_db: level of the input over level of the output.
     """
 
     num_samples: int
@@ -187,7 +195,10 @@ def denoise_raw(
     settings: DenoiseSettings | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> RawResult:
-    """Clean raw samples as they arrive; what is ready is written and flushed at once.
+    """Denoise raw samples as they arrive. Output is written and flushed as soon as it is ready.
+
+    Args:
+        progress: called with the seconds of audio that are done.
 
     Raises:
         AudioFileError: `source` ends within a sample.
@@ -212,7 +223,7 @@ def _emit(block: Array, sink: BinaryIO, form: RawForm) -> int:
 
 
 def _whole_samples(source: BinaryIO, size: int) -> Iterator[bytes]:
-    """What has arrived, as soon as it has, cut between samples."""
+    """Blocks of whole samples, each as soon as it has arrived; `size` is the bytes of a sample."""
     read: Any = getattr(source, "read1", source.read)
     rest = b""
     while data := read(READ_BYTES):
@@ -229,9 +240,7 @@ def _whole_samples(source: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def _close_header(path: Path) -> None:
-    """Fill in the length of a WAV file whose writer could not go back to its header and left a zero
-    there.
-    """
+    """Fill in the length in the header of a WAV file whose writer could not seek and left it 0."""
     with path.open("r+b") as file:
         kind = riff.family(file)
         if kind is None or kind.name != "WAV":
@@ -242,10 +251,8 @@ def _close_header(path: Path) -> None:
         end = file.seek(0, 2)
         held = end - data.offset
         file.seek(4)
-        if (
-            struct.unpack(kind.order + "I", file.read(4))[0] + 8 == end
-        ):  # the file is complete, and has no samples
-            return
+        if struct.unpack(kind.order + "I", file.read(4))[0] + 8 == end:
+            return  # the file is complete and has no samples
         file.seek(data.offset - 4)
         file.write(struct.pack(kind.order + "I", min(held, UNKNOWN_BYTES)))
         file.seek(4)
@@ -254,11 +261,8 @@ def _close_header(path: Path) -> None:
 
 def _send_samples(file: BinaryIO, sink: BinaryIO) -> None:
     kind = riff.family(file)
-    data = (
-        next((chunk for chunk in riff.chunks(file, kind) if chunk.name == b"data"), None)
-        if kind
-        else None
-    )
+    chunks = riff.chunks(file, kind) if kind else ()
+    data = next((chunk for chunk in chunks if chunk.name == b"data"), None)
     if data is None:
         raise AudioFileError("the output has no samples to send; expected a WAV file")
     file.seek(data.offset)
@@ -269,7 +273,7 @@ def _send_samples(file: BinaryIO, sink: BinaryIO) -> None:
 
 
 def check_raw(form: AudioInfo, raw: RawForm) -> None:
-    """Raise `SettingsError` unless raw output has the rate and the channels of the input."""
+    """Raise `SettingsError` unless raw output has the sample rate and channels of the input."""
     if (raw.sample_rate, raw.channels) != (form.sample_rate, form.channels):
         got = f"{raw.sample_rate} Hz, {raw.channels} channels"
         raise SettingsError(

@@ -1,5 +1,5 @@
-"""A batch, checked from end to end before the first sample is computed: names, folders, space, and
-every file's header.
+"""Plan a batch: name the outputs, make their folders, and check every file and the disk space
+before the first sample is computed.
 """
 
 from __future__ import annotations
@@ -8,101 +8,95 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
 
 from audioae.audio import formats
 from audioae.batch.ledger import Ledger
-from audioae.batch.tree import DEFAULT_TEMPLATE, Finds, check_template, output_names
-from audioae.batch.work import Outcome, Task, failure
-from audioae.denoising import plan_file
+from audioae.batch.tree import DEFAULT_TEMPLATE, FoundInputs, check_template, output_names
+from audioae.batch.work import Outcome, failure
+from audioae.denoising import FileJob, FilePlan, plan_file
 from audioae.errors import AudioaeError, OutputError
 from audioae.storage import AtomicFile
 
-Existing = Literal["refuse", "skip", "overwrite"]
-ORPHAN_SECONDS = 10.0  # that a worker of a killed run may still be at its last block
+ORPHAN_SECONDS = 10.0  # a worker of a killed run may need this long to finish its last block
 
 
 @dataclass(frozen=True)
-class Job:
-    """An input and its outputs."""
-
-    src: Path
-    dst: Path
-    residual: Path | None = None
-
-    @property
-    def outputs(self) -> list[Path]:
-        """The output, and the residual if there is one."""
-        return [self.dst] if self.residual is None else [self.dst, self.residual]
-
-
-@dataclass(frozen=True)
-class OutputForm:
-    """What outputs are called and what they are.
+class OutputNames:
+    """Where the outputs of a batch go.
 
     Args:
-        folder: where they go; residual_folder: where what was taken away goes.
-        template: of their names, see `output_names`; suffix: ".flac" in place of the input's.
-        options: keywords of `plan_file`, such as `{"subtype": "PCM_24"}`.
-        existing: what is done where an output exists that was not made by an earlier run of the
-            same batch.
+        folder: of the outputs.
+        residual_folder: of the residuals; None writes none.
+        template: of the names, see `output_names`.
+        suffix: such as ".flac", in place of the input's; None keeps the input's.
     """
 
     folder: Path
     residual_folder: Path | None = None
     template: str = DEFAULT_TEMPLATE
     suffix: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    existing: Existing = "refuse"
 
 
 @dataclass
 class BatchPlan:
-    """What is left to do, what is done, and what cannot be done.
+    """What a batch has to do.
 
     Args:
-        resumed: outputs that an earlier run of the same batch has made; existing: others that are
-            there and skipped.
-        refused: files that cannot be cleaned, known from their headers.
+        files: the files to denoise, checked.
+        resumed: jobs that an earlier run of the same batch has completed.
+        existing: jobs that are skipped because their outputs exist.
+        refused: files that cannot be denoised, as their headers show.
     """
 
-    tasks: list[Task] = field(default_factory=list)
-    resumed: list[Job] = field(default_factory=list)
-    existing: list[Job] = field(default_factory=list)
+    files: list[FilePlan] = field(default_factory=list)
+    resumed: list[FileJob] = field(default_factory=list)
+    existing: list[FileJob] = field(default_factory=list)
     refused: list[Outcome] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
-        """Of audio, of the tasks."""
-        return sum(task.plan.source.seconds for task in self.tasks)
+        """Total duration of `files` in seconds."""
+        return sum(each.source.seconds for each in self.files)
 
 
-def name_jobs(finds: Finds, form: OutputForm) -> list[Job]:
-    """The outputs of all inputs; raises `OutputError` where one would be written twice."""
-    check_template(form.template)
-    outputs = output_names(finds.inputs, form.folder, template=form.template, suffix=form.suffix)
-    sources = [found.path for found in finds.inputs]
-    if form.residual_folder is None:
-        return [Job(*pair) for pair in zip(sources, outputs, strict=True)]
-    if os.path.realpath(form.residual_folder) == os.path.realpath(form.folder):
+def name_jobs(
+    found: FoundInputs,
+    names: OutputNames,
+    make_job: Callable[[Path, Path, Path | None], FileJob] = FileJob,
+) -> list[FileJob]:
+    """One job for each input.
+
+    Args:
+        make_job: called with the input, the output and the residual or None.
+
+    Raises:
+        OutputError: two jobs would write the same file.
+    """
+    check_template(names.template)
+    inputs = found.files
+    outputs = output_names(inputs, names.folder, template=names.template, suffix=names.suffix)
+    if names.residual_folder is None:
+        return [make_job(each.path, out, None) for each, out in zip(inputs, outputs, strict=True)]
+    if os.path.realpath(names.residual_folder) == os.path.realpath(names.folder):
         raise OutputError(
-            f"{form.residual_folder} is the folder of the outputs as well as of the residuals; "
+            f"{names.residual_folder} is the folder of the outputs as well as of the residuals; "
             "give each its own"
         )
     residuals = output_names(
-        finds.inputs, form.residual_folder, template=form.template, suffix=form.suffix
+        inputs, names.residual_folder, template=names.template, suffix=names.suffix
     )
-    return [Job(*three) for three in zip(sources, outputs, residuals, strict=True)]
+    paths = zip((each.path for each in inputs), outputs, residuals, strict=True)
+    return [make_job(*each) for each in paths]
 
 
 @contextmanager
-def output_folders(jobs: Iterable[Job]) -> Iterator[None]:
-    """Make the folders of all outputs and see that they can be written to; in the end remove those
-    that stayed empty.
+def output_folders(jobs: Iterable[FileJob]) -> Iterator[None]:
+    """Make the output folders and check that they can be written to. On exit, remove those that
+    were made here and are empty.
 
     Raises:
         OutputError: a folder cannot be made or written to.
@@ -119,55 +113,55 @@ def output_folders(jobs: Iterable[Job]) -> Iterator[None]:
                 folder.rmdir()
 
 
-def plan_batch(jobs: Sequence[Job], form: OutputForm, ledger: Ledger) -> BatchPlan:
-    """Check every job; the folders must be there.
+def plan_batch(
+    jobs: Sequence[FileJob], ledger: Ledger, *, skip_existing: bool = False
+) -> BatchPlan:
+    """Check every job. The output folders must exist.
 
-    A file that cannot be read, or an output that its container cannot hold, is refused by itself.
-    What concerns all stops all.
+    A file that cannot be read, or whose output format is impossible, is refused on its own;
+    everything else raises.
+
+    Args:
+        skip_existing: skip jobs whose outputs exist; by default they are an error, unless the job
+            has `overwrite` set or an earlier run of the same batch made them.
 
     Raises:
-        OutputError: outputs exist and are neither to be skipped nor overwritten, or the disk is too
-            small.
+        OutputError: outputs exist, or the disk is too small for all outputs.
     """
     plan, clashes = BatchPlan(), []
-    for index, job in enumerate(jobs):
+    for job in jobs:
         state = ledger.state(job.src, job.dst)
         there = [output for output in job.outputs if os.path.lexists(output)]
         if state == "done" and len(there) == len(job.outputs):
             plan.resumed.append(job)
-        elif there and form.existing == "skip" and state == "new":
+        elif there and skip_existing and state == "new":
             plan.existing.append(job)
-        elif there and form.existing == "refuse" and state == "new":
+        elif there and not job.overwrite and state == "new":
             clashes.append(there[0])
         else:
-            _add(plan, index, job, form, begun=state == "begun")
+            _add(plan, job, begun=state == "begun")
     if clashes:
         others = f" and {len(clashes) - 1} other outputs exist" if len(clashes) > 1 else " exists"
         raise OutputError(
             f"{clashes[0]}{others}; choose --skip-existing, --overwrite or another folder"
         )
-    _check_space(plan.tasks)
+    _check_space(plan.files)
     return plan
 
 
-def _add(plan: BatchPlan, index: int, job: Job, form: OutputForm, *, begun: bool) -> None:
+def _add(plan: BatchPlan, job: FileJob, *, begun: bool) -> None:
     if begun:
         _await_orphans(job)
-    overwrite = begun or form.existing == "overwrite"
     try:
-        file_plan = plan_file(
-            job.src, job.dst, overwrite=overwrite, residual=job.residual, **form.options
-        )
+        file_plan = plan_file(replace(job, overwrite=begun or job.overwrite))
     except (AudioaeError, OSError) as error:
-        plan.refused.append(failure(job.src, job.dst, error))
+        plan.refused.append(failure(job, error))
     else:
-        plan.tasks.append(Task(index, file_plan, overwrite))
+        plan.files.append(file_plan)
 
 
-def _await_orphans(job: Job) -> None:
-    """Wait until no worker of the run that was killed writes these files any more, and remove what
-    it left.
-    """
+def _await_orphans(job: FileJob) -> None:
+    """Wait until no worker of a killed run writes these files, and remove what it left."""
     until = time.monotonic() + ORPHAN_SECONDS
     while time.monotonic() < until and any(_is_locked(output) for output in job.outputs):
         time.sleep(0.05)
@@ -205,14 +199,12 @@ def _try(folder: Path) -> None:
         ) from error
 
 
-def _check_space(tasks: Sequence[Task]) -> None:
-    """Raise `OutputError` where the outputs of all tasks together are larger than their disk is
-    free.
-    """
+def _check_space(plans: Sequence[FilePlan]) -> None:
+    """Raise `OutputError` if all outputs together do not fit on their disks."""
     needed: dict[int, int] = {}
     places: dict[int, Path] = {}
-    for plan in (task.plan for task in tasks):
-        for path, form in ((plan.dst, plan.output), (plan.residual, plan.residual_output)):
+    for plan in plans:
+        for path, form in ((plan.job.dst, plan.output), (plan.job.residual, plan.residual_output)):
             if path is not None and form is not None:
                 disk = path.parent.stat().st_dev
                 needed[disk] = needed.get(disk, 0) + formats.estimated_bytes(form)

@@ -1,7 +1,7 @@
-"""Worker processes of one thread each; one that crashes costs the file it was at, and no more.
+"""Run a batch in worker processes. A worker that crashes fails the file it was at and is replaced.
 
-Each has a pipe of its own, so nothing is shared that a dying process could leave locked, and one
-whose parent is gone notices.
+Each worker has its own pipe, so a dying process cannot leave a shared queue locked, and a worker
+whose parent process has died reads the end of its pipe and exits.
 """
 
 from __future__ import annotations
@@ -15,66 +15,73 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work, failure
+from audioae.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner, failure
+from audioae.denoising import FilePlan
 from audioae.errors import AudioaeError
 
-PATIENCE = 10.0  # seconds that a worker has to remove what it was writing
+STOP_SECONDS = 10.0  # that a worker has to remove its unfinished output
 
 
 def run_in_processes(
-    tasks: Sequence[Task], work: Work, listener: Listener, *, jobs: int, fail_fast: bool = False
+    files: Sequence[FilePlan],
+    settings: BatchSettings,
+    listener: BatchListener,
+    *,
+    jobs: int,
+    fail_fast: bool = False,
 ) -> None:
-    """Do the tasks in up to `jobs` processes; with `fail_fast` none is begun after one has failed.
+    """Denoise the files in up to `jobs` processes; with `fail_fast`, start none after a failure.
 
     Raises:
-        AudioaeError: no process starts.
+        AudioaeError: no worker process starts.
     """
-    with _Crew(work, min(jobs, len(tasks))) as crew:
-        waiting = deque(tasks)
-        while waiting or crew.busy:
-            for worker, outcome in crew.news(listener):
-                if outcome is not None and worker.task is not None:
-                    task, worker.task = worker.task, None
-                    listener.ended(task, outcome)
+    with _Pool(settings, min(jobs, len(files))) as pool:
+        waiting = deque(files)
+        while waiting or pool.busy:
+            for worker, outcome in pool.events(listener):
+                if outcome is not None and worker.plan is not None:
+                    plan, worker.plan = worker.plan, None
+                    listener.ended(plan, outcome)
                     if fail_fast and outcome.error:
                         waiting.clear()
                 if waiting and worker.ready:
-                    worker.give(waiting.popleft(), listener)
+                    worker.start(waiting.popleft(), listener)
 
 
 class _Worker:
-    """A process and what it is at."""
+    """A worker process and the file it is at."""
 
-    def __init__(self, work: Work) -> None:
-        context = multiprocessing.get_context(
-            "spawn"
-        )  # a forked copy of a process with threads (ONNX Runtime) can hang
+    def __init__(self, settings: BatchSettings) -> None:
+        # a forked copy of a process with threads (ONNX Runtime) can hang
+        context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        self.process: BaseProcess = context.Process(
+            target=_serve, args=(theirs, settings), daemon=True
+        )
         self.ready = False
-        self.task: Task | None = None
-        with one_thread(), _deaf_to_interrupts():
+        self.plan: FilePlan | None = None
+        with one_thread(), _interrupts_blocked():
             self.process.start()
-        theirs.close()  # so that the pipe ends when the process does
+        theirs.close()  # the pipe then ends when the process does
 
-    def give(self, task: Task, listener: Listener) -> None:
-        self.task = task
-        listener.started(task)
-        with suppress(OSError):  # it has just died, which `news` will tell
-            self.pipe.send(task)
+    def start(self, plan: FilePlan, listener: BatchListener) -> None:
+        self.plan = plan
+        listener.started(plan)
+        with suppress(OSError):  # the process has just died; `events` reports it
+            self.pipe.send(plan)
 
 
-class _Crew:
-    """A context of worker processes; leaving it lets the idle ones go and stops those at work."""
+class _Pool:
+    """Worker processes. On exit, idle ones end and busy ones are stopped."""
 
-    def __init__(self, work: Work, size: int) -> None:
-        self.work, self.size = work, size
+    def __init__(self, settings: BatchSettings, size: int) -> None:
+        self.settings, self.size = settings, size
         self.workers: list[_Worker] = []
 
-    def __enter__(self) -> _Crew:
+    def __enter__(self) -> _Pool:
         try:
             for _ in range(self.size):
-                self.workers.append(_Worker(self.work))
+                self.workers.append(_Worker(self.settings))
         except BaseException:
             self.stop()
             raise
@@ -85,14 +92,16 @@ class _Crew:
 
     @property
     def busy(self) -> bool:
-        """Whether any task is being worked on."""
-        return any(worker.task for worker in self.workers)
+        """Whether any worker is at a file."""
+        return any(worker.plan for worker in self.workers)
 
-    def news(self, listener: Listener) -> Iterator[tuple[_Worker, Outcome | None]]:
-        """Wait, then tell which workers can take a task, with the outcome of the one before."""
+    def events(self, listener: BatchListener) -> Iterator[tuple[_Worker, Outcome | None]]:
+        """Wait for messages. Yields the workers that are ready for a file, with the outcome of the
+        last one, and the workers that died.
+        """
         by_pipe = {worker.pipe: worker for worker in self.workers}
         for pipe in wait(list(by_pipe)):
-            worker = by_pipe[pipe]  # type: ignore[index]  # what was given is what comes back
+            worker = by_pipe[pipe]  # type: ignore[index]  # `wait` returns what it is given
             try:
                 kind, value = worker.pipe.recv()
             except (EOFError, OSError):
@@ -100,14 +109,14 @@ class _Crew:
                 continue
             if kind == "broken":
                 raise value
-            if kind == "advanced" and worker.task is not None:
-                listener.advanced(worker.task, value)
+            if kind == "advanced" and worker.plan is not None:
+                listener.advanced(worker.plan, value)
                 continue
             worker.ready = True
             yield worker, value if kind == "ended" else None
 
     def _replace(self, worker: _Worker) -> Iterator[tuple[_Worker, Outcome]]:
-        """A process died: its task has failed, and another takes its place."""
+        """Start another worker in place of one that died, whose file has failed."""
         worker.process.join()
         code = worker.process.exitcode or 0
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -116,59 +125,51 @@ class _Crew:
                 f"no worker process starts ({cause}); in a script, call it below `if __name__ == "
                 "'__main__':`"
             )
-        self.workers[self.workers.index(worker)] = _Worker(self.work)
-        if worker.task is not None:
-            plan = worker.task.plan
+        self.workers[self.workers.index(worker)] = _Worker(self.settings)
+        if worker.plan is not None:
             worker.ready = False
-            yield (
-                worker,
-                failure(
-                    plan.src,
-                    plan.dst,
-                    AudioaeError(f"the process that cleaned {plan.src} died ({cause})"),
-                ),
-            )
+            job = worker.plan.job
+            error = AudioaeError(f"the process that denoised {job.src} died ({cause})")
+            yield worker, failure(job, error)
 
     def stop(self) -> None:
-        """Let all processes end; those at work remove what they were writing."""
+        """End all processes; busy ones remove their unfinished outputs."""
         for worker in self.workers:
             worker.pipe.close()
-            if worker.task is not None or not worker.ready:
+            if worker.plan is not None or not worker.ready:
                 worker.process.terminate()
         for worker in self.workers:
-            worker.process.join(PATIENCE)
+            worker.process.join(STOP_SECONDS)
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
 
 
-def _serve(pipe: Connection, work: Work) -> None:
-    """The life of a worker: take tasks until the pipe ends, because all is done or the parent is
-    gone.
-    """
-    signal.signal(signal.SIGTERM, _leave)
+def _serve(pipe: Connection, settings: BatchSettings) -> None:
+    """The main loop of a worker: denoise files until the pipe ends."""
+    signal.signal(signal.SIGTERM, _exit)
     with suppress(EOFError, OSError):
         try:
-            cleaner = Cleaner(work)
+            runner = PlanRunner(settings)
         except AudioaeError as error:
             pipe.send(("broken", error))
             return
         pipe.send(("ready", None))
         while True:
-            task = pipe.recv()
-            pipe.send(
-                ("ended", cleaner.attempt(task, lambda seconds: pipe.send(("advanced", seconds))))
-            )
+            plan = pipe.recv()
+            outcome = runner.attempt(plan, lambda seconds: pipe.send(("advanced", seconds)))
+            pipe.send(("ended", outcome))
 
 
-def _leave(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)  # unlike the signal alone, it lets files be closed and removed
+def _exit(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)  # unlike the default action, this closes and removes files
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Let processes that start meanwhile never hear SIGINT: a terminal sends it to parent and
-    workers, and the parent decides.
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT in processes started in this context.
+
+    A terminal sends SIGINT to the workers as well as to the parent; the parent handles it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -191,8 +192,9 @@ THREAD_VARIABLES = (
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let processes that start meanwhile use one thread each: their libraries read these variables
-    when they are imported.
+    """Limit processes started in this context to one thread each.
+
+    Their numeric libraries read these environment variables when they are imported.
     """
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))

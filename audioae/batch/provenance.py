@@ -1,4 +1,6 @@
-"""How an output was made, in a file beside it: enough to make the same bytes again."""
+"""What is known of an output after a run: hashes and levels of its files, and the record of how it
+was made, which is enough to make the same bytes again.
+"""
 
 from __future__ import annotations
 
@@ -6,90 +8,112 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from audioae import __version__
-from audioae.denoising import DenoiseSettings, FileResult
+from audioae.audio import AudioReader
+from audioae.denoising import FileJob, FileResult
 from audioae.errors import ModelNotFoundError
 from audioae.pretrained import default_model, find_model
+from audioae.signal.loudness import Meter
 from audioae.storage import output_errors, write_text
 
-FORMAT = 1  # raised when a key changes its meaning
+FORMAT = 1  # of records; raised when a key changes its meaning
 SUFFIX = ".audioae.json"
-PACKAGES = (
-    "numpy",
-    "onnxruntime",
-    "soxr",
-    "soundfile",
-    "torch",
-    "av",
-)  # whose arithmetic or encoders reach the output
+BLOCK = 2**16  # samples per channel
+# packages whose arithmetic or encoders change the bytes of outputs
+PACKAGES = ("numpy", "onnxruntime", "soxr", "soundfile", "torch", "av")
 
 
-def record(
-    result: FileResult,
-    settings: DenoiseSettings,
-    *,
-    model_path: str | Path | None,
-    options: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """How one output was made, as JSON takes it. Of the same run it is the same: it holds no time
-    and no duration.
+def describe(result: FileResult, model_sha256: str) -> dict[str, Any]:
+    """The result, the hash of the model, and the facts of the input and the output, for JSON."""
+    files = {"input": file_facts(result.src), "output": file_facts(result.dst)}
+    return {"status": "done", **result.to_dict(), "model_sha256": model_sha256, **files}
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """Hash, format and levels of an audio file. Levels of silence are None.
+
+    Raises:
+        AudioFileError: it cannot be read as audio.
+    """
+    with AudioReader(path) as reader:
+        meter = Meter(reader.info.sample_rate, reader.info.channels)
+        while (block := reader.read(BLOCK)).shape[-1]:
+            meter.add(block)
+        form = reader.info
+    return {
+        "path": str(path),
+        "sha256": sha256(path),
+        "bytes": path.stat().st_size,
+        "container": form.container,
+        "subtype": form.subtype,
+        "sample_rate": form.sample_rate,
+        "channels": form.channels,
+        "num_samples": meter.samples,
+        "peak_dbfs": _rounded(meter.peak_dbfs),
+        "rms_dbfs": _rounded(meter.rms_dbfs),
+        "loudness_lufs": _rounded(meter.lufs),
+    }
+
+
+def _rounded(level: float | None) -> float | None:
+    return None if level is None else round(level, 3)
+
+
+def record(result: FileResult, job: FileJob, *, model_path: str | Path | None) -> dict[str, Any]:
+    """The record of an output as JSON values. Two runs of the same job give the same record: it
+    holds no time and no duration.
 
     Args:
         result: of the run; its files are read for their sha256.
-        settings: that it ran with.
-        model_path: the file or the name of the model; None is the default model.
-        options: what else decides about the bytes, such as `{"subtype": "PCM_24"}`: keywords of
-            `denoise_file`.
+        job: that was run.
+        model_path: path or name of the model; None is the default model.
+
+    Raises:
+        ModelNotFoundError: the model file no longer exists.
     """
     files = {"input": result.src, "output": result.dst, "residual": result.residual}
     return {
         "format": FORMAT,
         "audioae": __version__,
         "model": {"name": result.model, **_file(_model_file(model_path))},
-        "settings": dataclasses.asdict(settings),
-        "options": dict(options or {}),
+        "settings": dataclasses.asdict(job.settings),
+        "options": job.file_options(),
         **{role: None if path is None else _file(path) for role, path in files.items()},
         "warnings": list(result.warnings),
         "versions": _versions(),
-        # another kind of processor may round in another way
+        # other kinds of processors may round differently
         "machine": f"{platform.system()} {platform.machine()}",
     }
 
 
-def write_record(
-    result: FileResult,
-    settings: DenoiseSettings,
-    *,
-    model_path: str | Path | None,
-    options: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write the `record` of an output beside it, as OUT.audioae.json, and answer that path.
+def write_record(result: FileResult, job: FileJob, *, model_path: str | Path | None) -> Path:
+    """Write the `record` of an output beside it, as OUT.audioae.json, and return that path.
 
-    A record belongs to its output: one from an earlier run under that name is replaced. It appears
-    whole or not at all.
+    An earlier record of that name is replaced.
+
+    Raises:
+        OutputError: it cannot be written.
+        ModelNotFoundError: the model file no longer exists.
     """
     path = record_path(result.dst)
-    text = json.dumps(
-        record(result, settings, model_path=model_path, options=options), indent=2, default=_plain
-    )
+    text = json.dumps(record(result, job, model_path=model_path), indent=2, default=_plain)
     with output_errors(path):
         write_text(path, text + "\n")  # JSON escapes file names that are not valid text
     return path
 
 
 def record_path(output: Path) -> Path:
-    """Where the record of an output is."""
+    """The path of the record of an output."""
     return output.with_name(output.name + SUFFIX)
 
 
 def sha256(path: Path) -> str:
-    """sha256 of a file of any length, as hexadecimal digits."""
+    """The sha256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -99,18 +123,19 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _model_file(model_path: str | Path | None) -> Path:
-    """The file behind a name, a path or a run folder."""
+    """The model file that a name, a path or a run folder stands for."""
     found = find_model(default_model() if model_path is None else model_path)
     if not found.is_file():
         raise ModelNotFoundError(
-            f"the model {found} is gone, so its record cannot be written; put it back and run again"
+            f"the model {found} no longer exists, so no record can be written; restore it and "
+            "run again"
         )
     return found
 
 
 def _versions() -> dict[str, str]:
-    """Versions of what is installed, from the packages' metadata: nothing is imported for it."""
-    from importlib import metadata  # 25 ms that only records need
+    """Versions of the installed packages, from their metadata, without importing them."""
+    from importlib import metadata  # takes 25 ms, and only records need it
 
     found = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -128,7 +153,7 @@ def _libsndfile() -> str:
 
 
 def _plain(value: object) -> Any:
-    """What JSON has no word for, in its words."""
+    """A value that JSON has no type for, as one that it has."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return str(value)

@@ -1,4 +1,7 @@
-"""The same work on a Ray cluster: a task that a lost machine had is done again by another."""
+"""Run a batch on a Ray cluster. A file whose worker or machine is lost is tried again by another.
+
+The machines of the cluster need the inputs, the outputs and the model under the same paths.
+"""
 
 from __future__ import annotations
 
@@ -14,45 +17,48 @@ from functools import lru_cache
 from typing import Any
 
 from audioae.audio import AudioInfo
-from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work, failure
+from audioae.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner, failure
+from audioae.denoising import FilePlan
 from audioae.errors import AudioaeError, require
 
-RETRIES = 3  # of a task whose worker or machine is lost
-LISTEN_SECONDS = 5.0
-AHEAD = 2  # tasks handed out for each processor, so that none waits
+RETRIES = 3  # of a file whose worker or machine is lost
+CONNECT_SECONDS = 5.0
+QUEUED_PER_CPU = 2  # files submitted for each processor, so that none is idle
 
 
 def run_on_ray(
-    tasks: Sequence[Task],
-    work: Work,
-    listener: Listener,
+    files: Sequence[FilePlan],
+    settings: BatchSettings,
+    listener: BatchListener,
     *,
     address: str | None = None,
     fail_fast: bool = False,
 ) -> None:
-    """Do the tasks on the cluster at `address`; None is that of RAY_ADDRESS, or one that is started
-    here and ends with the run.
+    """Denoise the files on a Ray cluster; with `fail_fast`, start none after a failure.
 
-    Ray tells of lost workers on stdout; as long as this runs, `sys.stdout` is stderr. A listener
-    that prints keeps the stream it wants. Inputs, outputs and the model have to have the same paths
-    on all machines of the cluster.
+    Ray prints messages about lost workers to stdout, so `sys.stdout` is stderr while this runs. A
+    listener that prints to stdout has to keep a reference to it.
+
+    Args:
+        address: of the cluster; None is the cluster of RAY_ADDRESS, or a local one that is started
+            here and stopped at the end.
 
     Raises:
-        DependencyError: ray is not installed.
+        DependencyError: Ray is not installed.
         AudioaeError: no cluster can be reached.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves the machine
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage data
     ray = require("ray", extra="ray")
     _check_address(address)
     with redirect_stdout(sys.stderr):
-        _run(ray, tasks, work, listener, address, fail_fast)
+        _run(ray, files, settings, listener, address, fail_fast)
 
 
 def _run(
     ray: Any,
-    tasks: Sequence[Task],
-    work: Work,
-    listener: Listener,
+    files: Sequence[FilePlan],
+    settings: BatchSettings,
+    listener: BatchListener,
     address: str | None,
     fail_fast: bool,
 ) -> None:
@@ -69,21 +75,21 @@ def _run(
             "check the address"
         ) from error
     try:
-        work = replace(work, model=work.model.absolute())
-        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_clean)
-        room = AHEAD * max(int(ray.cluster_resources().get("CPU", 1)), 1)
-        waiting = deque(tasks)
-        at_work: dict[Any, Task] = {}
-        while waiting or at_work:
-            while waiting and len(at_work) < room:
-                task = waiting.popleft()
-                listener.started(task)
-                at_work[remote.remote(work, _anywhere(task))] = task
-            ended, _ = ray.wait(list(at_work))
+        settings = replace(settings, model=settings.model.absolute())
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_denoise)
+        capacity = QUEUED_PER_CPU * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        waiting = deque(files)
+        submitted: dict[Any, FilePlan] = {}
+        while waiting or submitted:
+            while waiting and len(submitted) < capacity:
+                plan = waiting.popleft()
+                listener.started(plan)
+                submitted[remote.remote(settings, _for_any_machine(plan))] = plan
+            ended, _ = ray.wait(list(submitted))
             for reference in ended:
-                task = at_work.pop(reference)
-                outcome = _outcome(ray, reference, task)
-                listener.ended(task, outcome)
+                plan = submitted.pop(reference)
+                outcome = _outcome(ray, reference, plan)
+                listener.ended(plan, outcome)
                 if fail_fast and outcome.error:
                     waiting.clear()
     finally:
@@ -91,63 +97,62 @@ def _run(
 
 
 def _check_address(address: str | None) -> None:
-    """Raise `AudioaeError` where nobody listens: Ray itself would try for minutes."""
+    """Raise `AudioaeError` if nothing listens there: Ray itself would try for minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not (host and port.isdecimal()):
         return  # "auto", or none
     try:
-        socket.create_connection((host, int(port)), timeout=LISTEN_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise AudioaeError(
             f"no Ray cluster at {address} ({error.strerror or error}); check the address"
         ) from error
 
 
-def _outcome(ray: Any, reference: Any, task: Task) -> Outcome:
+def _outcome(ray: Any, reference: Any, plan: FilePlan) -> Outcome:
+    job = plan.job
     try:
         outcome: Outcome = ray.get(reference)
-    except (
-        Exception
-    ) as error:  # Ray's own errors: the worker died more often than `RETRIES`, the object is lost
+    except Exception as error:  # Ray's own: the worker died more than `RETRIES` times, for example
         reason = " ".join(str(error).split())[:200]
-        return failure(
-            task.plan.src,
-            task.plan.dst,
-            AudioaeError(f"{task.plan.src} was lost by the cluster ({reason})"),
-        )
-    return replace(outcome, src=task.plan.src, dst=task.plan.dst)
+        return failure(job, AudioaeError(f"{job.src} was lost by the cluster ({reason})"))
+    return replace(outcome, src=job.src, dst=job.dst)
 
 
-def _anywhere(task: Task) -> Task:
-    """The task with paths that do not depend on the folder that a process is in.
+def _for_any_machine(plan: FilePlan) -> FilePlan:
+    """The plan with absolute paths, which do not depend on the working directory.
 
-    A worker may be lost after it has given its output the final name, so the second attempt may
-    write over it.
+    A worker may be lost after it has published its output, so a second attempt may overwrite it.
     """
-    plan = task.plan
-    paths = {
-        name: path and path.absolute()
-        for name, path in (("src", plan.src), ("dst", plan.dst), ("residual", plan.residual))
-    }
-    forms = {"source": _absolute(plan.source), "output": _absolute(plan.output)}
-    if plan.residual_output is not None:
-        forms["residual_output"] = _absolute(plan.residual_output)
-    return replace(task, overwrite=True, plan=replace(plan, **paths, **forms))  # type: ignore[arg-type]
+    job = replace(
+        plan.job,
+        src=plan.job.src.absolute(),
+        dst=plan.job.dst.absolute(),
+        residual=plan.job.residual and plan.job.residual.absolute(),
+        overwrite=True,
+    )
+    return replace(
+        plan,
+        job=job,
+        source=_absolute(plan.source),
+        output=_absolute(plan.output),
+        residual_output=plan.residual_output and _absolute(plan.residual_output),
+    )
 
 
 def _absolute(form: AudioInfo) -> AudioInfo:
     return replace(form, source=form.source and form.source.absolute())
 
 
-def _clean(work: Work, task: Task) -> Outcome:
+def _denoise(settings: BatchSettings, plan: FilePlan) -> Outcome:
     try:
-        cleaner = _cleaner(work)
+        runner = _runner(settings)
     except AudioaeError as error:
-        return failure(task.plan.src, task.plan.dst, error)
-    return cleaner.attempt(task)
+        return failure(plan.job, error)
+    return runner.attempt(plan)
 
 
 @lru_cache(maxsize=1)
-def _cleaner(work: Work) -> Cleaner:
+def _runner(settings: BatchSettings) -> PlanRunner:
     """The model of a worker process, loaded once."""
-    return Cleaner(work)
+    return PlanRunner(settings)

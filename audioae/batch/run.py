@@ -1,6 +1,4 @@
-"""A batch from its plan to its outcomes, here, in processes or on a cluster; the ledger is kept on
-the way.
-"""
+"""Run a batch, in this process, in worker processes or on a Ray cluster, and keep its ledger."""
 
 from __future__ import annotations
 
@@ -9,14 +7,15 @@ from collections.abc import Sequence
 from audioae.batch.ledger import Ledger
 from audioae.batch.processes import run_in_processes
 from audioae.batch.ray import run_on_ray
-from audioae.batch.work import Cleaner, Listener, Outcome, Task, Work
+from audioae.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner
+from audioae.denoising import FilePlan
 from audioae.engine import Engine
 
 
-def run_tasks(
-    tasks: Sequence[Task],
-    work: Work,
-    listener: Listener,
+def run_batch(
+    files: Sequence[FilePlan],
+    settings: BatchSettings,
+    listener: BatchListener,
     *,
     ledger: Ledger | None = None,
     jobs: int = 1,
@@ -24,54 +23,57 @@ def run_tasks(
     fail_fast: bool = False,
     engine: Engine | None = None,
 ) -> None:
-    """Do all tasks and tell the listener of each; one that fails keeps no other from being done.
+    """Denoise all files and report each to the listener; a failure does not stop the others.
 
     Args:
         ledger: open, or None to keep none.
-        jobs: processes; 1 is this one.
-        ray: address of a Ray cluster in place of processes; "local" is that of RAY_ADDRESS, or one
-            that is started for this run.
-        fail_fast: begin none after one has failed.
-        engine: the model of `work`, where it is loaded already.
+        jobs: number of worker processes; 1 works in this process.
+        ray: address of a Ray cluster, used in place of processes; "local" is the cluster of
+            RAY_ADDRESS, or one that is started for this run.
+        fail_fast: start no further file after a failure.
+        engine: the model of `settings`, if it is loaded already.
+
+    Raises:
+        AudioaeError: no worker process starts, or no cluster can be reached.
+        DependencyError: Ray is not installed.
     """
     if ledger is not None:
-        listener = _Bookkeeper(ledger, listener)
-    if not tasks:
+        listener = _LedgerKeeper(ledger, listener)
+    if not files:
         return
     if ray is not None:
-        run_on_ray(
-            tasks, work, listener, address=None if ray == "local" else ray, fail_fast=fail_fast
-        )
-    elif min(jobs, len(tasks)) > 1:
-        run_in_processes(tasks, work, listener, jobs=jobs, fail_fast=fail_fast)
+        address = None if ray == "local" else ray
+        run_on_ray(files, settings, listener, address=address, fail_fast=fail_fast)
+    elif min(jobs, len(files)) > 1:
+        run_in_processes(files, settings, listener, jobs=jobs, fail_fast=fail_fast)
     else:
-        _run_here(tasks, Cleaner(work, engine), listener, fail_fast=fail_fast)
+        _run_here(files, PlanRunner(settings, engine), listener, fail_fast=fail_fast)
 
 
 def _run_here(
-    tasks: Sequence[Task], cleaner: Cleaner, listener: Listener, *, fail_fast: bool
+    files: Sequence[FilePlan], runner: PlanRunner, listener: BatchListener, *, fail_fast: bool
 ) -> None:
-    for task in tasks:
-        listener.started(task)
-        outcome = cleaner.attempt(task, lambda seconds, task=task: listener.advanced(task, seconds))  # type: ignore[misc]
-        listener.ended(task, outcome)
+    for plan in files:
+        listener.started(plan)
+        outcome = runner.attempt(plan, lambda seconds, plan=plan: listener.advanced(plan, seconds))  # type: ignore[misc]
+        listener.ended(plan, outcome)
         if fail_fast and outcome.error:
             return
 
 
-class _Bookkeeper:
-    """Writes to the ledger what it hears, then passes it on."""
+class _LedgerKeeper:
+    """Writes each event to the ledger, then passes it on."""
 
-    def __init__(self, ledger: Ledger, listener: Listener) -> None:
+    def __init__(self, ledger: Ledger, listener: BatchListener) -> None:
         self._ledger, self._listener = ledger, listener
 
-    def started(self, task: Task) -> None:
-        self._ledger.begin(task.plan.src, task.plan.dst)
-        self._listener.started(task)
+    def started(self, plan: FilePlan) -> None:
+        self._ledger.begin(plan.job.src, plan.job.dst)
+        self._listener.started(plan)
 
-    def advanced(self, task: Task, seconds: float) -> None:
-        self._listener.advanced(task, seconds)
+    def advanced(self, plan: FilePlan, seconds: float) -> None:
+        self._listener.advanced(plan, seconds)
 
-    def ended(self, task: Task, outcome: Outcome) -> None:
-        self._ledger.end(task.plan.src, task.plan.dst, error=outcome.error)
-        self._listener.ended(task, outcome)
+    def ended(self, plan: FilePlan, outcome: Outcome) -> None:
+        self._ledger.end(plan.job.src, plan.job.dst, error=outcome.error)
+        self._listener.ended(plan, outcome)

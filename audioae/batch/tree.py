@@ -1,5 +1,5 @@
-"""Which files are meant by what stands on a command line: files, folders with all that is below
-them, and patterns.
+"""Find the input files that paths, folders and patterns on a command line stand for, and name their
+outputs so that the folder tree is kept and no two inputs write the same file.
 """
 
 from __future__ import annotations
@@ -15,33 +15,118 @@ from pathlib import Path
 from audioae.audio import formats, media
 from audioae.errors import AudioFileError, OutputError, SettingsError, nearest
 
+SUFFIXES = frozenset(formats.SUFFIXES) | media.SUFFIXES
 FIELDS = ("folder", "root", "stem", "ext")
 DEFAULT_TEMPLATE = "{stem}{ext}"
 SAME_NAMES = '; tell them apart with --template "{root}/{folder}/{stem}{ext}"'
 
 
+@dataclass(frozen=True)
+class InputFile:
+    """An input file.
+
+    Args:
+        folder: its folder, relative to the folder that was given; "." for a file that was given
+            itself.
+        root: the name of the folder that was given; for a file, of the folder that holds it.
+    """
+
+    path: Path
+    folder: Path
+    root: str
+
+
+@dataclass
+class FoundInputs:
+    """All input files in order, each once, and the number of other files in their folders."""
+
+    files: list[InputFile] = field(default_factory=list)
+    num_skipped: int = 0
+
+
+def find_inputs(
+    given: Iterable[str | os.PathLike[str]], *, exclude: Path | None = None
+) -> FoundInputs:
+    """Find the audio files that `given` stands for.
+
+    A folder stands for all audio files in and below it, told by their suffixes; hidden files and
+    folders are left out. A path that does not exist and contains `*`, `?` or `[` is a pattern (`**`
+    crosses folders) and is expanded as a shell would.
+
+    Args:
+        exclude: a folder that is not searched: the output folder may be inside an input folder.
+
+    Raises:
+        AudioFileError: a pattern matches nothing, or there is no audio file at all.
+    """
+    found, known, words = FoundInputs(), set(), [os.fspath(word) for word in given]
+    for name in (name for word in words for name in _expand(word)):
+        path = Path(name)
+        for each in _walk(path, exclude, found) if os.path.isdir(name) else [_single(path)]:
+            if (place := os.path.abspath(each.path)) not in known:
+                known.add(place)
+                found.files.append(each)
+    if not found.files:
+        known_suffixes = " ".join(sorted(SUFFIXES))
+        raise AudioFileError(
+            f"no audio file in {', '.join(words)}, {found.num_skipped} others; expected names that "
+            f"end in {known_suffixes}"
+        )
+    return found
+
+
+def _expand(name: str) -> list[str]:
+    if os.path.lexists(name) or not glob.has_magic(name):
+        return [name]
+    if matches := sorted(glob.glob(name, recursive=True)):
+        return matches
+    raise AudioFileError(f"{name} matches no file; check the pattern, ** crosses folders")
+
+
+def _single(path: Path) -> InputFile:
+    return InputFile(path, Path("."), Path(os.path.abspath(path)).parent.name)
+
+
+def _walk(top: Path, exclude: Path | None, found: FoundInputs) -> Iterator[InputFile]:
+    """The audio files in and below `top`, sorted. Links are followed; no folder is read twice."""
+    entered = {os.path.realpath(exclude)} if exclude else set()
+    root = Path(os.path.abspath(top)).name
+    for folder, folders, files in os.walk(top, followlinks=True):
+        entered.add(os.path.realpath(folder))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name[0] != "." and os.path.realpath(os.path.join(folder, name)) not in entered
+        )
+        for name in sorted(files):
+            if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES:
+                yield InputFile(Path(folder, name), Path(os.path.relpath(folder, top)), root)
+            else:
+                found.num_skipped += 1
+
+
 def output_names(
-    inputs: Sequence[Found],
+    inputs: Sequence[InputFile],
     folder: Path,
     *,
     template: str = DEFAULT_TEMPLATE,
     suffix: str | None = None,
 ) -> list[Path]:
-    """The output of each input, in and below `folder`; no file is made.
+    """The output path of each input, in or below `folder`. No file is made.
 
     Args:
-        template: of a name alone, which stays in the mirrored folder; with a `/` it is the path
-            below `folder`. Fields: `{stem}` and `{ext}` of the input, `{folder}` where it lies
-            below the folder that was given, and `{root}`, that folder's name.
+        template: without a `/`, a file name in the mirrored folder; with one, the path below
+            `folder`. Its fields are `{stem}` and `{ext}` of the input, `{folder}`, its folder
+            relative to the one that was given, and `{root}`, the name of the one that was given.
         suffix: in place of the input's.
 
     Raises:
         SettingsError: the template has unknown fields or leads out of `folder`.
-        OutputError: two inputs would write one output, or one would write over another.
+        OutputError: two inputs have the same output, or an output is an input.
     """
     check_template(template)
-    names = [folder / _relative(found, template, suffix) for found in inputs]
-    refuse_clashes(dict(zip((found.path for found in inputs), names, strict=True)))
+    names = [folder / _relative(each, template, suffix) for each in inputs]
+    refuse_clashes(dict(zip((each.path for each in inputs), names, strict=True)))
     return names
 
 
@@ -68,10 +153,8 @@ def check_template(template: str) -> None:
 
 
 def check_suffix(kind: str) -> str:
-    """The suffix, with its dot, of a kind of file such as "flac"; `SettingsError` where there is
-    none.
-    """
-    known = sorted(suffix[1:] for suffix in frozenset(formats.SUFFIXES) | media.SUFFIXES)
+    """The suffix of a format: ".flac" for "flac". Raises `SettingsError` for an unknown format."""
+    known = sorted(suffix[1:] for suffix in SUFFIXES)
     name = kind.lower().lstrip(".")
     if name not in known:
         raise SettingsError(
@@ -81,8 +164,12 @@ def check_suffix(kind: str) -> str:
 
 
 def refuse_clashes(outputs: Mapping[Path, Path]) -> None:
-    """Raise `OutputError` where two inputs have one output, or an output is an input; by whatever
-    names.
+    """Raise `OutputError` if two inputs have the same output, or an output is an input.
+
+    Paths are compared after links are resolved.
+
+    Args:
+        outputs: the output of each input.
     """
     writers: dict[str, Path] = {}
     inputs = {_place(source): source for source in outputs}
@@ -97,114 +184,24 @@ def refuse_clashes(outputs: Mapping[Path, Path]) -> None:
             )
 
 
-def _relative(found: Found, template: str, suffix: str | None) -> Path:
+def _relative(each: InputFile, template: str, suffix: str | None) -> Path:
     values = {
-        "folder": found.folder.as_posix(),
-        "root": found.root,
-        "stem": found.path.stem,
-        "ext": suffix or found.path.suffix,
+        "folder": each.folder.as_posix(),
+        "root": each.root,
+        "stem": each.path.stem,
+        "ext": suffix or each.path.suffix,
     }
     name = Path(template.format(**values))
-    relative = name if "/" in template or os.sep in template else found.folder / name
+    relative = name if "/" in template or os.sep in template else each.folder / name
     if relative.is_absolute() or ".." in relative.parts or not relative.name:
         raise SettingsError(
-            f"template {template!r} makes {str(name)!r} of {found.path}; expected a path inside "
+            f"template {template!r} makes {str(name)!r} of {each.path}; expected a path inside "
             "the output folder"
         )
     return relative
 
 
 def _place(path: Path) -> str:
-    """What two names of one file have in common."""
+    """A string that is the same for all names of a file."""
     real = os.path.realpath(path)
     return real.casefold() if sys.platform in ("win32", "darwin") else real
-
-
-SUFFIXES = frozenset(formats.SUFFIXES) | media.SUFFIXES
-
-
-@dataclass(frozen=True)
-class Found:
-    """An input.
-
-    Args:
-        folder: where it lies below the folder that was given; "." for a file that was given itself.
-        root: the name of that folder; for a file, of the folder that holds it.
-    """
-
-    path: Path
-    folder: Path
-    root: str
-
-
-@dataclass
-class Finds:
-    """All inputs in order, each once, and how many files in folders were passed over because they
-    are not audio.
-    """
-
-    inputs: list[Found] = field(default_factory=list)
-    skipped: int = 0
-
-
-def find_inputs(given: Iterable[str | os.PathLike[str]], *, exclude: Path | None = None) -> Finds:
-    """The audio files that `given` names.
-
-    A folder stands for the audio files in and below it, by their suffixes, hidden ones left out. A
-    path that does not exist and has `*`, `?` or `[` in it is a pattern (`**` crosses folders) and
-    means the same as when a shell had expanded it.
-
-    Args:
-        exclude: a folder that is not entered, so that outputs inside an input folder are not taken
-            for inputs.
-
-    Raises:
-        AudioFileError: a pattern matches nothing, or there is no audio at all.
-    """
-    finds, known, words = Finds(), set(), [os.fspath(word) for word in given]
-    for name in (name for word in words for name in _expand(word)):
-        for found in (
-            _walk(Path(name), exclude, finds) if os.path.isdir(name) else [_single(Path(name))]
-        ):
-            if (place := os.path.abspath(found.path)) not in known:
-                known.add(place)
-                finds.inputs.append(found)
-    if not finds.inputs:
-        known_suffixes = " ".join(sorted(SUFFIXES))
-        raise AudioFileError(
-            f"no audio file in {', '.join(words)}, {finds.skipped} others; expected names that "
-            f"end in {known_suffixes}"
-        )
-    return finds
-
-
-def _expand(name: str) -> list[str]:
-    if os.path.lexists(name) or not glob.has_magic(name):
-        return [name]
-    if matches := sorted(glob.glob(name, recursive=True)):
-        return matches
-    raise AudioFileError(f"{name} matches no file; check the pattern, ** crosses folders")
-
-
-def _single(path: Path) -> Found:
-    return Found(path, Path("."), Path(os.path.abspath(path)).parent.name)
-
-
-def _walk(top: Path, exclude: Path | None, finds: Finds) -> Iterator[Found]:
-    """The audio files in and below `top`, sorted; links are followed, but no folder is entered
-    twice.
-    """
-    entered = {os.path.realpath(exclude)} if exclude else set()
-    root = Path(os.path.abspath(top)).name
-    for folder, folders, files in os.walk(top, followlinks=True):
-        entered.add(os.path.realpath(folder))
-        folders[:] = sorted(
-            name
-            for name in folders
-            if name[0] != "." and os.path.realpath(os.path.join(folder, name)) not in entered
-        )
-        for name in sorted(files):
-            if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES:
-                yield Found(Path(folder, name), Path(os.path.relpath(folder, top)), root)
-            else:
-                finds.skipped += 1

@@ -1,6 +1,4 @@
-"""One file's work, as any process on any machine does it: the same function for a batch here, in
-processes and on a cluster.
-"""
+"""Denoise one file of a batch: the same code in this process, in worker processes and on Ray."""
 
 from __future__ import annotations
 
@@ -8,102 +6,62 @@ import hashlib
 import json
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from audioae import __version__
-from audioae.audio import AudioReader
-from audioae.batch.provenance import sha256, write_record
-from audioae.denoising import DenoiseSettings, FilePlan, FileResult, ready_engine, run_plan
+from audioae.batch.provenance import describe, sha256, write_record
+from audioae.denoising import FileJob, FilePlan, FileResult, ready_engine, run_plan
 from audioae.engine import Engine
 from audioae.errors import AudioaeError
-from audioae.signal.loudness import Meter
-
-BLOCK = 2**16  # samples per channel
-
-
-def describe(result: FileResult, model_sha256: str) -> dict[str, Any]:
-    """`result`, the model's hash and both files, as plain values for JSON."""
-    files = {"input": file_facts(result.src), "output": file_facts(result.dst)}
-    return {"status": "done", **result.to_dict(), "model_sha256": model_sha256, **files}
-
-
-def file_facts(path: Path) -> dict[str, Any]:
-    """Hash, form and levels of an audio file; a level of silence is None."""
-    with AudioReader(path) as reader:
-        meter = Meter(reader.info.sample_rate, reader.info.channels)
-        while (block := reader.read(BLOCK)).shape[-1]:
-            meter.add(block)
-        form = reader.info
-    return {
-        "path": str(path),
-        "sha256": sha256(path),
-        "bytes": path.stat().st_size,
-        "container": form.container,
-        "subtype": form.subtype,
-        "sample_rate": form.sample_rate,
-        "channels": form.channels,
-        "num_samples": meter.samples,
-        "peak_dbfs": _rounded(meter.peak_dbfs),
-        "rms_dbfs": _rounded(meter.rms_dbfs),
-        "loudness_lufs": _rounded(meter.lufs),
-    }
-
-
-def _rounded(level: float | None) -> float | None:
-    return None if level is None else round(level, 3)
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is done to every file of a batch.
+class BatchSettings:
+    """What all files of a batch have in common besides the settings of their jobs.
 
     Args:
-        model: the model's file; device: where it runs.
-        facts: measure and hash both files afterwards, for `Outcome.facts`.
-        record: write how an output was made beside it.
-        options: what else decides about the bytes, keywords of `denoise_file`; they are in the
-            plans already, and in the record.
+        model: path of the model.
+        device: where it runs: "auto", "cpu" or "cuda".
+        facts: hash and measure the input and the output afterwards, for `Outcome.facts`.
+        record: write a provenance record beside each output.
     """
 
     model: Path
     device: str = "auto"
-    settings: DenoiseSettings = field(default_factory=DenoiseSettings)
     facts: bool = False
     record: bool = False
-    options: tuple[tuple[str, Any], ...] = ()
 
     @cached_property
     def model_sha256(self) -> str:
-        """Of the model's file."""
+        """sha256 of the model file, as hexadecimal digits."""
         return sha256(self.model)
 
-    def recipe(self) -> str:
-        """A digest of all that decides about the bytes of an output besides its input."""
+    def recipe(self, job: FileJob) -> str:
+        """A digest of everything except the input that decides on the bytes of an output.
+
+        Jobs that differ in their paths only have the same recipe.
+        """
         values = {
             "model": self.model_sha256,
-            "settings": asdict(self.settings),
-            "options": self.options,
+            "settings": asdict(job.settings),
+            "options": list(job.file_options().items()),
             "audioae": __version__,
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class Task:
-    """A file to clean; `overwrite` because somebody allowed it or a killed run left it."""
-
-    index: int
-    plan: FilePlan
-    overwrite: bool = False
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What became of a task: a result (and its facts, if asked for), or an error in one line and
-    its traceback.
+    """The result of one file, or the error that it failed with.
+
+    Args:
+        src, dst: paths of the input and the output.
+        result: None if the file failed.
+        facts: see `describe`; None unless asked for.
+        error: the error message, in one line; trace: its traceback.
     """
 
     src: Path
@@ -114,7 +72,7 @@ class Outcome:
     trace: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON takes them."""
+        """Plain values for JSON."""
         if self.result is None:
             return {
                 "status": "failed",
@@ -125,68 +83,56 @@ class Outcome:
         return self.facts or {"status": "done", **self.result.to_dict()}
 
 
-class Listener(Protocol):
-    """Hears how a batch goes on; called in the process that runs it."""
+class BatchListener(Protocol):
+    """Receives the events of a batch, in the process that runs it."""
 
-    def started(self, task: Task) -> None:
-        """A task is about to be worked on."""
+    def started(self, plan: FilePlan) -> None:
+        """A file is started."""
 
-    def advanced(self, task: Task, seconds: float) -> None:
-        """So much of its audio is done, in all."""
+    def advanced(self, plan: FilePlan, seconds: float) -> None:
+        """So many seconds of its audio are done in total."""
 
-    def ended(self, task: Task, outcome: Outcome) -> None:
-        """It is done or has failed."""
+    def ended(self, plan: FilePlan, outcome: Outcome) -> None:
+        """It is complete or has failed."""
 
 
-class Cleaner:
-    """A model that is ready, and what to do with it."""
+class PlanRunner:
+    """A loaded model that runs the plans of a batch.
 
-    def __init__(self, work: Work, engine: Engine | None = None) -> None:
-        self.work = work
-        self.engine = engine or ready_engine(work.model, device=work.device)
+    Args:
+        engine: the model of `settings`, if it is loaded already.
+    """
 
-    def run(self, task: Task, advance: Callable[[float], None] | None = None) -> Outcome:
-        """Do a task; raises what `run_plan` raises."""
-        plan = task.plan
-        result = run_plan(
-            plan,
-            self.engine,
-            settings=self.work.settings,
-            overwrite=task.overwrite,
-            progress=advance,
-        )
-        if self.work.record:
-            write_record(
-                result,
-                self.work.settings,
-                model_path=self.work.model,
-                options=dict(self.work.options),
-            )
-        return Outcome(
-            plan.src,
-            plan.dst,
-            result,
-            describe(result, self.work.model_sha256) if self.work.facts else None,
-        )
+    def __init__(self, settings: BatchSettings, engine: Engine | None = None) -> None:
+        self.settings = settings
+        self.engine = engine or ready_engine(settings.model, device=settings.device)
 
-    def attempt(self, task: Task, advance: Callable[[float], None] | None = None) -> Outcome:
-        """Do a task; whatever goes wrong with it is in the outcome."""
+    def run(self, plan: FilePlan, progress: Callable[[float], None] | None = None) -> Outcome:
+        """Denoise a file; raises what `run_plan` raises."""
+        settings = self.settings
+        result = run_plan(plan, self.engine, progress=progress)
+        if settings.record:
+            write_record(result, plan.job, model_path=settings.model)
+        facts = describe(result, settings.model_sha256) if settings.facts else None
+        return Outcome(plan.job.src, plan.job.dst, result, facts)
+
+    def attempt(self, plan: FilePlan, progress: Callable[[float], None] | None = None) -> Outcome:
+        """Denoise a file; any exception becomes a failed outcome."""
         try:
-            return self.run(task, advance)
+            return self.run(plan, progress)
         except Exception as error:
-            return failure(task.plan.src, task.plan.dst, error)
+            return failure(plan.job, error)
 
 
-def failure(src: Path, dst: Path, error: Exception) -> Outcome:
-    """The outcome of an error."""
-    known = isinstance(error, AudioaeError | OSError)
-    message = (
-        str(error)
-        if known
-        else f"internal: {type(error).__name__}: {error}; run it again with --debug for the "
-        "traceback"
-    )
+def failure(job: FileJob, error: Exception) -> Outcome:
+    """The outcome of a job that failed with `error`. Its message names the input or the output."""
+    if isinstance(error, AudioaeError | OSError):
+        message = str(error)
+    else:
+        hint = "run it again with --debug for the traceback"
+        message = f"internal: {type(error).__name__}: {error}; {hint}"
     message = " ".join(message.split())
-    if str(src) not in message and str(dst) not in message:
-        message = f"{src}: {message}"
-    return Outcome(src, dst, error=message, trace="".join(traceback.format_exception(error)))
+    if str(job.src) not in message and str(job.dst) not in message:
+        message = f"{job.src}: {message}"
+    trace = "".join(traceback.format_exception(error))
+    return Outcome(job.src, job.dst, error=message, trace=trace)

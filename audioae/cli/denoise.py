@@ -2,118 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from audioae.cli.options import (
+    PIPE,
+    DenoiseOptions,
     adapt_noise_option,
     device_option,
     max_attenuation_option,
     model_option,
     preset_option,
-    settings_of,
     strength_option,
 )
-from audioae.cli.progress import progress_option, show_progress
+from audioae.cli.output import preface, report_plan, report_result, run_one
+from audioae.cli.progress import progress_option
 
-if TYPE_CHECKING:
-    from audioae.batch import Cleaner, Outcome, Task, Work
-    from audioae.denoising import DenoiseSettings, FilePlan, FileResult
-    from audioae.pretrained import ModelInfo
-
-PIPE = Path("-")
 ONLY_MANY = ("template", "jobs", "ray", "fail_fast", "failed_list")  # options that need -O
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says; the names are those of its options."""
-
-    paths: tuple[Path, ...]
-    output_dir: Path | None
-    model: str | None
-    preset: str
-    strength: float | None
-    max_attenuation: float | None
-    channels: Any
-    noise_from: tuple[float, float] | None
-    adapt_noise: bool | None
-    start: float | None
-    end: float | None
-    clip_mode: str
-    normalize: float | None
-    residual: Path | None
-    format: str | None
-    subtype: str | None
-    device: str
-    overwrite: bool
-    skip_existing: bool
-    template: str
-    jobs: int
-    ray: str | None
-    fail_fast: bool
-    failed_list: Path | None
-    raw: str | None
-    record: bool
-    as_json: bool
-    progress: str
-    dry_run: bool
-    quiet: bool
-    verbose: bool
-
-    @property
-    def shown(self) -> str:
-        """The mode of the progress display."""
-        return "none" if self.quiet and self.progress == "auto" else self.progress
-
-    def settings(self) -> DenoiseSettings:
-        """The preset, and in place of its settings what is asked for."""
-        return settings_of(
-            self.preset,
-            strength=self.strength,
-            max_attenuation_db=self.max_attenuation,
-            channels=self.channels,
-            noise_from=self.noise_from,
-            adapt_noise=self.adapt_noise,
-        )
-
-    def plan_options(self) -> dict[str, Any]:
-        """Keywords of `plan_file`, those that are not what they are anyway."""
-        usual = {
-            "subtype": None,
-            "start": None,
-            "end": None,
-            "clip_mode": "clamp",
-            "normalize_lufs": None,
-        }
-        asked = dict(
-            zip(
-                usual,
-                (self.subtype, self.start, self.end, self.clip_mode, self.normalize),
-                strict=True,
-            )
-        )
-        return {name: value for name, value in asked.items() if value != usual[name]}
-
-    def work(self, *, facts: bool) -> Work:
-        """What is done to each file; raises `ModelNotFoundError`."""
-        from audioae.batch import Work
-        from audioae.pretrained import default_model, find_model
-
-        model = find_model(self.model or default_model())
-        return Work(
-            model,
-            self.device,
-            self.settings(),
-            facts,
-            self.record,
-            tuple(self.plan_options().items()),
-        )
 
 
 class Stretch(click.ParamType[tuple[float, float]]):
@@ -295,7 +202,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     name or an option says otherwise. It appears when it is complete; nothing is overwritten without
     --overwrite.
     """
-    options = Options(**given)
+    options = DenoiseOptions(**given)
     _check(ctx, options)
     if options.output_dir is not None:
         from audioae.cli.many import denoise_many
@@ -304,7 +211,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         return
     src, dst = options.paths
     if options.skip_existing and dst.exists():
-        say(options, f"{dst} exists and is left alone")
+        options.say(f"{dst} exists and is left alone")
     elif PIPE in (src, dst):
         from audioae.cli.piped import denoise_piped
 
@@ -313,7 +220,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         denoise_one(src, dst, options)
 
 
-def _check(ctx: click.Context, options: Options) -> None:
+def _check(ctx: click.Context, options: DenoiseOptions) -> None:
     """Raise a usage error for options that exclude or need each other."""
     if options.quiet and options.verbose:
         raise click.UsageError("--quiet and --verbose exclude each other")
@@ -340,108 +247,16 @@ def _check(ctx: click.Context, options: Options) -> None:
         )
 
 
-def denoise_one(src: Path, dst: Path, options: Options) -> None:
-    """Clean one file and say so."""
-    from audioae.batch import Cleaner, Task
-    from audioae.denoising import plan_file
+def denoise_one(src: Path, dst: Path, options: DenoiseOptions) -> None:
+    """Denoise one file and report it."""
+    from audioae.denoising import plan_file, ready_engine
 
-    plan = plan_file(
-        src, dst, overwrite=options.overwrite, residual=options.residual, **options.plan_options()
-    )
-    cleaner = Cleaner(options.work(facts=options.as_json))
+    plan = plan_file(options.file_job(src, dst, options.residual))
+    model = options.model_path()
+    engine = ready_engine(model, device=options.device)
     if options.verbose:
-        click.echo(preface(plan, cleaner.engine.info), err=True)
+        click.echo(preface(plan, engine.info), err=True)
     if options.dry_run:
-        report_plan(plan, cleaner.engine.info.name, options)
+        report_plan(plan, engine.info.name, options)
     else:
-        report_outcome(
-            with_progress(cleaner, Task(0, plan, options.overwrite), options, src.name), options
-        )
-
-
-def with_progress(cleaner: Cleaner, task: Task, options: Options, label: str) -> Outcome:
-    """Do a task and show how far it has come; raises what it raises."""
-    done = 0.0
-    with show_progress(options.shown, label, total=task.plan.source.seconds, unit="s") as advance:
-
-        def report(seconds: float) -> None:
-            nonlocal done
-            advance(seconds - done)
-            done = seconds
-
-        return cleaner.run(task, report)
-
-
-def preface(plan: FilePlan, model: ModelInfo) -> str:
-    """The model, the formats on both sides, and what becomes of what the model cannot hear."""
-    source, output, rate = plan.source, plan.output, model.stft.sample_rate
-    form = f"{source.sample_rate} Hz, {source.channels} channels, {source.num_samples} samples"
-    lines = [
-        f"model: {model.name}, {rate} Hz, {model.parameters:,} parameters",
-        f"in: {plan.src}, {source.container} {source.subtype}, {form}",
-        f"out: {plan.dst}, {output.container} {output.subtype}, {form}",
-    ]
-    if source.sample_rate > rate:
-        lines.append(
-            f"above {rate / 2000:g} kHz, beyond the model's band: lowered by the smoothed gain "
-            "of the top of that band"
-        )
-    elif source.sample_rate < rate:
-        lines.append(f"resampled to {rate} Hz for the model and back to {source.sample_rate} Hz")
-    return "\n".join(lines)
-
-
-def report_plan(plan: FilePlan, model: str, options: Options) -> None:
-    """Say what a dry run would have done."""
-    work = (
-        f"{plan.source.seconds:.2f} s with {model}, {plan.output.container} {plan.output.subtype}"
-    )
-    say(options, f"{plan.src} -> {plan.dst}: {work}; a dry run, nothing is written")
-    if options.as_json:
-        print_json({**plan.to_dict(), "model": model, "dry_run": True})
-
-
-def report_outcome(outcome: Outcome, options: Options) -> None:
-    """Say what was done to one file."""
-    if outcome.result is not None:
-        for line in (
-            told(outcome.result),
-            *verdict(outcome.result, options),
-            *warnings(outcome.result),
-        ):
-            say(options, line)
-    if options.as_json:
-        print_json(outcome.to_dict())
-
-
-def told(result: FileResult) -> str:
-    """What was done to one file, in a line."""
-    speed = f" at {1 / result.real_time_factor:.0f} x real time" if result.real_time_factor else ""
-    return f"{result.dst}: {result.seconds:.2f} s cleaned{speed}, {result.mean_attenuation_db:.1f} dB lower on the whole"
-
-
-def verdict(result: FileResult, options: Options) -> list[str]:
-    """What can be said of the quality, with --verbose."""
-    return (
-        [f"{result.dst}: {result.verdict.line}"]
-        if options.verbose and result.verdict is not None
-        else []
-    )
-
-
-def warnings(result: FileResult) -> list[str]:
-    """What a listener should know, a line each."""
-    return [f"Warning: {result.dst}: {warning}" for warning in result.warnings]
-
-
-def print_json(values: dict[str, Any], out: IO[str] | None = None) -> None:
-    """One object, one line, at once; to `out`, or stdout."""
-    out = out or sys.stdout
-    click.echo(json.dumps(values, default=str), file=out)
-    out.flush()
-
-
-def say(options: Options, line: str) -> None:
-    """A line on stderr, unless --quiet."""
-    if not options.quiet:
-        click.echo(line, err=True)
+        report_result(*run_one(plan, engine, options, src.name, model=model), options)

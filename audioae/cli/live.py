@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audioae.cli.denoise import print_json
 from audioae.cli.options import (
     adapt_noise_option,
     device_option,
@@ -22,6 +21,7 @@ from audioae.cli.options import (
     settings_of,
     strength_option,
 )
+from audioae.cli.output import print_json
 from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
@@ -240,13 +240,13 @@ def from_file(
     path: Path, options: Options, engine: Engine, settings: DenoiseSettings, block_seconds: float
 ) -> Setup:
     """A file in place of the microphone; a recording of it has its form."""
-    from audioae.denoising import Stream, plan_file
+    from audioae.denoising import FileJob, Stream, plan_file
     from audioae.live import FileSource
 
     form = (
         None
         if options.out is None
-        else plan_file(path, options.out, overwrite=options.overwrite).output
+        else plan_file(FileJob(path, options.out, overwrite=options.overwrite)).output
     )
     source = FileSource(path, block_seconds, real_time=options.real_time)
     return Setup(

@@ -1,6 +1,4 @@
-"""`audioae denoise IN... -O DIR`: many recordings, the tree mirrored, what fails told and the rest
-done.
-"""
+"""`audioae denoise IN... -O DIR`: denoise many files and keep their folder tree."""
 
 from __future__ import annotations
 
@@ -11,57 +9,60 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audioae.cli.denoise import Options, preface, print_json, told, verdict, warnings
+from audioae.cli.options import DenoiseOptions
+from audioae.cli.output import assessment, preface, print_json, summary, warning_lines
 from audioae.cli.progress import FilesProgress, show_files
 from audioae.errors import OutputError
 
 if TYPE_CHECKING:
-    from audioae.batch import BatchPlan, Job, Ledger, Outcome, OutputForm, Task
+    from audioae.batch import BatchPlan, BatchSettings, Ledger, Outcome, OutputNames
+    from audioae.denoising import FileJob, FilePlan
     from audioae.engine import Engine
 
 
-def denoise_many(ctx: click.Context, options: Options, folder: Path) -> None:
-    """Check everything, then clean everything; exits with 1 when a file failed."""
-    from audioae.batch import Cleaner, Ledger, find_inputs, name_jobs, output_folders
+def denoise_many(ctx: click.Context, options: DenoiseOptions, folder: Path) -> None:
+    """Check everything, then denoise all files. Exits with 1 if a file failed."""
+    from audioae.batch import (
+        BatchSettings,
+        Ledger,
+        find_inputs,
+        name_jobs,
+        output_folders,
+        plan_batch,
+    )
+    from audioae.denoising import ready_engine
 
-    work = options.work(facts=options.as_json)
-    form = _form(options, folder)
-    finds = find_inputs(options.paths, exclude=folder)
-    jobs = name_jobs(finds, form)
+    settings = BatchSettings(
+        options.model_path(), options.device, facts=options.as_json, record=options.record
+    )
+    names = _names(options, folder)
+    found = find_inputs(options.paths, exclude=folder)
+    jobs = name_jobs(found, names, options.file_job)
     _check_list(options.failed_list, jobs)
-    engine = Cleaner(work).engine
+    engine = ready_engine(settings.model, device=settings.device)
     with output_folders(jobs):
-        ledger = Ledger(folder, work.recipe())
+        ledger = Ledger(folder, settings.recipe(jobs[0]))
         if options.dry_run:
-            failed = _rehearse(jobs, form, ledger, engine, finds.skipped, options)
+            plan = plan_batch(jobs, ledger, skip_existing=options.skip_existing)
+            _report_dry_run(plan, engine, found.num_skipped, options)
+            failed = len(plan.refused)
         else:
             with ledger:
-                failed = _perform(ctx, jobs, form, ledger, engine, finds.skipped, options)
+                plan = plan_batch(jobs, ledger, skip_existing=options.skip_existing)
+                failed = _run(ctx, plan, ledger, settings, engine, found.num_skipped, options)
     if failed:
         ctx.exit(1)
 
 
-def _form(options: Options, folder: Path) -> OutputForm:
-    from audioae.batch import OutputForm, check_suffix
+def _names(options: DenoiseOptions, folder: Path) -> OutputNames:
+    from audioae.batch import OutputNames, check_suffix
 
-    return OutputForm(
-        folder=folder,
-        residual_folder=options.residual,
-        template=options.template,
-        suffix=check_suffix(options.format) if options.format else None,
-        options=options.plan_options(),
-        existing="overwrite"
-        if options.overwrite
-        else "skip"
-        if options.skip_existing
-        else "refuse",
-    )
+    suffix = check_suffix(options.format) if options.format else None
+    return OutputNames(folder, options.residual, options.template, suffix)
 
 
-def _check_list(path: Path | None, jobs: list[Job]) -> None:
-    """Raise `OutputError` where the list of failures cannot be written, or would be written over a
-    recording.
-    """
+def _check_list(path: Path | None, jobs: list[FileJob]) -> None:
+    """Raise `OutputError` if the list of failures cannot be written or would replace an input."""
     if path is None:
         return
     if (
@@ -79,61 +80,43 @@ def _check_list(path: Path | None, jobs: list[Job]) -> None:
         )
 
 
-def _rehearse(
-    jobs: list[Job],
-    form: OutputForm,
-    ledger: Ledger,
-    engine: Engine,
-    skipped: int,
-    options: Options,
-) -> int:
-    """A dry run; how many files cannot be cleaned."""
-    from audioae.batch import plan_batch
-
-    plan = plan_batch(jobs, form, ledger)
+def _report_dry_run(
+    plan: BatchPlan, engine: Engine, num_skipped: int, options: DenoiseOptions
+) -> None:
+    """Print what a batch would do."""
     for outcome in plan.refused:
         click.echo(f"Error: {outcome.error}", err=True)
-    for task in plan.tasks:
-        if not options.quiet:
-            click.echo(
-                f"{task.plan.src} -> {task.plan.dst}: {task.plan.source.seconds:.2f} s", err=True
-            )
+    for each in plan.files:
+        options.say(f"{each.job.src} -> {each.job.dst}: {each.source.seconds:.2f} s")
         if options.as_json:
-            print_json({**task.plan.to_dict(), "model": engine.info.name, "dry_run": True})
-    if not options.quiet:
-        done = (
-            f", {len(plan.resumed) + len(plan.existing)} done before"
-            if plan.resumed or plan.existing
-            else ""
-        )
-        work = f"{_files(len(plan.tasks))}, {plan.seconds:.0f} s with {engine.info.name}{done}"
-        click.echo(
-            f"{work}{_passed_over(skipped, options)}; a dry run, nothing is written", err=True
-        )
-    return len(plan.refused)
+            print_json({**each.to_dict(), "model": engine.info.name, "dry_run": True})
+    finished = len(plan.resumed) + len(plan.existing)
+    done = f", {finished} done before" if finished else ""
+    work = f"{_files(len(plan.files))}, {plan.seconds:.0f} s with {engine.info.name}{done}"
+    options.say(f"{work}{_not_audio(num_skipped, options)}; dry run, nothing is written")
 
 
-def _perform(
+def _run(
     ctx: click.Context,
-    jobs: list[Job],
-    form: OutputForm,
+    plan: BatchPlan,
     ledger: Ledger,
+    settings: BatchSettings,
     engine: Engine,
-    skipped: int,
-    options: Options,
+    num_skipped: int,
+    options: DenoiseOptions,
 ) -> int:
-    """Clean; how many files failed."""
-    from audioae.batch import plan_batch, run_tasks
+    """Denoise the files; returns how many failed."""
+    from audioae.batch import run_batch
 
-    plan = plan_batch(jobs, form, ledger)
-    with show_files(options.shown, files=len(plan.tasks), seconds=plan.seconds) as progress:
-        teller = _Teller(progress, options, debug=bool(ctx.find_root().params.get("debug")))
-        teller.begin(plan, engine, skipped)
+    mode = options.progress_mode
+    with show_files(mode, files=len(plan.files), seconds=plan.seconds) as progress:
+        reporter = _Reporter(progress, options, debug=bool(ctx.find_root().params.get("debug")))
+        reporter.begin(plan, engine, num_skipped)
         try:
-            run_tasks(
-                plan.tasks if not (options.fail_fast and plan.refused) else [],
-                options.work(facts=options.as_json),
-                teller,
+            run_batch(
+                plan.files if not (options.fail_fast and plan.refused) else [],
+                settings,
+                reporter,
                 ledger=ledger,
                 jobs=options.jobs or _processors(),
                 ray=options.ray,
@@ -141,83 +124,69 @@ def _perform(
                 engine=engine,
             )
         except KeyboardInterrupt:
-            teller.say(
-                f"{teller.cleaned} of {_files(len(plan.tasks))} cleaned; the same command goes "
-                "on from here"
-            )
+            done = f"{reporter.num_done} of {_files(len(plan.files))} denoised"
+            reporter.say(f"{done}; run the same command again to resume")
             raise
         finally:
             if options.failed_list is not None:
-                options.failed_list.write_bytes(
-                    b"".join(os.fsencode(path) + b"\n" for path in teller.failed)
-                )
-        teller.conclude(plan)
-    return len(teller.failed)
+                lines = [os.fsencode(path) + b"\n" for path in reporter.failed]
+                options.failed_list.write_bytes(b"".join(lines))
+        reporter.conclude(plan)
+    return len(reporter.failed)
 
 
-class _Teller:
-    """Tells of each file as it goes: progress and lines on stderr, JSON on stdout."""
+class _Reporter:
+    """Reports the events of a batch: progress and lines on stderr, JSON on stdout."""
 
-    def __init__(self, progress: FilesProgress, options: Options, *, debug: bool) -> None:
+    def __init__(self, progress: FilesProgress, options: DenoiseOptions, *, debug: bool) -> None:
         self.progress, self.options, self.debug = progress, options, debug
         self.failed: list[Path] = []
-        self.out = sys.stdout  # Ray takes its name for itself
-        self.cleaned = 0
+        self.out = sys.stdout  # Ray redirects `sys.stdout`
+        self.num_done = 0
 
-    def begin(self, plan: BatchPlan, engine: Engine, skipped: int) -> None:
-        """What is known beforehand."""
+    def begin(self, plan: BatchPlan, engine: Engine, num_skipped: int) -> None:
+        """Report what is known before the first file."""
         if self.options.verbose:
-            for line in (
-                preface(plan.tasks[0].plan, engine.info).splitlines()[
-                    : 1 if len(plan.tasks) != 1 else None
-                ]
-                if plan.tasks
-                else []
-            ):
-                self.say(line)
-            self.say(f"{_files(len(plan.tasks))} to clean{_passed_over(skipped, self.options)}")
-        for job, reason in [
-            *((job, "done before") for job in plan.resumed),
-            *((job, "exists") for job in plan.existing),
-        ]:
+            self._describe(plan, engine, num_skipped)
+        skipped = [(job, "done before") for job in plan.resumed]
+        skipped += [(job, "exists") for job in plan.existing]
+        for job, reason in skipped:
             if self.options.verbose:
                 self.say(f"{job.dst}: {reason}")
             if self.options.as_json:
-                print_json(
-                    {
-                        "status": "skipped",
-                        "src": str(job.src),
-                        "dst": str(job.dst),
-                        "reason": reason,
-                    },
-                    self.out,
-                )
+                paths = {"src": str(job.src), "dst": str(job.dst)}
+                print_json({"status": "skipped", **paths, "reason": reason}, self.out)
         for outcome in plan.refused:
-            self._failed(outcome)
+            self._fail(outcome)
 
-    def started(self, task: Task) -> None:
-        self.progress.started(str(task.plan.src), task.plan.source.seconds)
+    def _describe(self, plan: BatchPlan, engine: Engine, num_skipped: int) -> None:
+        if plan.files:
+            lines = preface(plan.files[0], engine.info).splitlines()
+            for line in lines if len(plan.files) == 1 else lines[:1]:
+                self.say(line)
+        self.say(f"{_files(len(plan.files))} to denoise{_not_audio(num_skipped, self.options)}")
 
-    def advanced(self, task: Task, seconds: float) -> None:
-        self.progress.advanced(str(task.plan.src), seconds)
+    def started(self, plan: FilePlan) -> None:
+        self.progress.started(str(plan.job.src), plan.source.seconds)
 
-    def ended(self, task: Task, outcome: Outcome) -> None:
+    def advanced(self, plan: FilePlan, seconds: float) -> None:
+        self.progress.advanced(str(plan.job.src), seconds)
+
+    def ended(self, plan: FilePlan, outcome: Outcome) -> None:
         if outcome.result is None:
-            self._failed(outcome)
+            self._fail(outcome)
             return
-        self.cleaned += 1
+        self.num_done += 1
         self.progress.ended(str(outcome.src), None)
-        lines = (
-            [told(outcome.result), *verdict(outcome.result, self.options)]
-            if self.options.verbose
-            else []
-        )
-        for line in lines + warnings(outcome.result):
+        if self.options.verbose:
+            for line in (summary(outcome.result), *assessment(outcome.result, self.options)):
+                self.say(line)
+        for line in warning_lines(outcome.result):
             self.say(line)
         if self.options.as_json:
             print_json(outcome.to_dict(), self.out)
 
-    def _failed(self, outcome: Outcome) -> None:
+    def _fail(self, outcome: Outcome) -> None:
         self.failed.append(outcome.src)
         if self.debug:
             click.echo(outcome.trace, err=True)
@@ -226,35 +195,31 @@ class _Teller:
             print_json(outcome.to_dict(), self.out)
 
     def conclude(self, plan: BatchPlan) -> None:
-        """The numbers."""
-        left = len(plan.tasks) + len(plan.refused) - self.cleaned - len(self.failed)
-        numbers = {
+        """Report the numbers of files."""
+        counts = {
             "failed": len(self.failed),
             "done before": len(plan.resumed),
-            "left as they are": len(plan.existing),
-            "not begun": left,
+            "existing skipped": len(plan.existing),
+            "not started": len(plan.files) + len(plan.refused) - self.num_done - len(self.failed),
         }
-        self.say(
-            f"{_files(self.cleaned)} cleaned"
-            + "".join(f", {number} {what}" for what, number in numbers.items() if number)
-        )
+        others = "".join(f", {count} {what}" for what, count in counts.items() if count)
+        self.say(f"{_files(self.num_done)} denoised{others}")
 
     def say(self, line: str) -> None:
-        """A line on stderr, unless --quiet."""
+        """Print a line on stderr, unless --quiet."""
         if not self.options.quiet:
             self.progress.say(line)
 
 
-def _passed_over(skipped: int, options: Options) -> str:
-    return (
-        f", {_files(skipped)} in folders passed over: no audio by the name"
-        if skipped and options.verbose
-        else ""
-    )
+def _not_audio(num_skipped: int, options: DenoiseOptions) -> str:
+    """The number of files in the folders that are not audio, with --verbose."""
+    if not num_skipped or not options.verbose:
+        return ""
+    return f", {_files(num_skipped)} in folders skipped (no audio suffix)"
 
 
 def _processors() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

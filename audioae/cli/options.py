@@ -1,4 +1,4 @@
-"""Options that several commands have: which model, where it runs, and how strongly it cleans."""
+"""Options that several commands share, and the values of the options of `denoise`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +15,9 @@ import click
 from audioae.cli.completion import complete_models
 
 if TYPE_CHECKING:
-    from audioae.denoising import DenoiseSettings
+    from audioae.denoising import ClipMode, DenoiseSettings, FileJob
+
+PIPE = Path("-")
 
 model_option = click.option(
     "-m",
@@ -34,50 +38,131 @@ preset_option = click.option(
     "--preset",
     type=click.Choice(["gentle", "default", "strong", "asr"]),
     default="default",
-    help="gentle leaves some noise, strong lowers steady noise further, asr is for recognisers; "
-    "the options that follow go before it.",
+    help="gentle leaves some noise, strong reduces steady noise further, asr is for speech "
+    "recognition. The options below override it.",
 )
 strength_option = click.option(
     "--strength",
     type=float,
     metavar="0..1",
-    help="0 leaves the recording untouched, 1 is full; scales the decibels.  [default: 1]",
+    help="Scale the attenuation in dB: 0 changes nothing, 1 is full strength.  [default: 1]",
 )
 max_attenuation_option = click.option(
     "--max-attenuation",
     type=float,
     metavar="DB",
-    help="Lower nothing by more than this many dB.  [default: no limit]",
+    help="Limit the attenuation to this many dB.  [default: no limit]",
 )
 adapt_noise_option = click.option(
     "--adapt-noise/--no-adapt-noise",
     default=None,
-    help="Track steady noise and lower it further.  [default: no]",
+    help="Track steady noise and reduce it further.  [default: no]",
     show_default=False,
 )
 
 
-def settings_of(preset: str, **asked: Any) -> DenoiseSettings:
-    """A preset, and in place of its settings those that are asked for, which are not None."""
+@dataclass(frozen=True)
+class DenoiseOptions:
+    """The values of the options of `audioae denoise`, under their names."""
+
+    paths: tuple[Path, ...]
+    output_dir: Path | None
+    model: str | None
+    preset: str
+    strength: float | None
+    max_attenuation: float | None
+    channels: Any
+    noise_from: tuple[float, float] | None
+    adapt_noise: bool | None
+    start: float | None
+    end: float | None
+    clip_mode: ClipMode
+    normalize: float | None
+    residual: Path | None
+    format: str | None
+    subtype: str | None
+    device: str
+    overwrite: bool
+    skip_existing: bool
+    template: str
+    jobs: int
+    ray: str | None
+    fail_fast: bool
+    failed_list: Path | None
+    raw: str | None
+    record: bool
+    as_json: bool
+    progress: str
+    dry_run: bool
+    quiet: bool
+    verbose: bool
+
+    @property
+    def progress_mode(self) -> str:
+        """The mode of the progress display."""
+        return "none" if self.quiet and self.progress == "auto" else self.progress
+
+    def say(self, line: str) -> None:
+        """Print a line on stderr, unless --quiet."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    def model_path(self) -> Path:
+        """The file of the model. Raises `ModelNotFoundError`."""
+        from audioae.pretrained import default_model, find_model
+
+        return find_model(self.model or default_model())
+
+    def settings(self) -> DenoiseSettings:
+        """The preset with the settings that are given."""
+        return settings_of(
+            self.preset,
+            strength=self.strength,
+            max_attenuation_db=self.max_attenuation,
+            channels=self.channels,
+            noise_from=self.noise_from,
+            adapt_noise=self.adapt_noise,
+        )
+
+    def file_job(self, src: Path, dst: Path, residual: Path | None = None) -> FileJob:
+        """The job of one file."""
+        from audioae.denoising import FileJob
+
+        return FileJob(
+            src,
+            dst,
+            residual,
+            self.settings(),
+            overwrite=self.overwrite,
+            subtype=self.subtype,
+            start=self.start,
+            end=self.end,
+            clip_mode=self.clip_mode,
+            normalize_lufs=self.normalize,
+        )
+
+
+def settings_of(preset: str, **given: Any) -> DenoiseSettings:
+    """The settings of a preset, replaced by those in `given` that are not None."""
     from audioae.denoising import PRESETS
 
-    return dataclasses.replace(
-        PRESETS[preset], **{name: value for name, value in asked.items() if value is not None}
-    )
+    changes = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(PRESETS[preset], **changes)
 
 
 @contextmanager
 def listen_for_interrupt() -> Iterator[list[int]]:
-    """A list that the first SIGINT or SIGTERM adds itself to; the second acts as usual."""
-    heard: list[int] = []
+    """Yield a list to which the first SIGINT or SIGTERM is appended; a second one interrupts."""
+    received: list[int] = []
 
-    def hear(number: int, frame: object) -> None:
-        heard.append(number)
+    def receive(number: int, frame: object) -> None:
+        received.append(number)
         signal.signal(number, signal.default_int_handler)
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, receive) for number in signals}
     try:
-        yield heard
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""`audioae denoise - OUT`, `IN -` and `- -`: stdin and stdout in place of files."""
+"""`audioae denoise - OUT`, `IN -` and `- -`: denoise through stdin and stdout."""
 
 from __future__ import annotations
 
@@ -9,26 +9,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from audioae.cli.denoise import (
-    PIPE,
-    Options,
-    preface,
-    print_json,
-    report_plan,
-    told,
-    verdict,
-    warnings,
-    with_progress,
-)
+from audioae.cli.options import PIPE, DenoiseOptions
+from audioae.cli.output import preface, print_json, report_plan, report_result, run_one
 from audioae.cli.progress import show_progress
 
 if TYPE_CHECKING:
-    from audioae.batch import Outcome
     from audioae.batch.pipes import RawForm
 
 
-def denoise_piped(src: Path, dst: Path, options: Options) -> None:
-    """Clean what comes, send what is clean; either may be a file."""
+def denoise_piped(src: Path, dst: Path, options: DenoiseOptions) -> None:
+    """Denoise from stdin, to stdout, or both."""
     from audioae.batch.pipes import RawForm
 
     raw = RawForm.parse(options.raw) if options.raw else None
@@ -39,113 +29,88 @@ def denoise_piped(src: Path, dst: Path, options: Options) -> None:
         _through_files(src, dst, sink, raw, options)
 
 
-def _checked_sink(options: Options) -> BinaryIO:
+def _checked_sink(options: DenoiseOptions) -> BinaryIO:
+    """stdout, or a usage error if audio must not be written to it."""
     if options.as_json:
-        raise click.UsageError(
-            "--json and - as OUT would both be written to stdout; give OUT a name"
-        )
+        raise click.UsageError("--json and OUT = - would both write to stdout; give OUT a name")
     if options.record:
-        raise click.UsageError(
-            "--record writes beside OUT, and stdout has no place; give OUT a name"
-        )
+        raise click.UsageError("--record writes a file beside OUT; give OUT a name instead of -")
     sink = sys.stdout.buffer
     if sink.isatty():
         raise click.UsageError(
-            "stdout is a terminal, and OUT is no text; send it to a file or a program"
+            "refusing to write audio to a terminal; redirect stdout to a file or a program"
         )
     return sink
 
 
-def _stream(raw: RawForm, options: Options) -> None:
-    """Raw samples in and out, as they arrive."""
-    from audioae.batch import Cleaner
+def _stream(raw: RawForm, options: DenoiseOptions) -> None:
+    """Denoise raw samples as they arrive."""
     from audioae.batch.pipes import denoise_raw
+    from audioae.denoising import ready_engine
 
-    if options.residual or options.dry_run or options.format or options.plan_options():
-        known = "--residual, --dry-run, --format, --subtype, --start, --end, --clip-mode and --normalize"
-        raise click.UsageError(f"--raw from - to - is cleaned as it arrives; leave out {known}")
-    cleaner = Cleaner(options.work(facts=False))
+    needs_file = options.residual or options.dry_run or options.format
+    if needs_file or options.file_job(PIPE, PIPE).file_options():
+        raise click.UsageError(
+            "--raw from - to - is denoised as it arrives; leave out --residual, --dry-run, "
+            "--format, --subtype, --start, --end, --clip-mode and --normalize"
+        )
+    engine = ready_engine(options.model_path(), device=options.device)
+    settings = options.settings()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     done = 0.0
-    with show_progress(options.shown, "stdin", total=None, unit="s") as advance:
+    with show_progress(options.progress_mode, "stdin", total=None, unit="s") as show:
 
-        def report(seconds: float) -> None:
+        def advance(seconds: float) -> None:
             nonlocal done
-            advance(seconds - done)
+            show(seconds - done)
             done = seconds
 
-        result = denoise_raw(
-            source, sink, raw, cleaner.engine, settings=options.settings(), progress=report
-        )
-    if not options.quiet:
-        seconds = result.num_samples / raw.sample_rate
-        click.echo(
-            f"stdout: {seconds:.2f} s cleaned, {result.mean_attenuation_db:.1f} dB lower on the "
-            "whole",
-            err=True,
-        )
-        if result.num_clipped:
-            click.echo(
-                f"Warning: {result.num_clipped} samples of the output were beyond full scale and "
-                "were clamped",
-                err=True,
-            )
+        result = denoise_raw(source, sink, raw, engine, settings=settings, progress=advance)
+    seconds = result.num_samples / raw.sample_rate
+    attenuation = f"mean attenuation {result.mean_attenuation_db:.1f} dB"
+    options.say(f"stdout: {seconds:.2f} s denoised, {attenuation}")
+    if result.num_clipped:
+        options.say(f"Warning: {result.num_clipped} samples of the output were clipped")
 
 
 def _through_files(
-    src: Path, dst: Path, sink: BinaryIO | None, raw: RawForm | None, options: Options
+    src: Path, dst: Path, sink: BinaryIO | None, raw: RawForm | None, options: DenoiseOptions
 ) -> None:
-    """A recording with a header on at least one side: kept in a temporary folder where it comes or
-    goes by a pipe.
-    """
+    """Denoise through temporary files: at least one side has a header."""
     from audioae.audio.writer import check_target
-    from audioae.batch import Cleaner, Task
     from audioae.batch.pipes import check_raw, pipe_folder, receive, send
-    from audioae.denoising import plan_file
+    from audioae.denoising import plan_file, ready_engine
 
-    cleaner = Cleaner(options.work(facts=options.as_json))
+    model = options.model_path()
+    engine = ready_engine(model, device=options.device)
     if sink is None:
         check_target(dst, overwrite=options.overwrite)  # before all of stdin is read
     with pipe_folder() as folder:
         here = receive(sys.stdin.buffer, folder, raw) if src == PIPE else src
         target = dst if sink is None else folder / f"stdout{_suffix(here, raw, options)}"
-        asked = {**options.plan_options(), **({"subtype": raw.subtype} if raw and sink else {})}
-        plan = plan_file(
-            here, target, overwrite=options.overwrite, residual=options.residual, **asked
-        )
+        job = options.file_job(here, target, options.residual)
+        plan = plan_file(dataclasses.replace(job, subtype=raw.subtype) if raw and sink else job)
         if raw and sink:
             check_raw(plan.source, raw)
         if options.verbose:
-            click.echo(preface(plan, cleaner.engine.info), err=True)
+            click.echo(preface(plan, engine.info), err=True)
         if options.dry_run:
-            report_plan(plan, cleaner.engine.info.name, options)
+            report_plan(plan, engine.info.name, options)
             return
-        outcome = with_progress(
-            cleaner, Task(0, plan, options.overwrite), options, "stdin" if src == PIPE else src.name
-        )
+        label = "stdin" if src == PIPE else src.name
+        result, values = run_one(plan, engine, options, label, model=model)
         if sink is not None:
             send(target, sink, raw)
-    _report(outcome, src, dst, options)
+    report_result(dataclasses.replace(result, src=src, dst=dst), None, options)
+    if values is not None:
+        values["src"] = values["input"]["path"] = str(src)
+        print_json(values)
 
 
-def _suffix(here: Path, raw: RawForm | None, options: Options) -> str:
-    """Of what goes to stdout: as asked, or as it came."""
+def _suffix(here: Path, raw: RawForm | None, options: DenoiseOptions) -> str:
+    """The suffix of what goes to stdout: as asked for, or that of the input."""
     from audioae.batch import check_suffix
 
     if raw is not None:
         return ".wav"
     return check_suffix(options.format) if options.format else here.suffix
-
-
-def _report(outcome: Outcome, src: Path, dst: Path, options: Options) -> None:
-    """Say what was done, with `-` for the temporary files."""
-    if outcome.result is None:
-        return
-    result = dataclasses.replace(outcome.result, src=src, dst=dst)
-    if not options.quiet:
-        for line in (told(result), *verdict(result, options), *warnings(result)):
-            click.echo(line, err=True)
-    if options.as_json:
-        values = outcome.to_dict()
-        values["src"] = values["input"]["path"] = str(src)
-        print_json(values)

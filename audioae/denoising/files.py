@@ -273,7 +273,7 @@ def run_plan(
 
 
 def _check_distinct(paths: Mapping[str, Path | None]) -> None:
-    """Raise `OutputError` when two of them are one file, by whatever name; the first is the input."""
+    """Raise `OutputError` if two of the paths are the same file. The first is the input."""
     known = [(name, path) for name, path in paths.items() if path is not None]
     for index, (name, path) in enumerate(known):
         for other_name, other in known[index + 1 :]:
