@@ -116,7 +116,7 @@ def base(name: str) -> bytes:
         sound.title, sound.comment = "a title", "a comment"
         sound.write(waveform)
     if container == "OGG":
-        xiph.settle_ogg(path, None)  # the same stream number every time
+        xiph.normalize_ogg(path, None)  # the same stream number every time
     data = path.read_bytes()
     path.unlink()
     if container in ("WAV", "WAVEX"):

@@ -41,14 +41,14 @@ def test_a_recording_that_was_cut_short_is_named_with_both_numbers(
     cut(path, share)
     with pytest.raises(
         AudioFileError,
-        match=rf"{name}.* (promises \d+ bytes of samples, the file holds (\d+)|malformed)",
+        match=rf"{name}.* (declares \d+ bytes of samples, the file holds (\d+)|malformed)",
     ) as caught:
         info(path)
     if "holds" in str(caught.value):
         promised, there = (
-            int(word.strip(",:"))
+            int(word.strip(",:;"))
             for word in str(caught.value).split()
-            if word.strip(",:").isdigit()
+            if word.strip(",:;").isdigit()
         )
         assert 80_000 <= promised <= 80_008
         assert there < held
@@ -60,7 +60,7 @@ def test_a_damaged_flac_is_found_while_it_is_read(tmp_path: Path) -> None:
     cut(path, 0.5)
     assert info(path).num_samples == 20_000
     with (
-        pytest.raises(AudioFileError, match=r"a\.flac promises 20000 samples, \d+ can be read"),
+        pytest.raises(AudioFileError, match=r"a\.flac .*\d+ of 20000 samples can be read"),
         AudioReader(path) as reader,
     ):
         while reader.read(1000).shape[1]:
@@ -83,7 +83,7 @@ def test_a_wav_that_was_not_closed_is_not_taken_for_an_empty_one(tmp_path: Path)
     write(path, NOISE, 16000)
     data = path.read_bytes()
     path.write_bytes(data[:4] + bytes(4) + data[8:40] + bytes(4) + data[44:])
-    with pytest.raises(AudioFileError, match=r"counts 0 bytes of samples, 80000 more follow"):
+    with pytest.raises(AudioFileError, match=r"declares 0 bytes of samples, 80000 more follow"):
         info(path)
 
 
@@ -114,7 +114,7 @@ def loud_then_silent(tmp_path: Path) -> Path:
 
 def without_xing(path: Path) -> mp3.Stream:
     stream = mp3.scan(path)
-    assert stream is not None and stream.promised is not None
+    assert stream is not None and stream.declared_frames is not None
     path.write_bytes(path.read_bytes()[stream.start : stream.end])
     return stream
 
@@ -122,7 +122,7 @@ def without_xing(path: Path) -> mp3.Stream:
 def test_an_mp3_without_a_header_is_counted(loud_then_silent: Path) -> None:
     whole, _ = read(loud_then_silent)
     stream = without_xing(loud_then_silent)
-    assert stream.frames == stream.promised
+    assert stream.mp3_frames == stream.declared_frames
     assert (
         abs(soundfile.info(loud_then_silent).frames - 300_000) > 50_000
     )  # what libsndfile would do
@@ -155,7 +155,7 @@ def test_a_start_is_exact(tmp_path: Path, name: str) -> None:
 
 def test_an_mp3_that_was_cut_short_is_named_with_both_numbers(loud_then_silent: Path) -> None:
     cut(loud_then_silent, 0.5)
-    with pytest.raises(AudioFileError, match=r"promises \d+ samples, the file holds \d+"):
+    with pytest.raises(AudioFileError, match=r"declares \d+ samples, the file holds \d+"):
         info(loud_then_silent)
 
 
@@ -225,8 +225,8 @@ def test_targets_that_cannot_be_written_are_found_before(
     for target, overwrite, message in [
         (tmp_path / "there.wav", False, "exists"),
         (tmp_path / "folder.wav", True, "is a folder"),
-        (tmp_path / "none" / "a.wav", False, "is no folder"),
-        (Path("/proc/a.wav"), False, "cannot be written|is no folder"),
+        (tmp_path / "none" / "a.wav", False, "no folder"),
+        (Path("/proc/a.wav"), False, "cannot be written|no folder"),
         (tmp_path / ("x" * 300 + ".wav"), False, "cannot be written|too long"),
     ]:
         with pytest.raises(OutputError, match=message):

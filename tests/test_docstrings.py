@@ -18,13 +18,16 @@ MODULES = [
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-@pytest.mark.parametrize("name", MODULES or ["audioae"])
+@pytest.mark.parametrize("name", MODULES)
 def test_examples_print_what_they_show(name, tmp_path, monkeypatch):
-    """Examples run in an empty folder and may write files into it."""
-    monkeypatch.chdir(tmp_path)
+    """The examples of a docstring run in an empty folder and may write files into it."""
     try:
         module = importlib.import_module(name.removesuffix(".__init__"))
-        doctest.testmod(module, optionflags=OPTIONS, raise_on_error=True)
+        for test in doctest.DocTestFinder().find(module):
+            folder = tmp_path / test.name
+            folder.mkdir()
+            monkeypatch.chdir(folder)
+            doctest.DebugRunner(optionflags=OPTIONS).run(test)
     except (ImportError, DependencyError) as error:
         pytest.skip(f"{name} needs a package that is not installed: {error}")
     except doctest.DocTestFailure as failure:

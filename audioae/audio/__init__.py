@@ -1,5 +1,19 @@
-"""Audio files in and out: float32 waveforms `[channels, samples]`, with everything that makes a
-file what it is kept.
+"""Read and write audio files as float32 waveforms `[channels, samples]`.
+
+An output keeps the sample rate, container, encoding and metadata of its source unless told
+otherwise. In reading order:
+
+- `form`: `AudioInfo`, the form of an audio file.
+- `reader`: `AudioReader`, `read` and `info`.
+- `writer`: `AudioWriter`, `write` and `check_output`.
+- `formats`: which container and encoding an output gets, and how a lossy encoder is set.
+- `quantise`: float samples to integer codes.
+- `riff`: chunks of WAV, RF64, W64, AIFF and CAF files.
+- `xiph`: metadata of FLAC and Ogg files.
+- `mp3`: length and ID3 tags of MP3 files.
+- `media`: audio tracks of video files and other containers that FFmpeg handles.
+
+All errors are `AudioFileError` for inputs and `OutputError` for outputs.
 """
 
 from audioae.audio.form import AudioInfo

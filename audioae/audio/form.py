@@ -1,4 +1,4 @@
-"""The form of an audio file: sample rate, channels, length, container, subtype, texts."""
+"""`AudioInfo`: sample rate, channels, length, container, encoding and tags of an audio file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ AnyPath = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """The form of an audio file, enough to write another one like it.
+    """The form of an audio file: everything needed to write another file like it.
 
     Args:
         sample_rate: Hz.
+        channels: number of channels.
         num_samples: samples per channel.
-        container: "WAV", "FLAC", ... as libsndfile names them, or "MP4", "WEBM", ... for what PyAV
-            reads.
-        subtype: "PCM_16", "VORBIS", ... as libsndfile names them, or PyAV's codec name in capitals.
-        endian: "FILE" (what is usual in the container), "LITTLE" or "BIG".
+        container: "WAV", "FLAC", ... (libsndfile's names), or "MP4", "WEBM", ... for files that
+            FFmpeg reads.
+        subtype: encoding of the samples: "PCM_16", "VORBIS", ... (libsndfile's names), or FFmpeg's
+            codec name in capitals.
+        endian: "FILE" (the default of the container), "LITTLE" or "BIG".
         tags: title, artist, album, comment, date, genre, tracknumber, copyright, license, software.
-        source: the file that this was read from; a writer copies from it what libsndfile does not
-            carry.
-        bit_rate: bits per second of a lossy file, else None.
+        source: the file this was read from. A writer copies other metadata (pictures, markers,
+            broadcast chunks) from it.
+        bit_rate: mean bits per second of a lossy file, else None.
+
+    Example:
+        >>> AudioInfo(16000, 1, 8000, "WAV", "PCM_16").seconds
+        0.5
     """
 
     sample_rate: int

@@ -1,9 +1,8 @@
-"""What a WAV, RF64, AIFF or CAF file holds besides its samples, copied to another file of the same
-family, byte by byte.
+"""Chunks of WAV, RF64, W64, AIFF and CAF files: metadata, true lengths and damage.
 
-Broadcast notes (bext), iXML, XMP, cue points, loops, markers, text: libsndfile knows few of them.
-They follow the samples in the copy. W64 files are left out: libsndfile would take for samples
-whatever follows the samples.
+`copy` carries all chunks that are not audio (broadcast extension, iXML, XMP, cue points, loops,
+markers, text) to another file of the same family, byte by byte and after the samples. libsndfile
+knows few of them. Chunks of W64 files are not copied: libsndfile would read them as samples.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import BinaryIO
 
 from audioae.storage import COPY_BYTES
 
-# What describes the samples (the writer has made its own) or fills space.
+# Chunks that describe the samples (the writer has made its own) or are padding.
 OWN = {
     "WAV": {
         b"fmt ",
@@ -35,12 +34,15 @@ OWN = {
     "CAF": {b"desc", b"data", b"pakt", b"kuki", b"free", b"peak", b"ovvw"},
     "W64": {b"fmt ", b"data", b"fact", b"junk", b"levl"},
 }
-EXTENSIBLE = 0xFFFE  # the format tag of a WAV that tells which loudspeaker each channel is for
-MASK_AT = 20  # where it does, in the fmt chunk
+EXTENSIBLE = 0xFFFE  # format tag of a WAV with a loudspeaker mask
+MASK_OFFSET = 20  # of the mask in the fmt chunk, bytes
+W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # end of the GUIDs of fmt, data and fact
+# Sizes that programs writing to a pipe put in the header (sox, arecord).
+UNKNOWN_SIZES = range(0x7FFFF000, 0x80000001)
 
 
 def extras(path: Path) -> list[str]:
-    """Names of what a file holds besides its samples and the texts that every container has."""
+    """Names of the metadata that only this family of containers can hold."""
     with path.open("rb") as file:
         kind = family(file)
         return (
@@ -51,15 +53,18 @@ def extras(path: Path) -> list[str]:
 
 
 def extra_bytes(path: Path) -> int:
-    """How many bytes `copy` would add."""
+    """Upper bound of the bytes that `copy` would add."""
     with path.open("rb") as file:
         kind = family(file)
         return sum(chunk.held + 32 for chunk in _extras(file, kind)) if kind else 0
 
 
 def copy(source: Path, target: Path) -> list[str]:
-    """Append to `target` whatever `source` has besides samples; names of what could not be kept
-    (cut short, or another byte order).
+    """Append the metadata chunks of `source` to `target`.
+
+    Returns:
+        Names of the chunks that were not copied: they are cut short, or the family or byte order of
+        the files differs.
     """
     lost = []
     with source.open("rb") as old, target.open("r+b") as new:
@@ -73,7 +78,7 @@ def copy(source: Path, target: Path) -> list[str]:
         ):
             return extras(source)
         present = {chunk.name for chunk in chunks(new, into)}
-        # Texts first: libsndfile gives up on an RF64 at the first chunk of odd length.
+        # Texts first: libsndfile stops reading an RF64 at the first chunk of odd length.
         for chunk in sorted(_extras(old, kind), key=lambda chunk: not _is_text(old, chunk)):
             if chunk.held < chunk.size:
                 lost.append(_label(old, chunk))
@@ -84,9 +89,10 @@ def copy(source: Path, target: Path) -> list[str]:
     return lost
 
 
-def settle(path: Path, num_samples: int) -> None:
-    """Make a new file say the same whenever it is written: its number of samples, and no time of
-    day in its PEAK chunk.
+def normalize(path: Path, num_samples: int) -> None:
+    """Make the header of a new WAV or AIFF file exact and reproducible.
+
+    Sets the number of samples and clears the time stamp of the PEAK chunk.
     """
     with path.open("r+b") as file:
         kind = family(file)
@@ -97,15 +103,14 @@ def settle(path: Path, num_samples: int) -> None:
             _put(file, found[b"PEAK"].offset + 4, bytes(4))
         if b"fact" in found:
             _put(file, found[b"fact"].offset, struct.pack(kind.order + "I", num_samples))
-        if (
-            kind.name == "AIFF" and _number(file, found[b"COMM"].offset + 2) == num_samples + 1
-        ):  # libsndfile has counted the padding as a sample
+        # libsndfile counts the padding byte as a sample.
+        if kind.name == "AIFF" and _number(file, found[b"COMM"].offset + 2) == num_samples + 1:
             _put(file, found[b"COMM"].offset + 2, struct.pack(">I", num_samples))
             _put(file, found[b"SSND"].offset - 4, struct.pack(">I", 8 + num_samples))
 
 
 def _number(file: BinaryIO, at: int) -> int:
-    """The 32-bit number at a byte of a file with the big end first."""
+    """The 32-bit big-endian number at a position of a file."""
     file.seek(at)
     return int.from_bytes(file.read(4), "big")
 
@@ -116,8 +121,10 @@ def _put(file: BinaryIO, at: int, data: bytes) -> None:
 
 
 def aiff_num_samples(path: Path, num_samples: int) -> int:
-    """Samples per channel of an uncompressed AIFF, `num_samples` as libsndfile counts them: it takes the
-    padding for a sample.
+    """Samples per channel of an uncompressed AIFF.
+
+    Args:
+        num_samples: libsndfile's count, which includes the padding byte.
     """
     with path.open("rb") as file:
         kind = family(file)
@@ -128,8 +135,10 @@ def aiff_num_samples(path: Path, num_samples: int) -> int:
 
 
 def w64_num_samples(path: Path, num_samples: int) -> int:
-    """Samples per channel of an uncompressed W64, `num_samples` as libsndfile counts them: up to the end
-    of the file, other chunks included.
+    """Samples per channel of an uncompressed W64.
+
+    Args:
+        num_samples: libsndfile's count, which includes chunks after the samples.
     """
     block = size = 0
     with path.open("rb") as file:
@@ -144,12 +153,14 @@ def w64_num_samples(path: Path, num_samples: int) -> int:
 
 
 def wav_num_samples(path: Path, num_samples: int) -> int:
-    """Samples per channel of a WAV whose codec fills up its last block, `num_samples` with that filling;
-    the fact chunk tells how many are real.
+    """Samples per channel of a WAV whose codec pads the last block, from its fact chunk.
 
-    What it tells is believed as far as it lies in the last block: some writers count otherwise.
+    The fact chunk is ignored unless it ends in the last block: some writers count differently.
+
+    Args:
+        num_samples: libsndfile's count, which includes the padding.
     """
-    block, told = 0, num_samples
+    block, declared = 0, num_samples
     with path.open("rb") as file:
         kind = family(file)
         for chunk in chunks(file, kind) if kind else ():
@@ -157,8 +168,8 @@ def wav_num_samples(path: Path, num_samples: int) -> int:
             if chunk.name == b"fmt " and chunk.held >= 20 and kind:
                 block = struct.unpack(kind.order + "18xH", file.read(20))[0]
             if chunk.name == b"fact" and chunk.held >= 4 and kind:
-                told = struct.unpack(kind.order + "I", file.read(4))[0]
-    return told if 0 <= num_samples - told < block else num_samples
+                declared = struct.unpack(kind.order + "I", file.read(4))[0]
+    return declared if 0 <= num_samples - declared < block else num_samples
 
 
 def _extras(file: BinaryIO, kind: Family) -> list[Chunk]:
@@ -198,23 +209,21 @@ def _append(old: BinaryIO, new: BinaryIO, chunk: Chunk, kind: Family) -> None:
 
 
 def _copy_mask(old: BinaryIO, new: BinaryIO, kind: Family, into: Family) -> None:
-    """Keep which loudspeakers the channels are for; libsndfile writes what is usual for their
-    number.
-    """
-    places = [_mask_at(old, kind), _mask_at(new, into)]
-    if places[0] is None or places[1] is None:
+    """Copy the loudspeaker mask; libsndfile writes a default one."""
+    source, target = _mask_offset(old, kind), _mask_offset(new, into)
+    if source is None or target is None:
         return
-    old.seek(places[0])
-    new.seek(places[1])
+    old.seek(source)
+    new.seek(target)
     new.write(old.read(4))
 
 
-def _mask_at(file: BinaryIO, kind: Family) -> int | None:
+def _mask_offset(file: BinaryIO, kind: Family) -> int | None:
     for chunk in chunks(file, kind) if _group(kind) == "WAV" else ():
         if chunk.name == b"fmt " and chunk.held >= 24:
             file.seek(chunk.offset)
             tag = struct.unpack(kind.order + "H", file.read(2))[0]
-            return chunk.offset + MASK_AT if tag == EXTENSIBLE else None
+            return chunk.offset + MASK_OFFSET if tag == EXTENSIBLE else None
     return None
 
 
@@ -231,21 +240,15 @@ def _close(file: BinaryIO, kind: Family) -> None:
         file.write(struct.pack("<Q", size - 8))
 
 
-W64_TAIL = bytes.fromhex(
-    "f3acd3118cd100c04f8edb8a"
-)  # of the GUIDs of fmt, data, fact; their first four bytes are the name
-UNKNOWN_SIZES = range(
-    0x7FFFF000, 0x80000001
-)  # what encoders that write to a pipe put where they do not know the size (sox, arecord)
-
-
 @dataclass(frozen=True)
 class Family:
     """How chunks are laid out in a file.
 
     Args:
-        order: "<" or ">".
-        start: byte where the first chunk begins; alignment: bytes that a chunk is padded to.
+        name: "WAV", "RF64", "AIFF", "CAF" or "W64".
+        order: byte order, "<" or ">".
+        start: offset of the first chunk, bytes.
+        alignment: multiple of bytes that a chunk is padded to.
         data: name of the chunk with the samples.
     """
 
@@ -263,8 +266,12 @@ class Family:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk: `offset` is where its content begins, `size` how many bytes its header promises,
-    `held` how many there are.
+    """One chunk of a file.
+
+    Args:
+        offset: where its content begins, bytes.
+        size: bytes of content, as its header declares.
+        held: bytes of content that the file holds.
     """
 
     name: bytes
@@ -274,7 +281,7 @@ class Chunk:
 
 
 def family(file: BinaryIO) -> Family | None:
-    """What kind of chunks a file has, from its first bytes; None for files without."""
+    """The layout of a file, from its first bytes; None if it has no chunks."""
     file.seek(0)
     head = file.read(12)
     if head[:4] in (b"RIFF", b"RF64", b"RIFX") and head[8:] == b"WAVE":
@@ -295,7 +302,7 @@ def family(file: BinaryIO) -> Family | None:
 
 
 def chunks(file: BinaryIO, kind: Family) -> Iterator[Chunk]:
-    """The chunks of a file in their order, as far as its bytes go."""
+    """The chunks of a file in order, up to the end of the file."""
     end, at, wide = file.seek(0, 2), kind.start, 0
     while at + kind.head_bytes <= end:
         file.seek(at)
@@ -305,7 +312,7 @@ def chunks(file: BinaryIO, kind: Family) -> Iterator[Chunk]:
             wide = struct.unpack("<8xQ", file.read(16))[0] if end - offset >= 16 else 0
         if name == b"data" and kind.name == "RF64" and size == 0xFFFFFFFF and wide:
             size = wide
-        if size < 0:  # CAF: to the end
+        if size < 0:  # in a CAF: to the end of the file
             size = end - offset
         yield Chunk(name, offset, size, min(size, end - offset))
         at = (
@@ -325,12 +332,12 @@ def _head(head: bytes, kind: Family) -> tuple[bytes, int]:
     return head[:4], struct.unpack(kind.order + "I", head[4:])[0]
 
 
-def flaw(path: Path) -> str | None:
-    """What is wrong with the amount of samples in a file, in words; None if its header and its
-    bytes agree.
+def find_damage(path: Path) -> str | None:
+    """Describe a mismatch between the header and the samples of a file; None if they agree.
 
-    libsndfile takes what is there in silence; a recording that was cut short is to be known before
-    it is cleaned.
+    The text continues a sentence that starts with the name of the file.
+
+    libsndfile reads a file that was cut short without an error.
     """
     with path.open("rb") as file:
         kind = family(file)
@@ -341,12 +348,18 @@ def flaw(path: Path) -> str | None:
             return None
         end = file.seek(0, 2)
         if data.size > data.held:
-            return f"its header promises {data.size} bytes of samples, the file holds {data.held}: it was cut short; copy it again"
+            return (
+                f"is cut short: its header declares {data.size} bytes of samples, the file "
+                f"holds {data.held}; copy it again"
+            )
         file.seek(4)
         outer = struct.unpack(kind.order + "I", file.read(4))[0] + 8
         rest = end - data.offset - data.size
         if kind.name == "WAV" and ((data.size == 0 < rest and outer < end) or rest > 2**32 - 2**16):
-            return f"its header counts {data.size} bytes of samples, {rest} more follow: it was not closed well; repair its header first"
+            return (
+                f"was not closed properly: its header declares {data.size} bytes of samples, "
+                f"{rest} more follow; repair its header first"
+            )
     return None
 
 

@@ -1,4 +1,8 @@
-"""Waveforms to audio files: checked before, written under a temporary name, renamed when complete."""
+"""Write audio files atomically, with the form and the metadata of their source.
+
+Everything that can fail is checked before the first sample: folder, format, free space. Samples go
+to a temporary file, which is completed with the metadata, read back and renamed.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,12 @@ from audioae.audio import formats, media, mp3, riff, xiph
 from audioae.audio.form import AnyPath, AudioInfo
 from audioae.audio.formats import encoder_settings
 from audioae.audio.quantise import quantise
-from audioae.audio.reader import info, inspect, native
+from audioae.audio.reader import info, info_as, native_path
 from audioae.errors import AudioFileError, OutputError
 from audioae.storage import AtomicFile, output_errors
 
+MAX_CALL = 65536  # samples per channel and call: libsndfile crashes on longer Ogg writes
+# Containers between which metadata are copied byte by byte.
 FAMILIES = {
     "WAV": "WAV",
     "WAVEX": "WAV",
@@ -32,9 +38,10 @@ FAMILIES = {
 }
 
 
-def by_bytes(source: AudioInfo | None, target: AudioInfo) -> bool:
-    """Whether all texts and notes of the source are copied byte by byte; if not, the writer sets
-    the texts that it knows one by one.
+def copies_metadata(source: AudioInfo | None, target: AudioInfo) -> bool:
+    """Whether the metadata of the source are copied byte by byte.
+
+    If not, the writer sets the known tags one by one.
     """
     return (
         source is not None
@@ -44,31 +51,36 @@ def by_bytes(source: AudioInfo | None, target: AudioInfo) -> bool:
 
 
 def finish(path: Path, target: AudioInfo, source: AudioInfo | None, num_samples: int) -> list[str]:
-    """Complete a file that has all its samples; names of what could not be kept.
+    """Add the metadata to a file that has all its samples, and normalize its header.
 
     Args:
-        path: the file, not open.
-        target: the form it was written in; source: the form of the file that it comes from, if any.
+        path: the file, closed.
+        target: the form it was written in.
+        source: the form of the file that the metadata come from, if any.
         num_samples: samples per channel that were written.
+
+    Returns:
+        Names of the metadata that were not kept.
     """
-    same = by_bytes(source, target)
+    same = copies_metadata(source, target)
     lost = [] if same or source is None else _extras(source)
     origin = source.source if same and source else None
     if target.container == "FLAC" and num_samples == 0:
         xiph.write_empty_flac(path, target)
     if target.container == "OGG":
-        lost += xiph.settle_ogg(path, origin)
+        lost += xiph.normalize_ogg(path, origin)
     elif target.container == "MP3" and origin is None:
         mp3.write_id3(path, target.tags)
     elif origin is not None:
         lost += _copy(target.container, origin, path)
-    riff.settle(path, num_samples)
+    riff.normalize(path, num_samples)
     return lost
 
 
 def lost_tags(asked: AudioInfo, written: AudioInfo) -> list[str]:
-    """Names of the texts that the written file does not give back; libsndfile adds its own name to
-    `software`.
+    """Names of the tags that the written file does not hold.
+
+    The start of a text is compared, because libsndfile appends its own name to `software`.
     """
     return [
         f"tag {name}"
@@ -86,7 +98,7 @@ def _extras(source: AudioInfo) -> list[str]:
     assert source.source is not None
     if source.source.suffix.lower() in media.SUFFIXES:
         return media.extras(source.source)
-    extras = {"FLAC": xiph.flac_extras, "MP3": mp3.id3_frames, "OGG": xiph.ogg_extras}.get(
+    extras = {"FLAC": xiph.flac_extras, "MP3": mp3.id3_extras, "OGG": xiph.ogg_extras}.get(
         source.container, riff.extras
     )
     return extras(source.source)
@@ -94,9 +106,6 @@ def _extras(source: AudioInfo) -> list[str]:
 
 def _family(form: AudioInfo) -> str:
     return f"OGG {form.subtype}" if form.container == "OGG" else FAMILIES.get(form.container, "")
-
-
-MAX_CALL = 65536  # samples per channel and call: libsndfile crashes on longer Ogg writes
 
 
 def check_output(
@@ -107,15 +116,28 @@ def check_output(
     container: str | None = None,
     subtype: str | None = None,
 ) -> AudioInfo:
-    """The form that a file at `path` will have, or an `OutputError`, before anything is computed.
+    """Check that an audio file can be written, and choose its form.
 
     Args:
-        like: the input's form; it is kept wherever the container (from the suffix) allows.
-        container, subtype: what the user asks for instead, libsndfile's names.
+        path: the output; its suffix determines the container.
+        overwrite: allow replacing a file.
+        like: the form of the input, which is kept where the container allows it.
+        container: libsndfile's name of another container.
+        subtype: libsndfile's name of another encoding.
+
+    Returns:
+        The form to pass to `AudioWriter`.
 
     Raises:
-        OutputError: the file exists and may not be overwritten, its folder is missing, read-only or
-            full, or the format is impossible.
+        OutputError: the file exists and `overwrite` is false, its folder is missing, read-only or
+            full, or the format is not possible.
+
+    Example:
+        >>> from audioae.audio import AudioInfo, check_output
+        >>> form = AudioInfo(44100, 2, 1000, "WAV", "FLOAT")
+        >>> output = check_output("out.flac", like=form)
+        >>> output.container, output.subtype
+        ('FLAC', 'PCM_24')
     """
     target = Path(path)
     check_target(target, overwrite=overwrite)
@@ -126,33 +148,48 @@ def check_output(
         if needed > free:
             raise OutputError(
                 f"{path} needs {needed / 2**20:.0f} MiB, its disk has {free / 2**20:.0f} MiB "
-                "free; make space"
+                "free; free some space"
             )
     return chosen
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
-    """Raise `OutputError` where no file may be written."""
-    if os.path.isdir(path):  # unlike Path's, these have no errors of their own
+    """Raise `OutputError` if `path` is a folder, has no folder, or exists unexpectedly."""
+    if os.path.isdir(path):  # unlike the methods of Path, these functions raise no errors
         raise OutputError(f"{path} is a folder; expected the name of an audio file")
     if not os.path.isdir(path.parent):
-        raise OutputError(f"{path.parent} is no folder; create it first")
+        raise OutputError(f"there is no folder {path.parent}; create it first")
     if os.path.exists(path) and not overwrite:
         raise OutputError(f"{path} exists; choose another name or allow overwriting")
 
 
 class AudioWriter:
-    """Writes an audio file block by block; the file appears under its name only when the `with`
-    block ends well.
+    """Writes an audio file block by block.
+
+    The file appears under its name when the `with` block succeeds, and not at all if it fails.
 
     Args:
-        form: the form to write, as `check_output` gives it; texts and notes are copied from its
-            `source`.
+        path: the output.
+        form: the form to write, from `check_output`. Metadata are copied from its `source`.
+        overwrite: allow replacing a file.
 
     Attributes:
-        clipped: per channel, samples that were beyond full scale and were clamped (integer subtypes
-            only).
-        lost: after the end, one phrase for everything of the source that the output could not
+        clipped: number of samples beyond full scale that were clamped, per channel; integer
+            encodings only.
+        lost: after the `with` block, one phrase for each property of the source that was not kept.
+        num_samples: samples per channel written so far.
+
+    Raises:
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> from audioae.audio import AudioInfo, AudioWriter, check_output, info
+        >>> like = AudioInfo(16000, 1, 0, "WAV", "PCM_16")
+        >>> with AudioWriter("ramp.wav", check_output("ramp.wav", like=like)) as writer:
+        ...     for start in range(0, 3000, 1000):
+        ...         writer.write(np.linspace(start, start + 1000, 1000)[np.newaxis] / 2000)
+        >>> info("ramp.wav").num_samples, writer.num_clipped
+        (3000, 1001)
     """
 
     def __init__(self, path: AnyPath, form: AudioInfo, *, overwrite: bool = False) -> None:
@@ -167,7 +204,7 @@ class AudioWriter:
 
     @property
     def num_clipped(self) -> int:
-        """Samples of all channels that were clamped."""
+        """Number of clamped samples in all channels."""
         return int(self.clipped.sum())
 
     def __enter__(self) -> AudioWriter:
@@ -181,7 +218,7 @@ class AudioWriter:
         return self
 
     def _open(self) -> soundfile.SoundFile | media.MediaSink:
-        form, name = self.info, native(self._temporary.path)
+        form, name = self.info, native_path(self._temporary.path)
         if self._is_media:
             return media.MediaSink(self._temporary.path, form)
         shape = (form.sample_rate, form.channels, form.subtype, form.endian, form.container)
@@ -192,21 +229,22 @@ class AudioWriter:
                 f"{self.path}: {form.container} {form.subtype} cannot be written ({error}); "
                 "choose another format"
             ) from error
-        if form.container != "MP3" and not by_bytes(self._source, form):
+        if form.container != "MP3" and not copies_metadata(self._source, form):
             for tag, text in form.tags.items():
-                with suppress(
-                    soundfile.LibsndfileError
-                ):  # a container without texts; `lost` will tell
+                # A container without tags; `lost_tags` finds out.
+                with suppress(soundfile.LibsndfileError):
                     setattr(sound, tag, text)
         return sound
 
     def write(self, block: npt.NDArray[np.floating[Any]]) -> None:
-        """Append `[channels, n]` samples. Values that are not finite become 0 or full scale: they
-        are nobody's wish.
+        """Append `[channels, n]` samples. NaN becomes 0, infinities become full scale.
+
+        Raises:
+            OutputError: the block has another shape, or the disk is full.
         """
         if block.ndim != 2 or len(block) != self.info.channels:
             raise OutputError(
-                f"{self.path} takes blocks [{self.info.channels} channels, samples], got the "
+                f"{self.path} expects blocks [{self.info.channels} channels, samples], got the "
                 f"shape {list(block.shape)}"
             )
         block = np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0)
@@ -218,12 +256,8 @@ class AudioWriter:
     def _append(self, codes: npt.NDArray[Any]) -> None:
         try:
             self._sound.write(codes)
-        except (
-            soundfile.LibsndfileError,
-            AssertionError,
-            OSError,
-            ValueError,
-        ) as error:  # AssertionError: soundfile wrote too little
+        except (soundfile.LibsndfileError, AssertionError, OSError, ValueError) as error:
+            # soundfile raises AssertionError after a short write.
             raise self._failure(error) from error
         self.num_samples += len(codes)
 
@@ -260,24 +294,24 @@ class AudioWriter:
                 self._temporary.commit()
 
     def _complete(self) -> None:
-        """Add what the source has besides samples, and read the file once more as others will."""
+        """Add the metadata, then read the file back and compare it with what was written."""
         temporary = self._temporary.path
         try:
             if isinstance(self._sound, media.MediaSink):
                 self.lost += self._sound.lost
             else:
                 self.lost += finish(temporary, self.info, self._source, self.num_samples)
-            written = inspect(temporary, "." + self.info.container if self._is_media else "")
+            written = info_as(temporary, "." + self.info.container if self._is_media else "")
         except (AudioFileError, OSError) as error:
             if not self.num_samples:
                 raise OutputError(
-                    f"{self.path}: {self.info.subtype} cannot hold a recording of no samples; "
-                    "write wav or flac"
+                    f"{self.path}: {self.info.subtype} cannot hold an empty recording; write .wav "
+                    "or .flac"
                 ) from error
             raise self._failure(error) from error
         if written.num_samples < self.num_samples:
             raise self._failure(
-                AudioFileError(f"{written.num_samples} of {self.num_samples} samples arrived")
+                AudioFileError(f"{written.num_samples} of {self.num_samples} samples were written")
             )
         if written.num_samples > self.num_samples:
             self.lost.append(
@@ -290,7 +324,7 @@ class AudioWriter:
 
 
 def _source(form: AudioInfo) -> AudioInfo | None:
-    """The form of the file that an output is made from, if there is one."""
+    """The form of the file that metadata are copied from, if there is one."""
     if form.source is None:
         return None
     try:
@@ -307,12 +341,24 @@ def write(
     subtype: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a whole waveform, `[channels, samples]` or `[samples]`; the suffix of `path` is the
-    container.
+    """Write a waveform to an audio file.
 
     Args:
+        path: the output; its suffix determines the container.
+        waveform: `[channels, samples]` or `[samples]`; full scale is 1.
         sample_rate: Hz.
-        subtype: libsndfile's name; None is 16 bits, or what is usual in the container.
+        subtype: libsndfile's name of the encoding; None is PCM_16, or the default of the container.
+        overwrite: allow replacing a file.
+
+    Raises:
+        OutputError: the waveform has another shape, or the file cannot be written.
+
+    Example:
+        >>> from audioae.audio import info, write
+        >>> tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+        >>> write("tone.flac", tone, 16000, subtype="PCM_24")
+        >>> info("tone.flac").seconds
+        1.0
     """
     rows = np.atleast_2d(waveform)
     if rows.ndim != 2 or (len(rows) > 64 and len(rows) > rows.shape[1]):
@@ -320,10 +366,7 @@ def write(
             f"{path}: expected a waveform [channels, samples], got the shape "
             f"{list(waveform.shape)}; transpose it"
         )
-    form = AudioInfo(sample_rate, len(rows), rows.shape[1], "WAV", "PCM_16")
-    with AudioWriter(
-        path,
-        check_output(path, overwrite=overwrite, like=form, subtype=subtype),
-        overwrite=overwrite,
-    ) as writer:
+    like = AudioInfo(sample_rate, len(rows), rows.shape[1], "WAV", "PCM_16")
+    form = check_output(path, overwrite=overwrite, like=like, subtype=subtype)
+    with AudioWriter(path, form, overwrite=overwrite) as writer:
         writer.write(rows)

@@ -208,7 +208,7 @@ def ogg_extras(path: Path) -> list[str]:
         return unusual_comments(head.comments) if head else []
 
 
-def settle_ogg(target: Path, source: Path | None) -> list[str]:
+def normalize_ogg(target: Path, source: Path | None) -> list[str]:
     """Give `target` the comments of `source` and a stream number that is the same whenever it is
     written; names of what was lost.
 
