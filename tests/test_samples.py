@@ -1,4 +1,4 @@
-"""The clips in samples/ are what their tables and their README say."""
+"""The clips in samples/ agree with their tables."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ def rows(table: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["speech.csv", "noise.csv"])
-def test_every_row_is_a_clip_of_that_length_and_every_clip_has_a_row(
-    samples: Path, name: str
-) -> None:
+def test_rows_and_clips_correspond(samples: Path, name: str) -> None:
     table = rows(samples / name)
     for row in table:
         clip = soundfile.info(samples / row["path"])
@@ -29,13 +27,13 @@ def test_every_row_is_a_clip_of_that_length_and_every_clip_has_a_row(
     assert {row["split"] for row in table} == {"train", "valid"}
 
 
-def test_noisy_and_clean_of_a_pair_have_one_form(samples: Path) -> None:
+def test_both_files_of_a_pair_have_the_same_format(samples: Path) -> None:
     for row in rows(samples / "paired.csv"):
         noisy, clean = (soundfile.info(samples / row[side]) for side in ("noisy", "clean"))
-        for what in ("samplerate", "frames", "channels", "subtype"):
-            assert getattr(noisy, what) == getattr(clean, what)
+        for field in ("samplerate", "frames", "channels", "subtype"):
+            assert getattr(noisy, field) == getattr(clean, field)
         assert 4 <= noisy.duration <= 8
 
 
-def test_all_together_stay_small(samples: Path) -> None:
+def test_all_clips_together_are_small(samples: Path) -> None:
     assert sum(path.stat().st_size for path in samples.rglob("*") if path.is_file()) < 3e6
