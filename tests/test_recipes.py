@@ -46,7 +46,7 @@ def test_a_recipe_takes_a_step(recipe: Recipe) -> None:
     after = list(trainer.denoiser.parameters())
     changed = [not torch.equal(new, old) for new, old in zip(after, before, strict=True)]
     trained = [weight.requires_grad for weight in after]
-    assert sum(changed) > 0.9 * sum(trained)  # some have no gradient in the first step
+    assert sum(changed) >= 0.9 * sum(trained)  # some have no gradient in the first step
     assert not any(new and not may for new, may in zip(changed, trained, strict=True))
 
 
