@@ -1,6 +1,4 @@
-"""What tests of many rooms stand on: plain test signals, the samples of the project, and real
-recordings where there are any.
-"""
+"""Fixtures that many tests share: test signals, the samples, and real recordings if available."""
 
 from __future__ import annotations
 
@@ -16,14 +14,14 @@ CHECKOUT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
-    """The folder of clips that the project made itself."""
+    """The folder of synthetic clips."""
     return CHECKOUT / "samples"
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real recordings: AUDIOAE_SHARED, or `shared/data` beside the checkout. Tests
-    that need it skip where there is none.
+    """The folder of real recordings: AUDIOAE_SHARED, or `shared/data` next to the checkout. Tests
+    that use it are skipped if there is none.
     """
     folder = Path(os.environ.get("AUDIOAE_SHARED", CHECKOUT.parent / "shared" / "data"))
     if not (folder / "paired.csv").is_file():
@@ -66,9 +64,7 @@ def noise(rng: np.random.Generator) -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that `audioae prepare` wrote: a minute of synthetic speech, some noises and a room
-    at 8 kHz; see `tiny`.
-    """
+    """Prepared data at 8 kHz: a minute of synthetic speech, noises and a room; see `tiny`."""
     from tiny import prepare_tiny
 
     return prepare_tiny(tmp_path_factory.mktemp("prepared"))

@@ -1,6 +1,4 @@
-"""Small engines that follow `audioae.engine.Engine` without weights: what comes out of them is
-known.
-"""
+"""Engines without weights that follow `audioae.engine.Engine` and have known outputs."""
 
 from __future__ import annotations
 
@@ -16,8 +14,9 @@ Rule = Callable[[np.ndarray], np.ndarray]
 
 
 class FakeEngine:
-    """Answers `rule(spectrum so far)`, gains `[batch, freq, frames]` of which frame t may depend on
-    frames up to t + lookahead.
+    """An engine that returns `rule(spectrum so far)`, gains `[batch, freq, frames]`.
+
+    The gain of frame t may depend on the frames up to t + lookahead.
     """
 
     def __init__(
@@ -54,6 +53,10 @@ class FakeEngine:
         )
         return self.rule(frames)[..., given:due], State(frames, (due,))
 
+    def whole(self, spectrum: np.ndarray) -> np.ndarray:
+        self.most_frames = max(self.most_frames, spectrum.shape[0] * spectrum.shape[2])
+        return self.rule(spectrum)
+
 
 def constant(gain: complex = 1.0, **form: object) -> FakeEngine:
     """The same gain everywhere."""
@@ -73,7 +76,7 @@ def per_bin(curve: np.ndarray, **form: object) -> FakeEngine:
 
 
 def smoothing(**form: object) -> FakeEngine:
-    """Causal: the louder a bin was of late, the more of it stays."""
+    """Causal: the gain of a bin rises with its recent level."""
 
     def rule(spectrum: np.ndarray) -> np.ndarray:
         level, levels = np.zeros(spectrum.shape[:2], np.float32), []
@@ -87,8 +90,8 @@ def smoothing(**form: object) -> FakeEngine:
 
 
 def foreseeing(lookahead: int, **form: object) -> FakeEngine:
-    """Needs the future: the gain follows the mean level of a frame and the `lookahead` ones after
-    it, and turns the phase with it.
+    """With look-ahead: magnitude and phase of the gain follow the mean level of a frame and the
+    `lookahead` frames after it.
     """
 
     def rule(spectrum: np.ndarray) -> np.ndarray:

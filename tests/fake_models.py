@@ -1,4 +1,4 @@
-"""ONNX models of a few bytes, like those that `audioae export` writes."""
+"""ONNX models of a few bytes, in the format that `audioae export` writes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INFO = ModelInfo(
 
 
 def write_constant(path: Path, gain: float, info: ModelInfo = INFO) -> Path:
-    """A model that answers `gain` for every bin."""
+    """A model whose gain is the same in every bin."""
     onnx = pytest.importorskip("onnx")
     helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
     bins = info.stft.num_bins
@@ -47,3 +47,8 @@ def write_constant(path: Path, gain: float, info: ModelInfo = INFO) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(path))
     return path
+
+
+def write_half_model(path: Path, *, gain: float = 0.5) -> Path:
+    """A model for 16 kHz that attenuates everything by 6 dB."""
+    return write_constant(path, gain)

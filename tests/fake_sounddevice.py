@@ -1,5 +1,5 @@
-"""A `sounddevice` without PortAudio: its streams call back from a thread of their own, with known
-sound, and keep what is played.
+"""A `sounddevice` without PortAudio: its streams call back from their own thread with known input
+and record what is played.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 
 class PortAudioError(Exception):
-    """As the real one."""
+    """Replaces `sounddevice.PortAudioError`."""
 
 
 def device(
@@ -32,14 +32,15 @@ def device(
 
 @dataclass
 class FakeSounddevice:
-    """The module.
+    """Replaces the module.
 
-    heard: `[samples, channels]` that the microphone hears; after it there is silence.
-    flags: by the number of a callback, names of what its status tells.
-    ends_after: callbacks after which the device vanishes; silent_after: callbacks after which none
-        come any more.
-    before: called with the number of each callback before it.
-    pace: seconds between two callbacks.
+    Args:
+        heard: input of the microphone, `[samples, channels]`, followed by silence.
+        flags: status flags, by the number of the callback.
+        ends_after: number of callbacks after which the device is disconnected.
+        silent_after: number of callbacks after which no more follow.
+        before: called with the number of each callback before it.
+        pace: seconds between two callbacks.
     """
 
     heard: np.ndarray

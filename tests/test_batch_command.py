@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
-from half_model import write_half_model
+from fake_models import write_half_model
 
 from audioae.cli import main
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from half_model import write_half_model
+from fake_models import write_half_model
 
 CHECKOUT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("AUDIOAE_KILLS", "20"))

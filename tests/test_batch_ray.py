@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from half_model import write_half_model
+from fake_models import write_half_model
 
 CHECKOUT = Path(__file__).parents[1]
 has_ray = (

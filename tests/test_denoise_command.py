@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 from fake_engines import FakeEngine
-from half_model import write_half_model
+from fake_models import write_half_model
 
 from audioae.cli import main
 from audioae.denoising import PRESETS, DenoiseSettings

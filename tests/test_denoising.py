@@ -9,6 +9,7 @@ import pytest
 from fake_engines import FakeEngine, constant, foreseeing, per_bin, smoothing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import noise
 
 from audioae.denoising import DenoiseSettings, Stream, denoise
 from audioae.denoising.stream import piece_length
@@ -17,10 +18,6 @@ from audioae.signal.spectrogram import StftSettings
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
 OVERLAPPED = StftSettings(n_fft=512, hop_length=128, win_length=512)
-
-
-def noise(channels: int, samples: int, *, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, 0.2, (channels, samples)).astype(np.float32)
 
 
 def tone(hertz: float, sample_rate: int, seconds: float = 1.0) -> np.ndarray:
@@ -42,7 +39,7 @@ def in_blocks(stream: Stream, waveform: np.ndarray, sizes: list[int]) -> np.ndar
 @pytest.mark.parametrize("sample_rate", RATES)
 @pytest.mark.parametrize("channels", [1, 2, 6])
 def test_a_gain_of_one_gives_the_input_back(sample_rate: int, channels: int) -> None:
-    waveform = noise(channels, sample_rate // 2 + 17)
+    waveform = noise(sample_rate // 2 + 17, channels)
     assert np.abs(denoise(waveform, sample_rate, model=constant(1.0)) - waveform).max() < 1e-5
 
 
@@ -52,13 +49,13 @@ def test_a_gain_of_one_gives_the_input_back(sample_rate: int, channels: int) -> 
 )
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
 def test_that_holds_for_every_kind_of_engine(engine: FakeEngine, sample_rate: int) -> None:
-    waveform = noise(2, sample_rate)
+    waveform = noise(sample_rate, 2)
     assert np.abs(denoise(waveform, sample_rate, model=engine) - waveform).max() < 1e-5
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 48000])
 def test_a_constant_gain_scales_every_band(sample_rate: int) -> None:
-    waveform = noise(1, sample_rate)
+    waveform = noise(sample_rate)
     assert (
         np.abs(denoise(waveform, sample_rate, model=constant(0.25)) - 0.25 * waveform).max() < 1e-5
     )
@@ -72,7 +69,7 @@ def test_a_constant_gain_scales_every_band(sample_rate: int) -> None:
 def test_the_output_is_as_long_as_the_input(
     sample_rate: int, engine: FakeEngine, samples: int
 ) -> None:
-    enhanced = denoise(noise(1, samples), sample_rate, model=engine)
+    enhanced = denoise(noise(samples), sample_rate, model=engine)
     assert enhanced.shape == (1, samples)
     assert enhanced.dtype == np.float32
 
@@ -88,7 +85,7 @@ def test_blocks_equal_whole(sizes: list[int], samples: int, data: st.DataObject)
     engine = data.draw(
         st.sampled_from([smoothing(), foreseeing(3, stride=4), foreseeing(1, stft=OVERLAPPED)])
     )
-    waveform = noise(2, samples, seed=samples)
+    waveform = noise(samples, 2, seed=samples)
     cut = in_blocks(Stream(engine, sample_rate, 2), waveform, sizes)
     assert cut.shape == waveform.shape
     assert np.abs(cut - denoise(waveform, sample_rate, model=engine)).max(initial=0) < 1e-5
@@ -97,24 +94,24 @@ def test_blocks_equal_whole(sizes: list[int], samples: int, data: st.DataObject)
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 @pytest.mark.parametrize("sample_rate", [16000, 24000])
 def test_pieces_leave_no_seam(sample_rate: int, extra: int) -> None:
-    waveform = noise(1, piece_length(sample_rate, 1) + extra)
+    waveform = noise(piece_length(sample_rate, 1) + extra)
     engine = constant(0.5)
     assert np.abs(denoise(waveform, sample_rate, model=engine) - 0.5 * waveform).max() < 1e-5
 
 
 def test_a_step_is_never_longer_than_a_piece() -> None:
     long, wide = constant(0.5), constant(0.5)
-    denoise(noise(1, 16000 * 20), 16000, model=long)
-    denoise(noise(32, 16000 * 4), 16000, model=wide)
+    denoise(noise(16000 * 20), 16000, model=long)
+    denoise(noise(16000 * 4, 32), 16000, model=wide)
     assert long.most_frames <= 4 * 16000 / 256 + 2
     assert wide.most_frames <= 2**20 / 256 + 2 * 32
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
 def test_a_causal_stream_never_sees_its_future(sample_rate: int) -> None:
-    waveform = noise(1, sample_rate)
+    waveform = noise(sample_rate)
     changed = waveform.copy()
-    changed[:, sample_rate // 2 :] = noise(1, sample_rate - sample_rate // 2, seed=1)
+    changed[:, sample_rate // 2 :] = noise(sample_rate - sample_rate // 2, seed=1)
     before, after = (denoise(each, sample_rate, model=smoothing()) for each in (waveform, changed))
     reach = sample_rate // 2 - round(0.04 * sample_rate)  # a window and the resamplers' filters
     assert np.abs(before - after)[:, :reach].max() < 1e-5
@@ -127,7 +124,7 @@ def test_silence_stays_silent(sample_rate: int) -> None:
 
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
 def test_silence_between_sounds_stays_silent(sample_rate: int) -> None:
-    waveform = noise(1, 3 * sample_rate)
+    waveform = noise(3 * sample_rate)
     waveform[:, sample_rate : 2 * sample_rate] = 0
     enhanced = denoise(waveform, sample_rate, model=smoothing())
     edge = sample_rate // 10
@@ -137,7 +134,7 @@ def test_silence_between_sounds_stays_silent(sample_rate: int) -> None:
 
 def test_a_stream_tells_its_delay() -> None:
     stream = Stream(constant(1.0, lookahead=2), 16000)
-    assert stream.push(noise(1, 16000)).shape[-1] == 16000 - stream.pending
+    assert stream.push(noise(16000)).shape[-1] == 16000 - stream.pending
     assert stream.pending == 256 + 2 * 256 + 16000 % 256
     assert stream.flush().shape[-1] == 256 + 2 * 256 + 16000 % 256
     assert stream.pending == 0
@@ -172,7 +169,7 @@ def test_the_high_band_opens_at_once_and_closes_slowly() -> None:
 
 
 def test_output_and_residual_make_the_input() -> None:
-    waveform = noise(2, 30000)
+    waveform = noise(30000, 2)
     stream = Stream(smoothing(), 44100, 2)
     parts = [stream.process(waveform[:, :12345]), stream.process(waveform[:, 12345:], last=True)]
     enhanced, noisy = (np.concatenate(each, axis=-1) for each in zip(*parts, strict=True))
@@ -183,22 +180,22 @@ def test_output_and_residual_make_the_input() -> None:
 
 def test_attenuation_is_measured() -> None:
     stream = Stream(constant(0.1), 16000)
-    in_blocks(stream, noise(1, 8000), [1000])
+    in_blocks(stream, noise(8000), [1000])
     assert stream.attenuation.mean_db == pytest.approx(20, abs=0.01)
     assert stream.attenuation.max_db == pytest.approx(20, abs=0.01)
     silenced = Stream(constant(0.0), 16000)
-    in_blocks(silenced, noise(1, 8000), [1000])
+    in_blocks(silenced, noise(8000), [1000])
     assert silenced.attenuation.mean_db == silenced.attenuation.max_db == 120
     assert Stream(constant(0.0), 16000).attenuation.mean_db == 0
 
 
 def test_a_model_that_answers_no_numbers_is_not_believed() -> None:
     with pytest.raises(CheckpointError, match="'fake' answers gains that are no numbers"):
-        denoise(noise(1, 1000), 16000, model=constant(np.nan))
+        denoise(noise(1000), 16000, model=constant(np.nan))
 
 
 def test_one_dimension_in_is_one_dimension_out() -> None:
-    waveform = noise(1, 4000)[0]
+    waveform = noise(4000)[0]
     assert (
         np.abs(denoise(waveform.astype(np.float64), 22050, model=constant(1.0)) - waveform).max()
         < 1e-5
@@ -226,7 +223,7 @@ def test_what_is_no_waveform_is_refused(waveform: np.ndarray, told: str) -> None
 
 def test_a_stream_says_where_it_was_given_nan() -> None:
     stream = Stream(constant(1.0), 16000)
-    stream.push(noise(1, 1000))
+    stream.push(noise(1000))
     with pytest.raises(SettingsError, match="sample 1003 of channel 0 is nan"):
         stream.push(np.array([[0, 0, 0, np.nan]], np.float32))
 
@@ -235,12 +232,12 @@ def test_a_stream_ends_once() -> None:
     stream = Stream(constant(1.0), 16000)
     stream.flush()
     with pytest.raises(SettingsError, match="start a new Stream"):
-        stream.push(noise(1, 10))
+        stream.push(noise(10))
 
 
 def test_a_stream_refuses_other_channels() -> None:
     with pytest.raises(SettingsError, match="expected float"):
-        Stream(constant(1.0), 16000, 2).push(noise(1, 10))
+        Stream(constant(1.0), 16000, 2).push(noise(10))
     with pytest.raises(SettingsError, match="0 Hz"):
         Stream(constant(1.0), 0)
 
@@ -248,7 +245,7 @@ def test_a_stream_refuses_other_channels() -> None:
 def test_two_streams_share_an_engine() -> None:
     engine = smoothing()
     streams = [Stream(engine, 16000), Stream(engine, 16000)]
-    waveforms = [noise(1, 5000, seed=seed) for seed in (1, 2)]
+    waveforms = [noise(5000, seed=seed) for seed in (1, 2)]
     parts: list[list[np.ndarray]] = [[], []]
     for start in range(0, 5000, 500):
         for stream, waveform, part in zip(streams, waveforms, parts, strict=True):

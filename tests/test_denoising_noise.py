@@ -4,11 +4,13 @@ noise and spares speech.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import tiny
 from fake_engines import constant, foreseeing, smoothing
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,8 +24,7 @@ from audioae.signal.spectrogram import StftSettings, stft
 STFT = StftSettings()
 
 
-def noise(samples: int, *, level: float = 0.02, channels: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, level, (channels, samples)).astype(np.float32)
+noise = partial(tiny.noise, level=0.02)
 
 
 def with_tone(seconds: float = 6.0) -> np.ndarray:

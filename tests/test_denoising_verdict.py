@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_engines import FakeEngine, constant
+from tiny import noise
 
 from audioae.audio import read
 from audioae.denoising import Stream, Verdict
@@ -21,10 +22,6 @@ from audioae.signal.resample import resample
 from audioae.signal.spectrogram import StftSettings, analyse
 
 SAMPLES = Path(__file__).parents[1] / "samples"
-
-
-def noise(samples: int, *, level: float = 0.1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, level, (1, samples)).astype(np.float32)
 
 
 def chord(seconds: float = 10.0, *, seed: int = 0) -> np.ndarray:

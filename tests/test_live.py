@@ -19,8 +19,9 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 from fake_engines import FakeEngine, foreseeing, smoothing
+from fake_models import write_half_model
 from fake_sounddevice import FakeSounddevice, device
-from half_model import write_half_model
+from tiny import noise
 
 from audioae.cli import main
 from audioae.denoising import Stream, denoise
@@ -58,10 +59,6 @@ ENGINES = {
     "lookahead": Ones(lookahead=3),
     "strides": Ones(lookahead=2, stride=4),
 }
-
-
-def noise(samples: int, channels: int = 1, *, seed: int = 0, level: float = 0.1) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, level, (channels, samples)).astype(np.float32)
 
 
 # --- latency

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from fake_engines import FakeEngine, constant, smoothing
+from tiny import noise
 
 from audioae.audio import info, read
 from audioae.denoising import DenoiseSettings, denoise, denoise_file
@@ -48,10 +49,6 @@ def in_samples(length: int | str, sample_rate: int, channels: int) -> int:
     )
 
 
-def noise(channels: int, samples: int, *, level: float = 0.1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, level, (channels, samples)).astype(np.float32)
-
-
 def make(path: Path, waveform: np.ndarray, sample_rate: int, container: str, subtype: str) -> Path:
     with soundfile.SoundFile(
         path, "w", sample_rate, len(waveform), subtype, format=container
@@ -66,7 +63,7 @@ def keeps_its_form(
     """A gain of one half: the output has the form of the input, and is half of it."""
     suffix, container, subtype = form
     src, dst = folder / f"in.{suffix}", folder / f"out.{suffix}"
-    make(src, noise(channels, samples), sample_rate, container, subtype)
+    make(src, noise(samples, channels), sample_rate, container, subtype)
     result = denoise_file(src, dst, model=constant(0.5), overwrite=True)
     before, after = info(src), info(dst)
     for kept in ("sample_rate", "channels", "num_samples", "container", "subtype", "endian"):
@@ -131,7 +128,7 @@ def test_full_scale_samples(tmp_path: Path) -> None:
 
 
 def test_over_full_scale_samples(tmp_path: Path) -> None:
-    make(tmp_path / "in.wav", noise(1, 16000, level=1.0), 16000, "WAV", "FLOAT")
+    make(tmp_path / "in.wav", noise(16000, level=1.0), 16000, "WAV", "FLOAT")
     over = int((np.abs(read(tmp_path / "in.wav")[0]) > 1).sum())
     kept = denoise_file(tmp_path / "in.wav", tmp_path / "float.wav", model=constant(1.0))
     assert kept.num_clipped == 0
@@ -163,7 +160,7 @@ def test_all_zeros(tmp_path: Path, subtype: str, sample_rate: int) -> None:
 
 
 def test_six_channels(tmp_path: Path) -> None:
-    waveform = noise(6, 48000) * np.float32(2.0) ** -np.arange(6, dtype=np.float32)[:, None]
+    waveform = noise(48000, 6) * np.float32(2.0) ** -np.arange(6, dtype=np.float32)[:, None]
     waveform[3] = 0
     make(tmp_path / "in.wav", waveform, 48000, "WAVEX", "PCM_24")
     denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(0.5))
@@ -175,7 +172,7 @@ def test_six_channels(tmp_path: Path) -> None:
 
 
 def test_quiet_24_bit(tmp_path: Path) -> None:
-    make(tmp_path / "in.wav", noise(1, 16000, level=1e-5), 16000, "WAV", "PCM_24")
+    make(tmp_path / "in.wav", noise(16000, level=1e-5), 16000, "WAV", "PCM_24")
     denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(1.0))
     assert np.array_equal(read(tmp_path / "in.wav")[0], read(tmp_path / "out.wav")[0])
 
@@ -184,7 +181,7 @@ def test_tagged_24_bit_44k_stereo_flac(tmp_path: Path) -> None:
     src, dst = tmp_path / "in.flac", tmp_path / "out.flac"
     with soundfile.SoundFile(src, "w", 44100, 2, "PCM_24") as sound:
         sound.title, sound.artist, sound.date = "Träume", "somebody", "1987"
-        sound.write(noise(2, 44100).T)
+        sound.write(noise(44100, 2).T)
     denoise_file(src, dst, model=constant(0.5))
     before, after = info(src), info(dst)
     assert before == after
@@ -201,7 +198,7 @@ def test_tagged_24_bit_44k_stereo_flac(tmp_path: Path) -> None:
 @pytest.mark.parametrize("samples", [2, 100, 511, 512, 513])
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 192000])
 def test_shorter_than_a_window(tmp_path: Path, samples: int, sample_rate: int) -> None:
-    make(tmp_path / "in.wav", noise(1, samples), sample_rate, "WAV", "FLOAT")
+    make(tmp_path / "in.wav", noise(samples), sample_rate, "WAV", "FLOAT")
     denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(1.0))
     assert np.abs(read(tmp_path / "out.wav")[0] - read(tmp_path / "in.wav")[0]).max() < 1e-5
 
@@ -227,7 +224,7 @@ def test_memory_on_long_files(tmp_path: Path) -> None:
     """Peak memory of a file of 20 minutes is that of one of a minute; hours are measured in
     tests/benchmarks.
     """
-    minute = np.tile(noise(1, 8000), (1, 60)).T
+    minute = np.tile(noise(8000), (1, 60)).T
     for name, minutes in (("short", 1), ("long", 20)):
         with soundfile.SoundFile(tmp_path / f"{name}.wav", "w", 8000, 1, "PCM_16") as sound:
             for _ in range(minutes):
@@ -254,7 +251,7 @@ def test_samples_by_channels_arrays_in_the_api() -> None:
 
 def test_0_db_snr_level(tmp_path: Path) -> None:
     tone = 0.1 * np.sqrt(2) * np.sin(2 * np.pi * 1000 * np.arange(48000) / 16000)
-    noisy = tone + noise(1, 48000)[0]
+    noisy = tone + noise(48000)[0]
     curve = np.where(np.abs(np.arange(257) - 32) < 3, 1.0, 0.0).astype(np.float32)
     narrow = FakeEngine(lambda spectrum: np.broadcast_to(curve[:, None], spectrum.shape))
     make(tmp_path / "in.wav", noisy[None], 16000, "WAV", "FLOAT")

@@ -1,4 +1,4 @@
-"""Data, networks and settings so small that a training takes a second."""
+"""Small signals and data sets, which a network is trained on within a second."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ STFT = StftSettings(RATE, 64, 32, 64)  # 33 bins, 250 frames a second
 BINS = STFT.num_bins
 
 
+def noise(num_samples: int, channels: int = 1, *, level: float = 0.1, seed: int = 0) -> np.ndarray:
+    """White Gaussian noise of RMS `level`, float32 `[channels, samples]`."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, level, (channels, num_samples)).astype(np.float32)
+
+
 def voice(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """Something like speech, `[samples]`: harmonics of a gliding pitch, four syllables a second,
-    and pauses between words.
+    """Synthetic speech `[samples]`: harmonics of a gliding pitch, four syllables per second, pauses
+    between words.
     """
     time = np.arange(round(seconds * RATE)) / RATE
     pitch = rng.uniform(90, 220) * (1 + 0.1 * np.sin(2 * np.pi * rng.uniform(0.3, 1) * time))
@@ -30,11 +36,11 @@ def voice(rng: np.random.Generator, seconds: float) -> np.ndarray:
 
 
 def hiss(rng: np.random.Generator, seconds: float, exponent: float) -> np.ndarray:
-    """Noise `[samples]` whose magnitude falls as 1 / f^exponent."""
+    """Noise `[samples]` with a magnitude proportional to 1 / f^exponent."""
     spectrum = np.fft.rfft(rng.standard_normal(round(seconds * RATE)))
     spectrum *= np.maximum(np.arange(len(spectrum)), 1.0) ** -exponent
-    noise = np.fft.irfft(spectrum)
-    return 0.1 * noise / noise.std()
+    waveform = np.fft.irfft(spectrum)
+    return 0.1 * waveform / waveform.std()
 
 
 def save(path: Path, waveform: np.ndarray) -> None:
@@ -43,7 +49,7 @@ def save(path: Path, waveform: np.ndarray) -> None:
 
 
 def write_tiny(folder: Path) -> None:
-    """`voices/` of five speakers, `noises/` of four kinds, `rooms/` of one."""
+    """Write `voices/` with five speakers, `noises/` with four kinds and `rooms/` with one room."""
     rng = np.random.default_rng(0)
     for speaker in range(5):
         for take in range(3):
@@ -51,15 +57,13 @@ def write_tiny(folder: Path) -> None:
     for kind, exponent in enumerate((0.0, 0.4, 0.8, 0.2)):
         save(folder / "noises" / f"kind{kind}" / "noise.wav", hiss(rng, 5.0, exponent))
     room = np.zeros(RATE // 2)
-    room[40], room[40 + RATE // 10] = (
-        0.8,
-        0.3,
-    )  # the direct sound after 5 ms, one reflection 100 ms later
+    room[40] = 0.8  # the direct sound after 5 ms
+    room[40 + RATE // 10] = 0.3  # one reflection, 100 ms later
     save(folder / "rooms" / "hall" / "hall.wav", room)
 
 
 def prepare_tiny(folder: Path) -> Path:
-    """The folder of prepared data made from `write_tiny`."""
+    """Prepare the recordings of `write_tiny` for training; returns the data folder."""
     write_tiny(folder)
     places: dict[str, Any] = {
         role: (str(folder / name),)

@@ -1,4 +1,4 @@
-"""Trainings of a second, and how two of them are compared; see `tiny` for the data."""
+"""Trainings that take a second, and comparisons between them; `tiny` makes the data."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ def reports(rows: list[Row]) -> list[Report]:
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
-    """A `stop` that says so after that many steps."""
+    """A `stop` function that returns True after that many steps."""
     asked = iter(range(1, steps))
     return lambda: next(asked, None) is None
 
 
 def start_of(rows: list[Row]) -> Start:
-    """The line of truth among the rows."""
+    """The `Start` row."""
     [start] = [row for row in rows if isinstance(row, Start)]
     return start
 
 
 def history(out: Path) -> list[dict[str, Any]]:
-    """The lines of history, without the time that they took."""
+    """The lines of history.jsonl without their times."""
     lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
@@ -89,9 +89,7 @@ def same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def assert_same_run(out: Path, expected: Path) -> None:
-    """Weights, averages, optimizer and counters of two runs are the same bit for bit, and so is
-    what they told.
-    """
+    """Compare weights, averages, optimizer state, counters and history of two runs bit for bit."""
     for name in ("resume", "last", "best"):
         (tensors, about), (others, their) = (
             read_tensors(run / f"{name}.safetensors") for run in (out, expected)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from half_model import write_half_model
+from fake_models import write_half_model
 from machine import cores
 from speed import batch, make_batch
 
