@@ -271,8 +271,8 @@ def test_lost_precision_is_told(tmp_path: Path, before: str, after: str, lost: b
         ("a", (48000, 2, 10), {}, "suffix ''"),
         ("a.wav", (48000, 2, 10), {"container": "FLAK"}, "did you mean 'FLAC'"),
         ("a.aiff", (48000, 2, 2**30), {}, r"AIFF holds up to 4 GiB, got 4\.0 GiB"),
-        ("a.opus", (48000, 2, 0), {}, "no samples"),
-        ("a.mp3", (48000, 2, 0), {}, "no samples"),
+        ("a.opus", (48000, 2, 0), {}, "cannot hold an empty"),
+        ("a.mp3", (48000, 2, 0), {}, "cannot hold an empty"),
         ("a.wav", (0, 2, 10), {}, "sample rate must be positive"),
         ("a.wav", (48000, 0, 10), {}, "got 0"),
     ],
@@ -288,7 +288,7 @@ def test_impossible_outputs_are_found_before(
 def test_a_subtype_that_the_container_cannot_have_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="FLAC cannot hold PCM_32"):
         check_output(tmp_path / "a.flac", like=AudioInfo(48000, 2, 10, "FLAC", "PCM_32"))
-    with pytest.raises(OutputError, match="no subtype is called PCM_25; did you mean"):
+    with pytest.raises(OutputError, match="PCM_25; did you mean"):
         check_output(tmp_path / "a.wav", like=AudioInfo(48000, 2, 10, "WAV", "PCM_25"))
 
 

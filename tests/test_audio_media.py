@@ -212,7 +212,7 @@ def test_a_failure_inside_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rate", "channels", "message"),
     [
-        ("a.wma", 48000, 2, "read only"),
+        ("a.wma", 48000, 2, "read-only"),
         ("a.webm", 44100, 2, r"44\.1 kHz"),
         ("a.m4a", 48000, 12, "12 channels"),
     ],

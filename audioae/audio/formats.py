@@ -1,7 +1,8 @@
-"""How hard a lossy encoder may compress, so that the output is not worse than the lossy input it
-was made from.
+"""Choose the container and encoding of an output, and the quality of lossy encoders.
 
-The output gets one step more than the input had, which makes up for encoding twice.
+`choose` keeps the form of the input where the container of the output allows it, and otherwise
+takes the next encoding of at least the same resolution. `encoder_settings` sets a lossy encoder one
+step better than the input was, because encoding twice loses quality.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from audioae.audio.quantise import BITS
 from audioae.audio.riff import extra_bytes
 from audioae.errors import OutputError, nearest
 
-# The first container of a suffix is its usual one; the others are kept when the input has them.
+# Containers of a suffix: the first is the default, the others are kept if the input has them.
 SUFFIXES = {
     **dict.fromkeys((".wav", ".wave", ".bwf"), ("WAV", "WAVEX", "RF64", "NIST")),
     **dict.fromkeys((".aif", ".aiff", ".aifc"), ("AIFF",)),
@@ -34,40 +35,50 @@ SUFFIXES = {
     ".mp3": ("MP3",),
     ".voc": ("VOC",),
 }
-RIFF_LIMIT = 2**32 - 1  # bytes that the 32-bit size fields of WAV and AIFF can count
-HEADROOM = 2**16  # bytes kept free for headers and tags
+RIFF_LIMIT = 2**32 - 1  # bytes; largest value of the size fields of WAV and AIFF
+HEADROOM = 2**16  # bytes reserved for headers and tags
 MAX_CHANNELS = {"VORBIS": 255, "OPUS": 255, "MPEG_LAYER_III": 2, "FLAC": 8}
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-NOT_EMPTY = ("OPUS", "MPEG_LAYER_III")  # a file of no samples in these cannot be opened again
-LADDER = (
-    "PCM_S8",
-    "PCM_U8",
-    "PCM_16",
-    "PCM_24",
-    "PCM_32",
-    "FLOAT",
-    "DOUBLE",
-)  # each holds what is left of it
+NOT_EMPTY = ("OPUS", "MPEG_LAYER_III")  # a file without samples cannot be opened
+# Each encoding can represent those before it.
+LADDER = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+
+# MPEG layer III bit rates in kbit/s by lowest sample rate, from fastest to slowest. libsndfile maps
+# its compression level linearly onto the range.
+MP3_KBPS = {
+    32000: (320, 256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32),
+    16000: (160, 144, 128, 112, 96, 80, 64, 56, 48, 40, 32, 24, 16, 8),
+    0: (64, 56, 48, 40, 32, 24, 16, 8),
+}
+STEP = 1.1  # factor on the bit rate for encoders without steps
+OPUS_KBPS = (256.0, 6.0)  # per channel, at compression levels 0 and 1
+DEFAULT_OPUS_KBPS = 96.0  # per channel: transparent for a lossless source
+DEFAULT_MP3_KBPS = 192.0
+DEFAULT_VORBIS_QUALITY = 0.6
 
 
 def choose(
     path: Path, like: AudioInfo, container: str | None = None, subtype: str | None = None
 ) -> AudioInfo:
-    """The form that a file at `path` will have: as `like` wherever the container can, else the
-    nearest that loses least.
+    """Choose the form of an output: that of `like` where possible, else one that loses least.
+
+    Args:
+        path: the output; its suffix determines the container.
+        like: the form of the input.
+        container: libsndfile's name of another container.
+        subtype: libsndfile's name of another encoding.
 
     Raises:
-        OutputError: the suffix is unknown, or container, subtype, rate and channels do not go
-            together.
+        OutputError: the suffix is unknown, or container, encoding, sample rate and channels do not
+            fit together.
     """
     if container is None and path.suffix.lower() in media.SUFFIXES:
         return media.choose(path, like, subtype and subtype.upper())
     chosen = (container or _container(path, like)).upper()
     if chosen not in soundfile.available_formats() or chosen == "RAW":
         raise OutputError(
-            f"{path}: no container is called "
-            f"{chosen}{nearest(chosen, soundfile.available_formats())}"
+            f"{path}: unknown container {chosen}{nearest(chosen, soundfile.available_formats())}"
         )
     info = replace(
         like, container=chosen, subtype=_subtype(path, like, chosen, subtype and subtype.upper())
@@ -79,26 +90,27 @@ def choose(
     check_limits(path, info)
     if info.num_samples == 0 and info.subtype in NOT_EMPTY:
         raise OutputError(
-            f"{path}: {info.subtype} cannot hold a recording of no samples; write wav or flac"
+            f"{path}: {info.subtype} cannot hold an empty recording; write .wav or .flac"
         )
     return _large(path, info)
 
 
 def check_limits(path: Path, info: AudioInfo) -> None:
-    """Raise `OutputError` where the codec cannot hold the rate, the channels or the emptiness;
-    libsndfile would crash on some of them.
+    """Raise `OutputError` unless the codec supports the sample rate and the number of channels.
+
+    libsndfile crashes on some combinations.
     """
     rates = {"OPUS": OPUS_RATES, "MPEG_LAYER_III": MP3_RATES}.get(info.subtype)
     if rates and info.sample_rate not in rates:
         known = ", ".join(f"{rate / 1000:g}" for rate in rates)
         raise OutputError(
             f"{path}: {info.subtype} takes {known} kHz, got {info.sample_rate / 1000:g} kHz; "
-            "write another container (flac, wav)"
+            "write .flac or .wav"
         )
     if info.subtype == "VORBIS" and info.sample_rate > 200_000:
         raise OutputError(
-            f"{path}: VORBIS takes up to 200 kHz, got {info.sample_rate / 1000:g} kHz; write "
-            "flac or wav"
+            f"{path}: VORBIS takes up to 200 kHz, got {info.sample_rate / 1000:g} kHz; "
+            "write .flac or .wav"
         )
     limit = MAX_CHANNELS.get(info.subtype) or MAX_CHANNELS.get(info.container, 1024)
     if not 1 <= info.channels <= limit:
@@ -111,8 +123,9 @@ def check_limits(path: Path, info: AudioInfo) -> None:
 
 
 def estimated_bytes(info: AudioInfo) -> int:
-    """Bytes of the samples of an uncompressed file; 0 where the codec decides, but for ALAC:
-    libsndfile crashes when its disk is full.
+    """Bytes of the samples of an uncompressed file; 0 if the size depends on the codec.
+
+    ALAC counts as uncompressed, because libsndfile crashes if the disk is full.
     """
     if (
         not info.subtype.startswith(("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC"))
@@ -124,8 +137,11 @@ def estimated_bytes(info: AudioInfo) -> int:
 
 
 def loses_precision(source: str, target: str) -> bool:
-    """Whether whole-number or float samples of subtype `source` have more bits than uncompressed
-    samples of subtype `target`.
+    """Whether PCM or float samples in the encoding `source` do not fit into `target`.
+
+    Example:
+        >>> loses_precision("PCM_24", "PCM_16"), loses_precision("PCM_16", "FLOAT")
+        (True, False)
     """
     return (
         source in LADDER
@@ -145,8 +161,7 @@ def _container(path: Path, like: AudioInfo) -> str:
     if suffix not in SUFFIXES:
         known = " ".join(SUFFIXES)
         raise OutputError(
-            f"{path}: no audio container has the suffix {suffix!r}{nearest(suffix, SUFFIXES)}; "
-            f"known are {known}"
+            f"{path}: unknown suffix {suffix!r}{nearest(suffix, SUFFIXES)}; expected one of {known}"
         )
     return like.container if like.container in SUFFIXES[suffix] else SUFFIXES[suffix][0]
 
@@ -173,12 +188,11 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
         and like.container in soundfile.available_formats()
     ):
         raise OutputError(
-            f"{path}: no subtype is called "
+            f"{path}: unknown subtype "
             f"{like.subtype}{nearest(like.subtype, soundfile.available_subtypes())}"
         )
-    if container == like.container and like.subtype not in soundfile.available_subtypes(
-        container
-    ):  # no file has it: somebody asked
+    # A file cannot have such a form, so the caller asked for it.
+    if container == like.container and like.subtype not in soundfile.available_subtypes(container):
         raise OutputError(
             f"{path}: {container} cannot hold {like.subtype}; it can hold {', '.join(possible)}"
         )
@@ -192,9 +206,7 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
 
 
 def _rung(subtype: str) -> str:
-    """The place on the ladder of a subtype that is not on it: lossy and companded codes are worth
-    16 bits.
-    """
+    """The entry of `LADDER` with the resolution of an encoding; 16 bits for lossy ones."""
     if subtype in LADDER:
         return subtype
     return {
@@ -207,10 +219,10 @@ def _rung(subtype: str) -> str:
 
 
 def _fits(container: str, subtype: str, channels: int) -> bool:
-    """Whether libsndfile writes the pair, and writes it well.
+    """Whether libsndfile writes the combination correctly.
 
-    ADPCM takes two channels, GSM and G.72x one; MP3 writes layer III only, and not inside WAV. ALAC
-    above 16 bits loses bits of loud noise, DWVW files cannot be opened again.
+    ADPCM takes up to two channels, GSM and G.72x one. MP3 is layer III only, and not inside WAV.
+    ALAC above 16 bits loses bits in loud noise. DWVW files cannot be opened again.
     """
     if subtype in ("ALAC_20", "ALAC_24", "ALAC_32") or subtype.startswith("DWVW"):
         return False
@@ -228,7 +240,7 @@ def _fits(container: str, subtype: str, channels: int) -> bool:
 
 
 def _large(path: Path, info: AudioInfo) -> AudioInfo:
-    """RF64 for a WAV that 32-bit sizes cannot count; an error for an AIFF."""
+    """Turn a WAV that is too large for 32-bit sizes into RF64; raise `OutputError` for an AIFF."""
     extra = extra_bytes(info.source) if info.source and info.source.is_file() else 0
     size = estimated_bytes(info) + extra + HEADROOM
     if size <= RIFF_LIMIT or info.container not in ("WAV", "WAVEX", "AIFF"):
@@ -240,24 +252,8 @@ def _large(path: Path, info: AudioInfo) -> AudioInfo:
     return replace(info, container="RF64", endian="FILE")
 
 
-# MPEG layer III bit rates in kbit/s, by version, from the fastest to the slowest: libsndfile maps
-# its level linearly onto the range.
-MP3_KBPS = {
-    32000: (320, 256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32),
-    16000: (160, 144, 128, 112, 96, 80, 64, 56, 48, 40, 32, 24, 16, 8),
-    0: (64, 56, 48, 40, 32, 24, 16, 8),
-}
-STEP = 1.1  # for encoders without steps
-OPUS_KBPS = (256.0, 6.0)  # per channel, at levels 0 and 1
-DEFAULT_OPUS_KBPS = 96.0  # per channel: transparent for what comes from a lossless file
-DEFAULT_MP3_KBPS = 192.0
-DEFAULT_VORBIS_QUALITY = 0.6
-
-
 def encoder_settings(info: AudioInfo) -> dict[str, float | str]:
-    """What to hand to `soundfile.SoundFile` so that `info.bit_rate`, the input's, is reached or
-    passed.
-    """
+    """Options of `soundfile.SoundFile` for a bit rate of at least `info.bit_rate`, the input's."""
     if info.subtype == "MPEG_LAYER_III":
         return {"compression_level": _mp3_level(info), "bitrate_mode": "CONSTANT"}
     if info.subtype == "OPUS":
@@ -268,7 +264,7 @@ def encoder_settings(info: AudioInfo) -> dict[str, float | str]:
 
 
 def _mp3_level(info: AudioInfo) -> float:
-    """The next bit rate above the input's mean."""
+    """The compression level of the next bit rate above the input's mean."""
     table = next(rates for lowest, rates in MP3_KBPS.items() if info.sample_rate >= lowest)
     wanted = (info.bit_rate or DEFAULT_MP3_KBPS * 1000) / 1000
     kbps = min((rate for rate in table if rate > wanted), default=table[0])
@@ -284,8 +280,8 @@ def _opus_level(info: AudioInfo) -> float:
 def _vorbis_quality(info: AudioInfo) -> float:
     """The lowest quality, in steps of 0.1, whose nominal bit rate is above the input's.
 
-    The nominal rate stands in the header of a Vorbis file; what a quality amounts to at this sample
-    rate is asked of the encoder.
+    The nominal rate is in the header of a Vorbis file. To find the rate of a quality, an empty file
+    is encoded.
     """
     wanted = nominal_bit_rate(info.source) if info.source else None
     wanted = wanted or info.bit_rate
@@ -294,7 +290,7 @@ def _vorbis_quality(info: AudioInfo) -> float:
     for quality in range(11):
         nominal = _nominal_at(info, quality / 10)
         if nominal is None:
-            return 0.8  # above 50 kHz the encoder does not know its bit rate
+            return 0.8  # above 50 kHz the encoder writes no nominal bit rate
         if nominal > wanted * 1.01:
             return quality / 10
     return 1.0
@@ -317,9 +313,7 @@ def _nominal_at(info: AudioInfo, quality: float) -> float | None:
 
 
 def nominal_bit_rate(path: Path) -> float | None:
-    """Bits per second that the encoder of a Vorbis file aimed at; None if it is no Vorbis file or
-    does not say.
-    """
+    """Nominal bits per second of a Vorbis file; None if it is not one or does not tell."""
     with path.open("rb") as file:
         return _nominal(file.read(4096))
 
@@ -328,7 +322,6 @@ def _nominal(head: bytes) -> float | None:
     at = head.find(b"\x01vorbis")
     if at < 0 or len(head) < at + 28:
         return None
-    nominal: int = struct.unpack_from("<i", head, at + 20)[
-        0
-    ]  # type, "vorbis", version, channels, rate, maximum, nominal, minimum
+    # Type, "vorbis", version, channels, sample rate, maximum, nominal and minimum bit rate.
+    nominal: int = struct.unpack_from("<i", head, at + 20)[0]
     return float(nominal) if nominal > 0 else None

@@ -1,10 +1,12 @@
-"""Audio out of m4a, mp4, webm, mkv, wma and other films and phone recordings, through FFmpeg (PyAV,
-the extra `media`).
+"""Read and write audio tracks of m4a, mp4, webm, mkv, wma and other files with FFmpeg.
+
+Needs PyAV, the extra `media`. `MediaSource` decodes the first audio track; `MediaSink` encodes one
+and copies the other tracks (video, subtitles) of the source.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,44 +25,35 @@ SUFFIXES = {
     *(".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".mka", ".webm", ".avi"),
     *(".wma", ".wmv", ".asf", ".aac", ".ac3", ".amr", ".mp2"),
 }
-# FFmpeg's codecs in libsndfile's words, where there is one
-SUBTYPES = {
-    "pcm_u8": "PCM_U8",
-    "pcm_s16le": "PCM_16",
-    "pcm_s16be": "PCM_16",
-    "pcm_s24le": "PCM_24",
-    "pcm_s24be": "PCM_24",
-    "pcm_s32le": "PCM_32",
-    "pcm_f32le": "FLOAT",
-    "pcm_f64le": "DOUBLE",
-    "mp3": "MP3",
-    "mp3float": "MP3",
-}
+# libsndfile's names of FFmpeg's codecs; the others keep FFmpeg's name.
+SUBTYPES = {"pcm_u8": "PCM_U8", "pcm_s32le": "PCM_32", "pcm_f32le": "FLOAT", "pcm_f64le": "DOUBLE"}
+SUBTYPES |= dict.fromkeys(("pcm_s16le", "pcm_s16be"), "PCM_16")
+SUBTYPES |= dict.fromkeys(("pcm_s24le", "pcm_s24be"), "PCM_24")
+SUBTYPES |= dict.fromkeys(("mp3", "mp3float"), "MP3")
 TAGS = {"title", "artist", "album", "comment", "date", "genre", "copyright"}
 
 
 @dataclass(frozen=True)
 class Track:
-    """An audio track: its form, and the time in seconds when its first sample is heard."""
+    """An audio track: its form, and the time of its first sample in seconds."""
 
     info: AudioInfo
     start: float
 
 
-class MediaSound:
-    """The first audio track of a file, decoded in order."""
+class MediaSource:
+    """The first audio track of a file, decoded in order; see `reader.Source`."""
 
     exact = False
 
     def __init__(self, path: Path) -> None:
-        self._track = track(path)
+        self._track = read_track(path)
         self._container = open_container(path)
-        self._path = path
         self._blocks = _decode(self._container, path)
         self._ready: list[npt.NDArray[Any]] = []
         self._left = self._track.info.num_samples
 
-    def __enter__(self) -> MediaSound:
+    def __enter__(self) -> MediaSource:
         return self
 
     def __exit__(
@@ -72,11 +65,11 @@ class MediaSound:
         self._container.close()
 
     def form(self, path: Path) -> AudioInfo:
-        """The form of the track, with its true length."""
+        """The form of the track, with its exact length."""
         return self._track.info
 
-    def seek(self, num_samples: int) -> int:
-        """Never moves: FFmpeg's seeks do not arrive at a sample. Returns -1."""
+    def seek(self, sample: int) -> int:
+        """Not supported, because FFmpeg's seeks are not exact: returns -1."""
         return -1
 
     def read(
@@ -93,62 +86,54 @@ class MediaSound:
         return whole[:wanted].astype(dtype)
 
 
-def track(path: Path) -> Track:
-    """The first audio track of a file. Its length is counted by decoding it: headers of such files
-    tell it roughly or not at all.
+def read_track(path: Path) -> Track:
+    """The first audio track of a file.
+
+    The track is decoded to count its samples, because headers give the length roughly or not at
+    all. The result is cached.
     """
     state = path.stat()
-    return _track(path, state.st_size, state.st_mtime_ns)
+    return _read_track(path, state.st_size, state.st_mtime_ns)
 
 
 def open_container(path: Path) -> Any:
-    """Open a file with PyAV; raises `AudioFileError` unless it has an audio track."""
+    """Open a file with PyAV. Raises `AudioFileError` unless it has an audio track."""
     av = require("av", extra="media")
     try:
         container = av.open(str(path))
     except (av.FFmpegError, ValueError) as error:
         raise AudioFileError(
-            f"{path} cannot be read as audio or video ({_reason(error)}); is it complete?"
+            f"{path} cannot be read as audio or video ({_reason(error)}); copy it again"
         ) from error
     if not container.streams.audio:
         container.close()
-        raise AudioFileError(f"{path} has no audio track; expected a recording")
+        raise AudioFileError(f"{path} has no audio track")
     return container
 
 
 @lru_cache(maxsize=16)
-def _track(path: Path, size: int, changed: int) -> Track:
-    """`track`, remembered as long as the file has this size and time of change."""
+def _read_track(path: Path, size: int, mtime_ns: int) -> Track:
+    """`read_track`, cached while the file has this size and modification time."""
     with open_container(path) as container:
         stream = container.streams.audio[0]
         context = stream.codec_context
-        rate, channels, tags = (
-            context.sample_rate,
-            context.channels,
-            _tags({**container.metadata, **stream.metadata}),
-        )
+        rate, channels = context.sample_rate, context.channels
+        tags = _tags({**container.metadata, **stream.metadata})
         name = SUBTYPES.get(context.name, context.name.upper())
         if name in ("ALAC", "FLAC"):
             name += "_16" if "16" in context.format.name else "_24"
-        told = (
-            stream.duration * stream.time_base * rate
-            if stream.duration and stream.time_base
-            else None
-        )
+        known = stream.duration and stream.time_base
+        declared = stream.duration * stream.time_base * rate if known else None
         start = float(max(stream.start_time or 0, 0) * stream.time_base)
         num_samples = sum(map(len, _decode(container, path)))
-        if (
-            told and told.denominator == 1 and told < num_samples
-        ):  # codecs fill their last block; an MP4 tells how much of it is real
-            num_samples = int(told)
+        # Codecs pad the last block; an MP4 declares the length without the padding.
+        if declared and declared.denominator == 1 and declared < num_samples:
+            num_samples = int(declared)
     coded = _coded_bytes(path)
     bit_rate = coded * 8 * rate / num_samples if num_samples else None
-    return Track(
-        AudioInfo(
-            rate, channels, num_samples, path.suffix[1:].upper(), name, "FILE", tags, path, bit_rate
-        ),
-        start,
-    )
+    suffix = path.suffix[1:].upper()
+    form = AudioInfo(rate, channels, num_samples, suffix, name, "FILE", tags, path, bit_rate)
+    return Track(form, start)
 
 
 def _decode(container: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
@@ -161,7 +146,7 @@ def _decode(container: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
         for frame in container.decode(stream):
             if frame.sample_rate != rate or len(frame.layout.channels) != channels:
                 raise AudioFileError(
-                    f"{path} changes its sample rate or channels on the way; cut it there"
+                    f"{path} changes its sample rate or channels in between; split it there"
                 )
             for part in convert.resample(frame):
                 yield part.to_ndarray().T
@@ -189,12 +174,15 @@ class Encoder:
     """FFmpeg's encoder of a subtype.
 
     Args:
-        samples: the sample format it takes; rates: in Hz, none for all; channels: at most.
-        limit: bits per second and channel, at most.
+        name: FFmpeg's name.
+        sample_format: FFmpeg's name of the samples it takes.
+        rates: supported sample rates, Hz; empty for all.
+        channels: maximum.
+        limit: maximum of bits per second and channel.
     """
 
     name: str
-    samples: str
+    sample_format: str
     rates: tuple[int, ...] = ()
     channels: int = 8
     limit: int = 256_000
@@ -214,7 +202,7 @@ ENCODERS = {
     "PCM_24": Encoder("pcm_s24le", "s32", channels=64),
     "FLOAT": Encoder("pcm_f32le", "flt", channels=64),
 }
-# FFmpeg's muxer of a suffix, and the subtypes it takes: the first that fits is the usual one.
+# FFmpeg's muxer of a suffix and its encodings; the first that fits is the default.
 MUXERS = {
     ".m4a": ("ipod", ("AAC", "ALAC_16", "ALAC_24", "AC3")),
     ".mp4": ("mp4", ("AAC", "ALAC_16", "ALAC_24", "FLAC_16", "FLAC_24", "AC3", "MP3")),
@@ -227,23 +215,21 @@ MUXERS = {
 }
 MUXERS |= {".m4b": MUXERS[".m4a"], ".m4v": MUXERS[".mp4"], ".mka": MUXERS[".mkv"]}
 WITH_PICTURES = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
-LOSSLESS = {
-    "PCM_24": "24",
-    "PCM_32": "24",
-    "FLOAT": "24",
-    "DOUBLE": "24",
-}  # bits to keep; all others are worth 16
-BITS_PER_SECOND = 96_000  # per channel, where the source does not tell
+HIGH_RESOLUTION = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # kept as 24 bits, the others as 16
+BITS_PER_SECOND = 96_000  # per channel, for a lossless source
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 def choose(path: Path, like: AudioInfo, subtype: str | None) -> AudioInfo:
-    """The form that a file at `path` will have: as `like` wherever its container can."""
+    """Choose the form of an output: that of `like` where its container allows it.
+
+    Raises:
+        OutputError: the container cannot be written, or takes no such encoding.
+    """
     suffix = path.suffix.lower()
-    if suffix not in MUXERS:  # WMA and bare AAC lose the first samples or the length
+    if suffix not in MUXERS:  # WMA and raw AAC lose the first samples or the length
         raise OutputError(
-            f"{path}: {suffix} files can be read only; write one of {' '.join(MUXERS)}, .flac or "
-            ".wav"
+            f"{path}: {suffix} files are read-only; write one of {' '.join(MUXERS)}, .flac or .wav"
         )
     require("av", extra="media")
     possible = [name for name in MUXERS[suffix][1] if _fits(ENCODERS[name], like)]
@@ -258,14 +244,10 @@ def choose(path: Path, like: AudioInfo, subtype: str | None) -> AudioInfo:
             f"{path}: {suffix} cannot hold {subtype} here{nearest(subtype, possible)}; it can "
             f"hold {', '.join(possible)}"
         )
-    kept = (
-        f"{family}_{LOSSLESS.get(like.subtype, '16')}"
-        for family in ("ALAC", "FLAC")
-        if like.bit_rate is None
-    )
-    name = subtype or next(
-        (name for name in (like.subtype, *kept) if name in possible), possible[0]
-    )
+    bits = "24" if like.subtype in HIGH_RESOLUTION else "16"
+    lossless = [f"ALAC_{bits}", f"FLAC_{bits}"] if like.bit_rate is None else []
+    wanted = (name for name in (like.subtype, *lossless) if name in possible)
+    name = subtype or next(wanted, possible[0])
     return replace(like, container=suffix[1:].upper(), subtype=name, endian="FILE")
 
 
@@ -276,20 +258,23 @@ def _fits(encoder: Encoder, like: AudioInfo) -> bool:
 
 
 class MediaSink:
-    """Writes one audio track, and beside it copies what else the source has.
+    """Writes one audio track, and copies the other tracks of the source.
+
+    Args:
+        path: the file to write.
+        form: its form, from `choose`.
 
     Attributes:
-        lost: tracks of the source that the container does not take.
+        lost: names of the tracks of the source that the container cannot hold.
     """
 
     def __init__(self, path: Path, form: AudioInfo) -> None:
         self._av = require("av", extra="media")
         self._form, self.lost = form, list[str]()
         muxer = MUXERS["." + form.container.lower()][0]
-        # An MP4 tells times in this unit: a sample, so that its length comes back exactly.
-        options = (
-            {"movie_timescale": str(form.sample_rate)} if muxer in ("ipod", "mp4", "mov") else {}
-        )
+        # The time unit of an MP4 is set to one sample, so that its length is exact.
+        exact = muxer in ("ipod", "mp4", "mov")
+        options = {"movie_timescale": str(form.sample_rate)} if exact else {}
         self._source = _source(form)
         self._output = self._av.open(str(path), "w", format=muxer, options=options)
         self._copies: dict[int, Any] = {}
@@ -298,7 +283,7 @@ class MediaSink:
         self._written = 0
 
     def _copy_streams(self) -> Any:
-        """Make the tracks in the source's order; the packets that are to be copied."""
+        """Create the tracks in the order of the source; return the packets to copy."""
         output, source = self._output, self._source
         output.metadata.update({**(source.metadata if source else {}), **self._form.tags})
         chosen = source.streams.audio[0] if source else None
@@ -311,11 +296,9 @@ class MediaSink:
                 self._copy_stream(stream)
         if chosen is None:
             self._audio = self._add_audio(None)
-        return (
-            source.demux(*[stream for stream in source.streams if stream.index in self._copies])
-            if self._copies and source
-            else iter(())
-        )
+        if not (self._copies and source):
+            return iter(())
+        return source.demux(*[each for each in source.streams if each.index in self._copies])
 
     def _copy_stream(self, stream: Any) -> None:
         try:
@@ -329,52 +312,46 @@ class MediaSink:
     def _add_audio(self, like: Any) -> Any:
         form = self._form
         encoder = ENCODERS[form.subtype]
-        layout = (
-            like.layout.name
-            if like and like.codec_context.channels == form.channels
-            else LAYOUTS.get(form.channels)
-        )
-        wanted = (
-            form.bit_rate * 1.25 if form.bit_rate else BITS_PER_SECOND * form.channels
-        )  # more, as it is encoded a second time
+        same = like and like.codec_context.channels == form.channels
+        layout = like.layout.name if same else LAYOUTS.get(form.channels)
+        # A higher bit rate than the source makes up for encoding twice.
+        wanted = form.bit_rate * 1.25 if form.bit_rate else BITS_PER_SECOND * form.channels
         options = {"b": str(round(min(wanted, encoder.limit * form.channels)))}
         stream = self._output.add_stream(
             encoder.name,
             rate=form.sample_rate,
             layout=layout,
-            format=encoder.samples,
+            format=encoder.sample_format,
             options=options,
         )
         stream.time_base = Fraction(1, form.sample_rate)
         if like:
             stream.metadata.update(like.metadata)
         self._layout = layout
-        self._start = (
-            round(track(form.source).start * form.sample_rate) if like and form.source else 0
-        )
+        start = read_track(form.source).start if like and form.source else 0.0
+        self._start = round(start * form.sample_rate)
         return stream
 
     def write(self, codes: npt.NDArray[Any]) -> None:
-        """Append `[samples, channels]`: floats, or int32 with the code in the high bits."""
+        """Append `[samples, channels]`: floats, or int32 with the code in the upper bits."""
         self._copy_until((self._start + self._written) / self._form.sample_rate)
-        samples = ENCODERS[self._form.subtype].samples
-        if samples.startswith("s16"):
+        kind = ENCODERS[self._form.subtype].sample_format
+        if kind.startswith("s16"):
             codes = (codes >> 16).astype(np.int16)
-        elif samples.startswith("flt"):
+        elif kind.startswith("flt"):
             codes = codes.astype(np.float32)
-        planes = codes.T if samples.endswith("p") else codes.reshape(1, -1)
+        planes = codes.T if kind.endswith("p") else codes.reshape(1, -1)
         frame = self._av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(planes), format=samples, layout=self._layout
+            np.ascontiguousarray(planes), format=kind, layout=self._layout
         )
         frame.sample_rate, frame.pts = self._form.sample_rate, self._start + self._written
-        frame.time_base = Fraction(
-            1, self._form.sample_rate
-        )  # the stream's own may have been changed by the muxer
+        # The muxer may have changed the time base of the stream.
+        frame.time_base = Fraction(1, self._form.sample_rate)
         self._output.mux(self._audio.encode(frame))
         self._written += len(codes)
 
     def close(self) -> None:
-        """Write what is left and the end of the file."""
+        """Write the remaining packets and finish the file."""
         try:
             self._copy_until(float("inf"))
             if self._written:
@@ -385,42 +362,35 @@ class MediaSink:
                 self._source.close()
 
     def abandon(self) -> None:
-        """Let go of the files without finishing them."""
+        """Close the files without finishing the output."""
         for close in (self._output.close, self._source.close if self._source else None):
             if close:
                 with suppress(self._av.FFmpegError, OSError, ValueError):
                     close()
 
     def _copy_until(self, seconds: float) -> None:
-        """Copy the packets of other tracks up to a time, so that the tracks lie side by side in the
-        file.
-        """
+        """Copy the packets of other tracks up to a time, so that the tracks are interleaved."""
         while self._waiting is not None and _time(self._waiting) <= seconds:
             packet = self._waiting
             self._waiting = next(self._packets, None)
-            if packet.size:  # the last ones are empty
+            if packet.size:  # the last packets are empty
                 packet.stream = self._copies[packet.stream.index]
                 self._output.mux(packet)
 
 
 def extras(path: Path) -> list[str]:
-    """Names of the tracks besides the first audio track."""
+    """Names of the tracks other than the first audio track."""
     with open_container(path) as container:
-        first = container.streams.audio[0]
-        return [
-            f"{stream.type} track {stream.index}"
-            for stream in container.streams
-            if stream is not first
-        ]
+        others = [each for each in container.streams if each is not container.streams.audio[0]]
+        return [f"{stream.type} track {stream.index}" for stream in others]
 
 
 def _source(form: AudioInfo) -> Any:
-    """The open film that the audio comes from, or None."""
+    """The opened file that the metadata and other tracks come from, or None."""
     if form.source is None or form.source.suffix.lower() not in SUFFIXES:
         return None
-    opener: Callable[[Path], Any] = open_container
     with suppress(AudioFileError):
-        return opener(form.source)
+        return open_container(form.source)
     return None
 
 

@@ -94,7 +94,7 @@ def open_sound(path: Path, suffix: str) -> Iterator[Source]:
     """
     check_file(path)
     if suffix.lower() in media.SUFFIXES:
-        with media.MediaSound(path) as decoded:
+        with media.MediaSource(path) as decoded:
             yield decoded
         return
     with _readable(path) as sound:

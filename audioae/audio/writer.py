@@ -310,13 +310,12 @@ class AudioWriter:
                 ) from error
             raise self._failure(error) from error
         if written.num_samples < self.num_samples:
-            raise self._failure(
-                AudioFileError(f"{written.num_samples} of {self.num_samples} samples were written")
-            )
+            held = f"wrote {written.num_samples} of {self.num_samples} samples"
+            raise self._failure(AudioFileError(held))
         if written.num_samples > self.num_samples:
             self.lost.append(
-                f"length: {self.info.subtype} is written in blocks, {written.num_samples} samples for "
-                f"{self.num_samples}"
+                f"length: {self.info.subtype} pads its last block, {written.num_samples} samples "
+                f"instead of {self.num_samples}"
             )
         self.lost += lost_tags(self.info, written)
         if self._source and formats.loses_precision(self._source.subtype, self.info.subtype):

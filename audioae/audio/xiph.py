@@ -1,9 +1,8 @@
-"""The comments of Ogg Vorbis and Opus files, all of them (pictures too), copied to another one; and
-a stream number not drawn by lot.
+"""Metadata of FLAC, Ogg Vorbis and Opus files: comments, pictures, and a fixed stream number.
 
-An Ogg file is a row of pages. A page has a header of 27 bytes, a table of the lengths of its
-segments (up to 255 of up to 255 bytes), then these. The first page holds the first packet; the
-comments, and Vorbis' code books, follow on pages of their own (RFC 3533, RFC 7845).
+An Ogg file is a sequence of pages. A page has a header of 27 bytes, a table with the lengths of its
+segments (up to 255 segments of up to 255 bytes), and the segments. The first page holds the first
+packet; the comments and the codebooks of Vorbis follow on pages of their own (RFC 3533, RFC 7845).
 """
 
 from __future__ import annotations
@@ -19,28 +18,16 @@ from typing import BinaryIO
 from audioae.audio.form import AudioInfo
 from audioae.storage import splice
 
-# What libsndfile carries to and from every container that has texts, and its name here.
+# Vorbis comments by tag; libsndfile knows these tags in every container that has tags.
 COMMENT_NAMES = {
-    **{
-        name: name.upper()
-        for name in (
-            "title",
-            "copyright",
-            "artist",
-            "comment",
-            "date",
-            "album",
-            "license",
-            "tracknumber",
-            "genre",
-        )
-    },
+    **{tag: tag.upper() for tag in ("title", "artist", "album", "comment", "date", "genre")},
+    **{tag: tag.upper() for tag in ("copyright", "license", "tracknumber")},
     "software": "ENCODER",
 }
 
 
 def unusual_comments(content: bytes) -> list[str]:
-    """Names of the comments that only this kind of file can hold."""
+    """Names of the comments that only FLAC and Ogg files can hold."""
     names = (
         line.partition(b"=")[0].decode("utf-8", "replace").upper()
         for line in split_comments(content)[1]
@@ -49,7 +36,7 @@ def unusual_comments(content: bytes) -> list[str]:
 
 
 def split_comments(content: bytes) -> tuple[bytes, list[bytes]]:
-    """The encoder's name and the comments, as far as the bytes go."""
+    """The encoder's name and the comments of a comment packet, as far as its bytes go."""
     vendor, at = _item(content, 0)
     if at + 4 > len(content):
         return vendor, []
@@ -62,7 +49,12 @@ def split_comments(content: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def join_comments(vendor: bytes, lines: list[bytes]) -> bytes:
-    """The bytes of an encoder's name and comments."""
+    """A comment packet; the inverse of `split_comments`.
+
+    Example:
+        >>> split_comments(join_comments(b"encoder", [b"TITLE=One", b"DATE=1999"]))
+        (b'encoder', [b'TITLE=One', b'DATE=1999'])
+    """
     items = [vendor, struct.pack("<I", len(lines)), *lines]
     return b"".join(
         item if index == 1 else struct.pack("<I", len(item)) + item
@@ -79,16 +71,12 @@ def _item(content: bytes, at: int) -> tuple[bytes, int]:
 
 STREAMINFO, PADDING, APPLICATION, SEEKTABLE, VORBIS_COMMENT, CUESHEET, PICTURE = range(7)
 NAMES = {APPLICATION: "application data", CUESHEET: "cue sheet", PICTURE: "picture"}
-OWN = {
-    STREAMINFO,
-    PADDING,
-    SEEKTABLE,
-}  # what is about the file itself; the copy has its own or needs none
+OWN = {STREAMINFO, PADDING, SEEKTABLE}  # blocks about the file itself, which are not copied
 Block = tuple[int, bytes]
 
 
 def flac_extras(path: Path) -> list[str]:
-    """Names of what a file holds besides its samples and the texts that every container has."""
+    """Names of the metadata that only FLAC files can hold."""
     found = []
     with path.open("rb") as file:
         for kind, content in _blocks(file)[0]:
@@ -100,38 +88,39 @@ def flac_extras(path: Path) -> list[str]:
 
 
 def copy_flac(source: Path, target: Path) -> list[str]:
-    """Put all that `source` has besides samples into `target`, which has its own STREAMINFO;
-    nothing is lost.
+    """Copy all metadata of `source` to `target`, which keeps its own STREAMINFO.
+
+    Returns:
+        Names of the metadata that were not copied: none.
     """
     with source.open("rb") as old, target.open("r+b") as new:
         kept = [block for block in _blocks(old)[0] if block[0] not in OWN]
         mine, end = _blocks(new)
         stream = [block for block in mine if block[0] == STREAMINFO]
-        splice(new, 4, end - 4, _join(stream + kept))
+        splice(new, 4, end - 4, _join_blocks(stream + kept))
     return []
 
 
 def write_empty_flac(target: Path, form: AudioInfo) -> None:
-    """A FLAC file of no samples, which libsndfile does not write: STREAMINFO (RFC 9639, 8.2) and
-    the texts.
+    """Write a FLAC file of no samples, with STREAMINFO (RFC 9639, 8.2) and tags.
+
+    libsndfile cannot write one.
     """
     bits = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}[form.subtype]
-    numbers = (
-        form.sample_rate << 44 | (form.channels - 1) << 41 | (bits - 1) << 36
-    )  # the last 36 bits are the number of samples
+    # The last 36 bits are the number of samples.
+    numbers = form.sample_rate << 44 | (form.channels - 1) << 41 | (bits - 1) << 36
     stream = (
         (b"\x10\x00" * 2).ljust(10, b"\0")
         + numbers.to_bytes(8, "big")
         + hashlib.md5(usedforsecurity=False).digest()
     )
     lines = [f"{COMMENT_NAMES[name]}={text}".encode() for name, text in form.tags.items()]
-    target.write_bytes(
-        b"fLaC" + _join([(STREAMINFO, stream), (VORBIS_COMMENT, join_comments(b"", lines))])
-    )
+    blocks = [(STREAMINFO, stream), (VORBIS_COMMENT, join_comments(b"", lines))]
+    target.write_bytes(b"fLaC" + _join_blocks(blocks))
 
 
 def _blocks(file: BinaryIO) -> tuple[list[Block], int]:
-    """The metadata blocks of a file, and where its samples begin."""
+    """The metadata blocks of a FLAC file, and the offset of its samples."""
     file.seek(_start(file) + 4)
     found, last = [], False
     while not last:
@@ -144,7 +133,7 @@ def _blocks(file: BinaryIO) -> tuple[list[Block], int]:
 
 
 def _start(file: BinaryIO) -> int:
-    """Where "fLaC" is: at the beginning, but for files that somebody has put an ID3 tag before."""
+    """Offset of "fLaC": 0, except in files with an ID3 tag at the beginning."""
     file.seek(0)
     head = file.read(10)
     if head[:3] != b"ID3":
@@ -152,7 +141,7 @@ def _start(file: BinaryIO) -> int:
     return 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
 
 
-def _join(blocks: list[Block]) -> bytes:
+def _join_blocks(blocks: list[Block]) -> bytes:
     return b"".join(
         bytes([kind | (0x80 if index == len(blocks) - 1 else 0)])
         + len(content).to_bytes(3, "big")
@@ -161,17 +150,20 @@ def _join(blocks: list[Block]) -> bytes:
     )
 
 
-MAGIC = {
-    b"\x01vorbis": b"\x03vorbis",
-    b"OpusHead": b"OpusTags",
-}  # first packet: what its comment packet begins with
-POLYNOMIAL = 0x104C11DB7
+MAGIC = {b"\x01vorbis": b"\x03vorbis", b"OpusHead": b"OpusTags"}  # of first and comment packet
+POLYNOMIAL = 0x104C11DB7  # of the checksum of a page
 SERIAL_AT, SEQUENCE_AT, CRC_AT = 14, 18, 22
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page: where it begins, its header with the segment table, its length in all."""
+    """A page of an Ogg file.
+
+    Args:
+        offset: where it begins, bytes.
+        head: its header and segment table.
+        length: of the whole page, bytes.
+    """
 
     offset: int
     head: bytes
@@ -179,14 +171,20 @@ class Page:
 
     @property
     def table(self) -> bytes:
-        """Lengths of the segments; a packet ends with the first that is shorter than 255."""
+        """Lengths of the segments; a segment shorter than 255 bytes ends a packet."""
         return self.head[27:]
 
 
 @dataclass(frozen=True)
 class Head:
-    """The headers of a stream: its first page, the packets after it up to the sound, and the byte
-    where the sound begins.
+    """The headers of an Ogg stream.
+
+    Args:
+        first: the first page.
+        magic: the first bytes of the comment packet.
+        packets: the packets after the first page, up to the audio; the first holds the comments.
+        pages: number of pages of these packets.
+        end: offset of the audio, bytes.
     """
 
     first: Page
@@ -197,23 +195,27 @@ class Head:
 
     @property
     def comments(self) -> bytes:
-        """The comment packet without its magic."""
+        """The comment packet without its first bytes, `magic`."""
         return self.packets[0][len(self.magic) :]
 
 
 def ogg_extras(path: Path) -> list[str]:
-    """Names of the comments that other containers do not have."""
+    """Names of the metadata that only FLAC and Ogg files can hold."""
     with path.open("rb") as file:
         head = _head(file)
         return unusual_comments(head.comments) if head else []
 
 
 def normalize_ogg(target: Path, source: Path | None) -> list[str]:
-    """Give `target` the comments of `source` and a stream number that is the same whenever it is
-    written; names of what was lost.
+    """Copy the comments of `source` to `target`, and set its stream number to 1.
 
-    libsndfile draws the number by lot, so that one recording cleaned twice would not give the same
-    bytes.
+    libsndfile draws a random stream number, so two identical recordings would differ.
+
+    Args:
+        source: None keeps the comments of `target`.
+
+    Returns:
+        Names of the metadata that were not copied.
     """
     with target.open("r+b") as new:
         head = _head(new)
@@ -231,8 +233,9 @@ def normalize_ogg(target: Path, source: Path | None) -> list[str]:
 
 
 def _packets(head: Head, source: Path | None) -> tuple[list[bytes], list[str]]:
-    """The packets of the new file: its own, with the encoder's name of the new and the comments of
-    the old file.
+    """The header packets of the new file with the comments of `source`, and what was lost.
+
+    The encoder's name is that of the new file.
     """
     if source is None:
         return head.packets, []
@@ -249,6 +252,7 @@ def _packets(head: Head, source: Path | None) -> tuple[list[bytes], list[str]]:
 
 
 def _head(file: BinaryIO) -> Head | None:
+    """The headers of a Vorbis or Opus file; None if it is neither or has no audio."""
     pages = _pages(file, 0)
     first = next(pages, None)
     if first is None:
@@ -272,7 +276,7 @@ def _head(file: BinaryIO) -> Head | None:
 
 
 def _pages(file: BinaryIO, offset: int) -> Iterator[Page]:
-    """The pages from a byte on; others may read and write the file in between."""
+    """The pages from an offset on. The position of the file may change between two pages."""
     while True:
         file.seek(offset)
         head = file.read(27)
@@ -285,8 +289,9 @@ def _pages(file: BinaryIO, offset: int) -> Iterator[Page]:
 
 
 def _paginate(packets: list[bytes], serial: bytes) -> list[bytes]:
-    """Pages, from the second of a stream on, that hold the packets; none of them ends a sample, so
-    their position is 0.
+    """Pages with these packets, numbered from 1.
+
+    Headers end no audio, so the granule position of a page is 0, or -1 if no packet ends on it.
     """
     table = b"".join(
         b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets
@@ -314,8 +319,9 @@ def _paginate(packets: list[bytes], serial: bytes) -> list[bytes]:
 
 
 def _renumber(file: BinaryIO, page: Page, serial: bytes, shift: int) -> None:
-    """Write another stream number and page number. The check sum is linear: only what changes is
-    summed, and moved to its place.
+    """Set the stream number and shift the page number of a page.
+
+    The checksum is linear: it changes by the checksum of the changed bits, shifted to their place.
     """
     old = page.head[SERIAL_AT:CRC_AT]
     new = serial + struct.pack("<I", (struct.unpack_from("<I", old, 4)[0] + shift) & 0xFFFFFFFF)
@@ -328,7 +334,7 @@ def _renumber(file: BinaryIO, page: Page, serial: bytes, shift: int) -> None:
 
 
 def _crc(data: bytes) -> int:
-    """Ogg's check sum: the polynomial 0x04c11db7, highest bit first, from zero."""
+    """Ogg's checksum: CRC-32 with the polynomial 0x04c11db7, highest bit first, initially 0."""
     crc = 0
     for byte in data:
         crc = (crc << 8 & 0xFFFFFFFF) ^ _table()[crc >> 24 ^ byte]
@@ -342,9 +348,7 @@ def _table() -> list[int]:
 
 @cache
 def _power(count: int) -> int:
-    """x to the power of 8 `count`, modulo the polynomial: what so many bytes behind do to a check
-    sum.
-    """
+    """x^(8 `count`) modulo the polynomial: the effect of `count` further bytes on a checksum."""
     result, base = 1, 0x100
     while count:
         if count & 1:
@@ -355,7 +359,7 @@ def _power(count: int) -> int:
 
 
 def _multiply(a: int, b: int) -> int:
-    """The product of two polynomials over {0, 1}, modulo the check sum's."""
+    """The product of two polynomials over GF(2), modulo `POLYNOMIAL`."""
     product = 0
     while b:
         if b & 1:
