@@ -1,6 +1,4 @@
-"""What the benchmarks measure is what they say: known losses, known noise, known clips; their page
-is what their JSON gives.
-"""
+"""The benchmarks measure known losses and clips correctly; their page agrees with the JSON."""
 
 from __future__ import annotations
 
@@ -52,9 +50,7 @@ def tone(hertz: float, seconds: float, *, level: float = 0.1) -> np.ndarray:
 
 
 def speech(seed: int = 0) -> np.ndarray:
-    """Three seconds that have what is looked for: two words, a pause of half a second before the
-    second one, and a hiss at its end.
-    """
+    """Three seconds: a word, a pause of half a second, a second word, and a hiss at the end."""
     pause = np.zeros(RATE // 2, np.float32)
     voice = [
         sum(tone(hertz + 7 * seed, 1.0, level=0.1) for hertz in (250, 500, 1100, 2300))
@@ -75,12 +71,11 @@ def clips(count: int = 2) -> tuple[list[Clip], list[Clip]]:
     ]
 
 
-# --- speech that is kept
-# ----------------------------------------------------------------------------------------------------------------
+# --- Loss of speech
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.5, 0.1])
-def test_a_gain_is_what_is_lost_in_every_set(gain: float) -> None:
+def test_a_gain_is_the_loss_in_every_set_of_frames(gain: float) -> None:
     clean = spectrum(speech(), RATE)
     frames = find_frames(clean, RATE)
     for mask, band in ((frames.active, SPEECH), (frames.onset, SPEECH), (frames.consonant, HIGH)):
@@ -93,7 +88,7 @@ def test_a_gain_is_what_is_lost_in_every_set(gain: float) -> None:
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 5.0])
-def test_noise_that_is_left_neither_adds_to_speech_nor_takes_from_it(snr_db: float) -> None:
+def test_remaining_noise_does_not_change_the_loss_of_speech(snr_db: float) -> None:
     total = Kept()
     for seed in range(20):
         voice, hiss = Clip("", "", speech(seed)), Clip("", "", noise(3, seed=seed))
@@ -105,7 +100,7 @@ def test_noise_that_is_left_neither_adds_to_speech_nor_takes_from_it(snr_db: flo
     assert total.attenuation_db == pytest.approx(6.02, abs=0.2)
 
 
-def test_only_what_is_cut_counts_as_lost_and_where_it_was_cut() -> None:
+def test_a_cut_is_counted_where_it_is() -> None:
     voice = speech()
     clean = spectrum(voice, RATE)
     frames = find_frames(clean, RATE)
@@ -119,7 +114,7 @@ def test_only_what_is_cut_counts_as_lost_and_where_it_was_cut() -> None:
     )
 
 
-def test_quiet_frames_are_heard_beside_loud_ones() -> None:
+def test_quiet_frames_count_beside_loud_ones() -> None:
     clean = spectrum(
         np.concatenate([tone(1000, 1.0, level=0.1), tone(1000, 1.0, level=0.01)]), RATE
     )
@@ -129,7 +124,7 @@ def test_quiet_frames_are_heard_beside_loud_ones() -> None:
     assert lost == pytest.approx(-20 * np.log10(10 / 11), abs=0.1)
 
 
-def test_frames_are_where_they_should_be() -> None:
+def test_frames_are_found_where_they_are() -> None:
     frames = find_frames(spectrum(speech(), RATE), RATE)
     assert np.flatnonzero(frames.onset).tolist() == [
         *range(150, 155)
@@ -140,7 +135,7 @@ def test_frames_are_where_they_should_be() -> None:
     assert frames.active[:100].all()
 
 
-def test_all_lost_and_nothing_there_are_told_apart() -> None:
+def test_total_loss_differs_from_no_speech() -> None:
     clean = spectrum(speech(), RATE)
     frames = find_frames(clean, RATE)
     assert kept(0 * clean, clean, frames.active, SPEECH, RATE).attenuation_db == 60
@@ -149,11 +144,10 @@ def test_all_lost_and_nothing_there_are_told_apart() -> None:
     assert WHOLE[1] >= HIGH[1]
 
 
-# --- behaviour
-# --------------------------------------------------------------------------------------------------------------------------
+# --- Behaviour
 
 
-def test_a_model_that_does_nothing_is_seen_to_do_nothing(tmp_path: Path) -> None:
+def test_a_unit_gain_has_no_side_effects(tmp_path: Path) -> None:
     pytest.importorskip("pesq")
     voices, noises = clips()
     clean = file_cleaner(constant(1.0), tmp_path)
@@ -170,7 +164,7 @@ def test_a_model_that_does_nothing_is_seen_to_do_nothing(tmp_path: Path) -> None
     assert mixed["speech_lost_db"] == pytest.approx(0, abs=0.3)
 
 
-def test_a_model_that_halves_everything_takes_6_db_everywhere(tmp_path: Path) -> None:
+def test_a_gain_of_a_half_is_6_db_everywhere(tmp_path: Path) -> None:
     pytest.importorskip("pesq")
     found = measure_honesty(constant(0.5), *clips())
     assert json.loads(json.dumps(found)) == found
@@ -183,7 +177,7 @@ def test_a_model_that_halves_everything_takes_6_db_everywhere(tmp_path: Path) ->
     assert {*found["warned"]} == {"noise", "music"}
 
 
-def test_the_class_that_is_lowered_least_is_named(tmp_path: Path) -> None:
+def test_the_class_with_the_least_attenuation_is_named(tmp_path: Path) -> None:
     def spare_low(spectrum: np.ndarray) -> np.ndarray:
         gain = np.full(spectrum.shape, 0.1, np.float32)
         gain[:, :64] = 1
@@ -203,7 +197,7 @@ def test_the_class_that_is_lowered_least_is_named(tmp_path: Path) -> None:
     assert numbers["mean_db"] == pytest.approx(40 / 3, abs=0.2)
 
 
-def test_silence_that_is_not_kept_is_found() -> None:
+def test_sound_in_digital_silence_is_found() -> None:
     found = silence(
         lambda waveform: Cleaned(waveform + np.float32(0.001), False), Clip("", "", speech()), RATE
     )
@@ -212,13 +206,12 @@ def test_silence_that_is_not_kept_is_found() -> None:
     assert benchmarks_page._silence(0.0) == "exact zeros"
 
 
-def test_attenuation_ends_where_nothing_is_left() -> None:
+def test_attenuation_is_limited_for_silent_outputs() -> None:
     assert attenuation_db(noise(1), 0 * noise(1)) == 100
     assert attenuation_db(noise(1), noise(1) * np.float32(0.1)) == pytest.approx(20, abs=1e-3)
 
 
-# --- clips
-# ------------------------------------------------------------------------------------------------------------------------------
+# --- Clips
 
 
 def write(path: Path, seconds: float, *, rate: int = RATE, channels: int = 1) -> None:
@@ -284,7 +277,7 @@ def test_clips_come_from_the_validation_split_of_prepared_data(tmp_path: Path) -
     ]
 
 
-def test_kinds_take_turns() -> None:
+def test_kinds_alternate() -> None:
     names = ["a0", "a1", "b0", "b1", "b2", "c0", "c1", "c2", "c3"]
     sources = [
         Source(name, name[0], lambda seconds: (np.zeros(1, np.float32), RATE)) for name in names
@@ -294,7 +287,7 @@ def test_kinds_take_turns() -> None:
     assert sorted(order) == names
 
 
-def test_mixtures_have_the_ratio_and_do_not_clip() -> None:
+def test_mixtures_have_the_snr_and_do_not_clip() -> None:
     voices, noises = clips(1)
     noisy, clean = mixture(voices[0], noises[0], snr_db=-5.0, sample_rate=RATE)
     assert np.abs(noisy).max() <= 0.9 + 1e-6
@@ -302,7 +295,7 @@ def test_mixtures_have_the_ratio_and_do_not_clip() -> None:
     assert ratio == pytest.approx(-5, abs=0.5)  # the noise is repeated, so its last frames differ
 
 
-def test_music_is_the_same_every_time() -> None:
+def test_music_is_reproducible() -> None:
     pieces = [make_music(number, seconds=2.0, sample_rate=RATE) for number in range(6)]
     assert len({piece.kind for piece in pieces}) == 3
     assert all(
@@ -312,11 +305,10 @@ def test_music_is_the_same_every_time() -> None:
     assert np.array_equal(pieces[1].waveform, make_music(1, seconds=2.0, sample_rate=RATE).waveform)
 
 
-# --- speed
-# ------------------------------------------------------------------------------------------------------------------------------
+# --- Speed
 
 
-def test_a_run_is_charged_with_its_own_memory_alone() -> None:
+def test_memory_of_a_run_excludes_the_parent_process() -> None:
     ballast = np.ones(2**26)  # 512 MiB, written to
     taken = launch("-c", "import time; time.sleep(0.2); sum(range(10**6))")
     assert ballast[-1] == 1
@@ -326,14 +318,13 @@ def test_a_run_is_charged_with_its_own_memory_alone() -> None:
         run("denoise", "--no-such-option")
 
 
-# --- the page
-# ---------------------------------------------------------------------------------------------------------------------------
+# --- The page
 
 
-def test_the_page_is_what_the_json_gives() -> None:
+def test_the_page_is_current() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert page == benchmarks_page.render(), (
-        "docs/benchmarks.md is stale: run python docs/make_benchmarks.py --page-only"
+        "docs/benchmarks.md is out of date: run python docs/make_benchmarks.py --page-only"
     )
 
 
@@ -345,7 +336,17 @@ def test_the_page_has_even_tables_and_every_model() -> None:
     assert not re.search(r"\b(None|nan|inf)\b", page)
 
 
-def test_measurements_of_other_files_are_told_apart(
+def test_side_by_side_tables_show_every_measurement() -> None:
+    part = json.loads(benchmarks_page.PEERS.read_text(encoding="utf-8"))["side_by_side"]
+    columns = benchmarks_page.COST + benchmarks_page.REAL + benchmarks_page.HIGH_BAND
+    known = {"name", *(key for key, _, _ in columns)}
+    page = benchmarks_page.render()
+    for system in part["systems"]:
+        assert set(system) <= known and len(system) > 1
+        assert f"\n| {system['name']} |" in page
+
+
+def test_measurements_of_other_model_files_are_marked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     name, parts = next(
@@ -354,16 +355,15 @@ def test_measurements_of_other_files_are_told_apart(
         if parts
     )
     old = {
-        part: {**told, "made": {**told["made"], "sha256": 64 * "0"}} for part, told in parts.items()
+        part: {**values, "made": {**values["made"], "sha256": 64 * "0"}}
+        for part, values in parts.items()
     }
     monkeypatch.setattr(benchmarks_page, "MEASURED", tmp_path / "benchmarks.json")
     (tmp_path / "benchmarks.json").write_text(json.dumps({"models": {name: old}}))
     assert "000000000000, **replaced since**" in benchmarks_page.render()
 
 
-def test_what_is_measured_takes_the_place_of_what_was(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_new_measurements_replace_old_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "benchmarks.json").write_text(
         '{"models": {"gone": {}, "speech-16k": {"speed": 1, "honesty": 2}}}'
     )
@@ -374,9 +374,7 @@ def test_what_is_measured_takes_the_place_of_what_was(
     assert "gone" not in kept_models
 
 
-def test_scores_that_a_card_lacks_are_taken_from_what_was_measured_of_the_same_pairs_and_file() -> (
-    None
-):
+def test_measurements_of_the_same_file_and_pairs_complete_a_card() -> None:
     entry = list_models()[0]
     pairs = make_benchmarks.PAIRS["unseen"]
     count = next(scores.count for scores in load_card(entry.name).scores if scores.pairs == pairs)
@@ -406,12 +404,12 @@ def test_scores_that_a_card_lacks_are_taken_from_what_was_measured_of_the_same_p
     assert "others" not in {scores.pairs for scores in benchmarks_page.scores_of(entry.name, stale)}
 
 
-def test_a_model_that_is_not_shipped_has_no_place_on_the_page(
+def test_a_model_that_is_not_shipped_needs_json(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         make_benchmarks.main(["-m", "runs/none"])
-    assert "add --json" in capsys.readouterr().err
+    assert "--json" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="3"):
         make_benchmarks.main(["-m", "runs/none", "--json"])
     assert "Error: " in capsys.readouterr().err
