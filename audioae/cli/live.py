@@ -1,4 +1,4 @@
-"""`audioae live`: clean what a microphone hears, as it hears it."""
+"""`audioae live`: denoise a microphone in real time."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from audioae.audio import AudioInfo, AudioWriter
     from audioae.denoising import DenoiseSettings, Stream
     from audioae.engine import Engine
-    from audioae.live import Duplex, FileSource, LiveResult, Session, Sink
+    from audioae.live import BlockSink, Duplex, FileSource, LiveResult, Session
 
-SHOW_SECONDS = 0.1  # between two readings of the meter
+SHOW_SECONDS = 0.1  # between two updates of the levels
 DEVICES_ONLY = ("input_device", "output_device", "sample_rate", "channels")
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the command line says; the names are those of its options."""
+class LiveOptions:
+    """The values of the options, under their names."""
 
     input_device: str
     output_device: str | None
@@ -60,7 +60,7 @@ class Options:
     quiet: bool
 
     def say(self, line: str) -> None:
-        """A line on stderr, unless --quiet."""
+        """Print a line on stderr, unless --quiet."""
         if not self.quiet:
             click.echo(line, err=True)
 
@@ -70,59 +70,59 @@ class Options:
     "--input-device",
     default="default",
     metavar="NAME|INDEX",
-    help="The microphone: its name, a part of it, its index, or default.",
+    help="Input device: name, part of the name, index, or default.",
 )
 @click.option(
     "--output-device",
     metavar="NAME|INDEX",
-    help="Play what is cleaned there, likewise; use headphones.  [default: nothing is played]",
+    help="Output device to play to, as above; use headphones.  [default: none]",
 )
 @click.option(
-    "--list-devices", is_flag=True, help="Print the audio devices of this machine and exit."
+    "--list-devices", is_flag=True, help="List the audio devices of this machine and exit."
 )
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Record what is cleaned.  [default: not recorded]",
+    help="Record the output to FILE.  [default: no recording]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.option(
     "--from-file",
     type=click.Path(path_type=Path),
     metavar="IN",
-    help="Take a recording in place of the microphone, block by block.",
+    help="Read a recording block by block in place of a microphone.",
 )
 @click.option(
     "--real-time",
     is_flag=True,
-    help="Take IN as fast as a microphone would hear it, not as fast as it goes.",
+    help="Read IN at real-time speed.  [default: as fast as possible]",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="End after so much sound.  [default: at Ctrl-C]",
+    help="Stop after this many seconds.  [default: at Ctrl-C]",
 )
 @click.option(
     "--sample-rate",
     type=click.IntRange(min=100),
     metavar="HZ",
-    help="Of devices and FILE.  [default: the input device's usual rate]",
+    help="Sample rate of the devices and FILE.  [default: the input device's]",
 )
 @click.option(
     "--channels",
     type=click.IntRange(1, 64),
     default=1,
     metavar="N",
-    help="That are taken from the input device.",
+    help="Number of input channels.",
 )
 @click.option(
     "--block",
     type=click.FloatRange(0.1, 1000),
     metavar="MS",
-    help="Milliseconds that come at a time.  [default: one hop of the model]",
+    help="Block length in milliseconds.  [default: one hop of the model]",
 )
 @model_option
 @preset_option
@@ -134,28 +134,29 @@ class Options:
     "--json",
     "as_json",
     is_flag=True,
-    help="Print what became of it as one JSON object on stdout; with --list-devices a list.",
+    help="Print the result, or with --list-devices the list, as JSON on stdout.",
 )
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
-    """Clean what a microphone hears, as it hears it: to an output device, into a file, or both.
+    """Denoise a microphone in real time: to an output device, a file, or both.
 
     \b
-    audioae live --output-device default           hear it, with headphones
-    audioae live -o talk.wav                       record it until Ctrl-C
-    audioae live --from-file noisy.wav -o out.wav  no devices: the same loop, from a file
+    audioae live --output-device default           play the output, with headphones
+    audioae live -o talk.wav                       record the output until Ctrl-C
+    audioae live --from-file noisy.wav -o out.wav  the same loop without devices, from a file
 
-    It ends well, with exit code 0 and FILE complete, after --seconds, at Ctrl-C or SIGTERM; a
-    second Ctrl-C gives up, with 130 and no FILE. Where a device vanishes, FILE has what was heard
-    until then and the exit code is 1. Without PortAudio or a device it is 3.
+    The session ends after --seconds, or at Ctrl-C or SIGTERM, with exit code 0 and FILE complete. A
+    second Ctrl-C aborts it with exit code 130 and without FILE. If a device is disconnected, FILE
+    has everything up to then and the exit code is 1. Without PortAudio or an audio device, the exit
+    code is 3.
 
-    At the start it says how late the sound is: by the model's window and look-ahead, by resamplers
-    where the rate is not the model's, and by what the devices add. At the end it says how often
-    sound was lost, and how long cleaning a block took.
+    The latency is printed at the start: that of the model, of resampling if the sample rate is not
+    the model's, and of the devices. Overruns, underruns and the processing time of a block are
+    printed at the end.
     """
-    options = Options(**given)
+    options = LiveOptions(**given)
     if options.list_devices:
         list_devices(options)
         return
@@ -163,28 +164,26 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     run_live(options)
 
 
-def _check(ctx: click.Context, options: Options) -> None:
+def _check(ctx: click.Context, options: LiveOptions) -> None:
     """Raise a usage error for options that exclude or need each other."""
     if options.from_file is None:
         if options.real_time:
-            raise click.UsageError(
-                "--real-time is for --from-file; a microphone has no other speed"
-            )
+            raise click.UsageError("--real-time is for --from-file; devices are always real-time")
         if options.output_device is None and options.out is None:
             raise click.UsageError(
-                "cleaned for nobody; give --output-device NAME (or default), -o FILE, or both"
+                "the output goes nowhere; give --output-device NAME (or default), -o FILE, or both"
             )
         return
     for name in DEVICES_ONLY:
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             raise click.UsageError(
-                f"--{name.replace('_', '-')} is for devices; a file has its own form, and no "
-                "device is used"
+                f"--{name.replace('_', '-')} is for devices; --from-file uses the format of the "
+                "file"
             )
 
 
-def list_devices(options: Options) -> None:
-    """Print every device, one a line."""
+def list_devices(options: LiveOptions) -> None:
+    """Print all devices, one per line."""
     from audioae.errors import MissingError
     from audioae.live import load_sounddevice, read_devices
 
@@ -194,18 +193,22 @@ def list_devices(options: Options) -> None:
         return
     if not devices:
         raise MissingError(
-            "this machine has no audio devices; connect one, or clean a recording with --from-file"
+            "this machine has no audio devices; connect one, or denoise a recording with "
+            "--from-file"
         )
     for device in devices:
         default = f", default {' and '.join(device.default)}" if device.default else ""
-        form = f"{device.inputs} in, {device.outputs} out, {device.sample_rate} Hz, {device.api}{default}"
+        channels = f"{device.inputs} in, {device.outputs} out"
+        form = f"{channels}, {device.sample_rate} Hz, {device.api}{default}"
         click.echo(f"{device.index:>3}  {device.name}: {form}")
 
 
 @dataclass(frozen=True)
-class Setup:
-    """Everything that a session needs, checked and not begun; `form` is that of the recording, None
-    where there is none.
+class LiveSetup:
+    """What a session needs, checked but not started.
+
+    Args:
+        form: format of the file that is recorded; None records nothing.
     """
 
     source: FileSource | Duplex
@@ -213,10 +216,10 @@ class Setup:
     form: AudioInfo | None
 
 
-def run_live(options: Options) -> None:
-    """Prepare everything, then clean until it ends, and tell what became of it."""
+def run_live(options: LiveOptions) -> None:
+    """Prepare a session, run it and report its result."""
     from audioae.denoising import ready_engine
-    from audioae.live import load_sounddevice, warm
+    from audioae.live import load_sounddevice, warm_up
 
     sounddevice = None if options.from_file else load_sounddevice()
     engine = ready_engine(options.model, device=options.device)
@@ -232,40 +235,38 @@ def run_live(options: Options) -> None:
         setup = from_file(options.from_file, options, engine, settings, block_seconds)
     else:
         setup = from_devices(sounddevice, options, engine, settings, block_seconds)
-    warm(engine, setup.stream.sample_rate, setup.stream.channels, settings, setup.source.block)
-    clean(setup, options, engine.info.name)
+    warm_up(engine, setup.stream.sample_rate, setup.stream.channels, settings, setup.source.block)
+    run_session(setup, options, engine.info.name)
 
 
 def from_file(
-    path: Path, options: Options, engine: Engine, settings: DenoiseSettings, block_seconds: float
-) -> Setup:
-    """A file in place of the microphone; a recording of it has its form."""
+    path: Path,
+    options: LiveOptions,
+    engine: Engine,
+    settings: DenoiseSettings,
+    block_seconds: float,
+) -> LiveSetup:
+    """A session that reads a file. The recording gets the format of the file."""
     from audioae.denoising import FileJob, Stream, plan_file
     from audioae.live import FileSource
 
-    form = (
-        None
-        if options.out is None
-        else plan_file(FileJob(path, options.out, overwrite=options.overwrite)).output
-    )
+    form = None
+    if options.out is not None:
+        form = plan_file(FileJob(path, options.out, overwrite=options.overwrite)).output
     source = FileSource(path, block_seconds, real_time=options.real_time)
-    return Setup(
-        source,
-        Stream(
-            engine, source.sample_rate, source.channels, settings, level_dbfs=source.level_dbfs()
-        ),
-        form,
-    )
+    rate, channels, level = source.sample_rate, source.channels, source.level_dbfs()
+    stream = Stream(engine, rate, channels, settings, level_dbfs=level)
+    return LiveSetup(source, stream, form)
 
 
 def from_devices(
     sounddevice: Any,
-    options: Options,
+    options: LiveOptions,
     engine: Engine,
     settings: DenoiseSettings,
     block_seconds: float,
-) -> Setup:
-    """A microphone, and an output device if asked for."""
+) -> LiveSetup:
+    """A session that reads a microphone and plays to an output device if asked for."""
     from audioae.audio import AudioInfo, check_output
     from audioae.denoising import Stream
     from audioae.live import Duplex, choose_form
@@ -284,11 +285,13 @@ def from_devices(
         like = AudioInfo(chosen.sample_rate, chosen.channels, num_samples, "WAV", "PCM_24")
         form = check_output(options.out, overwrite=options.overwrite, like=like)
     stream = Stream(engine, chosen.sample_rate, chosen.channels, settings)
-    return Setup(Duplex(sounddevice, chosen, delay=stream.latency_in(chosen.block)), stream, form)
+    return LiveSetup(
+        Duplex(sounddevice, chosen, delay=stream.latency_in(chosen.block)), stream, form
+    )
 
 
-def clean(setup: Setup, options: Options, model: str) -> None:
-    """The session from its first block to its last, and what is said of it."""
+def run_session(setup: LiveSetup, options: LiveOptions, model: str) -> None:
+    """Run a session from its first block to its last and print its reports."""
     from audioae.audio import AudioWriter
     from audioae.errors import OutputError
     from audioae.live import Duplex, Session
@@ -300,36 +303,36 @@ def clean(setup: Setup, options: Options, model: str) -> None:
     )
     writer = None
     with ExitStack() as stack:
-        heard = stack.enter_context(listen_for_interrupt())
+        signals = stack.enter_context(listen_for_interrupt())
         if setup.form is not None and options.out is not None:
             writer = stack.enter_context(
                 AudioWriter(options.out, setup.form, overwrite=options.overwrite)
             )
         source = setup.source
         stack.enter_context(source)
-        sinks: list[Sink] = [] if writer is None else [writer]
+        sinks: list[BlockSink] = [] if writer is None else [writer]
         if isinstance(source, Duplex) and source.form.output is not None:
             sinks.append(source)
-        session = Session(stream, source, sinks, num_samples=limit, stopped=lambda: bool(heard))
-        tell_start(session.result(model), setup, options)
+        session = Session(stream, source, sinks, num_samples=limit, stopped=lambda: bool(signals))
+        report_start(session.result(model), setup, options)
         show(
             session,
             options,
             total=options.seconds or (None if isinstance(source, Duplex) else source.info.seconds),
         )
     result = session.result(model)
-    tell_end(result, writer, options)
+    report_end(result, writer, options)
     if session.error is not None:
         raise session.error
     if result.ended == "limit" and asked is None:
         raise OutputError(
-            f"{options.out} is as long as its container can hold, and was ended; give -o a name "
-            "in .w64 or .flac"
+            f"{options.out} has the maximum length of its container, so the session ended; use "
+            "the suffix .w64 or .flac"
         )
 
 
 def longest(form: AudioInfo | None) -> int | None:
-    """Samples per channel that the recording's container can count; None is no limit."""
+    """The most samples per channel that the container can hold; None is no limit."""
     from audioae.audio.formats import HEADROOM, RIFF_LIMIT, estimated_bytes
 
     if form is None or form.container not in ("WAV", "WAVEX", "AIFF"):
@@ -337,8 +340,12 @@ def longest(form: AudioInfo | None) -> int | None:
     return (RIFF_LIMIT - HEADROOM) // max(estimated_bytes(replace(form, num_samples=1)), 1)
 
 
-def show(session: Session, options: Options, *, total: float | None) -> None:
-    """Run the session of so many seconds, None if that is not known, with its levels on stderr."""
+def show(session: Session, options: LiveOptions, *, total: float | None) -> None:
+    """Run the session with a display of its levels.
+
+    Args:
+        total: duration in seconds; None if it is unknown.
+    """
     label = str(options.from_file.name if options.from_file else "live")
     mode = "none" if options.quiet and options.progress == "auto" else options.progress
     with show_progress(mode, label, total=total, unit="s") as advance:
@@ -358,8 +365,8 @@ def show(session: Session, options: Options, *, total: float | None) -> None:
         advance(samples / session.stream.sample_rate)
 
 
-def tell_start(result: LiveResult, setup: Setup, options: Options) -> None:
-    """Where the sound comes from and goes to, in what form, and how late."""
+def report_start(result: LiveResult, setup: LiveSetup, options: LiveOptions) -> None:
+    """Print the input, the outputs, the format and the latency."""
     from audioae.live import Duplex
 
     source = setup.source
@@ -370,12 +377,10 @@ def tell_start(result: LiveResult, setup: Setup, options: Options) -> None:
             *([f"out: {source.form.output.name!r}"] if source.form.output else []),
         ]
     if options.out is not None:
-        ends.append(f"recorded in {options.out}")
-    own = (
-        ""
-        if result.device_latency_ms is None
-        else f", and {result.device_latency_ms:.1f} ms of the devices"
-    )
+        ends.append(f"recording: {options.out}")
+    own = ""
+    if result.device_latency_ms is not None:
+        own = f", plus {result.device_latency_ms:.1f} ms of the devices"
     options.say("; ".join(ends))
     options.say(
         f"{result.model}, {result.sample_rate} Hz, channels: {result.channels}, blocks of "
@@ -384,23 +389,19 @@ def tell_start(result: LiveResult, setup: Setup, options: Options) -> None:
     )
 
 
-def tell_end(result: LiveResult, writer: AudioWriter | None, options: Options) -> None:
-    """What became of it: on stderr in lines, or on stdout as JSON."""
-    lost = (
-        f"; {result.dropped_samples} samples of input were dropped"
-        if result.dropped_samples
-        else ""
-    )
+def report_end(result: LiveResult, writer: AudioWriter | None, options: LiveOptions) -> None:
+    """Print the result: lines on stderr, JSON on stdout."""
+    lost = ""
+    if result.dropped_samples:
+        lost = f", {result.dropped_samples} input samples dropped"
     options.say(
-        f"{result.seconds:.2f} s cleaned, {result.mean_attenuation_db:.1f} dB lower on the whole; "
-        f"{result.overruns} overruns, {result.underruns} underruns{lost}; a block of "
-        f"{result.block_ms:.1f} ms took "
-        f"{result.processing_p50_ms:.1f} ms (99 %: {result.processing_p99_ms:.1f} ms)"
+        f"{result.seconds:.2f} s denoised, mean attenuation {result.mean_attenuation_db:.1f} dB; "
+        f"{result.overruns} overruns, {result.underruns} underruns{lost}; processing time of "
+        f"{result.block_ms:.1f} ms blocks: median {result.processing_p50_ms:.1f} ms, 99th "
+        f"percentile {result.processing_p99_ms:.1f} ms"
     )
     clipped = 0 if writer is None else writer.num_clipped
     if clipped:
-        options.say(
-            f"Warning: {clipped} samples of {options.out} were beyond full scale and were clamped"
-        )
+        options.say(f"Warning: {clipped} samples of {options.out} were clipped")
     if options.as_json:
         print_json({**result.to_dict(), "out": options.out, "num_clipped": clipped})

@@ -1,4 +1,4 @@
-"""The audio devices of this machine, found by name or index, through sounddevice and PortAudio."""
+"""Find the audio devices of this machine by name or index, through sounddevice and PortAudio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from audioae.errors import (
     require,
 )
 
-Way = Literal["input", "output"]
+Direction = Literal["input", "output"]
 DEFAULT = "default"
 MOST_CHANNELS = 64
 LIST = "see them with: audioae live --list-devices"
@@ -26,11 +26,11 @@ class Device:
     """One audio device.
 
     Args:
-        index: of PortAudio; api: the system's interface that it is reached by, such as ALSA or Core
-            Audio.
-        inputs, outputs: channels that it has at most.
-        sample_rate: its usual one, Hz.
-        default: the ways that it is the machine's default for.
+        index: the number that PortAudio gives it.
+        api: the audio interface of the system that it belongs to, such as ALSA or Core Audio.
+        inputs, outputs: numbers of channels.
+        sample_rate: its default sample rate in Hz.
+        default: the directions in which it is the default device of the machine.
     """
 
     index: int
@@ -39,21 +39,27 @@ class Device:
     inputs: int
     outputs: int
     sample_rate: int
-    default: tuple[Way, ...] = ()
+    default: tuple[Direction, ...] = ()
 
-    def channels(self, way: Way) -> int:
-        """Channels that it has at most, for one way."""
+    def channels(self, way: Direction) -> int:
+        """The number of channels in one direction."""
         return self.inputs if way == "input" else self.outputs
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON takes them."""
+        """Plain values for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class DeviceForm:
-    """How devices are to be opened: at `sample_rate`, Hz, `block` samples at a time; `played`
-    channels go to the output device.
+    """Which devices to open, and how.
+
+    Args:
+        output: None plays nothing.
+        sample_rate: in Hz.
+        channels: taken from the input device.
+        played: channels that go to the output device.
+        block: samples per channel in one block.
     """
 
     input: Device
@@ -65,10 +71,11 @@ class DeviceForm:
 
 
 def load_sounddevice() -> Any:
-    """The module `sounddevice`.
+    """Import the module `sounddevice`.
 
     Raises:
-        DependencyError: it is not installed, or the library PortAudio is not; says what brings it.
+        DependencyError: it or the library PortAudio is not installed. The message has the command
+            that installs it.
     """
     try:
         return require("sounddevice", extra="live")
@@ -82,7 +89,7 @@ def load_sounddevice() -> Any:
 
 
 def read_devices(sounddevice: Any) -> list[Device]:
-    """Every device of this machine."""
+    """All audio devices of this machine."""
     apis = [api["name"] for api in sounddevice.query_hostapis()]
     defaults = dict(zip(("input", "output"), sounddevice.default.device, strict=True))
     return [
@@ -100,23 +107,23 @@ def read_devices(sounddevice: Any) -> list[Device]:
 
 
 def find_device(
-    devices: Sequence[Device], wanted: str, way: Way, *, api: str | None = None
+    devices: Sequence[Device], wanted: str, way: Direction, *, api: str | None = None
 ) -> Device:
-    """The device that has this index, this name, or a name with this in it.
+    """Find a device by its index, its name or a part of its name.
 
     Args:
-        wanted: "default" is the machine's own choice.
-        api: preferred where a device is reached by several, for two devices work together only
-            through one.
+        wanted: "default" is the default device of the machine.
+        api: preferred if several devices match: an input and an output device work together only
+            through the same interface.
 
     Raises:
-        MissingError: there is no device for this way at all.
-        SettingsError: there is none of this name, or several; names those that there are.
+        MissingError: the machine has no device in this direction.
+        SettingsError: no device matches, or several do. The message lists the devices.
     """
     able = [device for device in devices if device.channels(way)]
     if not able:
         raise MissingError(
-            f"this machine has no audio {way} device; connect one, or clean a recording with "
+            f"this machine has no audio {way} device; connect one, or denoise a recording with "
             f"--from-file ({LIST})"
         )
     found = _matching(able, wanted, way)
@@ -135,7 +142,7 @@ def find_device(
     raise SettingsError(f"no {way} device is called {wanted!r}{near}; there are {names}")
 
 
-def _matching(able: Sequence[Device], wanted: str, way: Way) -> list[Device]:
+def _matching(able: Sequence[Device], wanted: str, way: Direction) -> list[Device]:
     if wanted == DEFAULT:
         return [device for device in able if way in device.default] or list(able[:1])
     if wanted.isdecimal():
@@ -144,7 +151,7 @@ def _matching(able: Sequence[Device], wanted: str, way: Way) -> list[Device]:
     return same or [device for device in able if wanted.casefold() in device.name.casefold()]
 
 
-def _usual_api(able: Sequence[Device], way: Way) -> str:
+def _usual_api(able: Sequence[Device], way: Direction) -> str:
     return next((device.api for device in able if way in device.default), able[0].api)
 
 
@@ -157,16 +164,17 @@ def choose_form(
     channels: int,
     block_seconds: float,
 ) -> DeviceForm:
-    """Choose devices and check that they take the form, before anything is opened.
+    """Choose devices and check that they support the format. Opens nothing.
 
     Args:
-        source, target: names or indices of the input and the output device; target None is none.
-        sample_rate: Hz; None is the input device's usual one.
-        block_seconds: rounded to samples.
+        source, target: names or indices of the input and the output device; `target` None plays
+            nothing.
+        sample_rate: in Hz; None is the default sample rate of the input device.
+        block_seconds: rounded to whole samples.
 
     Raises:
-        MissingError, SettingsError: as `find_device`; a device has too few channels or does not
-            take the rate.
+        MissingError, SettingsError: see `find_device`; also if a device has too few channels or
+            does not support the sample rate.
     """
     devices = read_devices(sounddevice)
     microphone = find_device(devices, source, "input")
@@ -182,9 +190,8 @@ def choose_form(
     )
     played = channels
     if speaker is not None:
-        played = (
-            min(2, speaker.outputs) if channels == 1 else channels
-        )  # one channel is heard with both ears
+        # one channel is played on both sides
+        played = min(2, speaker.outputs) if channels == 1 else channels
         _check(
             sounddevice.check_output_settings,
             sounddevice.PortAudioError,
@@ -199,7 +206,12 @@ def choose_form(
 
 
 def _check(
-    check: Any, error_type: type[Exception], device: Device, way: Way, rate: int, channels: int
+    check: Any,
+    error_type: type[Exception],
+    device: Device,
+    way: Direction,
+    rate: int,
+    channels: int,
 ) -> None:
     most = device.channels(way)
     if channels > most:
@@ -209,8 +221,8 @@ def _check(
     try:
         check(device=device.index, channels=channels, dtype="float32", samplerate=rate)
     except error_type as error:
-        usual = f"its usual rate is {device.sample_rate} Hz (--sample-rate {device.sample_rate})"
+        usual = f"its default rate is {device.sample_rate} Hz (--sample-rate {device.sample_rate})"
         raise SettingsError(
-            f"the {way} device {device.name!r} does not take {rate} Hz, {channels} channels "
+            f"the {way} device {device.name!r} does not support {rate} Hz, {channels} channels "
             f"({error}); {usual}"
         ) from error

@@ -1,9 +1,9 @@
-"""A microphone, and an output device if asked for, behind one callback of PortAudio that neither
-waits nor allocates much.
+"""A microphone, and optionally an output device, driven by one callback of PortAudio that never
+waits and hardly allocates.
 
-The callback copies a block into one of the slots that were made before and puts the slot's number
-into a queue; the thread that cleans takes it from there and puts the number back. Where no slot is
-free, cleaning is a second behind: the block is dropped and counted.
+The callback copies each block into a preallocated slot and puts the number of the slot into a
+queue. The thread that denoises takes it from there and puts the number back. If no slot is free,
+denoising is a second behind; the block is then dropped and counted.
 """
 
 from __future__ import annotations
@@ -24,30 +24,31 @@ from audioae.signal.spectrogram import Array
 
 
 class Player:
-    """A ring of samples for one writer and one reader, without locks: each moves its own end only,
-    after the samples are there.
+    """A ring buffer for one writer and one reader. It needs no locks: each side moves only its own
+    end, after the samples are copied.
 
-    It begins with `delay` samples of silence, so a writer that is never later than that leaves no
-    gap. What comes too late, after silence was played in its place, is skipped: a gap never
-    lengthens the delay.
+    It starts with `delay` samples of silence, so there are no gaps while the writer is at most that
+    late. Samples that arrive after silence was played in their place are skipped, so that a gap
+    does not lengthen the delay.
 
     Args:
-        delay: samples per channel; room: samples that may wait besides.
+        delay: samples per channel.
+        room: further samples that may wait.
     """
 
     def __init__(self, channels: int, delay: int, room: int) -> None:
         self._ring = np.zeros((delay + room, channels), np.float32)
         self._written, self._read = delay, 0
-        self._late = 0  # samples that silence was played for, and that may still come
+        self._late = 0  # samples replaced by silence that may still arrive
 
     @property
     def waiting(self) -> int:
-        """Samples per channel that are written and not played."""
+        """Samples per channel that are written but not yet played."""
         return self._written - self._read
 
     def write(self, block: Array) -> None:
-        """Append `[channels, n]`; what there is no room for is lost, which happens only where the
-        reader stands still.
+        """Append `[channels, num_samples]`. What does not fit is lost; that happens only if the
+        reader has stopped.
         """
         room = len(self._ring) - self.waiting
         at = (self._written + np.arange(min(block.shape[-1], room))) % len(self._ring)
@@ -55,8 +56,8 @@ class Player:
         self._written += len(at)
 
     def play(self, target: Array) -> bool:
-        """Fill `[n, channels]`, or `[n, any]` from one channel; False if some of it is silence
-        because nothing was ready.
+        """Fill `[num_samples, channels]`; one channel fills any number of channels. Returns False
+        if some of it is silence because nothing was ready.
         """
         skipped = min(max(self._late, 0), self.waiting)
         self._late, self._read = self._late - skipped, self._read + skipped
@@ -71,49 +72,44 @@ class Player:
         return ready == len(target)
 
     def expect_less(self, samples: int) -> None:
-        """So many samples will never come: their input was dropped. To be called by the reader."""
+        """Note that so many samples will not arrive, as their input was dropped. For the reader."""
         self._late -= samples
 
 
-QUEUE_SECONDS = 1.0  # of input that may wait; longer pauses of the machine lose sound
+QUEUE_SECONDS = 1.0  # of input that may wait; if the machine stalls for longer, sound is lost
 FEWEST_SLOTS = 8
 POLL_SECONDS = 0.1
-PATIENCE_SECONDS = 3.0  # without a block, after which a device has vanished
-# of full scale; what a broken driver gives beyond it, or as no number, must not end a session
+LOST_SECONDS = 3.0  # without a block, after which a device counts as disconnected
+# of full scale: broken drivers give larger samples and NaN, which must not end a session
 LOUDEST = 16.0
-SWITCH_SECONDS = (
-    0.0005  # between two threads of Python: the callback must not wait 5 ms for its turn
-)
+# switch interval of Python threads: the callback must not wait for the default 5 ms
+SWITCH_SECONDS = 0.0005
 
 
 class Duplex:
-    """Blocks from a microphone; a sink for what an output device plays.
+    """A source of blocks from a microphone and a sink for an output device.
 
     Args:
         sounddevice: the module.
-        delay: samples between input and output, so that what is cleaned is there when its turn
-            comes; see `Stream.latency_in`.
+        delay: samples between input and output, so that denoised samples are ready in time; see
+            `Stream.latency_in`.
 
     Raises:
         DeviceError: on entering, the devices cannot be opened.
     """
 
     def __init__(self, sounddevice: Any, form: DeviceForm, *, delay: int) -> None:
-        self.sample_rate, self.channels, self.block, self.form = (
-            form.sample_rate,
-            form.channels,
-            form.block,
-            form,
-        )
+        self.form = form
+        self.sample_rate, self.channels = form.sample_rate, form.channels
+        self.block = form.block
         self.device_latency: float | None = None
         self.xruns = Xruns()
         self._sounddevice = sounddevice
         slots = max(round(QUEUE_SECONDS * form.sample_rate / form.block), FEWEST_SLOTS)
         self._slots = np.zeros((slots, form.block, form.channels), np.float32)
         self._free: SimpleQueue[int] = SimpleQueue()
-        self._filled: SimpleQueue[tuple[int, int]] = (
-            SimpleQueue()
-        )  # number of a slot, samples in it
+        # number of a slot, samples in it
+        self._filled: SimpleQueue[tuple[int, int]] = SimpleQueue()
         for slot in range(slots):
             self._free.put(slot)
         self._player = (
@@ -121,7 +117,7 @@ class Duplex:
         )
         self._closing = False
         self._ended = threading.Event()  # PortAudio has ended the stream
-        self._heard_at = time.monotonic()
+        self._received_at = time.monotonic()
 
     def __enter__(self) -> Duplex:
         self._stream: Any = None
@@ -140,7 +136,7 @@ class Duplex:
         self._switch_seconds = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_SECONDS)
         self.device_latency = float(np.sum(self._stream.latency))
-        self._heard_at = time.monotonic()
+        self._received_at = time.monotonic()
         return self
 
     def _open(self) -> Any:
@@ -175,7 +171,7 @@ class Duplex:
     def _take_and_play(
         self, indata: Array, outdata: Array, num_samples: int, moment: Any, status: Any
     ) -> None:
-        """What PortAudio calls for each block, `[num_samples, channels]`, on a thread of its own."""
+        """The callback of PortAudio, for each `[num_samples, channels]`, on its own thread."""
         self._take(indata, num_samples, moment, status)
         if self._player is not None and not (self._player.play(outdata) or self._closing):
             self.xruns.underruns += 1
@@ -199,11 +195,11 @@ class Duplex:
         self._filled.put((slot, num_samples))
 
     def read(self) -> Array | None:
-        """The next block `[channels, n]`, empty when none came for a while; None once `stop` was
-        called and all is read.
+        """The next block, `[channels, num_samples]`. It is empty if none arrived for a while, and
+        None after `stop`, once everything is read.
 
         Raises:
-            DeviceError: the device has vanished.
+            DeviceError: the device was disconnected.
         """
         try:
             slot, num_samples = self._filled.get(block=not self._closing, timeout=POLL_SECONDS)
@@ -212,34 +208,34 @@ class Duplex:
                 return None
             self._check_alive()
             return np.zeros((self.channels, 0), np.float32)
-        self._heard_at = time.monotonic()
+        self._received_at = time.monotonic()
         block = np.nan_to_num(self._slots[slot, :num_samples].T)  # a copy
         np.clip(block, -LOUDEST, LOUDEST, out=block)
         self._free.put(slot)
         return block
 
     def _check_alive(self) -> None:
-        silent = time.monotonic() - self._heard_at
-        if self._ended.is_set() or silent > PATIENCE_SECONDS:
-            what = "ended" if self._ended.is_set() else f"gave nothing for {silent:.0f} s"
+        silent = time.monotonic() - self._received_at
+        if self._ended.is_set() or silent > LOST_SECONDS:
+            what = "stopped" if self._ended.is_set() else f"sent nothing for {silent:.0f} s"
             raise DeviceError(
                 f"the input device {self.form.input.name!r} {what}; is it still connected?"
             )
 
     def stop(self) -> None:
-        """Take no more sound; `read` gives what was taken before."""
+        """Stop capturing; `read` still gives what was captured before."""
         self._closing = True
 
     def finish(self) -> None:
-        """Take no more sound, and wait until what was written has been played."""
+        """Stop capturing, and wait until everything that was written has been played."""
         self._closing = True
         if self._player is not None:
             until = time.monotonic() + self._player.waiting / self.sample_rate + POLL_SECONDS
             while self._player.waiting and time.monotonic() < until and not self._ended.is_set():
                 time.sleep(POLL_SECONDS / 10)
-            time.sleep(self.device_latency or 0.0)  # what was played is still in the device
+            time.sleep(self.device_latency or 0.0)  # the last samples are still in the device
 
     def write(self, block: Array, /) -> None:
-        """Let the output device play `[channels, n]` when its turn comes."""
+        """Queue `[channels, num_samples]` for the output device."""
         if self._player is not None:
             self._player.write(block)

@@ -1,4 +1,4 @@
-"""A file in place of a microphone: machines without sound devices run the same loop."""
+"""A file in place of a microphone, so that the live loop also runs without audio devices."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class FileSource:
     """The blocks of a file.
 
     Args:
-        block_seconds: how much comes at a time, rounded to samples.
-        real_time: hand out a block when a microphone would have; else at once.
+        block_seconds: duration of a block, rounded to whole samples.
+        real_time: give blocks at real-time speed; False gives them at once.
 
     Raises:
-        AudioFileError: it cannot be read, or some of its samples are no numbers.
+        AudioFileError: it cannot be read, or has NaN or infinite samples.
     """
 
     def __init__(self, path: AnyPath, block_seconds: float, *, real_time: bool = False) -> None:
@@ -39,8 +39,8 @@ class FileSource:
         self._given = 0
 
     def level_dbfs(self) -> list[float | None] | None:
-        """The level of the recording's beginning, as cleaning the file whole knows it; to be asked
-        before the first block.
+        """The level of each channel at the start of the recording, dBFS, as `denoise_file` measures
+        it. Call it before the first `read`.
         """
         num_samples = min(round(START_SECONDS * self.sample_rate), self.info.num_samples)
         level = running_level(blocks(self._reader, 0, num_samples), self.sample_rate)
@@ -60,7 +60,7 @@ class FileSource:
         self._reader.__exit__(kind, error, trace)
 
     def read(self) -> Array | None:
-        """The next block `[channels, n]`; None at the end."""
+        """The next block, `[channels, num_samples]`; None at the end."""
         block = None if self._stopped else next(self._blocks, None)
         if block is None:
             return None
@@ -74,4 +74,4 @@ class FileSource:
         self._stopped = True
 
     def finish(self) -> None:
-        """There is nothing to wait for."""
+        """Do nothing: a file has nothing to wait for."""

@@ -1,6 +1,4 @@
-"""The loop of live sound: a block comes from a source, is cleaned, and what is ready goes to the
-sinks; and what is told of it.
-"""
+"""The live loop: read a block from a source, denoise it, write what is ready to the sinks."""
 
 from __future__ import annotations
 
@@ -17,13 +15,13 @@ from audioae.engine import Engine
 from audioae.errors import AudioaeError, DeviceError, OutputError
 from audioae.signal.spectrogram import Array
 
-SILENT_DBFS = -120.0  # what silence counts as
-SHORTEST, LONGEST = 1e-6, 100.0  # seconds that blocks are told apart between
-STEPS = 100  # of the histogram, per factor of e: each 1 % longer than the one before
+SILENT_DBFS = -120.0  # the level that silence is reported as
+SHORTEST, LONGEST = 1e-6, 100.0  # range of the histogram of durations, seconds
+STEPS = 100  # of the histogram per factor of e, so that each is 1 % longer than the one before
 
 
 class LevelMeter:
-    """The RMS levels before and after cleaning of what came since they were last taken."""
+    """RMS levels before and after denoising, since they were last taken."""
 
     def __init__(self) -> None:
         self._reset()
@@ -33,39 +31,37 @@ class LevelMeter:
         self._samples = 0
 
     def add(self, noisy: Array, enhanced: Array) -> None:
-        """Take the same moments before and after, `[channels, samples]`."""
+        """Add the same samples before and after, `[channels, num_samples]`."""
         self._before += float(np.square(noisy, dtype=np.float64).sum())
         self._after += float(np.square(enhanced, dtype=np.float64).sum())
         self._samples += noisy.size
 
     def take(self) -> tuple[float, float]:
-        """The levels before and after, dBFS; the next ones are those of what comes from now on."""
+        """The levels before and after, dBFS. Starts a new measurement."""
         levels = to_dbfs(self._before, self._samples), to_dbfs(self._after, self._samples)
         self._reset()
         return levels
 
 
 def to_dbfs(power: float, samples: int) -> float:
-    """The RMS level of a sum of squares, dBFS, not below `SILENT_DBFS`."""
+    """The RMS level of a sum of squares in dBFS, at least `SILENT_DBFS`."""
     mean = power / samples if samples else 0.0
     return max(10 * math.log10(mean), SILENT_DBFS) if mean > 0 else SILENT_DBFS
 
 
 class TimeMeter:
-    """Percentiles of durations, to 1 %."""
+    """Percentiles of durations with a resolution of 1 %, in constant memory."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(math.ceil(STEPS * math.log(LONGEST / SHORTEST)) + 1, np.int64)
 
     def add(self, seconds: float) -> None:
-        """Count one duration."""
+        """Add a duration."""
         index = round(STEPS * math.log(min(max(seconds, SHORTEST), LONGEST) / SHORTEST))
         self._counts[index] += 1
 
     def percentile(self, percent: float) -> float:
-        """The duration, seconds, that so many percent of all do not exceed; 0 where there were
-        none.
-        """
+        """The percentile in seconds; 0 if there are no durations."""
         total = int(self._counts.sum())
         if not total:
             return 0.0
@@ -74,18 +70,17 @@ class TimeMeter:
 
 
 Ended = Literal["source", "limit", "stopped", "error"]
-WARM_BLOCKS = 8  # after which a model's first, slow runs are over
+WARM_BLOCKS = 8  # the first runs of a model are slow
 
 
 @dataclass
 class Xruns:
-    """How often sound was lost.
+    """Counters of lost sound.
 
     Args:
-        overruns: times that input was lost, by the device or because cleaning fell behind.
-        underruns: times that the output device was given silence because nothing was ready.
-        dropped_samples: samples per channel of input that were thrown away because cleaning fell
-            behind.
+        overruns: times that input was lost, by the device or because denoising fell behind.
+        underruns: times that the output device played silence because no output was ready.
+        dropped_samples: samples per channel of input dropped because denoising fell behind.
     """
 
     overruns: int = 0
@@ -93,56 +88,62 @@ class Xruns:
     dropped_samples: int = 0
 
 
-class Source(Protocol):
-    """Where blocks come from, once its `with` block is entered."""
+class BlockSource(Protocol):
+    """Where blocks come from. It is a context manager; read inside its `with` block.
+
+    Attributes:
+        sample_rate: in Hz.
+        block: samples per channel in one block.
+        device_latency: seconds that the devices add; None if there are none.
+    """
 
     sample_rate: int
     channels: int
-    block: int  # samples that it gives at a time
+    block: int
     xruns: Xruns
-    device_latency: float | None  # seconds, of the devices on both sides
+    device_latency: float | None
 
     def read(self) -> Array | None:
-        """The next `[channels, n]`, n may be 0 when nothing came for a while; None at the end.
+        """The next block, `[channels, num_samples]`, or None at the end. A block is empty if
+        nothing arrived for a while.
 
         Raises:
-            DeviceError: the device has vanished.
+            DeviceError: the device was disconnected.
         """
         ...
 
     def stop(self) -> None:
-        """Take no more sound; `read` gives what was taken before."""
+        """Stop capturing; `read` still gives what was captured before."""
         ...
 
     def finish(self) -> None:
-        """Take no more sound; all is handed on to the sinks, so wait until it was heard."""
+        """Stop capturing, and wait until everything written to an output device was played."""
         ...
 
 
-class Sink(Protocol):
-    """Where cleaned sound goes."""
+class BlockSink(Protocol):
+    """Where denoised blocks go."""
 
     def write(self, block: Array, /) -> None:
-        """Take the next `[channels, n]`."""
+        """Write the next block, `[channels, num_samples]`."""
         ...
 
 
 @dataclass(frozen=True)
 class LiveResult:
-    """What became of a session.
+    """The result of a session.
 
     Args:
-        seconds: of sound that was cleaned.
-        block_ms: how much comes at a time, and so the time there is to clean it; latency_ms: of the
-            stream in such blocks, with latency_samples the same at its sample rate;
-            device_latency_ms: what the devices add, None where there are none.
+        seconds: duration of the denoised sound.
+        block_ms: duration of a block, which is the time there is to denoise it.
+        latency_samples, latency_ms: latency of the stream with such blocks.
+        device_latency_ms: latency that the devices add; None if there are none.
         overruns, underruns, dropped_samples: see `Xruns`.
-        processing_p50_ms, processing_p99_ms: that cleaning a block took, half and 99 % of them at
-            most.
-        mean_attenuation_db: level in over level out.
-        ended: "source": it came to its end; "limit": as many as were asked for; "stopped";
-            "error".
-        error: why it ended, where that is an error.
+        processing_p50_ms, processing_p99_ms: percentiles of the time to denoise a block.
+        mean_attenuation_db: level of the input over level of the output.
+        ended: why the session ended: "source" (end of the source), "limit" (the number of samples
+            that was asked for), "stopped" or "error".
+        error: the message of that error.
     """
 
     seconds: float
@@ -163,29 +164,28 @@ class LiveResult:
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON takes them."""
+        """Plain values for JSON."""
         return asdict(self)
 
 
 class Session:
-    """Takes a source through a stream to its sinks, as many samples out as in.
+    """Denoises a source into sinks. As many samples are written as are read.
 
     Args:
         num_samples: end after so many samples per channel; None is no limit.
-        stopped: asked before every block; True ends the session, and what was taken by then is
-            cleaned.
+        stopped: called before every block; True ends the session after what was captured so far.
 
     Attributes:
-        levels: before and after cleaning.
-        error: what ended the session, if that was an error; what was cleaned before it has gone to
-            the sinks.
+        levels: before and after denoising.
+        error: the error that ended the session, or None. Everything denoised before it has been
+            written.
     """
 
     def __init__(
         self,
         stream: Stream,
-        source: Source,
-        sinks: Sequence[Sink],
+        source: BlockSource,
+        sinks: Sequence[BlockSink],
         *,
         num_samples: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
@@ -198,11 +198,9 @@ class Session:
         self._ended: Ended = "source"
 
     def run(self) -> Iterator[int]:
-        """Clean until there is an end; gives, after every block, how many samples per channel it
-        had.
+        """Denoise until the end. Yields the samples per channel of each block.
 
-        A device that vanishes and an output that cannot be written further end it too, and are kept
-        in `error`.
+        A `DeviceError` or `OutputError` ends the session and is stored in `error`.
         """
         try:
             yield from self._blocks()
@@ -212,7 +210,7 @@ class Session:
             enhanced, noisy = self.stream.process(
                 np.zeros((self.stream.channels, 0), np.float32), last=True
             )
-            self._hand_on(enhanced, noisy)
+            self._write(enhanced, noisy)
         if self._ended in ("source", "limit"):
             self.source.finish()
 
@@ -225,26 +223,30 @@ class Session:
             if block is None:
                 return
             if block.shape[-1]:
-                yield self._clean(block[:, : self._left])
+                yield self._denoise(block[:, : self._left])
         self._ended = "limit"
 
-    def _clean(self, block: Array) -> int:
+    def _denoise(self, block: Array) -> int:
         begun = time.perf_counter()
         enhanced, noisy = self.stream.process(block)
         self._times.add(time.perf_counter() - begun)
-        self._hand_on(enhanced, noisy)
+        self._write(enhanced, noisy)
         samples: int = block.shape[-1]
         self._num_samples += samples
         self._left = None if self._left is None else self._left - samples
         return samples
 
-    def _hand_on(self, enhanced: Array, noisy: Array) -> None:
+    def _write(self, enhanced: Array, noisy: Array) -> None:
         self.levels.add(noisy, enhanced)
         for sink in self.sinks:
             sink.write(enhanced)
 
     def result(self, model: str) -> LiveResult:
-        """What became of it, by the name of the model."""
+        """The result so far.
+
+        Args:
+            model: name of the model.
+        """
         rate, xruns, delay = self.stream.sample_rate, self.source.xruns, self.source.device_latency
         latency = self.stream.latency_in(self.source.block)
         return LiveResult(
@@ -267,11 +269,11 @@ class Session:
         )
 
 
-def warm(
+def warm_up(
     engine: Engine, sample_rate: int, channels: int, settings: DenoiseSettings, block: int
 ) -> None:
-    """Clean some silence, so that no block of a session waits for what happens once: a model's
-    first runs, the tables of resamplers.
+    """Denoise some silence, so that no block of a session is delayed by what is done only once: the
+    first runs of the model, the tables of the resamplers.
     """
     stream = Stream(engine, sample_rate, channels, settings)
     for _ in range(-(-stream.latency // block) + WARM_BLOCKS):
