@@ -79,8 +79,8 @@ BEHAVIOUR = """## Behaviour on clean speech, silence and noise
   speech.
 - **Noise alone**: input power over output power."""
 
-MEASURED_ON = """Measured on files written by `audioae denoise` with the default settings at the date
-given below: {clips}."""
+MEASURED_ON = """Measured on files written by `audioae denoise` with the default settings at the
+date given below: {clips}."""
 
 LOSS = """### Loss of speech
 
