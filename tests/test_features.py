@@ -43,17 +43,19 @@ def test_torch_and_numpy_agree(form: StftSettings, samples: int) -> None:
     assert spectrum.shape == (3, 2, form.num_bins, form.num_frames(samples))
     np.testing.assert_allclose(spectrum[:, 0], expected.real, atol=1e-5)
     np.testing.assert_allclose(spectrum[:, 1], expected.imag, atol=1e-5)
-    back = istft(spectrum, form, samples=samples).numpy()
-    np.testing.assert_allclose(back, spectrogram.istft(expected, form, samples=samples), atol=1e-5)
+    back = istft(spectrum, form, num_samples=samples).numpy()
+    np.testing.assert_allclose(
+        back, spectrogram.istft(expected, form, num_samples=samples), atol=1e-5
+    )
     np.testing.assert_allclose(back, waveform, atol=1e-5)
 
 
 def test_torch_and_numpy_agree_on_spectra_that_no_waveform_has() -> None:
     form, rng = StftSettings(), np.random.default_rng(1)
     parts = 0.1 * rng.standard_normal((2, 2, form.num_bins, 20)).astype(np.float32)  # B, 2, F, T
-    expected = spectrogram.istft(parts[:, 0] + 1j * parts[:, 1], form, samples=4000)
+    expected = spectrogram.istft(parts[:, 0] + 1j * parts[:, 1], form, num_samples=4000)
     np.testing.assert_allclose(
-        istft(torch.from_numpy(parts), form, samples=4000), expected, atol=1e-5
+        istft(torch.from_numpy(parts), form, num_samples=4000), expected, atol=1e-5
     )
 
 
@@ -93,5 +95,5 @@ def test_gains_multiply() -> None:
 def test_gradients_pass_through_both_transforms() -> None:
     form = FORMS[3]
     waveform = torch.from_numpy(speechlike(1, 100)).requires_grad_()
-    istft(stft(waveform, form), form, samples=100).sum().backward()
+    istft(stft(waveform, form), form, num_samples=100).sum().backward()
     torch.testing.assert_close(waveform.grad, torch.ones_like(waveform), atol=1e-5, rtol=0)

@@ -447,7 +447,7 @@ def test_a_waveform_is_cleaned_with_the_gains_of_its_spectrum(variant: str) -> N
         gain = gain[..., model.info.context :][..., : spectrum.shape[-1]]
     torch.testing.assert_close(estimate.gain, gain)
     torch.testing.assert_close(
-        enhanced, features.istft(features.apply_gain(spectrum, gain), STFT, samples=700)
+        enhanced, features.istft(features.apply_gain(spectrum, gain), STFT, num_samples=700)
     )
 
 

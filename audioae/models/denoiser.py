@@ -88,7 +88,7 @@ class Denoiser(nn.Module):
             heard = F.pad(spectrum, (before, after))
         estimate, _ = self.estimate(heard)
         gain = estimate.gain[..., before : before + frames]
-        enhanced = istft(apply_gain(spectrum, gain), self.settings, samples=waveform.shape[-1])
+        enhanced = istft(apply_gain(spectrum, gain), self.settings, num_samples=waveform.shape[-1])
         return enhanced, estimate._replace(gain=gain)
 
 

@@ -32,7 +32,7 @@ def stft(waveform: Tensor, settings: StftSettings) -> Tensor:
     return torch.view_as_real(spectrum).permute(0, 3, 2, 1)
 
 
-def istft(spectrum: Tensor, settings: StftSettings, *, samples: int) -> Tensor:
+def istft(spectrum: Tensor, settings: StftSettings, *, num_samples: int) -> Tensor:
     """The waveforms `[batch, samples]` of spectra `[batch, 2, freq, frames]` made by `stft`."""
     parts, hop = settings.win_length // settings.hop_length, settings.hop_length
     bins = torch.complex(spectrum[:, 0].float(), spectrum[:, 1].float()).transpose(1, 2)  # B, T, F
@@ -43,7 +43,7 @@ def istft(spectrum: Tensor, settings: StftSettings, *, samples: int) -> Tensor:
     shifted = [
         F.pad(piece, (part * hop, (parts - 1 - part) * hop)) for part, piece in enumerate(hops)
     ]
-    return torch.stack(shifted).sum(0)[:, settings.past : settings.past + samples]
+    return torch.stack(shifted).sum(0)[:, settings.past : settings.past + num_samples]
 
 
 def mirror(spectrum: Tensor, before: int, after: int) -> Tensor:

@@ -1,9 +1,9 @@
-"""Waveforms to spectra and back, whole or block by block, in NumPy.
+"""Short-time Fourier transform and its inverse, whole or block by block, in NumPy.
 
-A frame is an STFT column. Frame `t` covers the samples `[t * hop - past, (t + 1) * hop)` with `past
-= win_length - hop_length`: its last sample is the newest one, so a stream can answer each hop as
-soon as it is complete. Whole signals are the same computation with an empty (zero) past: `stft` is
-one call of `analyse`, `istft` one call of `synthesise`.
+A frame is a column of the spectrogram. Frame `t` covers the samples `[t * hop - past, (t + 1) *
+hop)` with `past = win_length - hop_length`. Its last sample is the newest one, so a stream can
+process each hop as soon as it is complete. A whole signal is the same computation with a past of
+zeros: `stft` is one call of `analyse`, `istft` one call of `synthesise`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,22 @@ ComplexArray = npt.NDArray[np.complex64]
 
 @dataclass(frozen=True)
 class StftSettings:
-    """How a waveform becomes a spectrum. The window is the square root of a periodic Hann window,
-    for analysis and synthesis alike.
+    """Settings of the STFT. Analysis and synthesis use the square root of a periodic Hann window.
 
     Args:
         sample_rate: Hz.
         n_fft: length of the transform, samples.
-        hop_length: samples between frames; `win_length` must be a multiple of it, at least twice.
-        win_length: samples that a frame covers, at most `n_fft`.
+        hop_length: samples between frames.
+        win_length: samples covered by a frame: at most `n_fft`, and a multiple of `hop_length`, at
+            least twice.
+
+    Raises:
+        SettingsError: the lengths do not fit together.
+
+    Example:
+        >>> settings = StftSettings(sample_rate=16000, n_fft=512, hop_length=256, win_length=512)
+        >>> settings.num_bins, settings.num_frames(16000)
+        (257, 64)
     """
 
     sample_rate: int = 16000
@@ -44,46 +52,46 @@ class StftSettings:
             or self.win_length < 2 * self.hop_length
         ):
             raise SettingsError(
-                f"win_length {self.win_length} is no multiple (two or more) of hop_length "
-                f"{self.hop_length}"
+                f"win_length must be a multiple (at least twice) of hop_length, got "
+                f"{self.win_length} and {self.hop_length}"
             )
         if self.win_length > self.n_fft:
-            raise SettingsError(f"win_length {self.win_length} is longer than n_fft {self.n_fft}")
+            raise SettingsError(
+                f"win_length must be at most n_fft, got {self.win_length} and {self.n_fft}"
+            )
 
     @property
     def num_bins(self) -> int:
-        """Frequency bins of a spectrum."""
+        """Number of frequency bins, `n_fft / 2 + 1`."""
         return self.n_fft // 2 + 1
 
     @property
     def past(self) -> int:
-        """Samples before the newest hop that a frame still covers."""
+        """Samples that a frame covers before its newest hop."""
         return self.win_length - self.hop_length
 
-    def num_frames(self, samples: int) -> int:
-        """Frames of a whole signal: enough that every sample lies under a full set of overlapping
-        windows.
-        """
-        return -(-samples // self.hop_length) + self.past // self.hop_length if samples else 0
+    def num_frames(self, num_samples: int) -> int:
+        """Number of frames of a whole signal: all that cover at least one of its samples."""
+        if not num_samples:
+            return 0
+        return -(-num_samples // self.hop_length) + self.past // self.hop_length
 
     @cached_property
     def window(self) -> Array:
-        """`[win_length]`, scaled so that analysis, synthesis and overlap-add give the waveform
-        back.
-        """
+        """The window `[win_length]`, scaled for perfect reconstruction by overlap-add."""
         hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.win_length) / self.win_length)
-        # Hann windows at overlap r = win / hop sum to r / 2.
+        # Hann windows with r = win_length / hop_length of them overlapping sum to r / 2.
         return np.sqrt(hann * 2 * self.hop_length / self.win_length).astype(np.float32)
 
 
 def analyse(
     block: Array, settings: StftSettings, past: Array | None = None
 ) -> tuple[ComplexArray, Array]:
-    """Turn whole hops into frames.
+    """Transform the next block of a waveform.
 
     Args:
-        block: `[..., num_frames * hop_length]`.
-        past: `[..., settings.past]`, the samples before the block; None is silence.
+        block: whole hops, `[..., num_frames * hop_length]`.
+        past: the samples before the block, `[..., settings.past]`; None is silence.
 
     Returns:
         The spectrum `[..., num_bins, num_frames]` and the past of the next block.
@@ -107,37 +115,38 @@ def analyse(
 def synthesise(
     spectrum: ComplexArray, settings: StftSettings, overlap: Array | None = None
 ) -> tuple[Array, Array]:
-    """Turn frames into whole hops, `settings.past` samples later than `analyse` took them.
+    """Transform the next frames back; the inverse of `analyse`, `settings.past` samples later.
 
     Args:
         spectrum: `[..., num_bins, num_frames]`.
-        overlap: `[..., settings.past]`, what earlier frames add to the first samples; None is
+        overlap: the sum of earlier frames under the first samples, `[..., settings.past]`; None is
             silence.
 
     Returns:
-        The waveform `[..., num_frames * hop_length]` and the overlap for the next block.
+        The waveform `[..., num_frames * hop_length]` and the overlap of the next block.
     """
     hop, parts = settings.hop_length, settings.win_length // settings.hop_length
-    columns = (
-        np.fft.irfft(np.swapaxes(spectrum, -1, -2), settings.n_fft, axis=-1)[
-            ..., : settings.win_length
-        ]
-        * settings.window
-    )
+    columns = np.fft.irfft(np.swapaxes(spectrum, -1, -2), settings.n_fft, axis=-1)
+    columns = columns[..., : settings.win_length] * settings.window
     pieces = columns.reshape(*columns.shape[:-1], parts, hop)
     frames = pieces.shape[-3]
     hops = np.zeros((*spectrum.shape[:-2], parts - 1 + frames, hop), np.float32)
     if overlap is not None:
         hops[..., : parts - 1, :] = overlap.reshape(*overlap.shape[:-1], parts - 1, hop)
-    for part in range(parts):  # every frame's part-th hop lands on consecutive output hops
+    for part in range(parts):  # the part-th hops of all frames are consecutive in the output
         hops[..., part : part + frames, :] += pieces[..., part, :]
     output = hops.reshape(*hops.shape[:-2], -1)
     return output[..., : frames * hop], output[..., frames * hop :]
 
 
 def frame_powers(spectrum: ComplexArray) -> npt.NDArray[np.float64]:
-    """The sum of the squared magnitudes of each frame, `[..., num_frames]`, of `[..., num_bins,
-    num_frames]`.
+    """The sum of the squared magnitudes of each frame.
+
+    Args:
+        spectrum: `[..., num_bins, num_frames]`.
+
+    Returns:
+        `[..., num_frames]`, float64.
     """
     frames = np.swapaxes(spectrum, -1, -2)
     powers: npt.NDArray[np.float64] = np.vecdot(frames, frames).real.astype(np.float64)
@@ -145,7 +154,23 @@ def frame_powers(spectrum: ComplexArray) -> npt.NDArray[np.float64]:
 
 
 def stft(waveform: Array, settings: StftSettings) -> ComplexArray:
-    """The spectrum `[..., num_bins, num_frames(samples)]` of a whole waveform `[..., samples]`."""
+    """The spectrum of a whole waveform.
+
+    Args:
+        waveform: `[..., samples]`.
+        settings: see `StftSettings`.
+
+    Returns:
+        `[..., num_bins, settings.num_frames(samples)]`, complex64.
+
+    Example:
+        >>> waveform = np.random.default_rng(0).standard_normal((2, 1000)).astype(np.float32)
+        >>> spectrum = stft(waveform, StftSettings())
+        >>> spectrum.shape
+        (2, 257, 5)
+        >>> np.allclose(istft(spectrum, StftSettings(), num_samples=1000), waveform, atol=1e-5)
+        True
+    """
     frames = settings.num_frames(waveform.shape[-1])
     padding = [(0, 0)] * (waveform.ndim - 1) + [
         (0, frames * settings.hop_length - waveform.shape[-1])
@@ -153,6 +178,15 @@ def stft(waveform: Array, settings: StftSettings) -> ComplexArray:
     return analyse(np.pad(waveform, padding), settings)[0]
 
 
-def istft(spectrum: ComplexArray, settings: StftSettings, *, samples: int) -> Array:
-    """The waveform `[..., samples]` of a whole spectrum made by `stft`."""
-    return synthesise(spectrum, settings)[0][..., settings.past : settings.past + samples]
+def istft(spectrum: ComplexArray, settings: StftSettings, *, num_samples: int) -> Array:
+    """The waveform of a whole spectrum, the inverse of `stft`.
+
+    Args:
+        spectrum: `[..., num_bins, num_frames]`, from `stft`.
+        settings: those of `stft`.
+        num_samples: length of the waveform.
+
+    Returns:
+        `[..., num_samples]`, float32.
+    """
+    return synthesise(spectrum, settings)[0][..., settings.past : settings.past + num_samples]
