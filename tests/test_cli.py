@@ -1,6 +1,4 @@
-"""The chassis of the command line: its table of commands, its help, and the door that every error
-leaves by.
-"""
+"""The command line: the table of commands, their help, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from audioae.cli import COMMANDS, main
 
 
 def all_commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command, and those of groups, with the words that call it."""
+    """Every command and subcommand, with the words that call it."""
     context = click.Context(main)
     for name in COMMANDS:
         command = main.get_command(context, name)
@@ -59,7 +57,6 @@ def raising(error: BaseException) -> Callable[..., None]:
 
 
 # --- help
-# -------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)])
@@ -69,13 +66,13 @@ def test_help_names_every_command(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_table_says_what_the_command_says(name: str) -> None:
+def test_the_table_has_the_first_sentence_of_the_help(name: str) -> None:
     command = main.get_command(click.Context(main), name)
     assert command is not None and command.help is not None
     assert " ".join(command.help.split()).startswith(COMMANDS[name].rstrip("."))
 
 
-def test_every_command_answers_h_and_explains_every_option() -> None:
+def test_every_command_has_h_and_help_for_every_option() -> None:
     for path, command in all_commands():
         short, long = invoke(*path, "-h"), invoke(*path, "--help")
         assert (short.exit_code, short.output) == (0, long.output), path
@@ -95,7 +92,6 @@ def test_version_is_the_newest_of_the_changelog(pytestconfig: pytest.Config) -> 
 
 
 # --- usage
-# ------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_command_names_the_nearest() -> None:
@@ -107,7 +103,7 @@ def test_an_unknown_command_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     "arguments", [("--colour",), ("denoise", "--strenth", "1", "in.wav", "out.wav"), ("qqqq",)]
 )
-def test_wrong_usage_exits_with_2_and_says_so_on_stderr(arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_with_2_and_prints_to_stderr(arguments: tuple[str, ...]) -> None:
     result = invoke(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Error: No such" in result.stderr
@@ -120,8 +116,7 @@ def test_an_option_can_come_from_the_environment(fake: Callable[..., None]) -> N
     assert seen == [0.25]
 
 
-# --- the door
-# ---------------------------------------------------------------------------------------------------------------------------
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -135,7 +130,7 @@ def test_an_option_can_come_from_the_environment(fake: Callable[..., None]) -> N
         (PermissionError(13, "Permission denied", "out.wav"), 1),
     ],
 )
-def test_an_error_is_one_line_and_its_exit_code(
+def test_an_error_is_one_line_and_an_exit_code(
     fake: Callable[..., None], error: Exception, exit_code: int
 ) -> None:
     fake(raising(error))
@@ -148,7 +143,7 @@ def test_an_error_of_several_lines_becomes_one(fake: Callable[..., None]) -> Non
     assert invoke("fake").stderr == "Error: first second\n"
 
 
-def test_a_bug_is_called_internal(fake: Callable[..., None]) -> None:
+def test_a_bug_is_reported_as_internal(fake: Callable[..., None]) -> None:
     fake(raising(ZeroDivisionError("division by zero")))
     result = invoke("fake")
     assert result.exit_code == 1
@@ -161,7 +156,7 @@ def test_a_bug_is_called_internal(fake: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     "arguments", [("--debug", "fake"), ("fake", "--debug"), ("fake", "--strength", "1", "--debug")]
 )
-def test_debug_shows_the_traceback_wherever_it_stands(
+def test_debug_shows_the_traceback_anywhere_in_the_line(
     fake: Callable[..., None], arguments: tuple[str, ...]
 ) -> None:
     fake(raising(errors.DataError("no rows")))
@@ -189,7 +184,8 @@ from audioae import cli
 def sleep():
     print("ready", flush=True)
     time.sleep(30)
-sys.modules["audioae.cli.fake"] = types.SimpleNamespace(command=click.Command("fake", callback=sleep))
+fake = click.Command("fake", callback=sleep)
+sys.modules["audioae.cli.fake"] = types.SimpleNamespace(command=fake)
 cli.COMMANDS["fake"] = "Sleeps."
 cli.main(["fake"], prog_name="audioae")
 """
@@ -220,7 +216,6 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 
 # --- the public names
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_public_names_resolve_and_others_do_not() -> None:

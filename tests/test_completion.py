@@ -1,4 +1,4 @@
-"""Shells get a script, and the script gets the commands, options, files and names of models."""
+"""Completion: the scripts for the shells, and the completed commands, options, files and models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def script(shell: str) -> str:
 
 
 def completions(*words: str) -> list[str]:
-    """What `audioae WORDS` is completed to, the last word being begun."""
+    """The completions of `audioae WORDS`, whose last word is incomplete."""
     complete = ShellComplete(main, {}, "audioae", "_AUDIOAE_COMPLETE")
     return [
         item.value if item.type == "plain" else item.type
@@ -36,14 +36,13 @@ def completions(*words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_shell_gets_a_script_that_asks_audioae(shell: str) -> None:
+def test_every_shell_has_a_script_that_calls_audioae(shell: str) -> None:
     text = script(shell)
     assert f"_AUDIOAE_COMPLETE={shell}_complete" in text
     assert "\r" not in text
     if program := shutil.which(shell):
-        subprocess.run(
-            [program, "-n"], input=text, text=True, check=True, timeout=20
-        )  # reads it without running it
+        # reads the script without running it
+        subprocess.run([program, "-n"], input=text, text=True, check=True, timeout=20)
 
 
 def test_an_unknown_shell_is_a_usage_error() -> None:
@@ -71,7 +70,7 @@ def model_completions(incomplete: str) -> list[tuple[str, str]]:
     return [(item.type, item.value) for item in items]
 
 
-def test_names_of_models_are_completed_and_else_paths(two_models: None) -> None:
+def test_model_names_are_completed_and_otherwise_paths(two_models: None) -> None:
     assert model_completions("") == [("plain", "speech-16k"), ("plain", "speech-48k")]
     assert model_completions("speech-4") == [("plain", "speech-48k")]
     assert model_completions("runs/") == [("file", "runs/")]
@@ -92,7 +91,7 @@ def test_models_are_completed_where_a_command_takes_one(
     assert completions(*words) == ["speech-16k", "speech-48k"]
 
 
-def test_a_damaged_installation_leaves_the_prompt_alone(
+def test_a_damaged_installation_does_not_disturb_the_prompt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
@@ -104,7 +103,10 @@ def test_bash_completes_a_real_line(tmp_path: Path) -> None:
     program = tmp_path / "audioae"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m audioae "$@"\n')
     program.chmod(0o755)
-    line = 'COMP_WORDS=(audioae denoise --channels in); COMP_CWORD=3; _audioae_completion audioae; echo "${COMPREPLY[@]}"'
+    line = (
+        "COMP_WORDS=(audioae denoise --channels in); COMP_CWORD=3; _audioae_completion audioae; "
+        'echo "${COMPREPLY[@]}"'
+    )
     env = {
         **os.environ,
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
@@ -116,7 +118,11 @@ def test_bash_completes_a_real_line(tmp_path: Path) -> None:
 
 
 def test_completing_loads_nothing_heavy() -> None:
-    code = "import sys; from audioae.cli import main\ntry: main(prog_name='audioae')\nfinally: print('loaded:', *sys.modules)"
+    code = (
+        "import sys; from audioae.cli import main\n"
+        "try: main(prog_name='audioae')\n"
+        "finally: print('loaded:', *sys.modules)"
+    )
     env = {
         **os.environ,
         "_AUDIOAE_COMPLETE": "bash_complete",

@@ -1,4 +1,4 @@
-"""Progress goes to stderr as asked, and never to stdout."""
+"""Progress goes to stderr in the form asked for, and never to stdout."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from audioae.cli import progress
 from audioae.cli.progress import show_progress
 
 
-def test_auto_shows_nothing_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_shows_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with show_progress("auto", "in.wav", total=10, unit="s") as advance:
         advance(10, loss=1)
     assert capsys.readouterr() == ("", "")
 
 
-def test_long_work_tells_a_log_after_half_a_minute_and_every_few(
+def test_long_work_prints_a_line_after_half_a_minute_and_every_three(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [50.0]
@@ -25,11 +25,14 @@ def test_long_work_tells_a_log_after_half_a_minute_and_every_few(
         for _ in range(30):
             advance(10, loss="0.5", left="about 2 h")
             now[0] += 10
-    told = ", loss 0.5, left about 2 h"
-    assert capsys.readouterr() == ("", f"mine: 40/2,000 steps{told}\nmine: 220/2,000 steps{told}\n")
+    notes = ", loss 0.5, left about 2 h"
+    assert capsys.readouterr() == (
+        "",
+        f"mine: 40/2,000 steps{notes}\nmine: 220/2,000 steps{notes}\n",
+    )
 
 
-def test_a_bar_leaves_the_end_to_notes_that_know_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_shows_no_estimate_if_the_notes_have_one(capsys: pytest.CaptureFixture[str]) -> None:
     for knows_end, times in ((False, 2), (True, 1)):
         with show_progress("bar", "mine", total=10, unit="steps", knows_end=knows_end) as advance:
             advance(10)
@@ -56,7 +59,7 @@ def test_a_bar_needs_no_total(capsys: pytest.CaptureFixture[str]) -> None:
     assert "3 s" in capsys.readouterr().err
 
 
-def test_json_lines_tell_start_progress_and_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines_have_start_progress_and_done(capsys: pytest.CaptureFixture[str]) -> None:
     with show_progress("json", "in.wav", total=10, unit="s") as advance:
         advance(4, loss=0.5)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -84,7 +87,7 @@ def test_json_progress_begins_at_once_and_keeps_its_interval(
     assert [line["done"] for line in lines if line["event"] == "progress"] == [1, 4, 7, 10]
 
 
-def test_json_lines_tell_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines_end_with_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError), show_progress("json", "in.wav", total=None, unit="files"):
         raise ValueError("cut short")
     last = json.loads(capsys.readouterr().err.splitlines()[-1])

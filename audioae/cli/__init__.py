@@ -1,5 +1,5 @@
-"""The `audioae` command: a table of its commands, each imported when it is called, and the one door
-that errors leave by.
+"""The `audioae` command: a group that imports its commands when they are called, and reports errors
+as one line and an exit code.
 """
 
 from __future__ import annotations
@@ -16,27 +16,26 @@ import click
 from audioae import __version__
 from audioae.errors import AudioaeError, nearest
 
-# A command `name` is `command` in `audioae/cli/name.py`; what stands here is its first sentence, so
-# that --help imports none of them.
+# The command `name` is the object `command` in `audioae/cli/name.py`. The text here is the first
+# sentence of its help, so that `audioae --help` imports no command.
 COMMANDS = {
     "prepare": "Turn recordings of speech and noise into the folder DATA to train on.",
     "mix": "Mix prepared speech and noise into fixed pairs that any tool can score.",
     "train": "Train a denoiser from a recipe.",
     "export": "Export a checkpoint to an ONNX model that runs without torch.",
     "denoise": "Clean the recording IN into OUT.",
-    "live": "Clean what a microphone hears, as it hears it.",
+    "live": "Denoise a microphone in real time.",
     "evaluate": "Evaluate a model on pairs of noisy and clean recordings.",
     "models": "List, describe and verify the models in the package.",
     "doctor": "Check this installation: packages, formats, devices, models.",
-    "completion": "Print the script that lets SHELL complete commands, options, files and names "
-    "of models.",
+    "completion": "Print a completion script for SHELL.",
 }
 
-INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
+INTERRUPTED = 130  # the exit code that shells report for a program ended by SIGINT
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports one only to run it."""
+    """A group of commands that are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -62,45 +61,43 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Hear `--debug` wherever it stands: it is added at the end, to a command that has just
-        failed.
-        """
+        """Accept `--debug` anywhere in the line: users append it to a command that has failed."""
         end = args.index("--") if "--" in args else len(args)
         if "--debug" in args[:end]:
             args = ["--debug", *(arg for arg in args[:end] if arg != "--debug"), *args[end:]]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with door(ctx):
+        with errors_reported(ctx):
             return super().invoke(ctx)
 
 
 @contextmanager
-def door(ctx: click.Context) -> Iterator[None]:
-    """Let an error out as one line on stderr and its exit code; usage errors and closed pipes are
-    click's to report.
+def errors_reported(ctx: click.Context) -> Iterator[None]:
+    """Report an error raised inside as one line on stderr, and exit with its exit code.
+
+    Usage errors and closed pipes are left to click.
     """
     try:
         yield
     except AudioaeError as error:
-        leave(ctx, error, str(error), error.exit_code)
+        exit_with(ctx, error, str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
-        leave(ctx, error, "interrupted", INTERRUPTED)
+        exit_with(ctx, error, "interrupted", INTERRUPTED)
     except (click.ClickException, click.exceptions.Exit):
         raise
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise
-        leave(ctx, error, str(error), AudioaeError.exit_code)
+        exit_with(ctx, error, str(error), AudioaeError.exit_code)
     except Exception as error:
         hint = "run it again with --debug for the traceback"
-        leave(
-            ctx, error, f"internal: {type(error).__name__}: {error}; {hint}", AudioaeError.exit_code
-        )
+        message = f"internal: {type(error).__name__}: {error}; {hint}"
+        exit_with(ctx, error, message, AudioaeError.exit_code)
 
 
-def leave(ctx: click.Context, error: BaseException, message: str, exit_code: int) -> None:
-    """Print `Error: message` on one line, after the traceback when `--debug` was given, and exit."""
+def exit_with(ctx: click.Context, error: BaseException, message: str, exit_code: int) -> None:
+    """Print `Error: message` on one line and exit. With `--debug`, print the traceback before."""
     if ctx.params["debug"]:
         import traceback
 
@@ -118,10 +115,15 @@ def leave(ctx: click.Context, error: BaseException, message: str, exit_code: int
     },
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@click.option("--debug", is_flag=True, show_default=False, help="Show the traceback of an error.")
+@click.option(
+    "--debug", is_flag=True, show_default=False, help="Show the traceback if an error occurs."
+)
 def main(debug: bool) -> None:
-    """Clean recordings with convolutional autoencoders, and train your own.
+    """Denoise audio with convolutional autoencoders, and train your own models.
 
-    Every option can come from the environment: AUDIOAE_DENOISE_MODEL is `audioae denoise --model`.
-    Exit codes: 0 done, 1 a file failed, 2 usage, 3 a model or package is missing, 130 interrupted.
+    Options can be set by environment variables: AUDIOAE_DENOISE_MODEL sets --model of `audioae
+    denoise`.
+
+    Exit codes: 0 success, 1 some files failed, 2 usage error, 3 model or package missing, 130
+    interrupted.
     """

@@ -1,6 +1,4 @@
-"""`audioae completion SHELL`: the script that lets a shell complete commands, options, files and
-names of models.
-"""
+"""`audioae completion`: print shell completion scripts, and complete model names."""
 
 from __future__ import annotations
 
@@ -14,31 +12,32 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print the script that lets SHELL complete commands, options, files and names of models.
+    """Print a completion script for SHELL.
+
+    It completes commands, options, files and model names. To install it:
 
     \b
-    bash  eval "$(audioae completion bash)"                                     in ~/.bashrc
-    zsh   eval "$(audioae completion zsh)"                                      in ~/.zshrc, after compinit
-    fish  audioae completion fish > ~/.config/fish/completions/audioae.fish     once
+    bash  add to ~/.bashrc:                eval "$(audioae completion bash)"
+    zsh   add to ~/.zshrc after compinit:  eval "$(audioae completion zsh)"
+    fish  run once:
+          audioae completion fish > ~/.config/fish/completions/audioae.fish
     """
     kind = get_completion_class(shell)
     if kind is None:
-        raise click.UsageError(f"click writes no script for {shell}")
+        raise click.UsageError(f"click has no completion script for {shell}")
     script = kind(ctx.find_root().command, {}, "audioae", "_AUDIOAE_COMPLETE").source()
-    click.echo(script.encode(), nl=False)  # as bytes: no shell reads the line ends of Windows
+    click.echo(script.encode(), nl=False)  # as bytes: shells do not accept the line ends of Windows
 
 
 def complete_models(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
-    """The names of shipped models that begin with `incomplete`; where none does, it is a path."""
+    """The names of shipped models that begin with `incomplete`; if none does, complete a path."""
     from audioae.errors import AudioaeError
     from audioae.pretrained import list_models
 
     try:
         names = [entry.name for entry in list_models() if entry.name.startswith(incomplete)]
-    except (
-        AudioaeError
-    ):  # a damaged installation: `audioae doctor` tells, a shell's prompt should not
+    except AudioaeError:  # a damaged installation: errors must not disturb the prompt
         names = []
     return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]

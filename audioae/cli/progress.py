@@ -1,4 +1,4 @@
-"""How far a command has come, on stderr: a bar for people, JSON lines for programs, or nothing."""
+"""Progress on stderr: a bar, JSON lines, occasional lines for a log, or nothing."""
 
 from __future__ import annotations
 
@@ -12,23 +12,20 @@ from typing import Protocol
 import click
 
 JSON_INTERVAL = 0.5  # seconds between two "progress" lines
-FIRST_LINE, LINE_INTERVAL = (
-    30.0,
-    180.0,
-)  # seconds to the first line for people, and between two of them
+FIRST_LINE = 30.0  # seconds to the first line of a log
+LINE_INTERVAL = 180.0  # seconds between two lines of a log
 
 progress_option = click.option(
     "--progress",
     type=click.Choice(["auto", "none", "bar", "json"]),
     default="auto",
-    help="Progress on stderr: a bar when it is a terminal (auto), nothing, a bar in any case, or "
-    "JSON lines.",
+    help="Progress on stderr: a bar on a terminal (auto), nothing, always a bar, or JSON lines.",
 )
 
 
 class Advance(Protocol):
-    """Say that `amount` more is done; notes such as `loss=0.12` are shown beside it until the next
-    ones.
+    """Report that `amount` more is done. Notes such as `loss=0.12` are shown beside it until the
+    next notes.
     """
 
     def __call__(self, amount: float, **notes: object) -> None: ...
@@ -44,15 +41,15 @@ def show_progress(
     is_long: bool = False,
     knows_end: bool = False,
 ) -> Iterator[Advance]:
-    """Show one piece of work from its start to its end, as `--progress` asks.
+    """Show the progress of one piece of work.
 
     Args:
-        mode: "auto", "none", "bar" or "json".
-        label: what is worked on, a file's name for example.
-        total: how much there is to do, None when that is not known.
-        unit: of `total` and of what `Advance` is given: "s", "files", "steps".
-        is_long: so that "auto" shows a line every few minutes where there is no terminal for a bar.
-        knows_end: the notes tell the time that is left, and better than a bar can.
+        mode: "auto", "none", "bar" or "json", the values of `--progress`.
+        label: of the work, for example a file name.
+        total: amount of work; None if it is unknown.
+        unit: of `total` and of the amounts given to `Advance`: "s", "files", "steps".
+        is_long: "auto" prints a line every few minutes if stderr is not a terminal.
+        knows_end: the notes include the time left, so the bar does not show an estimate.
     """
     if mode == "auto":
         mode = "bar" if sys.stderr.isatty() else "lines" if is_long else "none"
@@ -65,31 +62,30 @@ def show_progress(
 
 
 class FilesProgress(Protocol):
-    """How a batch goes on: files by their names, and lines for people that do not tear the bar
-    apart.
-    """
+    """Receives the progress of a batch, file by file, and lines to print above the bar."""
 
     def started(self, label: str, seconds: float) -> None:
-        """A file of so many seconds of audio is begun."""
+        """A file of so many seconds of audio is started."""
 
     def advanced(self, label: str, seconds: float) -> None:
-        """So much of it is done, in all."""
+        """So many of its seconds are done in total."""
 
     def ended(self, label: str, error: str | None) -> None:
-        """It is done, or has failed."""
+        """It is complete, or has failed with `error`."""
 
     def say(self, line: str) -> None:
-        """Show a line on stderr."""
+        """Print a line on stderr."""
 
 
 @contextmanager
 def show_files(mode: str, *, files: int, seconds: float) -> Iterator[FilesProgress]:
-    """Show the work on many files, some of them at the same time, as `--progress` asks.
+    """Show the progress of a batch, in which several files may run at the same time.
 
     Args:
-        mode: "auto", "none", "bar" (one for all) or "json" (the lines of `show_progress` for each
-            file).
-        files: how many there are; seconds: how much audio that is in all.
+        mode: "auto", "none", "bar" (one bar for all files) or "json" (the lines of `show_progress`
+            for each file).
+        files: number of files.
+        seconds: total duration of their audio.
     """
     if mode == "auto":
         mode = "bar" if sys.stderr.isatty() else "none"
@@ -101,7 +97,7 @@ def show_files(mode: str, *, files: int, seconds: float) -> Iterator[FilesProgre
 
 
 class _FilesSilent:
-    """Shows lines, errors among them, and nothing else."""
+    """Prints lines and errors, but no progress."""
 
     def started(self, label: str, seconds: float) -> None:
         pass
@@ -118,7 +114,7 @@ class _FilesSilent:
 
 
 class _FilesJson(_FilesSilent):
-    """The events of `show_progress`, for each file; lines for people are events too."""
+    """Prints the events of `show_progress` for each file; other lines become events too."""
 
     def __init__(self) -> None:
         self._lines: dict[str, _JsonLines] = {}
@@ -160,7 +156,7 @@ def _files_bar(files: int, seconds: float) -> Iterator[FilesProgress]:
     ]
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
         task = bars.add_task("", total=seconds, done=0)
-        at: dict[str, tuple[float, float]] = {}  # seconds that are done, and in all
+        at: dict[str, tuple[float, float]] = {}  # seconds done, and in total
         ended = 0
 
         class Bar(_FilesSilent):
@@ -192,9 +188,7 @@ def _nothing(label: str, total: float | None, unit: str) -> Iterator[Advance]:
 
 @contextmanager
 def _lines(label: str, total: float | None, unit: str) -> Iterator[Advance]:
-    """Lines for people who read a log; the time to the first one begins with the first that is
-    done.
-    """
+    """Occasional lines for a log. The time to the first line starts at the first `Advance`."""
     done, next_at = 0.0, 0.0
 
     def advance(amount: float, **notes: object) -> None:
@@ -204,15 +198,8 @@ def _lines(label: str, total: float | None, unit: str) -> Iterator[Advance]:
         if time.monotonic() >= next_at:
             next_at = time.monotonic() + LINE_INTERVAL
             so_far = f"{done:,.0f}" + ("" if total is None else f"/{total:,.0f}")
-            click.echo(
-                ", ".join(
-                    [
-                        f"{label}: {so_far} {unit}",
-                        *(f"{name} {value}" for name, value in notes.items()),
-                    ]
-                ),
-                err=True,
-            )
+            parts = [f"{label}: {so_far} {unit}", *(f"{name} {notes[name]}" for name in notes)]
+            click.echo(", ".join(parts), err=True)
 
     yield advance
 
@@ -245,18 +232,17 @@ def _bar(label: str, total: float | None, unit: str, knows_end: bool) -> Iterato
         task = bars.add_task(escape(label), total=total, notes="")
 
         def advance(amount: float, **notes: object) -> None:
-            shown = (
-                {"notes": escape(" ".join(f"{name} {value}" for name, value in notes.items()))}
-                if notes
-                else {}
-            )
+            shown = {}
+            if notes:
+                text = " ".join(f"{name} {value}" for name, value in notes.items())
+                shown["notes"] = escape(text)
             bars.update(task, advance=amount, **shown)  # type: ignore[arg-type]
 
         yield advance
 
 
 class _JsonLines:
-    """Lines about one piece of work."""
+    """JSON lines about one piece of work."""
 
     def __init__(self, label: str, total: float | None, unit: str) -> None:
         self.label, self.total, self.unit = label, total, unit
