@@ -72,7 +72,7 @@ def test_blocks_equal_whole() -> None:
         meter.add(waveform[:, at : at + size])
         at += size
     assert meter.lufs == pytest.approx(integrated_loudness(waveform, 11025), abs=1e-9)
-    assert meter.samples == 30000
+    assert meter.num_samples == 30000
     assert meter.peak == np.abs(waveform).max()
     assert meter.rms_dbfs == pytest.approx(10 * math.log10(np.mean(waveform**2)))
 
