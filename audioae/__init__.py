@@ -69,7 +69,7 @@ _MODULES = {
     "read": "audioae.audio",
     "write": "audioae.audio",
 }
-_ALIASES = {"load_model": "load_engine"}
+_ALIASES: dict[str, str] = {}
 
 if TYPE_CHECKING:
     from audioae.audio import AudioInfo, info, read, write
@@ -83,7 +83,7 @@ if TYPE_CHECKING:
         denoise_file,
     )
     from audioae.engine import Engine
-    from audioae.engine import load_engine as load_model
+    from audioae.engine import load_model
     from audioae.errors import (
         AudioaeError,
         AudioFileError,

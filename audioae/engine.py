@@ -13,13 +13,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from audioae.errors import CheckpointError, DependencyError, SettingsError, nearest, require
-from audioae.pretrained import ModelInfo, find_model
+from audioae.pretrained import ModelInfo, find_model, list_models
 from audioae.signal.spectrogram import ComplexArray
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ Tensors = tuple[Any, ...]
 # to the gain `[batch, 1|2, freq, frames]` and the next state.
 Network = Callable[[FloatArray, Tensors | None], tuple[FloatArray, Tensors]]
 
+Quality = Literal["fast", "best"]
 DEVICES = ("auto", "cpu", "cuda")
 # over all signals; what networks make of more at once falls out of a core's cache, which costs a
 # sixth of their speed
@@ -127,7 +128,17 @@ def run_whole(network: Network, info: ModelInfo, spectrum: ComplexArray) -> Gain
 class OnnxEngine:
     """A model in ONNX Runtime, on one thread: parallel files are parallel processes."""
 
-    def __init__(self, path: str | Path, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        device: str = "cpu",
+        full_band: str = "",
+        offline: str = "",
+    ) -> None:
+        self._companions = {"full_band": full_band, "offline": offline}
+        self._loaded: dict[str, Engine] = {}
+        self._device = device
         onnxruntime = require("onnxruntime", extra="train")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -154,6 +165,15 @@ class OnnxEngine:
     def whole(self, spectrum: ComplexArray) -> Gain:
         """See `Engine.whole`."""
         return run_whole(self._run, self.info, spectrum)
+
+    def companion(self, role: Literal["full_band", "offline"]) -> Engine:
+        """The model that takes the place of this one in a role; this one, where there is none."""
+        name = self._companions[role]
+        if not name:
+            return self
+        if name not in self._loaded:
+            self._loaded[name] = load_model(name, device=self._device)
+        return self._loaded[name]
 
     def _run(self, spectrum: FloatArray, tensors: Tensors | None) -> tuple[FloatArray, Tensors]:
         if tensors is None:
@@ -210,7 +230,7 @@ class TorchEngine:
         return gain.float().cpu().numpy(), following
 
 
-def load_engine(name_or_path: str | Path, *, device: str = "auto") -> Engine:
+def load_model(name_or_path: str | Path, *, device: str = "auto") -> Engine:
     """A model by its name in the package, or by the path of an .onnx file, a .safetensors
     checkpoint or a run folder.
 
@@ -224,11 +244,25 @@ def load_engine(name_or_path: str | Path, *, device: str = "auto") -> Engine:
         )
     path = find_model(name_or_path)
     if path.suffix == ".onnx":
-        return OnnxEngine(path, device=device)
+        entry = next((entry for entry in list_models() if entry.path == path), None)
+        if entry is None:
+            return OnnxEngine(path, device=device)
+        return OnnxEngine(path, device=device, full_band=entry.full_band, offline=entry.offline)
     require("torch", extra="train")
     from audioae.models.checkpoint import load_denoiser
 
     return TorchEngine(load_denoiser(path), device=device)
+
+
+def choose_engine(engine: Engine, sample_rate: int, quality: Quality | None) -> Engine:
+    """The model to run in place of a shipped one: its full-band companion for sample rates above
+    its own, else in the quality "best" its offline companion, where there are any.
+    """
+    if not isinstance(engine, OnnxEngine):
+        return engine
+    if sample_rate > engine.info.stft.sample_rate:
+        return engine.companion("full_band")
+    return engine.companion("offline") if quality == "best" else engine
 
 
 def _to_features(spectrum: ComplexArray, frames: int) -> FloatArray:

@@ -392,7 +392,7 @@ def test_interruption(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        "audioae.denoising.arrays.load_engine", lambda name, device: FakeEngine(interrupt)
+        "audioae.denoising.arrays.load_model", lambda name, device: FakeEngine(interrupt)
     )
     (folder / "out.wav").write_bytes(b"precious")
     refused(folder, "in.wav", "out.wav", "--overwrite", exit_code=130, told="interrupted")

@@ -23,7 +23,7 @@ from audioae.denoising.level import (
     running_level,
 )
 from audioae.denoising.spectral import SpectralStream
-from audioae.engine import Engine, load_engine
+from audioae.engine import Engine, load_model
 from audioae.pretrained import list_models
 from audioae.signal.spectrogram import StftSettings, stft
 
@@ -172,7 +172,7 @@ def test_a_quiet_file_is_cleaned_as_a_quiet_array_is(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module", params=[entry.name for entry in list_models()])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    return load_engine(request.param)
+    return load_model(request.param)
 
 
 def test_shipped_models_clean_quiet_and_loud_speech_alike(engine: Engine, samples: Path) -> None:

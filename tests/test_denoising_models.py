@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from audioae.denoising import Stream, denoise
-from audioae.engine import Engine, load_engine
+from audioae.engine import Engine, load_model
 from audioae.pretrained import list_models
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -19,7 +19,7 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 
 @pytest.fixture(scope="module", params=[entry.name for entry in list_models()])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    return load_engine(request.param)
+    return load_model(request.param)
 
 
 def noise(samples: int, *, seed: int = 0) -> np.ndarray:

@@ -15,7 +15,7 @@ from tiny import noise
 from audioae.audio import read
 from audioae.denoising import Stream, Verdict
 from audioae.denoising.verdict import Axes, Judge, features, speech_likeness
-from audioae.engine import Engine, load_engine
+from audioae.engine import Engine, load_model
 from audioae.pretrained import list_models
 from audioae.signal.mixing import mix_at_snr
 from audioae.signal.resample import resample
@@ -171,7 +171,7 @@ def test_a_warning_is_given_when_it_looks_like_no_speech() -> None:
 
 @pytest.fixture(scope="module", params=[entry.name for entry in list_models()])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    return load_engine(request.param)
+    return load_model(request.param)
 
 
 def test_music_and_noise_are_warned_of(engine: Engine) -> None:

@@ -83,6 +83,9 @@ def test_models_page_has_every_model_and_a_note_on_licences() -> None:
     page = (DOCS / "models.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
     assert {entry.name for entry in list_models()} <= set(headings)
+    note = page.partition("## Licences of the training data")[2].partition("\n## ")[0]
+    for word in ("CC BY-SA", "ODbL", "moodist", "`--licence`", "models info NAME --json"):
+        assert word in note
 
 
 # --- Links

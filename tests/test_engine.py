@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioae.engine import Engine, State, advance, load_engine
+from audioae.engine import Engine, State, advance, load_model
 from audioae.errors import CheckpointError, DependencyError, ModelNotFoundError, SettingsError
 from audioae.pretrained import ModelInfo
 from audioae.signal.spectrogram import StftSettings
@@ -187,7 +187,7 @@ def onnx_running_sum(path: Path, metadata: str | None) -> Path:
 
 
 def test_onnx_engine_carries_state_and_batch(tmp_path: Path) -> None:
-    engine: Engine = load_engine(
+    engine: Engine = load_model(
         onnx_running_sum(tmp_path / "toy.onnx", json.dumps(info().to_dict()))
     )
     assert engine.info == info() and engine.info.causal
@@ -212,28 +212,28 @@ def test_onnx_files_of_others_are_refused(
     tmp_path: Path, metadata: str | None, message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        load_engine(onnx_running_sum(tmp_path / "toy.onnx", metadata))
+        load_model(onnx_running_sum(tmp_path / "toy.onnx", metadata))
 
 
 def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
     junk = tmp_path / "junk.onnx"
     junk.write_bytes(b"not a model")
     with pytest.raises(CheckpointError, match=r"junk\.onnx is no model") as caught:
-        load_engine(junk)
+        load_model(junk)
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelNotFoundError, match=r"no model at .*gone\.safetensors"):
-        load_engine(tmp_path / "gone.safetensors")
+        load_model(tmp_path / "gone.safetensors")
 
 
 def test_devices(tmp_path: Path) -> None:
     path = onnx_running_sum(tmp_path / "toy.onnx", json.dumps(info().to_dict()))
     with pytest.raises(SettingsError, match="did you mean 'cuda'"):
-        load_engine(path, device="cudda")
+        load_model(path, device="cudda")
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(DependencyError, match="no CUDA"):
-            load_engine(path, device="cuda")
+            load_model(path, device="cuda")
 
 
 def test_importing_the_engine_imports_nothing_heavy() -> None:

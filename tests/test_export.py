@@ -15,7 +15,7 @@ onnx = pytest.importorskip("onnx")
 from torch import Tensor, nn
 
 from audioae.cli import main
-from audioae.engine import CACHED_FRAMES, OnnxEngine, TorchEngine, load_engine
+from audioae.engine import CACHED_FRAMES, OnnxEngine, TorchEngine, load_model
 from audioae.errors import CheckpointError, OutputError
 from audioae.models.checkpoint import load_denoiser, save_denoiser, stages_of, trained_file
 from audioae.pretrained import ModelInfo, load_card, registry
@@ -266,21 +266,21 @@ def test_command_exports_a_run_folder(checkpoint: Path, tmp_path: Path) -> None:
         and "of torch" in done.stdout
         and done.stdout.count("\n") == 1
     )
-    assert load_engine(out).info.name == "small"
+    assert load_model(out).info.name == "small"
     refused = audioae("export", checkpoint, out)
     assert refused.exit_code == 1 and "--overwrite" in refused.stderr
     again = json.loads(
         audioae("export", checkpoint, out, "--overwrite", "--name", "tiny-2k", "--json").stdout
     )
     assert (
-        again["name"] == "tiny-2k" == load_engine(out).info.name
+        again["name"] == "tiny-2k" == load_model(out).info.name
         and again["difference"] <= MAX_DIFFERENCE
     )
 
 
 def test_a_checkpoint_and_its_export_answer_alike(checkpoint: Path, tmp_path: Path) -> None:
     audioae("export", checkpoint, tmp_path / "small.onnx")
-    engine, reference = load_engine(tmp_path / "small.onnx"), load_engine(checkpoint, device="cpu")
+    engine, reference = load_model(tmp_path / "small.onnx"), load_model(checkpoint, device="cpu")
     assert isinstance(reference, TorchEngine) and parity(reference, engine) <= MAX_DIFFERENCE
 
 
@@ -302,7 +302,7 @@ def test_command_ships_a_model_with_its_card(
     for name, more in (("small-2k", []), ("other-2k", ["--default"]), ("small-2k", [])):
         done = audioae("export", checkpoint, "--ship", name, *card, *more)
         assert done.exit_code == 0, done.stderr
-    assert load_engine("small-2k").info == load_card("small-2k").info
+    assert load_model("small-2k").info == load_card("small-2k").info
     listed = json.loads(audioae("models", "list", "--json").stdout)
     assert [(model["name"], model["default"]) for model in listed] == [
         ("other-2k", True),

@@ -15,6 +15,7 @@ from audioae.cli.options import (
     max_attenuation_option,
     model_option,
     preset_option,
+    quality_option,
     strength_option,
 )
 from audioae.cli.output import preface, report_plan, report_result, run_one
@@ -87,6 +88,7 @@ class Loudness(click.ParamType[float]):
     help="Seconds that hold nothing but steady noise, which is lowered further.",
 )
 @adapt_noise_option
+@quality_option
 @click.option(
     "--start",
     type=float,
@@ -250,13 +252,15 @@ def _check(ctx: click.Context, options: DenoiseOptions) -> None:
 def denoise_one(src: Path, dst: Path, options: DenoiseOptions) -> None:
     """Denoise one file and report it."""
     from audioae.denoising import plan_file, ready_engine
+    from audioae.engine import choose_engine
 
     plan = plan_file(options.file_job(src, dst, options.residual))
     model = options.model_path()
     engine = ready_engine(model, device=options.device)
+    chosen = choose_engine(engine, plan.source.sample_rate, plan.job.settings.quality)
     if options.verbose:
-        click.echo(preface(plan, engine.info), err=True)
+        click.echo(preface(plan, chosen.info), err=True)
     if options.dry_run:
-        report_plan(plan, engine.info.name, options)
+        report_plan(plan, chosen.info.name, options)
     else:
         report_result(*run_one(plan, engine, options, src.name, model=model), options)

@@ -285,9 +285,8 @@ def from_devices(
         like = AudioInfo(chosen.sample_rate, chosen.channels, num_samples, "WAV", "PCM_24")
         form = check_output(options.out, overwrite=options.overwrite, like=like)
     stream = Stream(engine, chosen.sample_rate, chosen.channels, settings)
-    return LiveSetup(
-        Duplex(sounddevice, chosen, delay=stream.latency_in(chosen.block)), stream, form
-    )
+    source = Duplex(sounddevice, chosen, delay=stream.latency_in(chosen.block))
+    return LiveSetup(source, stream, form)
 
 
 def run_session(setup: LiveSetup, options: LiveOptions, model: str) -> None:
@@ -298,9 +297,7 @@ def run_session(setup: LiveSetup, options: LiveOptions, model: str) -> None:
 
     stream, most = setup.stream, longest(setup.form)
     asked = None if options.seconds is None else max(round(options.seconds * stream.sample_rate), 1)
-    limit = min(
-        (num_samples for num_samples in (asked, most) if num_samples is not None), default=None
-    )
+    limit = min((each for each in (asked, most) if each is not None), default=None)
     writer = None
     with ExitStack() as stack:
         signals = stack.enter_context(listen_for_interrupt())
@@ -315,11 +312,8 @@ def run_session(setup: LiveSetup, options: LiveOptions, model: str) -> None:
             sinks.append(source)
         session = Session(stream, source, sinks, num_samples=limit, stopped=lambda: bool(signals))
         report_start(session.result(model), setup, options)
-        show(
-            session,
-            options,
-            total=options.seconds or (None if isinstance(source, Duplex) else source.info.seconds),
-        )
+        available = None if isinstance(source, Duplex) else source.info.seconds
+        show(session, options, total=options.seconds or available)
     result = session.result(model)
     report_end(result, writer, options)
     if session.error is not None:
@@ -370,12 +364,10 @@ def report_start(result: LiveResult, setup: LiveSetup, options: LiveOptions) -> 
     from audioae.live import Duplex
 
     source = setup.source
-    ends = [f"in: {options.from_file or 'device'}"]
+    ends = [f"in: {options.from_file}"]
     if isinstance(source, Duplex):
-        ends = [
-            f"in: {source.form.input.name!r}",
-            *([f"out: {source.form.output.name!r}"] if source.form.output else []),
-        ]
+        devices = (("in", source.form.input), ("out", source.form.output))
+        ends = [f"{name}: {device.name!r}" for name, device in devices if device]
     if options.out is not None:
         ends.append(f"recording: {options.out}")
     own = ""

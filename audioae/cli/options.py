@@ -16,6 +16,7 @@ from audioae.cli.completion import complete_models
 
 if TYPE_CHECKING:
     from audioae.denoising import ClipMode, DenoiseSettings, FileJob
+    from audioae.engine import Quality
 
 PIPE = Path("-")
 
@@ -60,6 +61,13 @@ adapt_noise_option = click.option(
     show_default=False,
 )
 
+quality_option = click.option(
+    "--quality",
+    type=click.Choice(["fast", "best"]),
+    help="best uses what comes later in a recording too, fast takes about a third of the time. "
+    "Raw samples from a pipe are denoised as they arrive, with neither.  [default: best]",
+)
+
 
 @dataclass(frozen=True)
 class DenoiseOptions:
@@ -74,6 +82,7 @@ class DenoiseOptions:
     channels: Any
     noise_from: tuple[float, float] | None
     adapt_noise: bool | None
+    quality: Quality | None
     start: float | None
     end: float | None
     clip_mode: ClipMode
@@ -122,6 +131,7 @@ class DenoiseOptions:
             channels=self.channels,
             noise_from=self.noise_from,
             adapt_noise=self.adapt_noise,
+            quality=self.quality,
         )
 
     def file_job(self, src: Path, dst: Path, residual: Path | None = None) -> FileJob:

@@ -53,7 +53,8 @@ def preface(plan: FilePlan, model: ModelInfo) -> str:
     source, output, rate = plan.source, plan.output, model.stft.sample_rate
     form = f"{source.sample_rate} Hz, {source.channels} channels, {source.num_samples} samples"
     lines = [
-        f"model: {model.name}, {rate} Hz, {model.parameters:,} parameters",
+        f"model: {model.name}, {rate} Hz, {model.parameters:,} parameters, "
+        f"quality {plan.job.settings.quality}",
         f"in: {plan.job.src}, {source.container} {source.subtype}, {form}",
         f"out: {plan.job.dst}, {output.container} {output.subtype}, {form}",
     ]

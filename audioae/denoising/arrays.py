@@ -10,7 +10,7 @@ from audioae.denoising.level import running_level
 from audioae.denoising.noise import measure_noise
 from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.stream import Stream, find_bad
-from audioae.engine import Engine, load_engine
+from audioae.engine import Engine, choose_engine, load_model
 from audioae.errors import SettingsError
 from audioae.pretrained import default_model
 from audioae.signal.spectrogram import Array
@@ -34,14 +34,10 @@ def denoise(
         settings: how strongly; None is full strength with linked channels.
     """
     waveform = check_waveform(waveform)
-    rows, engine, settings = (
-        np.atleast_2d(waveform),
-        ready_engine(model),
-        settings or DenoiseSettings(),
-    )
-    usable = (
-        sample_rate > 0 and len(rows) > 0 and find_bad(rows) is None
-    )  # the stream says what is wrong with others
+    rows, settings = np.atleast_2d(waveform), settings or DenoiseSettings()
+    engine = choose_engine(ready_engine(model), sample_rate, settings.quality)
+    # The stream reports what is wrong with others.
+    usable = sample_rate > 0 and len(rows) > 0 and find_bad(rows) is None
     noise, level = None, running_level([rows], sample_rate) if usable else None
     if settings.noise_from is not None and usable:
         start, end = (round(each * sample_rate) for each in settings.noise_from)
@@ -83,5 +79,5 @@ def check_waveform(waveform: Array) -> Array:
 def ready_engine(model: str | Path | Engine | None, *, device: str = "auto") -> Engine:
     """`model`, loaded unless it is already; None is the default model."""
     if model is None or isinstance(model, (str, Path)):
-        return load_engine(model or default_model(), device=device)
+        return load_model(model or default_model(), device=device)
     return model

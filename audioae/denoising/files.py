@@ -19,7 +19,7 @@ from audioae.denoising.passes import Passes, Span
 from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.stream import HIGHEST_RATE, LOWEST_RATE
 from audioae.denoising.verdict import Verdict
-from audioae.engine import Engine
+from audioae.engine import Engine, Quality, choose_engine
 from audioae.errors import AudioFileError, OutputError, SettingsError, nearest
 from audioae.storage import temporary_path
 
@@ -140,6 +140,7 @@ class FileResult:
     num_clipped: int
     model: str
     model_rate: int
+    quality: Quality
     mean_attenuation_db: float
     max_attenuation_db: float
     real_time_factor: float
@@ -236,6 +237,7 @@ def run_plan(
 ) -> FileResult:
     """Denoise a file that `plan_file` has checked; `progress` as in `denoise_file`."""
     started, job = time.perf_counter(), plan.job
+    engine = choose_engine(engine, plan.source.sample_rate, job.settings.quality)
     passes = Passes(job.src, plan.span, engine, job.settings, progress)
     scale = passes.find_scale(
         plan.output, rescale=job.clip_mode == "rescale", normalize_lufs=job.normalize_lufs
@@ -259,6 +261,7 @@ def run_plan(
         num_clipped=done.num_clipped,
         model=engine.info.name,
         model_rate=engine.info.stft.sample_rate,
+        quality=job.settings.quality,
         mean_attenuation_db=done.verdict.mean_attenuation_db,
         max_attenuation_db=done.verdict.max_attenuation_db,
         real_time_factor=(time.perf_counter() - started)

@@ -22,8 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from audioae.denoising.gain import Gain
-from audioae.denoising.settings import Quality
-from audioae.engine import Engine, State
+from audioae.engine import Engine, Quality, State
 from audioae.pretrained import ModelInfo
 from audioae.signal.spectrogram import ComplexArray
 

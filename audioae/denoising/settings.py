@@ -8,10 +8,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from audioae.engine import Quality
 from audioae.errors import SettingsError, nearest
 
 ChannelMode = Literal["linked", "independent"]
-Quality = Literal["fast", "best"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class DenoiseSettings:
                 f"channels is {self.channels!r}; expected one of "
                 f"{', '.join(known)}{nearest(str(self.channels), known)}"
             )
+        if self.quality not in get_args(Quality):
+            raise SettingsError(f"quality is {self.quality!r}; expected 'fast' or 'best'")
         if (
             self.noise_from is not None
             and not 0 <= self.noise_from[0] < self.noise_from[1] < math.inf

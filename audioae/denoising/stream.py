@@ -16,7 +16,7 @@ from audioae.denoising.noise import NoiseTracker
 from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.spectral import Attenuation, SpectralStream
 from audioae.denoising.verdict import Judge, Verdict
-from audioae.engine import Engine
+from audioae.engine import Engine, choose_engine
 from audioae.errors import SettingsError
 from audioae.pretrained import ModelInfo
 from audioae.signal.resample import Counts, Resampler, StreamResampler, prompt_resampler
@@ -213,8 +213,10 @@ class Stream:
                 f"cannot clean {channels} channels at {sample_rate} Hz; expected at least one "
                 "channel and 100 Hz to 10 MHz"
             )
+        engine = choose_engine(engine, sample_rate, settings.quality if recording else None)
         stft = engine.info.stft
         model_rate = stft.sample_rate
+        self.model = engine.info
         self.sample_rate, self.channels = sample_rate, channels
         self._judge = Judge(stft) if judged else None
         level = LevelMatch(stft, channels, level_dbfs)

@@ -17,6 +17,7 @@ from audioae.signal.spectrogram import Array, ComplexArray, StftSettings
 Values = npt.NDArray[np.float64]
 
 SEGMENT_SECONDS = 2.0
+HIGHEST_HZ = 8000.0  # the regression below was fitted to what lies under it
 TINY = 1e-14  # of a bin's power; -120 dBFS and less
 RANGE_DB = 45.0  # levels further below the loudest frame count as this far
 LAGS = (0.064, 0.128)  # seconds over which harmonics are followed
@@ -37,11 +38,9 @@ class Axes:
 
     @classmethod
     def of(cls, stft: StftSettings) -> Axes:
-        """Those of an STFT."""
-        return cls(
-            stft.sample_rate / stft.hop_length,
-            np.arange(stft.num_bins) * stft.sample_rate / stft.n_fft,
-        )
+        """Those of an STFT, up to `HIGHEST_HZ`."""
+        hertz = np.arange(stft.num_bins) * stft.sample_rate / stft.n_fft
+        return cls(stft.sample_rate / stft.hop_length, hertz[hertz <= HIGHEST_HZ])
 
     @property
     def frames(self) -> int:
@@ -226,18 +225,20 @@ class Judge:
 
     def __init__(self, stft: StftSettings) -> None:
         self._axes = Axes.of(stft)
+        self._num_bins = len(self._axes.hertz)
         self._sums: Sums = np.zeros(
             (3, LEVELS_DB[1] - LEVELS_DB[0])
         )  # power in, kept and removed, by the level that is kept
         self._likeness: Sums = np.zeros(
             (20, LEVELS_DB[1] - LEVELS_DB[0])
         )  # segments by likeness and level
-        self._waiting: Array = np.zeros((3, stft.num_bins, 0), np.float32)
+        self._waiting: Array = np.zeros((3, self._num_bins, 0), np.float32)
 
     def add(self, noisy: ComplexArray, gain: npt.NDArray[Any]) -> None:
         """Take the next frames `[channels, freq, frames]` and the model's gains for them, as many
         or one for all channels.
         """
+        noisy, gain = noisy[:, : self._num_bins], gain[:, : self._num_bins]
         kept, removed = noisy * gain, noisy * (1 - gain)
         powers = np.stack(
             [(each.real**2 + each.imag**2).sum(axis=0) for each in (noisy, kept, removed)]

@@ -27,12 +27,18 @@ class ModelEntry:
         file: the model file, relative to the weights folder.
         sha256: hash of the file, hexadecimal.
         default: whether the model is used when none is named.
+        full_band: name of the model that takes its place for sample rates above its own; empty for
+            none.
+        offline: name of the model that takes its place for recordings in the quality "best"; empty
+            for none.
     """
 
     name: str
     file: str
     sha256: str
     default: bool = False
+    full_band: str = ""
+    offline: str = ""
 
     @property
     def path(self) -> Path:
