@@ -1,6 +1,4 @@
-"""Audio files come back as they are: information, whole reads, block reads, and errors that name
-the file.
-"""
+"""Reading audio files: information, whole files, blocks, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ def stereo(tmp_path: Path, noise: np.ndarray) -> Path:
     return tmp_path / "stereo.wav"
 
 
-def test_info_tells_the_form_of_a_file(stereo: Path) -> None:
+def test_info_returns_the_form_of_a_file(stereo: Path) -> None:
     got = info(stereo)
     assert (got.sample_rate, got.channels, got.num_samples, got.container, got.subtype) == (
         22050,
@@ -74,7 +72,7 @@ def test_a_start_after_the_end_is_an_error(stereo: Path) -> None:
         ("headerless.raw", bytes(1000), "no header"),
     ],
 )
-def test_what_is_no_audio_is_named(
+def test_files_without_audio_are_errors(
     tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
     if content is not None:
@@ -84,6 +82,6 @@ def test_what_is_no_audio_is_named(
     assert name in str(caught.value)
 
 
-def test_a_folder_is_no_audio(tmp_path: Path) -> None:
+def test_a_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AudioFileError, match="is a folder"):
         read(tmp_path)

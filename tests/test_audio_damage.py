@@ -1,6 +1,4 @@
-"""Damaged files are named before they do harm, and outputs that cannot be finished leave nothing
-behind.
-"""
+"""Damaged inputs are errors, and outputs that cannot be finished leave no file."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ def cut(path: Path, share: float) -> Path:
 
 @pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.w64", "a.rf64", "a.caf"])
 @pytest.mark.parametrize("share", [0.5, 0.999])
-def test_a_recording_that_was_cut_short_is_named_with_both_numbers(
+def test_a_truncated_recording_is_an_error_with_both_lengths(
     tmp_path: Path, name: str, share: float
 ) -> None:
     path = tmp_path / name
@@ -54,7 +52,7 @@ def test_a_recording_that_was_cut_short_is_named_with_both_numbers(
         assert there < held
 
 
-def test_a_damaged_flac_is_found_while_it_is_read(tmp_path: Path) -> None:
+def test_a_damaged_flac_is_an_error_while_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     write(path, NOISE, 16000)
     cut(path, 0.5)
@@ -78,7 +76,7 @@ def test_a_wav_from_a_pipe_is_read_to_its_end(tmp_path: Path, size: int) -> None
     assert read(path)[0].shape == (2, 20_000)
 
 
-def test_a_wav_that_was_not_closed_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+def test_a_wav_with_an_unfinished_header_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     write(path, NOISE, 16000)
     data = path.read_bytes()
@@ -87,12 +85,12 @@ def test_a_wav_that_was_not_closed_is_not_taken_for_an_empty_one(tmp_path: Path)
         info(path)
 
 
-def test_a_flac_from_a_pipe_is_counted(tmp_path: Path) -> None:
+def test_a_flac_from_a_pipe_has_its_exact_length(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     write(path, NOISE, 16000)
     data = bytearray(path.read_bytes())
     data[21] &= 0xF0
-    data[22:26] = bytes(4)  # the 36 bits that count the samples
+    data[22:26] = bytes(4)  # the number of samples
     path.write_bytes(data)
     assert info(path).num_samples == 20_000
     assert np.array_equal(read(path)[0], read(path, start=0, num_samples=30_000)[0])
@@ -101,7 +99,7 @@ def test_a_flac_from_a_pipe_is_counted(tmp_path: Path) -> None:
 
 @pytest.fixture
 def loud_then_silent(tmp_path: Path) -> Path:
-    """An MP3 of variable bit rate: what its first frames tell is wrong for the rest."""
+    """An MP3 with a variable bit rate, whose first frames do not represent the rest."""
     sound = np.zeros((2, 300_000), np.float32)
     sound[:, :30_000] = np.random.default_rng(0).standard_normal((2, 30_000)) * 0.3
     path = tmp_path / "a.mp3"
@@ -119,7 +117,7 @@ def without_xing(path: Path) -> mp3.Stream:
     return stream
 
 
-def test_an_mp3_without_a_header_is_counted(loud_then_silent: Path) -> None:
+def test_an_mp3_without_a_header_has_its_exact_length(loud_then_silent: Path) -> None:
     whole, _ = read(loud_then_silent)
     stream = without_xing(loud_then_silent)
     assert stream.mp3_frames == stream.declared_frames
@@ -142,7 +140,7 @@ def test_blocks_of_an_mp3_equal_the_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.mp3", "a.flac", "a.wav"])
-def test_a_start_is_exact(tmp_path: Path, name: str) -> None:
+def test_seek_is_exact(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, NOISE, 16000)
     whole, _ = read(tmp_path / name)
     with AudioReader(tmp_path / name) as reader:
@@ -153,20 +151,20 @@ def test_a_start_is_exact(tmp_path: Path, name: str) -> None:
             reader.seek(20_001)
 
 
-def test_an_mp3_that_was_cut_short_is_named_with_both_numbers(loud_then_silent: Path) -> None:
+def test_a_truncated_mp3_is_an_error_with_both_lengths(loud_then_silent: Path) -> None:
     cut(loud_then_silent, 0.5)
     with pytest.raises(AudioFileError, match=r"declares \d+ samples, the file holds \d+"):
         info(loud_then_silent)
 
 
-def test_two_mp3_in_one_file_are_both_read(loud_then_silent: Path) -> None:
+def test_concatenated_mp3_files_are_read_to_the_end(loud_then_silent: Path) -> None:
     data = loud_then_silent.read_bytes()
     loud_then_silent.write_bytes(data + data)
     assert info(loud_then_silent).num_samples >= 600_000
     assert read(loud_then_silent)[0].shape[1] == info(loud_then_silent).num_samples
 
 
-def test_any_name_can_be_read_and_written(tmp_path: Path) -> None:
+def test_any_file_name_can_be_read_and_written(tmp_path: Path) -> None:
     for name in ["with space.wav", "ümläut 夢.wav", "-.wav", os.fsdecode(b"\xff\xfe.wav")]:
         write(tmp_path / name, NOISE, 16000)
         assert read(tmp_path / name)[0].shape == NOISE.shape
@@ -174,8 +172,9 @@ def test_any_name_can_be_read_and_written(tmp_path: Path) -> None:
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 40 kB: writes fail as on a full disk. Not a fixture: the log that
-    pytest itself writes to may be longer.
+    """Limit files to 40 kB, so that writes fail as on a full disk.
+
+    Not a fixture, because the log of pytest may be longer.
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
@@ -188,7 +187,7 @@ def full_disk() -> Iterator[None]:
 @pytest.mark.parametrize(
     "name", ["a.wav", "a.flac", "a.aiff", "a.w64", "a.rf64", "a.ogg", "a.mp3", "a.opus"]
 )
-def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path, name: str) -> None:
     with (
         full_disk(),
         pytest.raises(OutputError, match=rf"{name} could not be written .* bytes free"),
@@ -197,13 +196,13 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path: Path, name: str) 
     assert not list(tmp_path.iterdir())
 
 
-def test_an_output_larger_than_its_disk_is_found_before(tmp_path: Path) -> None:
+def test_an_output_larger_than_its_disk_is_an_error_before_writing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"needs \d+ MiB, its disk has \d+ MiB free"):
         check_output(tmp_path / "a.w64", like=AudioInfo(48000, 64, 2**45, "WAV", "PCM_16"))
     assert not list(tmp_path.iterdir())
 
 
-def test_what_the_write_back_loses_is_found(
+def test_a_file_that_was_not_written_completely_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def half(path: Path, *_: object) -> list[str]:
@@ -216,7 +215,7 @@ def test_what_the_write_back_loses_is_found(
     assert not list(tmp_path.iterdir())
 
 
-def test_targets_that_cannot_be_written_are_found_before(
+def test_unwritable_outputs_are_errors_before_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     like = AudioInfo(16000, 1, 10, "WAV", "PCM_16")
@@ -244,20 +243,20 @@ def test_targets_that_cannot_be_written_are_found_before(
     assert (tmp_path / "there.wav").read_bytes() == b"something"
 
 
-def test_a_name_is_written_by_one_process_only(tmp_path: Path) -> None:
+def test_only_one_process_can_write_a_file(tmp_path: Path) -> None:
     with AtomicFile(tmp_path / "a.wav"), pytest.raises(OutputError, match="another process"):
         write(tmp_path / "a.wav", NOISE, 16000)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
+def test_a_temporary_file_of_a_killed_process_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "a.wav.part").write_bytes(b"half a file" * 100_000)
     write(tmp_path / "a.wav", NOISE, 16000)
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
     assert read(tmp_path / "a.wav")[0].shape == NOISE.shape
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_symbolic_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "link.wav").symlink_to(tmp_path / "real.wav")
     write(tmp_path / "real.wav", NOISE, 16000)
     write(tmp_path / "link.wav", NOISE[:1], 8000, overwrite=True)
@@ -265,7 +264,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert info(tmp_path / "real.wav").sample_rate == 8000
 
 
-def test_turned_arrays_are_refused(tmp_path: Path) -> None:
+def test_transposed_arrays_are_errors(tmp_path: Path) -> None:
     with pytest.raises(
         OutputError, match=r"\[channels, samples\], got the shape \[20000, 2\]; transpose"
     ):
@@ -279,21 +278,21 @@ def test_turned_arrays_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["a.wav", "a.flac", "a.aiff", "a.ogg", "a.mp3", "a.caf", "a.w64", "a.rf64", "a.opus"]
 )
-def test_mutated_files_are_read_or_named(tmp_path: Path, name: str) -> None:
-    """Every file that is bent in its header or body gives samples or an `AudioaeError`, and what it
-    gives is as long as it says.
-    """
+def test_mutated_files_are_read_completely_or_are_errors(tmp_path: Path, name: str) -> None:
+    """A mutated file gives as many samples as its `info` says, or an `AudioaeError`."""
     write(tmp_path / name, NOISE[:, :3000], 16000)
     data = (tmp_path / name).read_bytes()
     for seed in range(40):
         draw = np.random.default_rng([seed, 7])
-        bent = bytearray(data)
+        mutated = bytearray(data)
         for _ in range(int(draw.integers(1, 6))):
-            at = int(draw.integers(0, min(len(bent), 200 if draw.random() < 0.7 else len(bent))))
-            bent[at] = int(draw.choice([0, 0xFF, 0x7F, int(draw.integers(256))]))
+            at = int(
+                draw.integers(0, min(len(mutated), 200 if draw.random() < 0.7 else len(mutated)))
+            )
+            mutated[at] = int(draw.choice([0, 0xFF, 0x7F, int(draw.integers(256))]))
         if draw.random() < 0.3:
-            bent = bent[: int(draw.integers(0, len(bent)))]
-        (tmp_path / name).write_bytes(bent)
+            mutated = mutated[: int(draw.integers(0, len(mutated)))]
+        (tmp_path / name).write_bytes(mutated)
         try:
             with AudioReader(tmp_path / name) as reader:
                 total = 0
@@ -306,7 +305,8 @@ def test_mutated_files_are_read_or_named(tmp_path: Path, name: str) -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import sys, audioae.audio; print([name for name in ('av', 'scipy', 'torch', 'librosa', 'soxr') if name in sys.modules])"
+    heavy = ("av", "scipy", "torch", "librosa", "soxr")
+    code = f"import sys, audioae.audio; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

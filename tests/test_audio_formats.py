@@ -1,4 +1,4 @@
-"""Every container, subtype, rate and channel count that can be written comes back as it was."""
+"""Every combination of container, encoding, sample rate and channels is written and read back."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def make(
     ("container", "subtype"),
     [(name, subtype) for name, (_, all_) in EXACT.items() for subtype in all_],
 )
-def test_codes_come_back_exactly(tmp_path: Path, container: str, subtype: str) -> None:
+def test_integer_codes_are_kept_exactly(tmp_path: Path, container: str, subtype: str) -> None:
     suffix = EXACT[container][0]
     for rate, channels, samples in [
         (44100, 1, 1),
@@ -83,7 +83,7 @@ def test_codes_come_back_exactly(tmp_path: Path, container: str, subtype: str) -
     ("container", "subtype"),
     [(name, subtypes[-1]) for name, (_, subtypes) in EXACT.items()] + [("OGG", "VORBIS")],
 )
-def test_a_recording_of_no_samples_stays_one(tmp_path: Path, container: str, subtype: str) -> None:
+def test_an_empty_recording_stays_empty(tmp_path: Path, container: str, subtype: str) -> None:
     suffix = EXACT.get(container, (".ogg",))[0]
     form = AudioInfo(
         48000,
@@ -127,7 +127,7 @@ def test_the_byte_order_is_kept(tmp_path: Path, container: str, endian: str) -> 
 
 
 @pytest.mark.parametrize(("container", "suffix", "subtype"), LOSSY)
-def test_lossy_files_keep_form_length_and_place(
+def test_lossy_files_keep_form_length_and_alignment(
     tmp_path: Path, container: str, suffix: str, subtype: str
 ) -> None:
     for rate, channels, samples in product([8000, 22050, 48000], [1, 2], [1, 3000]):
@@ -159,7 +159,7 @@ def test_block_codecs_keep_the_true_length(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_U8", "ULAW", "PCM_16", "PCM_24"])
-def test_padding_is_no_sample(tmp_path: Path, subtype: str) -> None:
+def test_padding_is_not_counted_as_a_sample(tmp_path: Path, subtype: str) -> None:
     for samples in (1, 2, 3):
         path = tmp_path / f"{samples}.aiff"
         with AudioWriter(path, AudioInfo(8000, 1, samples, "AIFF", subtype)) as writer:
@@ -185,7 +185,7 @@ def test_every_code_survives_float32(tmp_path: Path, bits: int) -> None:
 
 
 @pytest.mark.parametrize("subtype", ["PCM_32", "DOUBLE"])
-def test_float64_carries_what_float32_cannot(tmp_path: Path, subtype: str) -> None:
+def test_float64_is_exact_where_float32_is_not(tmp_path: Path, subtype: str) -> None:
     values = np.random.default_rng(0).uniform(-1, 1, (1, 5000))
     form = AudioInfo(48000, 1, 5000, "WAV", subtype)
     for name in ("a", "b"):
@@ -195,7 +195,7 @@ def test_float64_carries_what_float32_cannot(tmp_path: Path, subtype: str) -> No
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
 
-def test_float_files_keep_what_is_beyond_full_scale(tmp_path: Path) -> None:
+def test_float_files_keep_samples_beyond_full_scale(tmp_path: Path) -> None:
     write(tmp_path / "a.wav", np.array([[1.5, -3.0]], np.float32), 16000, subtype="FLOAT")
     assert read(tmp_path / "a.wav")[0].tolist() == [[1.5, -3.0]]
 
@@ -233,7 +233,7 @@ def test_nan_and_infinity_are_not_written(tmp_path: Path, subtype: str) -> None:
         (("WAV", "GSM610"), "a.wav", "PCM_16"),
     ],
 )
-def test_another_container_loses_as_little_as_it_can(
+def test_another_container_gets_the_nearest_encoding(
     tmp_path: Path, like: tuple[str, str], name: str, expected: str
 ) -> None:
     assert check_output(tmp_path / name, like=AudioInfo(48000, 2, 10, *like)).subtype == expected
@@ -243,7 +243,7 @@ def test_another_container_loses_as_little_as_it_can(
     ("before", "after", "lost"),
     [("FLOAT", "PCM_24", True), ("PCM_16", "PCM_24", False), ("PCM_24", "PCM_16", True)],
 )
-def test_lost_precision_is_told(tmp_path: Path, before: str, after: str, lost: bool) -> None:
+def test_lost_precision_is_reported(tmp_path: Path, before: str, after: str, lost: bool) -> None:
     make(tmp_path / "a.wav", ("WAV", before), 48000, 1, 100)
     form = check_output(tmp_path / "b.flac", like=info(tmp_path / "a.wav"), subtype=after)
     with AudioWriter(tmp_path / "b.flac", form) as writer:
@@ -277,7 +277,7 @@ def test_lost_precision_is_told(tmp_path: Path, before: str, after: str, lost: b
         ("a.wav", (48000, 0, 10), {}, "got 0"),
     ],
 )
-def test_impossible_outputs_are_found_before(
+def test_impossible_outputs_are_errors_before_writing(
     tmp_path: Path, name: str, like: tuple[int, int, int], asked: dict[str, str], message: str
 ) -> None:
     with pytest.raises(OutputError, match=message):
@@ -285,14 +285,14 @@ def test_impossible_outputs_are_found_before(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_subtype_that_the_container_cannot_have_was_asked_for(tmp_path: Path) -> None:
+def test_an_encoding_that_the_container_cannot_hold_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="FLAC cannot hold PCM_32"):
         check_output(tmp_path / "a.flac", like=AudioInfo(48000, 2, 10, "FLAC", "PCM_32"))
     with pytest.raises(OutputError, match="PCM_25; did you mean"):
         check_output(tmp_path / "a.wav", like=AudioInfo(48000, 2, 10, "WAV", "PCM_25"))
 
 
-def test_size_decides_between_wav_and_rf64(tmp_path: Path) -> None:
+def test_a_large_wav_becomes_rf64(tmp_path: Path) -> None:
     limit = 2**32 // 4
     for num_samples, container in [(limit - 2**16, "WAV"), (limit, "RF64")]:
         form = AudioInfo(48000, 2, num_samples, "WAV", "PCM_16")
@@ -314,7 +314,7 @@ def test_the_container_of_a_foreign_suffix_is_kept(tmp_path: Path) -> None:
     ("suffix", "subtype", "rate"),
     [(".ogg", "VORBIS", 44100), (".opus", "OPUS", 48000), (".mp3", "MPEG_LAYER_III", 44100)],
 )
-def test_the_bit_rate_does_not_fall(
+def test_the_bit_rate_does_not_decrease(
     tmp_path: Path, suffix: str, subtype: str, rate: int, level: float
 ) -> None:
     source, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
@@ -332,7 +332,7 @@ def test_the_bit_rate_does_not_fall(
     if subtype == "VORBIS":
         before, after = nominal_bit_rate(source), nominal_bit_rate(target)
         assert before is not None and after is not None
-        assert before < after < before * 1.3 or level == 0  # already the best
+        assert before < after < before * 1.3 or level == 0  # already the best quality
 
 
 def test_long_ogg_blocks_do_not_crash(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a recording holds besides its samples comes back with it, and what cannot is named."""
+"""Metadata of a recording are kept, and those that cannot be kept are reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def noise() -> np.ndarray:
 
 
 def copy_file(source: Path, target: Path) -> AudioWriter:
-    """Read a file and write it again in the form that `check_output` finds."""
+    """Read a file and write it again in the form that `check_output` chooses."""
     form = check_output(target, like=info(source))
     with AudioWriter(target, form) as writer:
         writer.write(read(source)[0])
@@ -75,7 +75,7 @@ def broadcast(tmp_path: Path, noise: np.ndarray) -> Path:
     return path
 
 
-def test_wav_notes_are_copied_byte_by_byte(broadcast: Path, tmp_path: Path) -> None:
+def test_wav_chunks_are_copied_byte_by_byte(broadcast: Path, tmp_path: Path) -> None:
     assert info(broadcast).tags == {"title": "title", "artist": "who"}
     writer = copy_file(broadcast, tmp_path / "out.wav")
     data = (tmp_path / "out.wav").read_bytes()
@@ -92,7 +92,7 @@ def test_wav_notes_are_copied_byte_by_byte(broadcast: Path, tmp_path: Path) -> N
     assert np.array_equal(read(tmp_path / "out.wav")[0], read(broadcast)[0])
 
 
-def test_another_container_keeps_the_texts_and_names_the_rest(
+def test_another_container_keeps_the_tags_and_reports_the_rest(
     broadcast: Path, tmp_path: Path
 ) -> None:
     writer = copy_file(broadcast, tmp_path / "out.flac")
@@ -100,11 +100,11 @@ def test_another_container_keeps_the_texts_and_names_the_rest(
     assert writer.lost == ["bext", "iXML", "cue", "smpl", "LIST adtl"]
 
 
-def test_a_container_without_texts_says_so(broadcast: Path, tmp_path: Path) -> None:
+def test_a_container_without_tags_reports_them_as_lost(broadcast: Path, tmp_path: Path) -> None:
     assert {"tag title", "tag artist"} <= set(copy_file(broadcast, tmp_path / "out.w64").lost)
 
 
-def test_big_wav_becomes_rf64_and_keeps_its_notes(
+def test_a_large_wav_becomes_rf64_and_keeps_its_chunks(
     broadcast: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audioae.audio.formats.RIFF_LIMIT", 80_000)
@@ -123,11 +123,11 @@ def test_big_wav_becomes_rf64_and_keeps_its_notes(
     assert np.array_equal(read(tmp_path / "again.wav")[0], read(broadcast)[0])
 
 
-def test_the_loudspeakers_of_the_channels_are_kept(tmp_path: Path) -> None:
+def test_the_loudspeaker_mask_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "surround.wav"
     soundfile.write(path, np.zeros((100, 6)), 48000, "PCM_16", format="WAVEX")
     data = bytearray(path.read_bytes())
-    data[40:44] = struct.pack("<I", 0x60F)  # side, not back
+    data[40:44] = struct.pack("<I", 0x60F)  # side instead of back loudspeakers
     path.write_bytes(data)
     copy_file(path, tmp_path / "out.wav")
     assert (
@@ -149,7 +149,7 @@ def test_aiff_markers_are_kept(tmp_path: Path, noise: np.ndarray) -> None:
     assert info(tmp_path / "out.aiff") == info(path)
 
 
-def test_caf_notes_are_kept(tmp_path: Path, noise: np.ndarray) -> None:
+def test_caf_chunks_are_kept(tmp_path: Path, noise: np.ndarray) -> None:
     path = tmp_path / "in.caf"
     soundfile.write(path, noise.T, 44100, "PCM_16")
     note = b"uuid" + struct.pack(">q", 20) + b"0123456789abcdefnote"
@@ -159,7 +159,7 @@ def test_caf_notes_are_kept(tmp_path: Path, noise: np.ndarray) -> None:
     assert np.array_equal(read(tmp_path / "out.caf")[0], read(path)[0])
 
 
-def test_w64_notes_are_not_taken_for_samples(tmp_path: Path, noise: np.ndarray) -> None:
+def test_w64_chunks_are_not_read_as_samples(tmp_path: Path, noise: np.ndarray) -> None:
     path = tmp_path / "in.w64"
     soundfile.write(path, noise.T[:4999, :1], 44100, "PCM_24")
     note = (
@@ -208,7 +208,7 @@ def test_flac_comments_and_pictures_are_kept(tmp_path: Path, noise: np.ndarray) 
     ]
 
 
-def test_mp3_tags_are_copied_whole(tmp_path: Path, noise: np.ndarray) -> None:
+def test_mp3_tags_are_copied_completely(tmp_path: Path, noise: np.ndarray) -> None:
     path = tmp_path / "in.mp3"
     write(path, noise, 44100)
     image = b"APIC" + struct.pack(">I", 1000) + bytes(2) + PICTURE[:1000]
@@ -230,7 +230,7 @@ def test_mp3_tags_are_copied_whole(tmp_path: Path, noise: np.ndarray) -> None:
     assert "APIC" in copy_file(path, tmp_path / "out.wav").lost
 
 
-def test_mp3_from_elsewhere_has_texts_in_any_script(tmp_path: Path, noise: np.ndarray) -> None:
+def test_mp3_tags_from_other_containers_are_unicode(tmp_path: Path, noise: np.ndarray) -> None:
     tags = {
         "title": "Träume 夢",
         "artist": "Ægir",
@@ -249,7 +249,7 @@ def test_mp3_from_elsewhere_has_texts_in_any_script(tmp_path: Path, noise: np.nd
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_ogg_comments_are_kept_whatever_their_length(
+def test_ogg_comments_of_any_length_are_kept(
     tmp_path: Path, noise: np.ndarray, subtype: str
 ) -> None:
     long, short, plain = tmp_path / "long.ogg", tmp_path / "short.ogg", tmp_path / "plain.ogg"
@@ -263,7 +263,7 @@ def test_ogg_comments_are_kept_whatever_their_length(
     shutil.copy(short, plain)
     for path in (long, short):
         assert xiph.normalize_ogg(short, path) == []
-        got = info(short)  # libsndfile drops pages whose check sum is wrong
+        got = info(short)  # libsndfile drops pages with a wrong checksum
         assert {name: got.tags[name] for name in tags} == tags
         assert (got.num_samples, got.subtype) == (20_000, subtype)
         assert np.array_equal(read(short)[0], read(plain)[0])
@@ -277,7 +277,7 @@ def test_ogg_comments_are_kept_whatever_their_length(
 @pytest.mark.parametrize(
     "name", ["a.wav", "a.aiff", "a.caf", "a.ogg", "a.opus", "a.mp3", "a.flac", "a.w64", "a.rf64"]
 )
-def test_one_recording_written_twice_gives_the_same_bytes(
+def test_writing_twice_gives_the_same_bytes(
     tmp_path: Path, noise: np.ndarray, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     like = AudioInfo(48000, 2, 5000, "WAV", "FLOAT", tags={"title": "a"})
@@ -293,7 +293,7 @@ def test_one_recording_written_twice_gives_the_same_bytes(
 
 @pytest.mark.parametrize("removed", [0, 3, 5000])
 @pytest.mark.parametrize("inserted", [0, 3, 7000])
-def test_splice_moves_the_rest(
+def test_splice_moves_the_rest_of_the_file(
     tmp_path: Path, removed: int, inserted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audioae.storage.COPY_BYTES", 1000)

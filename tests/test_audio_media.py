@@ -1,5 +1,6 @@
-"""Recordings in films and phone containers: audio in, audio out, pictures untouched. Needs the
-`media` extra.
+"""Audio tracks of video files and phone recordings; other tracks are copied unchanged.
+
+Needs the extra `media`.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def test_length_alignment_and_form_are_kept(
         assert np.abs(decoded[:, 200:-200] - waveform[:, 200:-200]).max() <= error * 2
 
 
-def test_blocks_equal_whole_and_a_start_is_exact(tmp_path: Path) -> None:
+def test_blocks_equal_whole_and_seek_is_exact(tmp_path: Path) -> None:
     save(tmp_path / "a.m4a", tone(20_000), "AAC")
     whole, _ = read(tmp_path / "a.m4a")
     with AudioReader(tmp_path / "a.m4a") as reader:
@@ -96,8 +97,8 @@ def test_blocks_equal_whole_and_a_start_is_exact(tmp_path: Path) -> None:
     )
 
 
-def make_film(path: Path, *, delay: float = 0.0) -> None:
-    """Two seconds of moving pictures with a tone that starts `delay` seconds after them."""
+def make_video(path: Path, *, delay: float = 0.0) -> None:
+    """Write a video of two seconds whose audio track starts `delay` seconds later."""
     waveform = tone(2 * RATE)
     with av.open(str(path), "w") as film:
         video = film.add_stream("mpeg4", rate=25, width=64, height=48, pix_fmt="yuv420p")
@@ -127,9 +128,7 @@ def pictures(path: Path) -> list[tuple[Any, ...]]:
 
 
 def audio_time(path: Path, sample: int) -> float:
-    """Seconds at which the sweep is heard that `sample` of the track is part of, by the time stamp
-    of its frame.
-    """
+    """Presentation time of a sample of the audio track, seconds."""
     with av.open(str(path)) as film:
         for frame in film.decode(audio=0):
             if sample < frame.samples:
@@ -139,7 +138,7 @@ def audio_time(path: Path, sample: int) -> float:
 
 
 def lag(before: np.ndarray, after: np.ndarray) -> int:
-    """Samples that `after` comes later than `before`; the sweep tells."""
+    """Delay of `after` relative to `before`, samples, from the sweep in both."""
     piece = before[0, 20_000:24_000]
     return min(
         range(-3000, 3000),
@@ -149,9 +148,9 @@ def lag(before: np.ndarray, after: np.ndarray) -> int:
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov"])
 @pytest.mark.parametrize("delay", [0.0, 0.5])
-def test_a_film_keeps_its_pictures(tmp_path: Path, name: str, delay: float) -> None:
+def test_a_video_keeps_its_pictures(tmp_path: Path, name: str, delay: float) -> None:
     film, out = tmp_path / "in.mp4", tmp_path / name
-    make_film(film, delay=delay)
+    make_video(film, delay=delay)
     lost = copy_file(film, out).lost
     assert lost == [] or (len(lost) == 1 and lost[0].startswith("length: AAC"))
     assert [data for _, data in pictures(out)] == [data for _, data in pictures(film)]
@@ -162,46 +161,46 @@ def test_a_film_keeps_its_pictures(tmp_path: Path, name: str, delay: float) -> N
     shift = lag(before, after)
     assert shift == 0 or (
         delay and shift == 1024
-    )  # FFmpeg keeps the encoder's silence where a track starts late, but tells the time rightly
+    )  # FFmpeg keeps the encoder's padding if a track starts late, but its times are right
     assert np.abs(before[:, 20_000:80_000] - after[:, 20_000 + shift : 80_000 + shift]).max() < 0.1
     for sample in (20_000, 80_000):
         assert audio_time(out, sample + shift) == pytest.approx(audio_time(film, sample), abs=0.002)
     assert info(out).tags["title"] == "a film"
 
 
-def test_a_film_gives_its_sound_to_a_wav(tmp_path: Path) -> None:
-    make_film(tmp_path / "in.mp4")
+def test_the_audio_of_a_video_can_be_written_as_wav(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mp4")
     writer = copy_file(tmp_path / "in.mp4", tmp_path / "out.wav")
     assert writer.lost == ["video track 0"]
     assert info(tmp_path / "out.wav").num_samples == info(tmp_path / "in.mp4").num_samples
     assert info(tmp_path / "out.wav").subtype == "PCM_16"
 
 
-def test_a_sound_file_takes_no_pictures(tmp_path: Path) -> None:
-    make_film(tmp_path / "in.mp4")
+def test_an_audio_container_takes_no_pictures(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mp4")
     assert copy_file(tmp_path / "in.mp4", tmp_path / "out.m4a").lost == ["pictures"]
     assert info(tmp_path / "out.m4a").subtype == "AAC"
 
 
-def test_the_bit_rate_does_not_fall(tmp_path: Path) -> None:
+def test_the_bit_rate_does_not_decrease(tmp_path: Path) -> None:
     waveform = np.random.default_rng(0).uniform(-0.3, 0.3, (2, 100_000)).astype(np.float32)
     save(tmp_path / "a.m4a", waveform, "AAC")
     copy_file(tmp_path / "a.m4a", tmp_path / "b.m4a")
     assert (info(tmp_path / "b.m4a").bit_rate or 0) >= (info(tmp_path / "a.m4a").bit_rate or 1)
 
 
-def test_what_is_no_film_is_named(tmp_path: Path) -> None:
+def test_files_without_audio_are_errors(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no film at all\n" * 100)
     with pytest.raises(AudioFileError, match=r"text\.mp4 cannot be read"):
         info(tmp_path / "text.mp4")
-    make_film(tmp_path / "in.mp4")
+    make_video(tmp_path / "in.mp4")
     data = (tmp_path / "in.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
     with pytest.raises(AudioFileError, match=r"cut\.mp4 cannot be read"):
         info(tmp_path / "cut.mp4")
 
 
-def test_a_failure_inside_leaves_nothing(tmp_path: Path) -> None:
+def test_an_error_while_writing_leaves_no_file(tmp_path: Path) -> None:
     form = check_output(tmp_path / "a.m4a", like=AudioInfo(RATE, 2, 10, "WAV", "PCM_16"))
     with pytest.raises(RuntimeError, match="stop"), AudioWriter(tmp_path / "a.m4a", form) as writer:
         writer.write(tone(5000))
@@ -217,14 +216,14 @@ def test_a_failure_inside_leaves_nothing(tmp_path: Path) -> None:
         ("a.m4a", 48000, 12, "12 channels"),
     ],
 )
-def test_impossible_outputs_are_found_before(
+def test_impossible_outputs_are_errors_before_writing(
     tmp_path: Path, name: str, rate: int, channels: int, message: str
 ) -> None:
     with pytest.raises(OutputError, match=message):
         check_output(tmp_path / name, like=AudioInfo(rate, channels, 10, "FLAC", "PCM_16"))
 
 
-def test_without_the_extra_the_way_to_get_it_is_told(
+def test_without_pyav_the_error_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
@@ -235,7 +234,7 @@ def test_without_the_extra_the_way_to_get_it_is_told(
         check_output(tmp_path / "b.m4a", like=AudioInfo(48000, 1, 10, "WAV", "PCM_16"))
 
 
-def test_flac_in_a_film_becomes_flac(tmp_path: Path) -> None:
+def test_flac_in_a_video_becomes_flac(tmp_path: Path) -> None:
     save(tmp_path / "a.mka", tone(9000), "FLAC_24")
     copy_file(tmp_path / "a.mka", tmp_path / "b.wav")
     assert soundfile.info(tmp_path / "b.wav").subtype == "PCM_24"

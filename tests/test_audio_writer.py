@@ -1,6 +1,4 @@
-"""Writing audio: what was read comes back bit by bit, and nothing is left behind when it does not
-work.
-"""
+"""Writing audio files: samples are kept bit by bit, and an error leaves no file."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from audioae.errors import OutputError
 MONO = AudioInfo(16000, 1, 100, "WAV", "PCM_16")
 
 
-def test_a_failure_inside_leaves_nothing(tmp_path: Path) -> None:
+def test_an_error_while_writing_leaves_no_file(tmp_path: Path) -> None:
     with (
         pytest.raises(RuntimeError, match="stop"),
         AudioWriter(tmp_path / "out.wav", MONO) as writer,
@@ -27,7 +25,7 @@ def test_a_failure_inside_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+def test_an_existing_file_is_only_overwritten_on_request(tmp_path: Path) -> None:
     path = tmp_path / "out.wav"
     write(path, np.zeros(10), 8000)
     before = path.read_bytes()
@@ -38,7 +36,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     assert read(path)[0].tolist() == [[0.5] * 10]
 
 
-def test_beyond_full_scale_is_clamped_and_counted(tmp_path: Path) -> None:
+def test_samples_beyond_full_scale_are_clamped_and_counted(tmp_path: Path) -> None:
     info_ = AudioInfo(16000, 2, 4, "WAV", "PCM_16")
     with AudioWriter(tmp_path / "out.wav", info_) as writer:
         writer.write(np.array([[0.0, 1.5, -1.0, -2.0], [0.5, 0.5, 1.0, 32767 / 32768]], np.float32))
@@ -48,14 +46,14 @@ def test_beyond_full_scale_is_clamped_and_counted(tmp_path: Path) -> None:
     assert samples.T.tolist() == [[0, 32767, -32768, -32768], [16384, 16384, 32767, 32767]]
 
 
-def test_check_output_leaves_nothing_and_keeps_the_form(tmp_path: Path) -> None:
+def test_check_output_leaves_no_file_and_keeps_the_form(tmp_path: Path) -> None:
     like = AudioInfo(44100, 2, 1000, "FLAC", "PCM_24", tags={"title": "a"})
     assert check_output(tmp_path / "out.flac", like=like) == like
     assert check_output(tmp_path / "out.wav", like=like).subtype == "PCM_24"
     assert not list(tmp_path.iterdir())
 
 
-def test_written_files_tell_their_form(tmp_path: Path) -> None:
+def test_info_of_a_written_file_is_its_form(tmp_path: Path) -> None:
     write(tmp_path / "out.flac", np.zeros((2, 300), np.float32), 44100, subtype="PCM_24")
     got = info(tmp_path / "out.flac")
     assert (got.container, got.subtype, got.channels, got.num_samples, got.sample_rate) == (

@@ -1,6 +1,4 @@
-"""Loudness has the values that ITU-R BS.1770 and EBU Tech 3341 name, at every sample rate and in
-any blocks.
-"""
+"""Loudness agrees with ITU-R BS.1770 and EBU Tech 3341 at any sample rate and block size."""
 
 from __future__ import annotations
 
@@ -15,20 +13,20 @@ from audioae.signal.loudness import Meter, integrated_loudness
 def sines(
     *levels: float | None, seconds: float, hz: float = 1000.0, sample_rate: int = 48000
 ) -> np.ndarray:
-    """One channel for each peak level in dBFS, a sine; None is silence."""
+    """Sines with these peak levels in dBFS, one per channel; None is silence."""
     time = np.arange(round(seconds * sample_rate)) / sample_rate
     amplitudes = [0 if level is None else 10 ** (level / 20) for level in levels]
     return np.outer(amplitudes, np.sin(2 * np.pi * hz * time)).astype(np.float32)
 
 
 def stereo(*parts: tuple[float, float]) -> np.ndarray:
-    """The same sine in two channels, `(dBFS, seconds)` one after the other."""
+    """The same sine in two channels, with successive parts of `(dBFS, seconds)`."""
     return np.concatenate(
         [sines(level, level, seconds=seconds) for level, seconds in parts], axis=-1
     )
 
 
-def test_a_full_scale_sine_in_one_channel_is_3_01_below_zero() -> None:
+def test_a_full_scale_sine_in_one_channel_has_minus_3_01_lufs() -> None:
     assert integrated_loudness(sines(0, seconds=3, hz=997), 48000) == pytest.approx(-3.01, abs=0.01)
 
 
@@ -41,22 +39,18 @@ def test_a_full_scale_sine_in_one_channel_is_3_01_below_zero() -> None:
         (stereo((-72, 10), (-36, 10), (-23, 60), (-36, 10), (-72, 10)), -23),
         (stereo((-26, 20), (-20, 20.1), (-26, 20)), -23),
         (sines(-28, -28, -24, -30, -30, seconds=20), -23),
-        (
-            sines(-28, -28, -24, 0, -30, -30, seconds=20),
-            -23,
-        ),  # the channel of low frequencies does not count
+        (sines(-28, -28, -24, 0, -30, -30, seconds=20), -23),  # the LFE channel does not count
     ],
 )
-def test_the_cases_of_the_ebu(waveform: np.ndarray, lufs: float) -> None:
+def test_cases_of_ebu_tech_3341(waveform: np.ndarray, lufs: float) -> None:
     assert integrated_loudness(waveform, 48000) == pytest.approx(lufs, abs=0.1)
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 11025, 16000, 22050, 44100, 96000, 192000])
 @pytest.mark.parametrize("hz", [60.0, 1000.0, 3000.0])
 def test_the_sample_rate_does_not_matter(sample_rate: int, hz: float) -> None:
-    hz = min(
-        hz, sample_rate / 16
-    )  # higher up the bilinear transform bends the shelf (by 0.2 dB at an eighth of the rate)
+    # At higher frequencies the bilinear transform warps the shelf: 0.2 dB at an eighth of the rate.
+    hz = min(hz, sample_rate / 16)
     reference = integrated_loudness(sines(-20, seconds=2, hz=hz), 48000)
     assert integrated_loudness(
         sines(-20, seconds=2, hz=hz, sample_rate=sample_rate), sample_rate
@@ -77,7 +71,7 @@ def test_blocks_equal_whole() -> None:
     assert meter.rms_dbfs == pytest.approx(10 * math.log10(np.mean(waveform**2)))
 
 
-def test_silence_and_nothing_have_no_level() -> None:
+def test_silence_and_empty_recordings_have_no_level() -> None:
     for samples in (0, 100, 48000):
         meter = Meter(48000, 2)
         meter.add(np.zeros((2, samples), np.float32))
@@ -89,5 +83,5 @@ def test_less_than_a_gating_block_has_no_loudness() -> None:
     assert integrated_loudness(sines(-20, seconds=0.41), 48000) is not None
 
 
-def test_rates_that_cannot_hold_the_filter_have_no_loudness() -> None:
+def test_too_low_sample_rates_have_no_loudness() -> None:
     assert integrated_loudness(sines(-20, seconds=1, hz=100, sample_rate=1000), 1000) is None

@@ -1,6 +1,4 @@
-"""The ratio that was asked is the ratio that is there, levels ignore pauses, and noises have their
-colour.
-"""
+"""Mixing: signal-to-noise ratios are exact, levels ignore pauses, noises have their spectrum."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ def decibels(ratio: float) -> float:
     speech_pause=st.floats(0, 0.8),
     noise_pause=st.floats(0, 0.8),
 )
-def test_a_mixture_has_the_ratio_that_was_asked(
+def test_a_mixture_has_the_requested_ratio(
     snr_db: float,
     speech_db: float,
     noise_db: float,
@@ -83,7 +81,7 @@ def test_a_known_mixture() -> None:
 @pytest.mark.parametrize(
     ("clean", "noise", "silent"), [(0.0, 0.1, "speech"), (0.1, 0.0, "noise"), (0.0, 0.0, "speech")]
 )
-def test_silence_has_no_ratio(clean: float, noise: float, silent: str) -> None:
+def test_digital_silence_is_an_error(clean: float, noise: float, silent: str) -> None:
     with pytest.raises(DataError, match=f"the {silent} is digital silence"):
         mix_at_snr(
             np.full(FRAME, clean, np.float32),
@@ -120,7 +118,7 @@ def test_levels_of_odd_lengths(samples: int) -> None:
 
 
 @pytest.mark.parametrize("exponent", [-1.0, 0.0, 1.0, 2.0])
-def test_noise_falls_by_its_colour(exponent: float) -> None:
+def test_coloured_noise_has_the_requested_slope(exponent: float) -> None:
     """1 / f^e is a straight line in log-log axes; fit it from 100 Hz to 7 kHz."""
     samples = 1 << 18
     noise = coloured_noise(np.random.default_rng(0), samples, exponent=exponent)
@@ -147,7 +145,7 @@ def test_noise_repeats_with_its_seed() -> None:
     assert np.abs(draw(3) - draw(4)).max() > 0.1 and len(draw(3)) == 999
 
 
-def test_shaped_noise_has_the_asked_spectrum() -> None:
+def test_shaped_noise_has_the_requested_spectrum() -> None:
     magnitude = np.zeros(2049)
     magnitude[100:200] = 3.0
     noise = shaped_noise(np.random.default_rng(0), 4096, magnitude=magnitude)
@@ -156,10 +154,10 @@ def test_shaped_noise_has_the_asked_spectrum() -> None:
     assert np.delete(inside, slice(100, 200)).max() < 1e-3 * inside.max()
     assert not shaped_noise(
         np.random.default_rng(0), 4096, magnitude=0 * magnitude
-    ).any()  # of a silent recording: no noise
+    ).any()  # the spectrum of a silent recording gives no noise
 
 
-def test_babble_takes_every_speaker_at_one_level() -> None:
+def test_babble_gives_all_speakers_the_same_level() -> None:
     loud, soft, silent = white(4000, 0.5), white(4000, 0.01, seed=1), np.zeros(4000, np.float32)
     mixed = babble([loud, soft, silent], RATE)
     expected = loud / active_rms(loud, RATE) + soft / active_rms(soft, RATE)

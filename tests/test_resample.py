@@ -1,4 +1,4 @@
-"""Resampling: exact lengths, no delay, blocks equal whole, no aliases."""
+"""Resampling: exact lengths, no delay, blocks equal the whole, no aliasing."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_blocks_equal_whole(from_rate: int, to_rate: int, channels: int, blocks:
 
 @pytest.mark.parametrize("from_rate", RATES)
 @pytest.mark.parametrize("to_rate", [16000, 48000])
-def test_a_tone_stays_where_it_was(from_rate: int, to_rate: int) -> None:
+def test_a_tone_is_neither_delayed_nor_scaled(from_rate: int, to_rate: int) -> None:
     output = resample(sine(440, from_rate), from_rate, to_rate)
     middle = slice(to_rate // 10, -to_rate // 10)
     np.testing.assert_allclose(output[middle], sine(440, to_rate)[middle], atol=2e-5)
 
 
-def test_there_and_back_is_aligned_to_the_sample() -> None:
+def test_up_and_down_is_aligned_to_the_sample() -> None:
     click = np.zeros((1, 4800), np.float32)
     click[0, 2400] = 1
     back = resample(resample(click, 48000, 96000), 96000, 48000)
@@ -63,7 +63,7 @@ def test_there_and_back_is_aligned_to_the_sample() -> None:
     assert int(np.argmax(back)) == 2400
 
 
-def test_what_does_not_fit_the_new_rate_is_gone() -> None:
+def test_frequencies_above_the_new_band_are_removed() -> None:
     assert level_db(resample(sine(9000, 48000), 48000, 16000)[1000:-1000]) < -120
     assert level_db(resample(sine(7000, 48000), 48000, 16000)[1000:-1000]) == pytest.approx(
         -3.01, abs=0.1
@@ -87,13 +87,12 @@ def test_silence_stays_silent() -> None:
     assert not resample(np.zeros((1, 1000), np.float32), 44100, 16000).any()
 
 
-def test_impossible_rates_are_named() -> None:
+def test_impossible_rates_are_errors() -> None:
     with pytest.raises(SettingsError, match="0 Hz to 16000 Hz"):
         StreamResampler(0, 16000, 1)
 
 
-# --- without delay
-# ------------------------------------------------------------------------------------------------------------------------
+# Low latency
 
 
 @settings(max_examples=40, deadline=None)
@@ -119,7 +118,7 @@ def test_the_prompt_resampler_gives_the_same_samples(
 def most_kept_back(
     stream: Resampler, from_rate: int, to_rate: int, block: int, pushes: int
 ) -> float:
-    """The most input samples, without the block itself, that were taken and not given back."""
+    """The largest number of input samples held back, without the current block."""
     taken = given = 0
     most = 0.0
     for _ in range(pushes):
@@ -133,7 +132,7 @@ def most_kept_back(
     ("from_rate", "to_rate"),
     [(48000, 16000), (16000, 48000), (44100, 16000), (16000, 44100), (96000, 16000)],
 )
-def test_the_prompt_resampler_waits_for_half_its_filter_and_no_more(
+def test_the_latency_of_the_prompt_resampler_is_half_its_filter(
     from_rate: int, to_rate: int
 ) -> None:
     stream = prompt_resampler(from_rate, to_rate, 1)
@@ -151,7 +150,7 @@ def test_the_prompt_resampler_waits_for_half_its_filter_and_no_more(
     ("from_rate", "to_rate"),
     [(48000, 16000), (16000, 48000), (44100, 16000), (11025, 16000), (16000, 16000)],
 )
-def test_what_is_needed_is_exact(from_rate: int, to_rate: int) -> None:
+def test_needed_is_exact_for_the_prompt_resampler(from_rate: int, to_rate: int) -> None:
     stream, taken, given = prompt_resampler(from_rate, to_rate, 1), 0, 0
     for block in [1] * 700 + [997]:
         given += stream.process(np.zeros((1, block), np.float32)).shape[-1]
@@ -161,7 +160,7 @@ def test_what_is_needed_is_exact(from_rate: int, to_rate: int) -> None:
 
 
 @pytest.mark.parametrize("from_rate", [101, 2617, 5412, 15999, 47999, 383000, 1500000])
-def test_what_soxr_needs_is_bounded(from_rate: int) -> None:
+def test_needed_is_an_upper_bound_for_soxr(from_rate: int) -> None:
     for rates in ((from_rate, 16000), (16000, from_rate)):
         stream, block = StreamResampler(*rates, 1), max(rates[0] // 200, 1)
         taken = given = 0
@@ -174,10 +173,10 @@ def test_what_soxr_needs_is_bounded(from_rate: int) -> None:
 @pytest.mark.parametrize(
     ("from_rate", "to_rate"), [(44100, 16000), (16000, 44100), (96000, 16000), (48000, 16000)]
 )
-def test_a_recording_that_begins_in_the_midst_of_sound_is_right_from_its_first_sample(
+def test_the_first_samples_are_right_if_the_signal_starts_abruptly(
     from_rate: int, to_rate: int
 ) -> None:
-    """soxr alone is 20 dB below the signal wrong there, for some ratios."""
+    """For some ratios, soxr alone has errors of -20 dB there."""
     noise = np.random.default_rng(1).normal(0, 0.2, (1, from_rate // 4)).astype(np.float32)
     silence = np.zeros((1, from_rate // 10), np.float32)
     later = resample(np.concatenate([silence, noise], axis=1), from_rate, to_rate)[

@@ -1,4 +1,4 @@
-"""What is analysed comes back, blocks give the frames of the whole, and a tone lands in its bin."""
+"""The STFT: perfect reconstruction, blocks equal the whole, a tone is in its bin."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_windows_of_analysis_and_synthesis_add_up_to_one(form: StftSettings) -> 
 
 @settings(max_examples=60, deadline=None)
 @given(samples=st.integers(0, 700), form=st.sampled_from(FORMS[3:]))
-def test_a_waveform_comes_back(samples: int, form: StftSettings) -> None:
+def test_istft_inverts_stft(samples: int, form: StftSettings) -> None:
     waveform = white(2, samples)
     spectrum = stft(waveform, form)
     assert (
@@ -47,7 +47,7 @@ def test_a_waveform_comes_back(samples: int, form: StftSettings) -> None:
 
 
 @each_form
-def test_a_second_comes_back(form: StftSettings) -> None:
+def test_istft_inverts_stft_for_one_second(form: StftSettings) -> None:
     waveform = white(form.sample_rate)
     np.testing.assert_allclose(
         istft(stft(waveform, form), form, num_samples=waveform.size), waveform, atol=5e-6
@@ -72,7 +72,7 @@ def test_blocks_equal_the_whole(hops: list[int], form: StftSettings) -> None:
 
 
 @each_form
-def test_a_stream_answers_late_by_the_past_and_no_more(form: StftSettings) -> None:
+def test_the_latency_of_a_stream_is_the_past(form: StftSettings) -> None:
     waveform = white(20 * form.hop_length)
     back, _ = synthesise(analyse(waveform, form)[0], form)
     np.testing.assert_allclose(back[form.past :], waveform[: -form.past], atol=5e-6)
@@ -86,7 +86,7 @@ def test_a_frame_ends_with_its_newest_hop() -> None:
     assert np.flatnonzero(energy > 1e-6).tolist() == [5, 6, 7]
 
 
-def test_a_tone_lands_in_its_bin() -> None:
+def test_a_tone_is_in_its_bin() -> None:
     form = StftSettings()
     hz = 50 * form.sample_rate / form.n_fft
     magnitude = np.abs(
@@ -95,7 +95,7 @@ def test_a_tone_lands_in_its_bin() -> None:
     assert (magnitude[:, 2:-2].argmax(0) == 50).all()
 
 
-def test_energy_is_kept() -> None:
+def test_energy_is_preserved() -> None:
     """Parseval, for windows whose squares add up to one: |X|^2 summed over all n_fft bins is n_fft
     times the energy.
     """
@@ -115,6 +115,6 @@ def test_energy_is_kept() -> None:
         ((256, 256, 512), "at most n_fft"),
     ],
 )
-def test_impossible_settings_are_refused(sizes: tuple[int, int, int], message: str) -> None:
+def test_impossible_settings_are_errors(sizes: tuple[int, int, int], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         StftSettings(16000, *sizes)
