@@ -42,6 +42,18 @@ if TYPE_CHECKING:
 )
 @click.option("--commit", metavar="HASH", help="For the card: commit of the training code.")
 @click.option("--default", is_flag=True, help="With --ship: make it the default model.")
+@click.option(
+    "--full-band-of",
+    metavar="NAME",
+    default="",
+    help="With --ship: use it in place of this model for sample rates above its own.",
+)
+@click.option(
+    "--offline-of",
+    metavar="NAME",
+    default="",
+    help="With --ship: use it in place of this model for recordings in the quality best.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def command(
     checkpoint: Path,
@@ -54,6 +66,8 @@ def command(
     licence: str,
     commit: str | None,
     default: bool,
+    full_band_of: str,
+    offline_of: str,
     as_json: bool,
 ) -> None:
     """Export a checkpoint to an ONNX model that runs without torch.
@@ -89,6 +103,8 @@ def command(
             commit=commit or "",
             scores=found,
             default=default,
+            full_band_of=full_band_of,
+            offline_of=offline_of,
         )
     else:
         denoiser = load_denoiser(checkpoint)

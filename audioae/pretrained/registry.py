@@ -196,28 +196,42 @@ def weights_folder(name: str) -> Path:
     return WEIGHTS / name
 
 
-def add_model(card: Card, *, default: bool = False) -> ModelEntry:
+def add_model(
+    card: Card, *, default: bool = False, full_band_of: str = "", offline_of: str = ""
+) -> ModelEntry:
     """Write the card of `weights/NAME/model.onnx`, which must exist, and add it to the registry.
 
     Args:
         card: of the model; its name is NAME.
         default: make it the default model; the first model always is.
+        full_band_of, offline_of: name of the model that it takes the place of, see `ModelEntry`.
 
     Raises:
         SettingsError: the name cannot be that of a folder.
-        ModelNotFoundError: the model file cannot be read.
+        ModelNotFoundError: the model file cannot be read, or there is no such other model.
     """
     folder = weights_folder(card.name)
+    for other in filter(None, (full_band_of, offline_of)):
+        get_entry(other)
     _write_json(folder / "card.json", card.to_dict())
     others = [entry for entry in list_models() if entry.name != card.name]
     default = default or not any(entry.default for entry in others)
+    before = next((entry for entry in list_models() if entry.name == card.name), None)
     added = ModelEntry(
-        card.name, f"{card.name}/model.onnx", file_hash(folder / "model.onnx"), default
+        card.name,
+        f"{card.name}/model.onnx",
+        file_hash(folder / "model.onnx"),
+        default,
+        before.full_band if before else "",
+        before.offline if before else "",
     )
     rows = {}
     for entry in sorted([*others, added], key=lambda entry: entry.name):
-        keeps_default = entry.default and (entry is added or not default)
-        rows[entry.name] = {"file": entry.file, "sha256": entry.sha256, "default": keeps_default}
+        row = {"file": entry.file, "sha256": entry.sha256}
+        row["default"] = entry.default and (entry is added or not default)
+        row["full_band"] = card.name if entry.name == full_band_of else entry.full_band
+        row["offline"] = card.name if entry.name == offline_of else entry.offline
+        rows[entry.name] = {name: value for name, value in row.items() if value != ""}
     _write_json(WEIGHTS / "models.json", {"models": rows})
     return added
 

@@ -89,6 +89,8 @@ def ship(
     commit: str,
     scores: Sequence[Scores],
     default: bool = False,
+    full_band_of: str = "",
+    offline_of: str = "",
 ) -> Exported:
     """Export a checkpoint into the package's `weights/`, in place of an earlier model of that name,
     with its card.
@@ -98,6 +100,8 @@ def ship(
             is read from it.
         data, licence, commit, scores: see `Card`.
         default: make it the model that is used when none is named.
+        full_band_of, offline_of: the model whose place it takes for higher sample rates, or for
+            recordings in the quality "best"; see `ModelEntry`.
     """
     file = checkpoint_file(Path(checkpoint))
     about = read_tensors(file)[1]
@@ -139,6 +143,8 @@ def ship(
             tuple(stages),
         ),
         default=default,
+        full_band_of=full_band_of,
+        offline_of=offline_of,
     )
     return replace(row, path=str(folder / "model.onnx"))
 
