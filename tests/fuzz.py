@@ -1,8 +1,7 @@
-"""Audio files bent by rules that know their structure, each cleaned in a worker process that may
-crash or hang.
+"""Fuzz `denoise_file`: audio files mutated by rules that know their structure.
 
-A case is a base and a number; the number is the seed of its bends, so `python tests/fuzz.py FOLDER
-BASE NUMBER` makes it again.
+The files are denoised in worker processes that may crash or hang. A case is a base file and a seed
+of its mutations; `python tests/fuzz.py FOLDER BASE NUMBER` writes its file.
 """
 
 from __future__ import annotations
@@ -29,13 +28,10 @@ import soundfile
 from audioae.audio import xiph
 
 SAMPLES = 3000
-HANGS = (
-    10.0,
-    120.0,
-)  # CPU and wall seconds after which a case is a hang; other programs use the machine too
-MEMORY = 4 * 2**30  # bytes of address space
-LARGEST = 2**28  # bytes of one file, so that no bent length fills a disk
-# File suffix and how libsndfile writes it: container, subtype, channels.
+HANGS = (10.0, 120.0)  # limits of CPU time and wall time for a case, seconds
+MEMORY = 4 * 2**30  # limit of address space, bytes
+LARGEST = 2**28  # limit of a file, bytes, so that no mutated length fills the disk
+# Suffix, and libsndfile's container, encoding and number of channels.
 BASES = {
     "pcm16": ("wav", "WAV", "PCM_16", 2),
     "pcm24": ("wav", "WAVEX", "PCM_24", 1),
@@ -51,29 +47,15 @@ BASES = {
     "aiff16": ("aiff", "AIFF", "PCM_16", 2),
     "aifffloat": ("aiff", "AIFF", "FLOAT", 1),
 }
-ODD = (
-    0,
-    1,
-    2,
-    7,
-    0x7F,
-    0x80,
-    0xFF,
-    0x7FFF,
-    0x8000,
-    0xFFFF,
-    0x7FFFFFFF,
-    0x80000000,
-    0xFFFFFFF0,
-    0xFFFFFFFF,
-    2**63 - 1,
-    2**64 - 1,
+BOUNDARY_VALUES = (
+    *(0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF),
+    *(0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1),
 )
 
 
 @dataclass(frozen=True)
 class Case:
-    """One bent file."""
+    """One mutated file: the name of its base and the seed of its mutations, 0 for none."""
 
     base: str
     number: int
@@ -81,20 +63,25 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case: "cleaned", "refused" (an error of ours, nothing left) or "broken",
-    with the reason; CPU seconds.
+    """The result of a case.
+
+    Args:
+        kind: "denoised", "rejected" (an `AudioaeError`, and no file left) or "failed".
+        reason: why it was rejected or failed.
+        seconds: CPU time.
     """
 
     case: Case
     kind: str
-    told: str
+    reason: str
     seconds: float
 
 
 @dataclass(frozen=True)
 class Part:
-    """A chunk, block, page or frame: from byte `start` to `end`; `fields` are (offset in the file,
-    bytes, byte order).
+    """A chunk, block, page or codec frame from byte `start` to `end`.
+
+    `fields` are the numbers in its header: offset in the file, length in bytes, byte order.
     """
 
     start: int
@@ -102,13 +89,12 @@ class Part:
     fields: tuple[tuple[int, int, str], ...]
 
 
-# --- bases
-# ------------------------------------------------------------------------------------------------------------------------------
+# Base files
 
 
 @cache
 def base(name: str) -> bytes:
-    """A whole file with texts, and chunks of notes where the container has them."""
+    """A valid file with tags, and with metadata chunks if the container has chunks."""
     suffix, container, subtype, channels = BASES[name]
     path = Path(os.environ.get("TMPDIR", "/tmp")) / f"fuzz-base-{os.getpid()}.{suffix}"
     waveform = np.random.default_rng(0).normal(0, 0.1, (SAMPLES, channels))
@@ -134,12 +120,11 @@ def base(name: str) -> bytes:
     return data
 
 
-# --- structure
-# --------------------------------------------------------------------------------------------------------------------------
+# Structure of a file
 
 
 def parts_of(data: bytes) -> list[Part]:
-    """The parts of a file by what its first bytes say it is."""
+    """The parts of a file, according to its first bytes."""
     if data[:4] in (b"RIFF", b"RF64", b"FORM"):
         return list(_chunks(data, ">" if data[:4] == b"FORM" else "<"))
     if data[:4] == b"fLaC":
@@ -203,9 +188,7 @@ def _pages(data: bytes) -> Iterator[Part]:
 
 
 def _frames(data: bytes, start: int, sync: bytes, head: int) -> Iterator[Part]:
-    """What lies between two places that look like the beginning of a frame, and what lies before
-    the first.
-    """
+    """The bytes between successive sync words, and those before the first one."""
     places = []
     at = data.find(sync, start)
     while at >= 0:
@@ -222,55 +205,54 @@ def _frames(data: bytes, start: int, sync: bytes, head: int) -> Iterator[Part]:
         yield Part(here, following, tuple(fields))
 
 
-# --- bends
-# ------------------------------------------------------------------------------------------------------------------------------
+# Mutations
 
-Bend = Callable[[bytearray, list[Part], random.Random], None]
+Mutation = Callable[[bytearray, list[Part], random.Random], None]
 
 
-def set_field(data: bytearray, parts: list[Part], draw: random.Random) -> None:
-    """Write an odd number, a neighbour of the right one or any number into a field of a header."""
-    part = draw.choice(parts)
+def set_field(data: bytearray, parts: list[Part], rng: random.Random) -> None:
+    """Set a field of a header to a boundary value, a similar value or a random one."""
+    part = rng.choice(parts)
     if not part.fields:
         return
-    offset, width, order = draw.choice(part.fields[: draw.choice((3, len(part.fields)))])
+    offset, width, order = rng.choice(part.fields[: rng.choice((3, len(part.fields)))])
     end = "big" if order == ">" else "little"
     value = int.from_bytes(data[offset : offset + width], end)
-    value = draw.choice(
+    value = rng.choice(
         (
-            draw.choice(ODD),
-            value + draw.choice((-2, -1, 1, 2)),
+            rng.choice(BOUNDARY_VALUES),
+            value + rng.choice((-2, -1, 1, 2)),
             value * 2,
             value // 2,
-            draw.getrandbits(8 * width),
+            rng.getrandbits(8 * width),
         )
     )
     data[offset : offset + width] = (value % 256**width).to_bytes(width, end)
 
 
-def cut(data: bytearray, parts: list[Part], draw: random.Random) -> None:
-    """End the file early: anywhere, or at or near the border of a part."""
-    border = draw.choice(parts).end + draw.randint(-3, 3)
-    del data[max(draw.choice((border, draw.randrange(len(data)))), 1) :]
+def cut(data: bytearray, parts: list[Part], rng: random.Random) -> None:
+    """Truncate the file anywhere, or near the end of a part."""
+    border = rng.choice(parts).end + rng.randint(-3, 3)
+    del data[max(rng.choice((border, rng.randrange(len(data)))), 1) :]
 
 
-def double(data: bytearray, parts: list[Part], draw: random.Random) -> None:
-    """Put a part in once more, behind itself or elsewhere."""
-    part = draw.choice(parts)
-    at = draw.choice((part.end, draw.choice(parts).start, len(data)))
-    data[at:at] = data[part.start : part.end] * draw.choice((1, 1, 1, 20))
+def double(data: bytearray, parts: list[Part], rng: random.Random) -> None:
+    """Repeat a part, after itself or elsewhere."""
+    part = rng.choice(parts)
+    at = rng.choice((part.end, rng.choice(parts).start, len(data)))
+    data[at:at] = data[part.start : part.end] * rng.choice((1, 1, 1, 20))
 
 
-def leave_out(data: bytearray, parts: list[Part], draw: random.Random) -> None:
-    """Leave a part out."""
-    part = draw.choice(parts)
+def leave_out(data: bytearray, parts: list[Part], rng: random.Random) -> None:
+    """Remove a part."""
+    part = rng.choice(parts)
     if part.end - part.start < len(data):
         del data[part.start : part.end]
 
 
-def swap(data: bytearray, parts: list[Part], draw: random.Random) -> None:
+def swap(data: bytearray, parts: list[Part], rng: random.Random) -> None:
     """Exchange two parts."""
-    first, second = sorted(draw.choices(parts, k=2), key=lambda part: part.start)
+    first, second = sorted(rng.choices(parts, k=2), key=lambda part: part.start)
     if first.end <= second.start:
         middle = data[first.end : second.start]
         data[first.start : second.end] = (
@@ -278,60 +260,50 @@ def swap(data: bytearray, parts: list[Part], draw: random.Random) -> None:
         )
 
 
-def noise(data: bytearray, parts: list[Part], draw: random.Random) -> None:
-    """Replace the body of a part, or some of it, by random bytes, all zeros or all ones."""
-    part = draw.choice(parts)
-    start = draw.randint(part.start, max(part.end - 1, part.start))
-    size = draw.choice((part.end - start, min(16, part.end - start)))
-    data[start : start + size] = draw.choice((draw.randbytes(size), bytes(size), b"\xff" * size))
+def noise(data: bytearray, parts: list[Part], rng: random.Random) -> None:
+    """Replace bytes of a part by random bytes, zeros or ones."""
+    part = rng.choice(parts)
+    start = rng.randint(part.start, max(part.end - 1, part.start))
+    size = rng.choice((part.end - start, min(16, part.end - start)))
+    data[start : start + size] = rng.choice((rng.randbytes(size), bytes(size), b"\xff" * size))
 
 
-def flip(data: bytearray, parts: list[Part], draw: random.Random) -> None:
+def flip(data: bytearray, parts: list[Part], rng: random.Random) -> None:
     """Flip single bits, mostly near the beginning."""
-    for _ in range(draw.choice((1, 3, 30))):
-        at = draw.randrange(draw.choice((min(200, len(data)), len(data))))
-        data[at] ^= 1 << draw.randrange(8)
+    for _ in range(rng.choice((1, 3, 30))):
+        at = rng.randrange(rng.choice((min(200, len(data)), len(data))))
+        data[at] ^= 1 << rng.randrange(8)
 
 
-def insert(data: bytearray, parts: list[Part], draw: random.Random) -> None:
-    """Put random bytes in, before all, between parts or after all."""
-    at = draw.choice((0, draw.choice(parts).end, len(data)))
-    data[at:at] = draw.randbytes(draw.choice((1, 2, 13, 500)))
+def insert(data: bytearray, parts: list[Part], rng: random.Random) -> None:
+    """Insert random bytes at the beginning, between parts or at the end."""
+    at = rng.choice((0, rng.choice(parts).end, len(data)))
+    data[at:at] = rng.randbytes(rng.choice((1, 2, 13, 500)))
 
 
-def graft(data: bytearray, parts: list[Part], draw: random.Random) -> None:
-    """Let the file go on as one of another container does."""
-    at, other = draw.choice(parts).end, base(draw.choice(list(BASES)))
-    data[at:] = other[draw.choice((0, min(at, len(other)))) :]
+def graft(data: bytearray, parts: list[Part], rng: random.Random) -> None:
+    """Continue the file with bytes of another base."""
+    at, other = rng.choice(parts).end, base(rng.choice(list(BASES)))
+    data[at:] = other[rng.choice((0, min(at, len(other)))) :]
 
 
-BENDS: tuple[Bend, ...] = (
-    set_field,
-    set_field,
-    set_field,
-    set_field,
-    cut,
-    double,
-    leave_out,
-    swap,
-    noise,
-    flip,
-    insert,
-    graft,
+MUTATIONS: tuple[Mutation, ...] = (
+    *(set_field, set_field, set_field, set_field),
+    *(cut, double, leave_out, swap, noise, flip, insert, graft),
 )
 
 
-def bent(case: Case) -> bytes:
-    """The bytes of a case: one to four bends of its base, none for number 0.
+def mutated(case: Case) -> bytes:
+    """The bytes of a case: its base with one to four mutations, none for number 0.
 
-    Ogg pages mostly get check sums that fit, else nothing behind them is read.
+    Most Ogg files get correct checksums, otherwise nothing after the first page would be read.
     """
-    draw = random.Random(f"{case.base} {case.number}")
+    rng = random.Random(f"{case.base} {case.number}")
     data = bytearray(base(case.base))
-    for _ in range(draw.choice((1, 1, 2, 3, 4)) if case.number else 0):
-        draw.choice(BENDS)(data, parts_of(bytes(data)) or [Part(0, len(data), ())], draw)
+    for _ in range(rng.choice((1, 1, 2, 3, 4)) if case.number else 0):
+        rng.choice(MUTATIONS)(data, parts_of(bytes(data)) or [Part(0, len(data), ())], rng)
         data = data or bytearray(1)
-    if data[:4] == b"OggS" and draw.random() < 0.8:
+    if data[:4] == b"OggS" and rng.random() < 0.8:
         for part in parts_of(bytes(data)):
             if part.end - part.start >= 27:
                 data[part.start + 22 : part.start + 26] = bytes(4)
@@ -341,55 +313,55 @@ def bent(case: Case) -> bytes:
     return bytes(data)
 
 
-# --- the worker
-# -------------------------------------------------------------------------------------------------------------------------
+# Worker process
 
 
 def judge(case: Case, folder: Path) -> tuple[str, str]:
-    """Clean a case in an empty folder; which kind of outcome it is, and why."""
+    """Denoise a case in an empty folder; return the kind of outcome and the reason."""
     from fake_engines import constant
 
     from audioae import AudioaeError, denoise_file
     from audioae.audio import info
 
     src, dst = folder / f"in.{BASES[case.base][0]}", folder / f"out.{BASES[case.base][0]}"
-    data = bent(case)
+    data = mutated(case)
     src.write_bytes(data)
     try:
         result = denoise_file(src, dst, model=constant(0.5))
         num_samples = info(dst).num_samples
-        kind, told = "cleaned", ""
+        kind, reason = "denoised", ""
         if num_samples != result.num_samples and not any(
             "length" in warning for warning in result.warnings
         ):
-            kind, told = (
-                "broken",
-                f"{result.num_samples} samples were cleaned, the output holds {num_samples}",
+            kind, reason = (
+                "failed",
+                f"{result.num_samples} samples were denoised, the output holds {num_samples}",
             )
     except AudioaeError as error:
-        kind, told = "refused", str(error).replace(str(folder), "")
+        kind, reason = "rejected", str(error).replace(str(folder), "")
         if "\n" in str(error):
-            kind, told = "broken", f"an error of several lines: {error!r}"
+            kind, reason = "failed", f"an error of several lines: {error!r}"
     except Exception as error:
-        kind, told = "broken", f"{type(error).__name__}: {error}"
+        kind, reason = "failed", f"{type(error).__name__}: {error}"
     there, expected = (
         {path.name for path in folder.iterdir()},
-        {src.name, dst.name} if kind == "cleaned" else {src.name},
+        {src.name, dst.name} if kind == "denoised" else {src.name},
     )
-    if kind != "broken" and there != expected:
-        kind, told = "broken", f"{kind}, and left {sorted(there)}"
+    if kind != "failed" and there != expected:
+        kind, reason = "failed", f"{kind}, and left {sorted(there)}"
     if src.read_bytes() != data:
-        kind, told = "broken", "the input was changed"
+        kind, reason = "failed", "the input was changed"
     for path in folder.iterdir():
         path.unlink()
-    return kind, told
+    return kind, reason
 
 
 def work(folder: Path, cases: list[Case], hangs: tuple[float, float]) -> None:
-    """Judge every case and print a line of JSON for each. A hang ends the process by the signal of
-    a timer, whatever code it is in.
+    """Judge all cases and print a line of JSON for each.
+
+    The signal of a timer ends the process if a case hangs, whatever code it is in.
     """
-    from audioae import denoising  # noqa: F401  # what the first case would wait for
+    from audioae import denoising  # noqa: F401  # imported before the first case is timed
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
@@ -397,20 +369,20 @@ def work(folder: Path, cases: list[Case], hangs: tuple[float, float]) -> None:
         signal.setitimer(signal.ITIMER_PROF, hangs[0])
         signal.setitimer(signal.ITIMER_REAL, hangs[1])
         started = time.process_time()
-        kind, told = judge(case, folder)
+        kind, reason = judge(case, folder)
         print(
-            json.dumps([case.base, case.number, kind, told, time.process_time() - started]),
+            json.dumps([case.base, case.number, kind, reason, time.process_time() - started]),
             flush=True,
         )
 
 
-# --- the parent
-# -------------------------------------------------------------------------------------------------------------------------
+# Parent process
 
 
 def run(cases: list[Case], folder: Path, hangs: tuple[float, float] = HANGS) -> Iterator[Outcome]:
-    """Judge the cases in worker processes, a new one after each crash; the outcomes in the order of
-    the cases.
+    """Judge the cases in worker processes, with a new one after each crash.
+
+    Yields the outcomes in the order of the cases.
     """
     left = list(cases)
     while left:
@@ -419,8 +391,8 @@ def run(cases: list[Case], folder: Path, hangs: tuple[float, float] = HANGS) -> 
         outcomes, end = _run_worker(home, left, hangs)
         yield from outcomes
         left = left[len(outcomes) :]
-        if left:  # the process ended in the next one
-            yield Outcome(left.pop(0), "broken", end, 0.0)
+        if left:  # the process ended during the next case
+            yield Outcome(left.pop(0), "failed", end, 0.0)
 
 
 def _run_worker(
@@ -444,7 +416,7 @@ def _run_worker(
         if row
     ]
     code = ended.returncode
-    last = (ended.stderr.strip().splitlines() or ["no word"])[-1]
+    last = (ended.stderr.strip().splitlines() or ["no output"])[-1]
     return (
         outcomes,
         f"the process ended by {signal.Signals(-code).name}"
@@ -454,13 +426,15 @@ def _run_worker(
 
 
 def _row(line: str) -> list[Any] | None:
-    return json.loads(line) if line.startswith('["') else None  # libraries print too
+    return json.loads(line) if line.startswith('["') else None  # libraries print other lines
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 4:
         one = Case(sys.argv[2], int(sys.argv[3]))
-        (Path(sys.argv[1]) / f"{one.base}-{one.number}.{BASES[one.base][0]}").write_bytes(bent(one))
+        (Path(sys.argv[1]) / f"{one.base}-{one.number}.{BASES[one.base][0]}").write_bytes(
+            mutated(one)
+        )
     else:
         limits, rows = json.load(sys.stdin)
         work(Path(sys.argv[1]), [Case(*row) for row in rows], limits)

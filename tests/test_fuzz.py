@@ -1,5 +1,4 @@
-"""Whatever a file holds, it is cleaned, or refused with one line and without a trace: no crash, no
-hang, nothing half written.
+"""Mutated files are denoised or rejected with one line: no crash, no hang, no file left behind.
 
 The long run is tests/benchmarks/test_fuzz_long.py.
 """
@@ -22,34 +21,31 @@ from audioae.denoising import Stream
 from audioae.errors import AudioFileError, SettingsError
 
 if os.name == "nt":
-    pytest.skip("limits of time and memory are those of Unix", allow_module_level=True)
-from fuzz import BASES, Case, bent, run
+    pytest.skip("needs the resource limits of Unix", allow_module_level=True)
+from fuzz import BASES, Case, mutated, run
 
 EACH = 16  # files of each base
-KEPT = [
-    Case("pcm16", 129)
-]  # found by the long run: a sample rate of 1.4 GHz took seconds to filter
+# Found by the long run: a sample rate of 1.4 GHz took seconds to filter.
+KEPT = [Case("pcm16", 129)]
 
 
-def test_bent_files_are_cleaned_or_refused_without_a_trace(tmp_path: Path) -> None:
+def test_mutated_files_are_denoised_or_rejected(tmp_path: Path) -> None:
     outcomes = list(
         run([*(Case(name, number) for name in BASES for number in range(EACH)), *KEPT], tmp_path)
     )
-    assert [outcome for outcome in outcomes if outcome.kind == "broken"] == []
-    assert all(
-        outcome.kind == "cleaned" for outcome in outcomes if outcome.case.number == 0
-    )  # which is not bent
+    assert [outcome for outcome in outcomes if outcome.kind == "failed"] == []
+    unchanged = [outcome for outcome in outcomes if outcome.case.number == 0]
+    assert all(outcome.kind == "denoised" for outcome in unchanged)
     kinds = Counter(outcome.kind for outcome in outcomes)
     assert kinds.total() == EACH * len(BASES) + len(KEPT)
-    assert [outcome.kind for outcome in outcomes[-len(KEPT) :]] == ["refused"]
-    assert min(kinds["cleaned"], kinds["refused"]) > 0.2 * kinds.total(), (
-        kinds
-    )  # the bends are neither too weak nor too strong
+    assert [outcome.kind for outcome in outcomes[-len(KEPT) :]] == ["rejected"]
+    # The mutations are neither too weak nor too strong.
+    assert min(kinds["denoised"], kinds["rejected"]) > 0.2 * kinds.total(), kinds
 
 
 @pytest.mark.parametrize("rate", [1, 99, 10_000_001, 2**31 - 1])
-def test_a_sample_rate_that_no_sound_has_is_refused_at_once(tmp_path: Path, rate: int) -> None:
-    """A file of 3000 samples at 1 Hz would be 50 minutes of work and gigabytes of memory."""
+def test_implausible_sample_rates_are_rejected_at_once(tmp_path: Path, rate: int) -> None:
+    """3000 samples at 1 Hz would take 50 minutes and gigabytes of memory."""
     soundfile.write(tmp_path / "in.wav", np.zeros(3000), 16000)
     data = (tmp_path / "in.wav").read_bytes()
     (tmp_path / "in.wav").write_bytes(data[:24] + struct.pack("<I", rate) + data[28:])
@@ -65,12 +61,12 @@ def test_a_sample_rate_that_no_sound_has_is_refused_at_once(tmp_path: Path, rate
         Stream(constant(), rate)
 
 
-def test_a_case_is_the_same_file_every_time_and_no_other() -> None:
+def test_a_case_is_reproducible() -> None:
     for name in BASES:
-        assert bent(Case(name, 5)) == bent(Case(name, 5)) != bent(Case(name, 6))
+        assert mutated(Case(name, 5)) == mutated(Case(name, 5)) != mutated(Case(name, 6))
 
 
-# what a worker's `denoise_file` does with the case of that number, and what the run says of it
+# By number of the case: code of `denoise_file` in the worker, and part of the reported reason.
 FAULTS = {
     1: ("os.abort()", "SIGABRT"),
     2: ("while True: pass", "SIGPROF"),
@@ -88,24 +84,25 @@ import audioae, fuzz
 from pathlib import Path
 from audioae import AudioaeError
 def denoise_file(src, dst, **options):
-    number = next(n for n in range(10) if fuzz.bent(fuzz.Case("pcm16", n)) == Path(src).read_bytes())
-    exec({faults!r}.get(number, "raise AudioaeError('refused')"))
+    data = Path(src).read_bytes()
+    number = next(n for n in range(10) if fuzz.mutated(fuzz.Case("pcm16", n)) == data)
+    exec({faults!r}.get(number, "raise AudioaeError('rejected')"))
 audioae.denoise_file = denoise_file
 """
 
 
-def test_the_run_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_kinds_of_faults_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tests = Path(__file__).parent
     code = FAULTY.format(
         tests=str(tests),
         checkout=str(tests.parent),
         faults={number: code for number, (code, _) in FAULTS.items()},
     )
-    (tmp_path / "sitecustomize.py").write_text(code)  # which Python runs first
+    (tmp_path / "sitecustomize.py").write_text(code)  # Python runs it at start
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     outcomes = list(run([Case("pcm16", number) for number in range(10)], tmp_path, hangs=(1, 8)))
-    assert [outcome.case.number for outcome in outcomes if outcome.kind == "broken"] == list(FAULTS)
+    assert [outcome.case.number for outcome in outcomes if outcome.kind == "failed"] == list(FAULTS)
     assert [
-        number for number, (_, told) in FAULTS.items() if told not in outcomes[number].told
+        number for number, (_, reason) in FAULTS.items() if reason not in outcomes[number].reason
     ] == [], outcomes[1:9]
-    assert (outcomes[0].kind, outcomes[9].kind) == ("refused", "refused")
+    assert (outcomes[0].kind, outcomes[9].kind) == ("rejected", "rejected")

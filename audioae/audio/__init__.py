@@ -1,6 +1,6 @@
 """Read and write audio files as float32 waveforms `[channels, samples]`.
 
-An output keeps the sample rate, container, encoding and metadata of its source unless told
+An output keeps the sample rate, container, encoding and metadata of its source unless requested
 otherwise. In reading order:
 
 - `form`: `AudioInfo`, the form of an audio file.
