@@ -10,12 +10,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from audioae.cli.options import device_option, model_option
+from audioae.cli.options import device_option, model_option, quality_option
 from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from audioae.engine import Quality
     from audioae.evaluation import Means, PairRow
 
 DECIMALS = {"MOS": 2, "0..1": 3, "dB": 1}  # in the table, by unit
@@ -24,6 +25,7 @@ PESQ_NOTE = "PESQ is P.862.2 without Corrigendum 2 (pesq package)"
 
 @click.command("evaluate")
 @model_option
+@quality_option
 @click.option(
     "--pairs",
     type=click.Path(path_type=Path),
@@ -69,6 +71,7 @@ PESQ_NOTE = "PESQ is P.862.2 without Corrigendum 2 (pesq package)"
 @progress_option
 def command(
     model: str | None,
+    quality: Quality | None,
     pairs: Path,
     metrics: str,
     limit: int | None,
@@ -88,16 +91,17 @@ def command(
     PESQ is P.862.2 without Corrigendum 2 and is limited to 50 utterances per file. CSIG, CBAK and
     COVL are computed from wide-band PESQ. DNSMOS uses no reference.
     """
-    from audioae.denoising import denoise, ready_engine
+    from audioae.denoising import DenoiseSettings, denoise, ready_engine
     from audioae.evaluation import evaluate, read_pairs, summarise
 
     chosen = read_pairs(pairs)[:limit]
     names = _metric_names(metrics)
     with _open_rows(rows, overwrite=overwrite) as file:
         engine = ready_engine(model, device=device)
+        settings = DenoiseSettings(quality=quality or "best")
         found = evaluate(
             chosen,
-            lambda noisy, rate: denoise(noisy, rate, model=engine),
+            lambda noisy, rate: denoise(noisy, rate, model=engine, settings=settings),
             metrics=names,
             jobs=jobs or _cpus(),
         )
