@@ -49,15 +49,10 @@ def test_implausible_sample_rates_are_rejected_at_once(tmp_path: Path, rate: int
     soundfile.write(tmp_path / "in.wav", np.zeros(3000), 16000)
     data = (tmp_path / "in.wav").read_bytes()
     (tmp_path / "in.wav").write_bytes(data[:24] + struct.pack("<I", rate) + data[28:])
-    with pytest.raises(
-        AudioFileError,
-        match=rf"in\.wav tells a sample rate of {rate} Hz; expected 100 Hz to 10 MHz",
-    ):
+    with pytest.raises(AudioFileError, match=rf"in\.wav .* {rate} Hz; expected 100 Hz to 10 MHz"):
         denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant())
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
-    with pytest.raises(
-        SettingsError, match=f"at {rate} Hz; expected at least one channel and 100 Hz to 10 MHz"
-    ):
+    with pytest.raises(SettingsError, match=rf"{rate} Hz.*100 Hz to 10 MHz"):
         Stream(constant(), rate)
 
 

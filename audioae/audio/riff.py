@@ -41,205 +41,6 @@ W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # end of the GUIDs of fmt,
 UNKNOWN_SIZES = range(0x7FFFF000, 0x80000001)
 
 
-def extras(path: Path) -> list[str]:
-    """Names of the metadata that only this family of containers can hold."""
-    with path.open("rb") as file:
-        kind = family(file)
-        return (
-            [_label(file, chunk) for chunk in _extras(file, kind) if not _is_text(file, chunk)]
-            if kind
-            else []
-        )
-
-
-def extra_bytes(path: Path) -> int:
-    """Upper bound of the bytes that `copy` would add."""
-    with path.open("rb") as file:
-        kind = family(file)
-        return sum(chunk.held + 32 for chunk in _extras(file, kind)) if kind else 0
-
-
-def copy(source: Path, target: Path) -> list[str]:
-    """Append the metadata chunks of `source` to `target`.
-
-    Returns:
-        Names of the chunks that were not copied: they are cut short, or the family or byte order of
-        the files differs.
-    """
-    lost = []
-    with source.open("rb") as old, target.open("r+b") as new:
-        kind, into = family(old), family(new)
-        if (
-            kind is None
-            or into is None
-            or kind.order != into.order
-            or _group(kind) != _group(into)
-            or kind.name == "W64"
-        ):
-            return extras(source)
-        present = {chunk.name for chunk in chunks(new, into)}
-        # Texts first: libsndfile stops reading an RF64 at the first chunk of odd length.
-        for chunk in sorted(_extras(old, kind), key=lambda chunk: not _is_text(old, chunk)):
-            if chunk.held < chunk.size:
-                lost.append(_label(old, chunk))
-            elif chunk.name not in present:
-                _append(old, new, chunk, into)
-        _copy_mask(old, new, kind, into)
-        _close(new, into)
-    return lost
-
-
-def normalize(path: Path, num_samples: int) -> None:
-    """Make the header of a new WAV or AIFF file exact and reproducible.
-
-    Sets the number of samples and clears the time stamp of the PEAK chunk.
-    """
-    with path.open("r+b") as file:
-        kind = family(file)
-        if kind is None or kind.name not in ("WAV", "AIFF"):
-            return
-        found = {chunk.name: chunk for chunk in chunks(file, kind)}
-        if b"PEAK" in found:
-            _put(file, found[b"PEAK"].offset + 4, bytes(4))
-        if b"fact" in found:
-            _put(file, found[b"fact"].offset, struct.pack(kind.order + "I", num_samples))
-        # libsndfile counts the padding byte as a sample.
-        if kind.name == "AIFF" and _number(file, found[b"COMM"].offset + 2) == num_samples + 1:
-            _put(file, found[b"COMM"].offset + 2, struct.pack(">I", num_samples))
-            _put(file, found[b"SSND"].offset - 4, struct.pack(">I", 8 + num_samples))
-
-
-def _number(file: BinaryIO, at: int) -> int:
-    """The 32-bit big-endian number at a position of a file."""
-    file.seek(at)
-    return int.from_bytes(file.read(4), "big")
-
-
-def _put(file: BinaryIO, at: int, data: bytes) -> None:
-    file.seek(at)
-    file.write(data)
-
-
-def aiff_num_samples(path: Path, num_samples: int) -> int:
-    """Samples per channel of an uncompressed AIFF.
-
-    Args:
-        num_samples: libsndfile's count, which includes the padding byte.
-    """
-    with path.open("rb") as file:
-        kind = family(file)
-        for chunk in chunks(file, kind) if kind and kind.name == "AIFF" else ():
-            if chunk.name == b"COMM" and chunk.held >= 6:
-                return min(num_samples, _number(file, chunk.offset + 2))
-    return num_samples
-
-
-def w64_num_samples(path: Path, num_samples: int) -> int:
-    """Samples per channel of an uncompressed W64.
-
-    Args:
-        num_samples: libsndfile's count, which includes chunks after the samples.
-    """
-    block = size = 0
-    with path.open("rb") as file:
-        kind = family(file)
-        for chunk in chunks(file, kind) if kind else ():
-            if chunk.name == b"fmt " and chunk.held >= 14:
-                file.seek(chunk.offset)
-                block = struct.unpack("<12xH", file.read(14))[0]
-            if chunk.name == b"data":
-                size = chunk.size
-    return min(num_samples, size // block) if block else num_samples
-
-
-def wav_num_samples(path: Path, num_samples: int) -> int:
-    """Samples per channel of a WAV whose codec pads the last block, from its fact chunk.
-
-    The fact chunk is ignored unless it ends in the last block: some writers count differently.
-
-    Args:
-        num_samples: libsndfile's count, which includes the padding.
-    """
-    block, declared = 0, num_samples
-    with path.open("rb") as file:
-        kind = family(file)
-        for chunk in chunks(file, kind) if kind else ():
-            file.seek(chunk.offset)
-            if chunk.name == b"fmt " and chunk.held >= 20 and kind:
-                block = struct.unpack(kind.order + "18xH", file.read(20))[0]
-            if chunk.name == b"fact" and chunk.held >= 4 and kind:
-                declared = struct.unpack(kind.order + "I", file.read(4))[0]
-    return declared if 0 <= num_samples - declared < block else num_samples
-
-
-def _extras(file: BinaryIO, kind: Family) -> list[Chunk]:
-    return [chunk for chunk in chunks(file, kind) if chunk.name not in OWN[_group(kind)]]
-
-
-def _group(kind: Family) -> str:
-    return "WAV" if kind.name == "RF64" else kind.name
-
-
-def _is_text(file: BinaryIO, chunk: Chunk) -> bool:
-    """Whether libsndfile reads the chunk as title, artist and so on."""
-    return (
-        chunk.name in (b"NAME", b"AUTH", b"(c) ", b"ANNO", b"info")
-        or _label(file, chunk) == "LIST INFO"
-    )
-
-
-def _label(file: BinaryIO, chunk: Chunk) -> str:
-    name = chunk.name.decode("latin-1").strip() if len(chunk.name) == 4 else chunk.name.hex()
-    if chunk.name != b"LIST":
-        return name
-    file.seek(chunk.offset)
-    return f"{name} {file.read(4).decode('latin-1')}"
-
-
-def _append(old: BinaryIO, new: BinaryIO, chunk: Chunk, kind: Family) -> None:
-    """Copy a chunk with its header to the end of `new`."""
-    end = new.seek(0, 2)
-    new.write(bytes(-end % kind.alignment))
-    old.seek(chunk.offset - kind.head_bytes)
-    left = kind.head_bytes + chunk.size
-    while left:
-        piece = old.read(min(left, COPY_BYTES))
-        new.write(piece)
-        left -= len(piece)
-
-
-def _copy_mask(old: BinaryIO, new: BinaryIO, kind: Family, into: Family) -> None:
-    """Copy the loudspeaker mask; libsndfile writes a default one."""
-    source, target = _mask_offset(old, kind), _mask_offset(new, into)
-    if source is None or target is None:
-        return
-    old.seek(source)
-    new.seek(target)
-    new.write(old.read(4))
-
-
-def _mask_offset(file: BinaryIO, kind: Family) -> int | None:
-    for chunk in chunks(file, kind) if _group(kind) == "WAV" else ():
-        if chunk.name == b"fmt " and chunk.held >= 24:
-            file.seek(chunk.offset)
-            tag = struct.unpack(kind.order + "H", file.read(2))[0]
-            return chunk.offset + MASK_OFFSET if tag == EXTENSIBLE else None
-    return None
-
-
-def _close(file: BinaryIO, kind: Family) -> None:
-    """Pad the file and write its new length into its first header."""
-    size = file.seek(0, 2)
-    file.write(bytes(-size % kind.alignment))
-    size += -size % kind.alignment
-    if kind.name in ("WAV", "AIFF"):
-        file.seek(4)
-        file.write(struct.pack(kind.order + "I", size - 8))
-    elif kind.name == "RF64":
-        file.seek(20)  # RF64, size, WAVE, ds64, its size
-        file.write(struct.pack("<Q", size - 8))
-
-
 @dataclass(frozen=True)
 class Family:
     """How chunks are laid out in a file.
@@ -367,3 +168,202 @@ def _size_unknown(size: int, kind: Family) -> bool:
     return kind.name in ("WAV", "RF64") and (
         size in UNKNOWN_SIZES or 0xFFFFFF00 <= size <= 0xFFFFFFFF
     )
+
+
+def w64_num_samples(path: Path, num_samples: int) -> int:
+    """Samples per channel of an uncompressed W64.
+
+    Args:
+        num_samples: libsndfile's count, which includes chunks after the samples.
+    """
+    block = size = 0
+    with path.open("rb") as file:
+        kind = family(file)
+        for chunk in chunks(file, kind) if kind else ():
+            if chunk.name == b"fmt " and chunk.held >= 14:
+                file.seek(chunk.offset)
+                block = struct.unpack("<12xH", file.read(14))[0]
+            if chunk.name == b"data":
+                size = chunk.size
+    return min(num_samples, size // block) if block else num_samples
+
+
+def aiff_num_samples(path: Path, num_samples: int) -> int:
+    """Samples per channel of an uncompressed AIFF.
+
+    Args:
+        num_samples: libsndfile's count, which includes the padding byte.
+    """
+    with path.open("rb") as file:
+        kind = family(file)
+        for chunk in chunks(file, kind) if kind and kind.name == "AIFF" else ():
+            if chunk.name == b"COMM" and chunk.held >= 6:
+                return min(num_samples, _number(file, chunk.offset + 2))
+    return num_samples
+
+
+def wav_num_samples(path: Path, num_samples: int) -> int:
+    """Samples per channel of a WAV whose codec pads the last block, from its fact chunk.
+
+    The fact chunk is ignored unless it ends in the last block: some writers count differently.
+
+    Args:
+        num_samples: libsndfile's count, which includes the padding.
+    """
+    block, declared = 0, num_samples
+    with path.open("rb") as file:
+        kind = family(file)
+        for chunk in chunks(file, kind) if kind else ():
+            file.seek(chunk.offset)
+            if chunk.name == b"fmt " and chunk.held >= 20 and kind:
+                block = struct.unpack(kind.order + "18xH", file.read(20))[0]
+            if chunk.name == b"fact" and chunk.held >= 4 and kind:
+                declared = struct.unpack(kind.order + "I", file.read(4))[0]
+    return declared if 0 <= num_samples - declared < block else num_samples
+
+
+def normalize(path: Path, num_samples: int) -> None:
+    """Make the header of a new WAV or AIFF file exact and reproducible.
+
+    Sets the number of samples and clears the time stamp of the PEAK chunk.
+    """
+    with path.open("r+b") as file:
+        kind = family(file)
+        if kind is None or kind.name not in ("WAV", "AIFF"):
+            return
+        found = {chunk.name: chunk for chunk in chunks(file, kind)}
+        if b"PEAK" in found:
+            _put(file, found[b"PEAK"].offset + 4, bytes(4))
+        if b"fact" in found:
+            _put(file, found[b"fact"].offset, struct.pack(kind.order + "I", num_samples))
+        # libsndfile counts the padding byte as a sample.
+        if kind.name == "AIFF" and _number(file, found[b"COMM"].offset + 2) == num_samples + 1:
+            _put(file, found[b"COMM"].offset + 2, struct.pack(">I", num_samples))
+            _put(file, found[b"SSND"].offset - 4, struct.pack(">I", 8 + num_samples))
+
+
+def extras(path: Path) -> list[str]:
+    """Names of the metadata that only this family of containers can hold."""
+    with path.open("rb") as file:
+        kind = family(file)
+        return (
+            [_label(file, chunk) for chunk in _extras(file, kind) if not _is_text(file, chunk)]
+            if kind
+            else []
+        )
+
+
+def extra_bytes(path: Path) -> int:
+    """Upper bound of the bytes that `copy` would add."""
+    with path.open("rb") as file:
+        kind = family(file)
+        return sum(chunk.held + 32 for chunk in _extras(file, kind)) if kind else 0
+
+
+def copy(source: Path, target: Path) -> list[str]:
+    """Append the metadata chunks of `source` to `target`.
+
+    Returns:
+        Names of the chunks that were not copied: they are cut short, or the family or byte order of
+        the files differs.
+    """
+    lost = []
+    with source.open("rb") as old, target.open("r+b") as new:
+        kind, into = family(old), family(new)
+        if (
+            kind is None
+            or into is None
+            or kind.order != into.order
+            or _group(kind) != _group(into)
+            or kind.name == "W64"
+        ):
+            return extras(source)
+        present = {chunk.name for chunk in chunks(new, into)}
+        # Texts first: libsndfile stops reading an RF64 at the first chunk of odd length.
+        for chunk in sorted(_extras(old, kind), key=lambda chunk: not _is_text(old, chunk)):
+            if chunk.held < chunk.size:
+                lost.append(_label(old, chunk))
+            elif chunk.name not in present:
+                _append(old, new, chunk, into)
+        _copy_mask(old, new, kind, into)
+        _close(new, into)
+    return lost
+
+
+def _number(file: BinaryIO, at: int) -> int:
+    """The 32-bit big-endian number at a position of a file."""
+    file.seek(at)
+    return int.from_bytes(file.read(4), "big")
+
+
+def _put(file: BinaryIO, at: int, data: bytes) -> None:
+    file.seek(at)
+    file.write(data)
+
+
+def _extras(file: BinaryIO, kind: Family) -> list[Chunk]:
+    return [chunk for chunk in chunks(file, kind) if chunk.name not in OWN[_group(kind)]]
+
+
+def _group(kind: Family) -> str:
+    return "WAV" if kind.name == "RF64" else kind.name
+
+
+def _is_text(file: BinaryIO, chunk: Chunk) -> bool:
+    """Whether libsndfile reads the chunk as title, artist and so on."""
+    return (
+        chunk.name in (b"NAME", b"AUTH", b"(c) ", b"ANNO", b"info")
+        or _label(file, chunk) == "LIST INFO"
+    )
+
+
+def _label(file: BinaryIO, chunk: Chunk) -> str:
+    name = chunk.name.decode("latin-1").strip() if len(chunk.name) == 4 else chunk.name.hex()
+    if chunk.name != b"LIST":
+        return name
+    file.seek(chunk.offset)
+    return f"{name} {file.read(4).decode('latin-1')}"
+
+
+def _append(old: BinaryIO, new: BinaryIO, chunk: Chunk, kind: Family) -> None:
+    """Copy a chunk with its header to the end of `new`."""
+    end = new.seek(0, 2)
+    new.write(bytes(-end % kind.alignment))
+    old.seek(chunk.offset - kind.head_bytes)
+    left = kind.head_bytes + chunk.size
+    while left:
+        piece = old.read(min(left, COPY_BYTES))
+        new.write(piece)
+        left -= len(piece)
+
+
+def _copy_mask(old: BinaryIO, new: BinaryIO, kind: Family, into: Family) -> None:
+    """Copy the loudspeaker mask; libsndfile writes a default one."""
+    source, target = _mask_offset(old, kind), _mask_offset(new, into)
+    if source is None or target is None:
+        return
+    old.seek(source)
+    new.seek(target)
+    new.write(old.read(4))
+
+
+def _mask_offset(file: BinaryIO, kind: Family) -> int | None:
+    for chunk in chunks(file, kind) if _group(kind) == "WAV" else ():
+        if chunk.name == b"fmt " and chunk.held >= 24:
+            file.seek(chunk.offset)
+            tag = struct.unpack(kind.order + "H", file.read(2))[0]
+            return chunk.offset + MASK_OFFSET if tag == EXTENSIBLE else None
+    return None
+
+
+def _close(file: BinaryIO, kind: Family) -> None:
+    """Pad the file and write its new length into its first header."""
+    size = file.seek(0, 2)
+    file.write(bytes(-size % kind.alignment))
+    size += -size % kind.alignment
+    if kind.name in ("WAV", "AIFF"):
+        file.seek(4)
+        file.write(struct.pack(kind.order + "I", size - 8))
+    elif kind.name == "RF64":
+        file.seek(20)  # RF64, size, WAVE, ds64, its size
+        file.write(struct.pack("<Q", size - 8))

@@ -38,76 +38,6 @@ FAMILIES = {
 }
 
 
-def copies_metadata(source: AudioInfo | None, target: AudioInfo) -> bool:
-    """Whether the metadata of the source are copied byte by byte.
-
-    If not, the writer sets the known tags one by one.
-    """
-    return (
-        source is not None
-        and _family(source) == _family(target) != ""
-        and source.tags == target.tags
-    )
-
-
-def finish(path: Path, target: AudioInfo, source: AudioInfo | None, num_samples: int) -> list[str]:
-    """Add the metadata to a file that has all its samples, and normalize its header.
-
-    Args:
-        path: the file, closed.
-        target: the form it was written in.
-        source: the form of the file that the metadata come from, if any.
-        num_samples: samples per channel that were written.
-
-    Returns:
-        Names of the metadata that were not kept.
-    """
-    same = copies_metadata(source, target)
-    lost = [] if same or source is None else _extras(source)
-    origin = source.source if same and source else None
-    if target.container == "FLAC" and num_samples == 0:
-        xiph.write_empty_flac(path, target)
-    if target.container == "OGG":
-        lost += xiph.normalize_ogg(path, origin)
-    elif target.container == "MP3" and origin is None:
-        mp3.write_id3(path, target.tags)
-    elif origin is not None:
-        lost += _copy(target.container, origin, path)
-    riff.normalize(path, num_samples)
-    return lost
-
-
-def lost_tags(asked: AudioInfo, written: AudioInfo) -> list[str]:
-    """Names of the tags that the written file does not hold.
-
-    The start of a text is compared, because libsndfile appends its own name to `software`.
-    """
-    return [
-        f"tag {name}"
-        for name, text in asked.tags.items()
-        if not written.tags.get(name, "").startswith(text)
-    ]
-
-
-def _copy(container: str, source: Path, target: Path) -> list[str]:
-    copy = {"FLAC": xiph.copy_flac, "MP3": mp3.copy_id3}.get(container, riff.copy)
-    return copy(source, target)
-
-
-def _extras(source: AudioInfo) -> list[str]:
-    assert source.source is not None
-    if source.source.suffix.lower() in media.SUFFIXES:
-        return media.extras(source.source)
-    extras = {"FLAC": xiph.flac_extras, "MP3": mp3.id3_extras, "OGG": xiph.ogg_extras}.get(
-        source.container, riff.extras
-    )
-    return extras(source.source)
-
-
-def _family(form: AudioInfo) -> str:
-    return f"OGG {form.subtype}" if form.container == "OGG" else FAMILIES.get(form.container, "")
-
-
 def check_output(
     path: AnyPath,
     *,
@@ -322,16 +252,6 @@ class AudioWriter:
             self.lost.append(f"precision: {self._source.subtype} became {self.info.subtype}")
 
 
-def _source(form: AudioInfo) -> AudioInfo | None:
-    """The form of the file that metadata are copied from, if there is one."""
-    if form.source is None:
-        return None
-    try:
-        return info(form.source)
-    except AudioFileError:
-        return None
-
-
 def write(
     path: AnyPath,
     waveform: npt.NDArray[Any],
@@ -369,3 +289,83 @@ def write(
     form = check_output(path, overwrite=overwrite, like=like, subtype=subtype)
     with AudioWriter(path, form, overwrite=overwrite) as writer:
         writer.write(rows)
+
+
+def finish(path: Path, target: AudioInfo, source: AudioInfo | None, num_samples: int) -> list[str]:
+    """Add the metadata to a file that has all its samples, and normalize its header.
+
+    Args:
+        path: the file, closed.
+        target: the form it was written in.
+        source: the form of the file that the metadata come from, if any.
+        num_samples: samples per channel that were written.
+
+    Returns:
+        Names of the metadata that were not kept.
+    """
+    same = copies_metadata(source, target)
+    lost = [] if same or source is None else _extras(source)
+    origin = source.source if same and source else None
+    if target.container == "FLAC" and num_samples == 0:
+        xiph.write_empty_flac(path, target)
+    if target.container == "OGG":
+        lost += xiph.normalize_ogg(path, origin)
+    elif target.container == "MP3" and origin is None:
+        mp3.write_id3(path, target.tags)
+    elif origin is not None:
+        lost += _copy(target.container, origin, path)
+    riff.normalize(path, num_samples)
+    return lost
+
+
+def copies_metadata(source: AudioInfo | None, target: AudioInfo) -> bool:
+    """Whether the metadata of the source are copied byte by byte.
+
+    If not, the writer sets the known tags one by one.
+    """
+    return (
+        source is not None
+        and _family(source) == _family(target) != ""
+        and source.tags == target.tags
+    )
+
+
+def lost_tags(asked: AudioInfo, written: AudioInfo) -> list[str]:
+    """Names of the tags that the written file does not hold.
+
+    The start of a text is compared, because libsndfile appends its own name to `software`.
+    """
+    return [
+        f"tag {name}"
+        for name, text in asked.tags.items()
+        if not written.tags.get(name, "").startswith(text)
+    ]
+
+
+def _copy(container: str, source: Path, target: Path) -> list[str]:
+    copy = {"FLAC": xiph.copy_flac, "MP3": mp3.copy_id3}.get(container, riff.copy)
+    return copy(source, target)
+
+
+def _extras(source: AudioInfo) -> list[str]:
+    assert source.source is not None
+    if source.source.suffix.lower() in media.SUFFIXES:
+        return media.extras(source.source)
+    extras = {"FLAC": xiph.flac_extras, "MP3": mp3.id3_extras, "OGG": xiph.ogg_extras}.get(
+        source.container, riff.extras
+    )
+    return extras(source.source)
+
+
+def _family(form: AudioInfo) -> str:
+    return f"OGG {form.subtype}" if form.container == "OGG" else FAMILIES.get(form.container, "")
+
+
+def _source(form: AudioInfo) -> AudioInfo | None:
+    """The form of the file that metadata are copied from, if there is one."""
+    if form.source is None:
+        return None
+    try:
+        return info(form.source)
+    except AudioFileError:
+        return None
