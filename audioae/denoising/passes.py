@@ -20,10 +20,10 @@ from audioae.audio.quantise import BITS, quantise
 from audioae.denoising.gains import lookahead_seconds
 from audioae.denoising.level import START_SECONDS, running_level
 from audioae.denoising.noise import NoiseProfile, measure_noise
-from audioae.denoising.settings import DenoiseSettings, Quality
+from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.stream import Stream, find_bad, piece_length
 from audioae.denoising.verdict import Verdict
-from audioae.engine import Engine
+from audioae.engine import Engine, Quality
 from audioae.errors import AudioFileError, SettingsError
 from audioae.pretrained import ModelInfo
 from audioae.signal.loudness import Meter
@@ -293,11 +293,10 @@ class Passes:
         """The level of what is cleaned, by its beginning."""
         self._form = reader.info
         self._precision: Any = "float64" if reader.info.subtype in EXACT else "float32"
-        rate, num_samples = reader.info.sample_rate, reader.info.num_samples
-        first, _ = self._heard(rate)
-        return running_level(
-            _stretch(reader, first, min(first + round(START_SECONDS * rate), num_samples)), rate
-        )
+        rate = reader.info.sample_rate
+        first, last = self._heard(rate)
+        end = min(first + round(START_SECONDS * rate), last)
+        return running_level(_stretch(reader, first, end), rate)
 
     def _find_noise(self, reader: AudioReader) -> NoiseProfile | None:
         """The noise in the stretch that the settings name."""

@@ -14,12 +14,16 @@ from typing import Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audioae.errors import SettingsError
 from audioae.models.bands import band_matrix
 from audioae.models.base import Autoencoder, Estimate, GainKind, NetworkSettings, State
 from audioae.models.dualpath import DualpathAutoencoder, DualpathSettings
+
+FLOOR_FRAMES = 94  # 1.5 s
+RATIO_FLOOR = 0.02  # of a compressed magnitude; keeps the ratio to a floor near zero finite
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,12 @@ class HighBands(nn.Module):
     A gain is a sigmoid that starts near one: the bands are left alone until there is evidence of
     noise in them. It acts on the spectrum itself, not on its compressed form, so that an error of
     the network is not raised to the power of 1 / compression.
+
+    The floor of a band is the least of its magnitudes in the last `FLOOR_FRAMES` frames, as in
+    minimum statistics (Martin 2001). A small network that all bands share sees a band and its
+    floor; a recurrent one sees all bands, their floors and the trunk, and adds to its decision.
     """
 
-    num_past = 1
     to_bands: Tensor
     from_bands: Tensor
     low_to_bands: Tensor
@@ -82,8 +89,8 @@ class HighBands(nn.Module):
         self.register_buffer("from_bands", torch.from_numpy(matrix.T.copy()), persistent=False)
         low_weights = (low / np.maximum(low.sum(0), 1e-9)).astype(np.float32)
         self.register_buffer("low_to_bands", torch.from_numpy(low_weights), persistent=False)
-        inputs, hidden = settings.high_bands + 2 * settings.low_bands, settings.hidden
-        self.hidden = hidden
+        inputs = 2 * settings.high_bands + 2 * settings.low_bands
+        hidden, self.hidden, self.num_bands = settings.hidden, settings.hidden, settings.high_bands
         self.norm = nn.BatchNorm1d(inputs)
         self.first = nn.Linear(inputs, hidden)
         self.activation = nn.LeakyReLU(0.2)
@@ -91,39 +98,51 @@ class HighBands(nn.Module):
         self.last = nn.Linear(2 * hidden, settings.high_bands)
         nn.init.zeros_(self.last.weight)
         nn.init.constant_(self.last.bias, 3.0)
+        self.local = nn.Sequential(nn.Linear(3, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
+        nn.init.zeros_(self.local[2].weight)
+        nn.init.zeros_(self.local[2].bias)
 
     def forward(
-        self, high: Tensor, low: Tensor, mask: Tensor, past: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self, high: Tensor, low: Tensor, mask: Tensor, pasts: State
+    ) -> tuple[Tensor, State]:
         """Gains of the bins above the trunk.
 
         Args:
             high, low: compressed magnitudes `[batch, bins, frames]` above and within the trunk.
             mask: magnitude of the trunk's mask on the compressed spectrum, as `low`.
-            past: `[batch, 2 * hidden]`.
+            pasts: of the recurrence `[batch, 2 * hidden]` and of the bands
+                `[batch, FLOOR_FRAMES - 1, bands]`.
 
         Returns:
-            The gain `[batch, bins, frames]` and the next past.
+            The gain `[batch, bins, frames]` and the next pasts.
         """
+        past, levels = pasts
+        bands = high.transpose(1, 2) @ self.to_bands  # B, T, bands
+        levels = torch.cat([levels.to(bands.dtype), bands], 1)
+        floor = -F.max_pool1d(-levels.transpose(1, 2), FLOOR_FRAMES, 1).transpose(1, 2)
         seen = torch.cat(
             [
-                high.transpose(1, 2) @ self.to_bands,
+                bands,
+                floor,
                 low.transpose(1, 2) @ self.low_to_bands,
                 mask.transpose(1, 2) @ self.low_to_bands,
             ],
             2,
         )  # B, T, C
         x = self.activation(self.first(self.norm(seen.transpose(1, 2)).transpose(1, 2)))
-        past = self.empty_past(len(x)) if past is None else past
         hidden = tuple(part.contiguous() for part in past.to(x.dtype)[None].chunk(2, -1))
         y, following = self.recurrence(x.transpose(0, 1), hidden)  # T, B, C
-        decision = self.last(torch.cat([y.transpose(0, 1), x], 2)).float()
+        ratio = torch.log((bands + RATIO_FLOOR) / (floor + RATIO_FLOOR))
+        local = self.local(torch.stack([bands, floor, ratio], 3))[..., 0]
+        decision = (self.last(torch.cat([y.transpose(0, 1), x], 2)) + local).float()
         gain = torch.sigmoid(decision) @ self.from_bands
-        return gain.transpose(1, 2), torch.cat(following, -1)[0]
+        pasts = torch.cat(following, -1)[0], levels[:, 1 - FLOOR_FRAMES :]
+        return gain.transpose(1, 2), pasts
 
-    def empty_past(self, batch: int) -> Tensor:
-        """Zeros before the first frame."""
-        return self.last.weight.new_zeros(batch, 2 * self.hidden)
+    def empty_pasts(self, batch: int) -> State:
+        """Zeros before the first frame, so the floor begins at zero."""
+        zeros = self.last.weight.new_zeros
+        return zeros(batch, 2 * self.hidden), zeros(batch, FLOOR_FRAMES - 1, self.num_bands)
 
 
 class FullbandAutoencoder(Autoencoder):
@@ -148,7 +167,7 @@ class FullbandAutoencoder(Autoencoder):
         return self
 
     def initial_state(self, batch: int) -> State:
-        return (*self.trunk.initial_state(batch), self.high.empty_past(batch))
+        return (*self.trunk.initial_state(batch), *self.high.empty_pasts(batch))
 
     def start_from(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if any(name.startswith("trunk.") for name in tensors):
@@ -163,10 +182,10 @@ class FullbandAutoencoder(Autoencoder):
         features = features * self.scale
         low, high = features[:, :, : self.low_bins], features[:, 0, self.low_bins :]
         with torch.set_grad_enabled(False):
-            estimate, low_state = self.trunk(low, state[:-1])
+            estimate, low_state = self.trunk(low, state[:-2])
             power = estimate.gain.square().sum(1) + 1e-12
             mask = power.pow(self.compression / 2).clamp_max(2.0)
-        gain, past = self.high(high, low[:, 0], mask, state[-1])
+        gain, pasts = self.high(high, low[:, 0], mask, state[-2:])
         upper = torch.stack([gain, torch.zeros_like(gain)], 1)
         joined = torch.cat([estimate.gain, upper.to(estimate.gain.dtype)], 2)
-        return Estimate(joined, estimate.latent, estimate.penalty), (*low_state, past)
+        return Estimate(joined, estimate.latent, estimate.penalty), (*low_state, *pasts)
