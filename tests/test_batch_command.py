@@ -1,6 +1,4 @@
-"""`audioae denoise IN... -O DIR`: everything checked first, what fails told, the rest done, and
-nothing lost.
-"""
+"""`audioae denoise IN... -O DIR`: checks come first, and a failure does not stop the other files."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ LEDGER = ".audioae-ledger.jsonl"
 
 @pytest.fixture(scope="session")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that lowers everything by 6 dB."""
+    """A model with a gain of 0.5 at all frequencies."""
     return write_half_model(tmp_path_factory.mktemp("model") / "half.onnx")
 
 
@@ -72,9 +70,7 @@ def counts(result: Result) -> list[int]:
 
 
 def refused(folder: Path, *arguments: str, told: str, exit_code: int = 1) -> None:
-    """Nothing is computed: one line, the exit code, and neither a file nor a folder more than
-    before.
-    """
+    """The command prints one line with `told` in it and leaves files and folders as they were."""
     before, paths = contents(folder), sorted(folder.rglob("*"))
     result = run(*arguments)
     assert result.exit_code == exit_code, result.output
@@ -83,7 +79,7 @@ def refused(folder: Path, *arguments: str, told: str, exit_code: int = 1) -> Non
     assert (contents(folder), sorted(folder.rglob("*"))) == (before, paths)
 
 
-def test_a_tree_is_cleaned_and_mirrored(folder: Path) -> None:
+def test_a_tree_is_denoised_and_mirrored(folder: Path) -> None:
     result = run("rec", "-O", "out", "-v")
     assert (result.exit_code, result.stdout) == (0, ""), result.output
     assert counts(result) == [10]
@@ -102,8 +98,8 @@ def test_processes_make_the_same_bytes(folder: Path) -> None:
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_one_corrupt_file_of_ten(folder: Path, jobs: str) -> None:
-    """The others are done, the failed one is named and listed, the exit code is 1; mended, a second
-    run does it alone.
+    """The others are done, the failed file is named and listed, and the exit code is 1. A second
+    run with a repaired file denoises that file only.
     """
     whole = Path("rec/one/3.wav").read_bytes()
     Path("rec/one/3.wav").write_bytes(whole[:5000])
@@ -122,7 +118,7 @@ def test_one_corrupt_file_of_ten(folder: Path, jobs: str) -> None:
     assert counts(again) == [1, 9]
 
 
-def test_damage_that_shows_late_costs_one_file(folder: Path) -> None:
+def test_damage_found_late_fails_one_file(folder: Path) -> None:
     soundfile.write("rec/nan.wav", np.array([0.1] * 7000 + [np.nan]), 16000, subtype="FLOAT")
     result = run("rec", "-O", "out", "--jobs", "2")
     assert result.exit_code == 1
@@ -131,7 +127,7 @@ def test_damage_that_shows_late_costs_one_file(folder: Path) -> None:
     assert not list(Path("out").rglob("*.part"))
 
 
-def test_fail_fast_begins_nothing_after_a_failure(folder: Path) -> None:
+def test_fail_fast_starts_nothing_after_a_failure(folder: Path) -> None:
     soundfile.write("rec/one/0.wav", np.array([np.nan]), 16000, subtype="FLOAT")
     result = run("rec", "-O", "out", "--fail-fast")
     assert result.exit_code == 1
@@ -191,7 +187,7 @@ def read_until_progress(batch: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to find the worker")
-def test_a_worker_that_dies_costs_its_file(folder: Path) -> None:
+def test_a_worker_that_dies_fails_its_file(folder: Path) -> None:
     """A worker process that is killed fails the file it was at; another process does the rest."""
     with start_batch(folder, "2") as batch:
         said = read_until_progress(batch)
@@ -234,19 +230,19 @@ def test_same_names_in_two_folders(folder: Path) -> None:
     assert Path("out/one/1.wav").is_file() and Path("out/two/1.wav").is_file()
 
 
-def test_an_output_folder_inside_the_tree_is_not_taken_again(folder: Path) -> None:
+def test_an_output_folder_inside_the_tree_is_not_an_input(folder: Path) -> None:
     assert run("rec", "-O", "rec/out").exit_code == 0
     again = run("rec", "-O", "rec/out")
     assert counts(again) == [0, 10]
     assert not Path("rec/out/out").exists()
 
 
-def test_patterns_are_expanded_where_no_shell_did(folder: Path) -> None:
+def test_patterns_that_no_shell_expanded_are_expanded(folder: Path) -> None:
     assert run("rec/*/[13].wav", "-O", "out").exit_code == 0
     assert set(audio(folder / "out")) == {"1.wav", "3.wav"}
 
 
-def test_read_only_output_folder_found_before_computing(folder: Path) -> None:
+def test_a_read_only_output_folder_is_found_before_computing(folder: Path) -> None:
     if not Path("/proc/self").is_dir():
         pytest.skip("needs a folder that nobody may write to")
     refused(folder, "rec", "-O", "/proc/audioae", told="/proc/audioae cannot be made")
@@ -273,7 +269,7 @@ def test_skip_existing(folder: Path) -> None:
     ]
 
 
-def test_the_ledger_does_again_only_what_changed(folder: Path) -> None:
+def test_a_second_run_denoises_only_what_changed(folder: Path) -> None:
     assert run("rec", "-O", "out").exit_code == 0
     assert counts(run("rec", "-O", "out")) == [0, 10]
     soundfile.write("rec/one/1.wav", np.zeros(100), 16000)
@@ -302,7 +298,7 @@ def test_a_disk_that_is_too_small_is_found_before_computing(
         (("--residual", "out"), 1, "the folder of the outputs as well as of the residuals"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_is_made(
+def test_errors_are_reported_before_anything_is_made(
     folder: Path, arguments: tuple[str, ...], exit_code: int, told: str
 ) -> None:
     refused(folder, "rec", "-O", "out", *arguments, exit_code=exit_code, told=told)
@@ -339,7 +335,7 @@ def test_format_subtype_residual_and_record(folder: Path) -> None:
     assert Path("out/one/1.flac.audioae.json").is_file()
 
 
-def test_progress_json_tells_start_done_and_error_of_each_file(folder: Path) -> None:
+def test_progress_json_has_start_progress_and_end_of_each_file(folder: Path) -> None:
     Path("rec/one/3.wav").write_bytes(b"text")
     result = run("rec", "-O", "out", "--progress", "json", "--jobs", "2")
     events = lines(result.stderr)
@@ -359,7 +355,7 @@ def test_a_bar_for_all_files(folder: Path) -> None:
     assert "10/10 files" in result.stderr
 
 
-def test_quiet_says_errors_only(folder: Path) -> None:
+def test_quiet_prints_errors_only(folder: Path) -> None:
     assert run("rec", "-O", "out", "-q").output == ""
     Path("rec/bad.wav").write_bytes(b"text")
     said = run("rec", "-O", "other", "-q")
@@ -368,7 +364,9 @@ def test_quiet_says_errors_only(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_interruption_leaves_nothing_half_written_and_goes_on(folder: Path, jobs: str) -> None:
+def test_an_interrupted_batch_leaves_nothing_incomplete_and_resumes(
+    folder: Path, jobs: str
+) -> None:
     with start_batch(folder, jobs) as batch:
         read_until_progress(batch)
         batch.send_signal(signal.SIGINT)
@@ -383,7 +381,7 @@ def test_interruption_leaves_nothing_half_written_and_goes_on(folder: Path, jobs
 
 
 def test_two_batches_into_one_folder(folder: Path) -> None:
-    """The second is refused while the first is at work."""
+    """The second is refused while the first is running."""
     from audioae.batch import Ledger
 
     Path("out").mkdir()
@@ -395,8 +393,8 @@ def test_two_batches_into_one_folder(folder: Path) -> None:
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount a small disk"
 )
 def test_full_disk(folder: Path) -> None:
-    """Formats whose size is known are refused beforehand; others fail in one line each, inputs
-    untouched, nothing half written.
+    """Formats whose size is known are refused beforehand. Others fail with one line each; inputs
+    stay as they are and nothing incomplete is left.
     """
     disk = folder / "disk"
     disk.mkdir()

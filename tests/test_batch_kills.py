@@ -1,7 +1,6 @@
-"""A batch that is killed at any moment leaves no partial file under a final name, and goes on to
-the same bytes.
+"""A batch that is killed at any moment leaves only complete outputs, and resumes to the same bytes.
 
-Some moments are tried here; AUDIOAE_KILLS=100 tries as many as wanted.
+Twenty moments are tried; set AUDIOAE_KILLS=100 to try a hundred.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
-    """A folder with a model and `rec/`: files of uneven length."""
+    """A folder with a model and `rec/`, which has files of different lengths."""
     rng = np.random.default_rng(0)
     (tmp_path / "rec").mkdir()
     for number in range(FILES):
@@ -68,20 +67,20 @@ def audio(folder: Path) -> dict[str, bytes]:
 
 
 def written(case: Path, out: str) -> int:
-    """Bytes of the ledger."""
+    """The size of the ledger in bytes."""
     ledger = case / out / ".audioae-ledger.jsonl"
     return ledger.stat().st_size if ledger.exists() else 0
 
 
 def until_files(batch: subprocess.Popen[bytes], case: Path, out: str) -> None:
-    """Wait until a batch has begun a file, or has ended."""
+    """Wait until a batch has started a file, or has ended."""
     before = written(case, out)
     while batch.poll() is None and written(case, out) == before:
         time.sleep(0.005)
 
 
 def undisturbed(case: Path) -> tuple[dict[str, bytes], float, float]:
-    """The outputs of a batch, and the seconds until it comes to the files and with them."""
+    """The outputs of a batch, the seconds until it starts a file, and the seconds after that."""
     started = time.monotonic()
     batch = start(case, "whole", 1)
     until_files(batch, case, "whole")
@@ -99,29 +98,28 @@ def test_kills_at_random_moments(case: Path, seed: int) -> None:
         run += 1
         out = f"out{completed}"
         batch = start(case, out, jobs=1 + run % 2)
-        if run % 4:  # most moments are among the files, some before
+        if run % 4:  # most kills are during the files, some before
             until_files(batch, case, out)
         try:
             batch.wait(draw.uniform(0, work_seconds if run % 4 else start_seconds))
         except subprocess.TimeoutExpired:
             batch.kill()
             kills += 1
-        said = batch.communicate()[1]
+        stderr = batch.communicate()[1]
         there = audio(case / out)
-        assert there.items() <= expected.items(), "what has a final name is whole"
+        assert there.items() <= expected.items(), "files with final names are complete"
         if batch.returncode == 0:
             assert there == expected
             completed += 1
         else:
             assert batch.returncode == -9
-            assert b"audioae" not in said, (
-                said
-            )  # Python itself may complain: of a parent that dies while it starts a process
+            # Python itself may complain about a parent that dies while it starts a process
+            assert b"audioae" not in stderr, stderr
             at_work += 0 < len(there) < FILES
     out = f"out{completed}"
     last = start(case, out, 1)
     assert (last.communicate()[1], last.returncode) == (b"", 0)
     assert audio(case / out) == expected
     assert not list((case / out).glob("*.part"))
-    print(f"\n{kills} kills, {at_work} of them amid the files, {completed + 1} batches completed")
+    print(f"\n{kills} kills, {at_work} of them between files, {completed + 1} batches completed")
     assert at_work

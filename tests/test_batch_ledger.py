@@ -1,4 +1,4 @@
-"""The ledger knows what is done, what was begun, and what has changed since."""
+"""The ledger knows which outputs are complete, which were started, and what has changed since."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_new_begun_done(pair: tuple[Path, Path]) -> None:
     assert state(pair) == "done"
 
 
-def test_a_failure_is_to_be_tried_again(pair: tuple[Path, Path]) -> None:
+def test_a_failed_file_is_new(pair: tuple[Path, Path]) -> None:
     with Ledger(pair[1].parent, "r") as ledger:
         ledger.begin(*pair)
         ledger.end(*pair, error="damaged")
@@ -67,7 +67,7 @@ def test_a_moved_output_folder_is_still_done(pair: tuple[Path, Path], tmp_path: 
 
 
 @pytest.mark.parametrize("kept", range(1, 400, 13))
-def test_a_torn_line_costs_itself_and_nothing_else(pair: tuple[Path, Path], kept: int) -> None:
+def test_an_incomplete_line_loses_nothing_else(pair: tuple[Path, Path], kept: int) -> None:
     finished(pair)
     path = pair[1].parent / ".audioae-ledger.jsonl"
     whole = path.read_bytes()
@@ -88,7 +88,7 @@ def test_two_runs_do_not_write_into_one_folder(pair: tuple[Path, Path]) -> None:
         pass
 
 
-def test_nothing_is_left_of_a_run_that_did_nothing(pair: tuple[Path, Path]) -> None:
+def test_a_run_that_did_nothing_leaves_no_ledger(pair: tuple[Path, Path]) -> None:
     with Ledger(pair[1].parent, "r"):
         pass
     assert list(pair[1].parent.iterdir()) == []

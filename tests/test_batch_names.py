@@ -1,6 +1,4 @@
-"""Which files are taken, and what their outputs are called: the tree mirrored, and never one name
-for two.
-"""
+"""Which files a batch takes, and the names of their outputs: a mirrored tree and unique names."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ from audioae.errors import AudioFileError, OutputError, SettingsError
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """rec/a.wav, rec/one/b.flac, rec/one/deep/c.MP3 and files that are no audio; nothing is read,
-    so all are empty.
+    """rec/a.wav, rec/one/b.flac, rec/one/deep/c.MP3 and files that are not audio. All are empty, as
+    no test reads them.
     """
     for name in (
         "a.wav",
@@ -44,7 +42,7 @@ def outputs(*given: str, **form: str) -> list[str]:
     return [path.as_posix() for path in output_names(found, Path("out"), **form)]
 
 
-def test_a_folder_is_walked_and_what_is_no_audio_is_counted(tree: Path) -> None:
+def test_a_folder_is_searched_and_other_files_are_counted(tree: Path) -> None:
     finds = find_inputs(["rec"])
     assert [found.path.as_posix() for found in finds.files] == [
         "rec/a.wav",
@@ -62,7 +60,7 @@ def test_a_named_file_is_taken_whatever_its_suffix(tree: Path) -> None:
     assert names("rec/notes.txt") == ["rec/notes.txt"]
 
 
-def test_patterns_mean_what_a_shell_would_make_of_them(tree: Path) -> None:
+def test_patterns_are_expanded_as_by_a_shell(tree: Path) -> None:
     assert names("rec/*.wav", "rec/*/*.fl?c") == ["rec/a.wav", "rec/one/b.flac"]
     assert names("rec/**/*.MP3") == ["rec/one/deep/c.MP3"]
     assert names("rec/o*") == ["rec/one/b.flac", "rec/one/deep/c.MP3"]

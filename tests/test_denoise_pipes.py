@@ -1,6 +1,4 @@
-"""`-`: recordings through stdin and stdout, with headers that do not tell their length, and raw
-samples as they arrive.
-"""
+"""Denoising through stdin and stdout: headers without a length, and raw samples as they arrive."""
 
 from __future__ import annotations
 
@@ -29,13 +27,13 @@ CHECKOUT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that lowers everything by 6 dB."""
+    """A model with a gain of 0.5 at all frequencies."""
     return write_half_model(tmp_path_factory.mktemp("model") / "half.onnx")
 
 
 @pytest.fixture
 def noisy(tmp_path: Path, half: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """A second of noise `[samples, 2]`, also in in.wav at 44.1 kHz, 24 bits."""
+    """One second of noise, `[num_samples, 2]`, also in in.wav: 44.1 kHz, 24 bits."""
     waveform = np.round(np.random.default_rng(0).normal(0, 0.1, (44100, 2)) * 2**23) / 2**23
     soundfile.write(tmp_path / "in.wav", waveform, 44100, subtype="PCM_24")
     monkeypatch.chdir(tmp_path)
@@ -55,7 +53,7 @@ def decoded(result: Result) -> tuple[np.ndarray, soundfile.SoundFile]:
 
 
 def left_over() -> list[str]:
-    """What is in the folder besides the input."""
+    """The names of the files besides the input."""
     return sorted(path.name for path in Path().iterdir() if path.name != "in.wav")
 
 
@@ -71,12 +69,12 @@ def test_wav_in_and_out_equals_the_files(noisy: np.ndarray) -> None:
         44100,
     )
     assert np.array_equal(waveform, soundfile.read("out.wav")[0])
-    assert left_over() == ["out.wav"], "nothing of the pipes stays"
+    assert left_over() == ["out.wav"], "no temporary file is left"
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFFFFF - 44])
-def test_headers_that_do_not_know_the_length(noisy: np.ndarray, size: int) -> None:
-    """What ffmpeg, sox, arecord and plain encoders leave in a header that they cannot go back to."""
+def test_headers_without_the_length(noisy: np.ndarray, size: int) -> None:
+    """Lengths that ffmpeg, sox, arecord and others leave in a header when they cannot seek."""
     data = bytearray(Path("in.wav").read_bytes())
     at = data.index(b"data")
     data[4:8] = struct.pack("<I", min(size + 36, 0xFFFFFFFF))
@@ -96,7 +94,7 @@ def test_a_wav_of_no_samples(noisy: np.ndarray) -> None:
     assert decoded(piped)[1].frames == 0
 
 
-def test_other_containers_come_and_go(noisy: np.ndarray) -> None:
+def test_other_containers(noisy: np.ndarray) -> None:
     soundfile.write("in.flac", noisy, 44100, subtype="PCM_24")
     assert decoded(run("-", "-", stdin=Path("in.flac").read_bytes()))[1].format == "FLAC"
     assert decoded(run("in.flac", "-", "--format", "wav"))[1].format == "WAV"
@@ -128,8 +126,8 @@ def test_raw_to_a_file_and_a_file_to_raw(noisy: np.ndarray) -> None:
     assert np.abs(RawForm(44100, 2, "PCM_24").decode(raw).T - noisy / 2).max() < 1e-4
 
 
-def test_raw_is_cleaned_as_it_arrives(noisy: np.ndarray, half: Path) -> None:
-    """What was said comes out while the other end still speaks: pipes need not end."""
+def test_raw_samples_are_denoised_as_they_arrive(noisy: np.ndarray, half: Path) -> None:
+    """Output comes before the input ends."""
     command = [
         sys.executable,
         "-m",
@@ -148,9 +146,8 @@ def test_raw_is_cleaned_as_it_arrives(noisy: np.ndarray, half: Path) -> None:
         assert live.stdin is not None and live.stdout is not None
         live.stdin.write(bytes(2 * 16000))
         live.stdin.flush()
-        assert (
-            len(live.stdout.read(2 * 15000)) == 2 * 15000
-        )  # would wait for ever if nothing came before the end
+        # this would block for ever if nothing came before the end
+        assert len(live.stdout.read(2 * 15000)) == 2 * 15000
         live.stdin.close()
         assert len(live.stdout.read()) == 2 * 1000
     assert live.returncode == 0
@@ -173,7 +170,7 @@ def test_raw_is_cleaned_as_it_arrives(noisy: np.ndarray, half: Path) -> None:
         (("-", "-", "-m", "no-such-model"), b"", 3, "no-such-model"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_nothing_on_stdout(
+def test_errors_are_one_line_and_nothing_on_stdout(
     noisy: np.ndarray, arguments: tuple[str, ...], stdin: bytes, exit_code: int, told: str
 ) -> None:
     result = run(*arguments, stdin=stdin)
@@ -203,7 +200,7 @@ def test_raw_samples_come_back_as_they_were(subtype: str, rng: np.random.Generat
         assert form.encode(block)[0] == data
 
 
-def test_raw_samples_beyond_full_scale_are_clamped_and_counted() -> None:
+def test_raw_samples_beyond_full_scale_are_clipped_and_counted() -> None:
     data, clipped = RawForm(8000, 1, "PCM_16").encode(np.array([[1.5, -1.5, 0.5]], np.float32))
     assert (np.frombuffer(data, "<i2").tolist(), clipped) == ([32767, -32768, 16384], 2)
 

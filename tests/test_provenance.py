@@ -1,4 +1,4 @@
-"""A record tells how an output was made, and following it gives the same bytes."""
+"""The record of an output says how it was made; following it gives the same bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTINGS = DenoiseSettings(strength=0.7, max_attenuation_db=12.0, channels="inde
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A file that stands for the fake engine's weights."""
+    """A file in place of the weights of the fake engine."""
     path = tmp_path / "fake.onnx"
     path.write_bytes(b"weights")
     return path
@@ -46,9 +46,7 @@ def run(folder: Path, name: str = "out.wav", **options: Any) -> tuple[FileResult
     return run_plan(plan_file(job), smoothing()), job
 
 
-def test_a_record_names_everything_that_decides_about_the_bytes(
-    tmp_path: Path, model: Path
-) -> None:
+def test_a_record_has_everything_that_decides_on_the_bytes(tmp_path: Path, model: Path) -> None:
     result, job = run(tmp_path, residual=tmp_path / "rest.wav", subtype="PCM_24")
     told = record(result, job, model_path=model)
     assert told["audioae"] == __version__
@@ -110,7 +108,7 @@ def test_the_same_run_has_the_same_record(tmp_path: Path, model: Path) -> None:
     assert again == first
 
 
-def test_a_record_lies_beside_its_output_and_is_replaced_with_it(
+def test_a_record_is_beside_its_output_and_replaces_an_earlier_one(
     tmp_path: Path, model: Path
 ) -> None:
     path = record_path(tmp_path / "out.wav")
@@ -151,6 +149,6 @@ def test_a_record_that_cannot_be_written_leaves_nothing(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["fake.onnx", "in.wav", "out.wav"]
 
 
-def test_a_model_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"gone\.onnx"):
         record(*run(tmp_path), model_path=tmp_path / "gone.onnx")
