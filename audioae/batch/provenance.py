@@ -53,7 +53,7 @@ def file_facts(path: Path) -> dict[str, Any]:
         "subtype": form.subtype,
         "sample_rate": form.sample_rate,
         "channels": form.channels,
-        "num_samples": meter.samples,
+        "num_samples": meter.num_samples,
         "peak_dbfs": _rounded(meter.peak_dbfs),
         "rms_dbfs": _rounded(meter.rms_dbfs),
         "loudness_lufs": _rounded(meter.lufs),
