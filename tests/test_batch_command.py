@@ -1,4 +1,4 @@
-"""`audioae denoise IN... -O DIR`: checks come first, and a failure does not stop the other files."""
+"""`audioae denoise IN... -O DIR`: checks come first; a failure does not stop the other files."""
 
 from __future__ import annotations
 
