@@ -1,10 +1,8 @@
-"""A model that is ready to run: ONNX Runtime by default, torch for checkpoints that are not
-exported.
+"""Engines run a model block by block: on ONNX Runtime, or on torch for checkpoints.
 
-A network answers gains for every frame that it is given, but only those with `context` frames
-before and `lookahead` frames after them are right. `advance` keeps the frames that later gains
-still need, so that any cutting into blocks gives the gains of the whole; both engines run their
-network through it.
+A network returns gains for all frames of its input, but only those with `context` frames before and
+`lookahead` frames after them are correct. `advance` keeps the frames that later gains still need,
+so the gains do not depend on blocks. Both engines run their network with it.
 """
 
 from __future__ import annotations
@@ -28,26 +26,25 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 Gain = npt.NDArray[np.float32] | npt.NDArray[np.complex64]
 Tensors = tuple[Any, ...]
-# From a spectrum `[batch, 2 (re, im), freq, frames]` and the network's own state, None for an empty
-# past,
-# to the gain `[batch, 1|2, freq, frames]` and the next state.
+# Maps a spectrum `[batch, 2 (re, im), freq, frames]` and the state of the network (None for an
+# empty past) to the gain `[batch, 1 or 2, freq, frames]` and the next state.
 Network = Callable[[FloatArray, Tensors | None], tuple[FloatArray, Tensors]]
 
 Quality = Literal["fast", "best"]
 DEVICES = ("auto", "cpu", "cuda")
-# over all signals; what networks make of more at once falls out of a core's cache, which costs a
-# sixth of their speed
+# Number of frames, over all channels, that ONNX Runtime processes at once. Activations of more
+# frames do not fit into the cache of a core, which makes networks a sixth slower.
 CACHED_FRAMES = 48
 
 
 @dataclass(frozen=True)
 class State:
-    """The past of a stream. Steps answer a new one and change none, so many streams share an
-    engine.
+    """The state of a stream. A step returns a new state, so many streams can share an engine.
 
-    frames: `[batch, freq, kept]`, the spectrum that gains to come still need; it starts at a
-        multiple of the model's stride.
-    tensors: the network's own state, None before its first run.
+    Args:
+        frames: the spectrum that later gains still need, `[batch, freq, frames]`. It starts at a
+            multiple of the stride of the model.
+        tensors: the state of the network; None before its first run.
     """
 
     frames: ComplexArray
@@ -55,32 +52,43 @@ class State:
 
 
 class Engine(Protocol):
-    """A model that is ready to run."""
+    """A model that can be run, from `load_model`.
+
+    Example:
+        >>> engine = load_model("speech-16k")
+        >>> frames = np.zeros((1, engine.info.stft.num_bins, 4), np.complex64)
+        >>> gain, state = engine.step(frames)
+        >>> next_gain, state = engine.step(frames, state)
+        >>> gain.shape, next_gain.shape
+        ((1, 257, 4), (1, 257, 4))
+    """
 
     info: ModelInfo
 
     def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
-        """The next gains of a stream.
+        """Compute the next gains of a stream.
 
-        After n frames went in, the gains of the first `n - info.lookahead` frames, rounded down to
-        a multiple of `info.stride`, have come out. At the end of a signal, feed `info.lookahead +
-        info.stride - 1` zero frames and drop the gains beyond the signal's frames.
+        After n frames of input there are gains for `n - info.lookahead` frames, rounded down to a
+        multiple of `info.stride`. At the end of a signal, add `info.lookahead + info.stride - 1`
+        zero frames and drop the gains after the last frame of the signal.
 
         Args:
-            spectrum: `[batch, freq, frames]` complex64, the frames after those that `state` has
-                seen; any number of them.
-            state: of the step before; None is an empty past.
+            spectrum: the next frames, any number of them, `[batch, freq, frames]` complex64.
+            state: the result of the previous step; None is an empty past.
 
         Returns:
-            The gain `[batch, freq, frames']`, float32 or for a complex gain complex64, and the next
-            state.
+            The gain `[batch, freq, frames']`, float32 or complex64, and the next state.
         """
         ...
 
     def whole(self, spectrum: ComplexArray) -> Gain:
-        """The gains of all frames of a spectrum `[batch, freq, frames]`, from an empty past.
+        """Compute the gains of all frames of a spectrum, from an empty past and without padding.
 
-        The network sees the frames as they are, without surroundings.
+        Args:
+            spectrum: `[batch, freq, frames]` complex64.
+
+        Returns:
+            The gain `[batch, freq, frames]`, float32 or complex64.
         """
         ...
 
@@ -88,19 +96,19 @@ class Engine(Protocol):
 def advance(
     network: Network, info: ModelInfo, spectrum: ComplexArray, state: State | None
 ) -> tuple[Gain, State]:
-    """Run a network on the frames whose gains are due, and keep those that are needed again; see
-    `Engine.step`.
+    """Run a network on the frames whose gains can be computed, and keep the frames that later gains
+    need; see `Engine.step`.
     """
     if spectrum.ndim != 3 or spectrum.shape[1] != info.stft.num_bins:
         raise SettingsError(
-            f"a spectrum has the shape {list(spectrum.shape)}; {info.name} takes [batch, "
+            f"the spectrum has shape {list(spectrum.shape)}; {info.name} expects [batch, "
             f"{info.stft.num_bins}, frames]"
         )
     stride, context = info.stride, _round_up(info.context, info.stride)
     if info.edges == "mirror":
         raise SettingsError(
-            f"model {info.name!r} uses both directions of time and cannot run on a stream; take a "
-            "causal model, such as the default"
+            f"model {info.name!r} uses both directions of time and cannot denoise a live stream; "
+            "choose a causal model, such as the default"
         )
     if state is None:
         state = State(np.zeros((*spectrum.shape[:2], context), np.complex64))
@@ -112,8 +120,8 @@ def advance(
         )
         return _to_gain(empty), State(frames, state.tensors)
     chunk = frames[..., : context + due + info.lookahead]
-    # A network takes whole strides; what fills the last one lies beyond the look-ahead, so it
-    # changes no gain that is due.
+    # A network needs whole strides. The padding is after the look-ahead, so it changes no gain
+    # that is returned.
     gain, tensors = network(_to_features(chunk, _round_up(chunk.shape[-1], stride)), state.tensors)
     return _to_gain(gain[..., context : context + due]), State(frames[..., due:].copy(), tensors)
 
@@ -126,7 +134,18 @@ def run_whole(network: Network, info: ModelInfo, spectrum: ComplexArray) -> Gain
 
 
 class OnnxEngine:
-    """A model in ONNX Runtime, on one thread: parallel files are parallel processes."""
+    """Runs a model with ONNX Runtime, on one thread; files are processed in parallel by processes.
+
+    Args:
+        path: the ONNX file.
+        device: "cuda", or the CPU.
+        full_band, offline: names of the models that replace this one, see `choose_engine`; empty
+            for none.
+
+    Raises:
+        CheckpointError: the file is not a model of audioae, or it is damaged.
+        DependencyError: `device` is "cuda" and this onnxruntime has no CUDA.
+    """
 
     def __init__(
         self,
@@ -142,18 +161,16 @@ class OnnxEngine:
         onnxruntime = require("onnxruntime", extra="train")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = (
-            3  # errors only: warnings about a graph are not for whoever cleans a file
-        )
+        options.log_severity_level = 3  # no warnings about the graph
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=[_onnx_provider(onnxruntime, device)]
             )
         except DependencyError:
             raise
-        except Exception as error:  # ONNX Runtime's errors share no base of their own
+        except Exception as error:  # the errors of ONNX Runtime have no common base class
             raise CheckpointError(
-                f"{path} is no model that ONNX Runtime can load ({_first_line(error)})"
+                f"ONNX Runtime cannot load {path} ({_first_line(error)})"
             ) from error
         self.info = _read_info(self._session, path)
         self._states = {each.name: each.shape for each in self._session.get_inputs()[1:]}
@@ -167,7 +184,7 @@ class OnnxEngine:
         return run_whole(self._run, self.info, spectrum)
 
     def companion(self, role: Literal["full_band", "offline"]) -> Engine:
-        """The model that takes the place of this one in a role; this one, where there is none."""
+        """The model that replaces this one in a role; this one if there is none."""
         name = self._companions[role]
         if not name:
             return self
@@ -181,7 +198,7 @@ class OnnxEngine:
                 self._empty(shape, spectrum.shape[0]) for shape in self._states.values()
             )
         frames = spectrum.shape[-1]
-        # A network with a state may be cut at any stride.
+        # A network with a state can be run in parts of whole strides.
         length = (
             _round_up(max(CACHED_FRAMES // len(spectrum), 1), self.info.stride)
             if self._states
@@ -199,12 +216,20 @@ class OnnxEngine:
 
     @staticmethod
     def _empty(shape: list[int | str], batch: int) -> FloatArray:
-        """Zeros of a state's shape, whose only named dimension is the batch."""
+        """Zeros in the shape of a state; its named dimension is the batch size."""
         return np.zeros([size if isinstance(size, int) else batch for size in shape], np.float32)
 
 
 class TorchEngine:
-    """A torch denoiser, for checkpoints that are not exported and for GPUs."""
+    """Runs a model with torch, for checkpoints that are not exported and for GPUs.
+
+    Args:
+        denoiser: the model.
+        device: "cpu", "cuda", or "auto": a GPU if torch finds one.
+
+    Raises:
+        DependencyError: `device` is "cuda" and torch finds no GPU.
+    """
 
     def __init__(self, denoiser: Denoiser, *, device: str = "auto") -> None:
         import torch
@@ -231,12 +256,24 @@ class TorchEngine:
 
 
 def load_model(name_or_path: str | Path, *, device: str = "auto") -> Engine:
-    """A model by its name in the package, or by the path of an .onnx file, a .safetensors
-    checkpoint or a run folder.
+    """Load a model.
 
     Args:
-        device: "cpu", "cuda", or "auto": the CPU in ONNX Runtime; for checkpoints a GPU where torch
+        name_or_path: the name of a model in the package, or the path of an .onnx file, a
+            .safetensors checkpoint or a run folder.
+        device: "cpu", "cuda", or "auto": the CPU for ONNX files, and for checkpoints a GPU if torch
             finds one.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+        CheckpointError: the file is not a model of audioae, or it is damaged.
+        DependencyError: the device is not available, or torch is not installed.
+        SettingsError: an unknown device.
+
+    Example:
+        >>> info = load_model("speech-16k").info
+        >>> info.stft.sample_rate, info.causal
+        (16000, True)
     """
     if device not in DEVICES:
         raise SettingsError(
@@ -255,8 +292,15 @@ def load_model(name_or_path: str | Path, *, device: str = "auto") -> Engine:
 
 
 def choose_engine(engine: Engine, sample_rate: int, quality: Quality | None) -> Engine:
-    """The model to run in place of a shipped one: its full-band companion for sample rates above
-    its own, else in the quality "best" its offline companion, where there are any.
+    """The model that replaces a model of the package for a recording or a live stream.
+
+    For sample rates above its own this is its full-band companion, otherwise for recordings in the
+    quality "best" its offline companion. Without a companion it is the model itself.
+
+    Args:
+        engine: the model.
+        sample_rate: of the recording or the live stream, Hz.
+        quality: of the recording; None for a live stream.
     """
     if not isinstance(engine, OnnxEngine):
         return engine
@@ -266,9 +310,7 @@ def choose_engine(engine: Engine, sample_rate: int, quality: Quality | None) -> 
 
 
 def _to_features(spectrum: ComplexArray, frames: int) -> FloatArray:
-    """`[batch, freq, frames]` complex to `[batch, 2 (re, im), freq, frames]`, filled up with zero
-    frames.
-    """
+    """`[batch, freq, frames]` complex to `[batch, 2 (re, im), freq, frames]`, padded with zeros."""
     features = np.zeros((spectrum.shape[0], 2, spectrum.shape[1], frames), np.float32)
     features[:, 0, :, : spectrum.shape[-1]] = spectrum.real
     features[:, 1, :, : spectrum.shape[-1]] = spectrum.imag
@@ -276,7 +318,7 @@ def _to_features(spectrum: ComplexArray, frames: int) -> FloatArray:
 
 
 def _to_gain(gain: FloatArray) -> Gain:
-    """`[batch, 1|2, freq, frames]` to `[batch, freq, frames]`, real or complex."""
+    """`[batch, 1 or 2, freq, frames]` to `[batch, freq, frames]`, real or complex."""
     if gain.shape[1] == 1:
         return gain[:, 0]
     joined = np.empty((gain.shape[0], *gain.shape[2:]), np.complex64)
@@ -293,7 +335,7 @@ def _onnx_provider(onnxruntime: Any, device: str) -> str:
         return "CPUExecutionProvider"
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise DependencyError(
-            "this onnxruntime has no CUDA; use the device 'cpu', or get it with: pip install "
+            "this onnxruntime has no CUDA; use the device 'cpu', or install it with: pip install "
             "onnxruntime-gpu"
         )
     return "CUDAExecutionProvider"
@@ -302,22 +344,22 @@ def _onnx_provider(onnxruntime: Any, device: str) -> str:
 def _torch_device(torch: Any, device: str) -> str:
     found = torch.cuda.is_available()
     if device == "cuda" and not found:
-        raise DependencyError("torch finds no CUDA device here; use the device 'cpu'")
+        raise DependencyError("torch finds no CUDA device; use the device 'cpu'")
     return "cuda" if found and device != "cpu" else "cpu"
 
 
 def _read_info(session: Any, path: str | Path) -> ModelInfo:
-    """The settings that `audioae.training.export` wrote into the file's metadata."""
+    """The model info in the metadata of the file, which `audioae.training.export` wrote."""
     metadata = session.get_modelmeta().custom_metadata_map.get("audioae")
     if metadata is None:
         raise CheckpointError(
-            f"{path} carries no audioae settings; make it with: audioae export CHECKPOINT {path}"
+            f"{path} has no audioae metadata; make it with: audioae export CHECKPOINT {path}"
         )
     try:
         return ModelInfo.from_dict(json.loads(metadata))
     except ValueError as error:
         raise CheckpointError(
-            f"{path} carries damaged audioae settings ({error}); export it again"
+            f"{path} has damaged audioae metadata ({error}); export it again"
         ) from error
 
 
