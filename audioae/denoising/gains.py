@@ -1,17 +1,17 @@
-"""Gains for the frames of a stream, as they arrive or, for a recording, with a look at what follows.
+"""The gains of a model for the frames of a live stream or of a recording.
 
-A causal model starts from an empty past and needs a second or two to adapt. For a recording there
-are two remedies that need no training:
+A causal model starts with an empty state and needs a second or two to adapt to a recording. Two
+methods improve its gains for recordings without training:
 
-- `PrimedGains` first runs the model over the beginning of the recording, mirrored in time, and
-  drops these gains.
-- `ChunkedGains` sees a recording in overlapping chunks, so a model may use what comes later: a
-  causal model runs over each chunk in both directions of time and the two gains are averaged, a
-  model that was trained for both directions runs over it once.
+- `PrimedGains` (quality "fast") first runs the model over the first seconds of the recording,
+  reversed in time, and discards these gains.
+- `ChunkedGains` (quality "best") processes a recording in overlapping chunks. A causal model runs
+  over each chunk in both directions of time, and the two gains are averaged. A model that was
+  trained for both directions runs over each chunk once.
 
-The analysis window is symmetric about its middle and zero at its first sample. So the frames of a
-signal that runs backwards are the complex conjugates of its frames, in reverse order: neither
-remedy needs a second analysis.
+Neither method needs a second STFT: the analysis window is symmetric about its middle and zero at
+its first sample, so for `n_fft == win_length` the frames of a reversed signal are the complex
+conjugates of its frames, in reverse order.
 """
 
 from __future__ import annotations
@@ -26,62 +26,70 @@ from audioae.engine import Engine, Quality, State
 from audioae.pretrained import ModelInfo
 from audioae.signal.spectrogram import ComplexArray
 
-CONTEXT_SECONDS = 2.0  # mirrored before a recording, and heard on either side of a chunk
-CHUNK_SECONDS = 10.0
-FORWARD_SHARE = 0.6  # of the gain; the rest is that of the backward run
+CONTEXT_SECONDS = 2.0  # of the reversed beginning, and of the context on each side of a chunk
+CHUNK_SECONDS = 10.0  # without the context on both sides
+FORWARD_SHARE = 0.6  # weight of the forward gain; the weight of the backward gain is the rest
 
 
 class Gains(Protocol):
-    """The gains of a stream of frames."""
+    """Computes the gains of a sequence of frames that arrive in blocks of any length."""
 
     def add(self, spectrum: ComplexArray, *, last: bool = False) -> Gain | None:
-        """Take the next frames `[channels, freq, frames]`; with `last` they are the final ones.
+        """Add frames.
+
+        Args:
+            spectrum: the next frames, `[channels, freq, frames]`.
+            last: whether these are the last ones.
 
         Returns:
-            The gains `[channels, freq, frames']` of the next frames that have none yet, or None
-            where there are none.
+            The gains `[channels, freq, frames']` that have become known, in the order of the
+            frames; None if there are none. After the last frames a model with look-ahead or a
+            stride may return more gains than there are frames.
         """
         ...
 
 
 def build_gains(engine: Engine, quality: Quality | None) -> Gains:
-    """Gains of a recording in the given quality, or of a live stream (None)."""
+    """The gains of a recording in the given quality, or of a live stream if `quality` is None."""
     info = engine.info
     if info.edges == "mirror":
         return ChunkedGains(engine, engine.whole)
     if quality == "best" and info.causal:
         return ChunkedGains(engine, lambda spectrum: both_directions(engine, spectrum))
-    return PrimedGains(engine) if quality and info.causal else LiveGains(engine)
+    # Priming would shift the time steps of a network that takes several frames at once.
+    if quality and info.causal and info.stride == 1:
+        return PrimedGains(engine)
+    return LiveGains(engine)
 
 
 def lookahead_seconds(info: ModelInfo, quality: Quality | None) -> float:
-    """How much of a recording after a sample its gain depends on, besides the window, seconds."""
+    """How far ahead of a frame its gain depends on a recording, in seconds, without the window."""
     if info.edges == "mirror" or (quality == "best" and info.causal):
         return CONTEXT_SECONDS
     return (info.lookahead + info.stride) * info.stft.hop_length / info.stft.sample_rate
 
 
 def mirrored(spectrum: ComplexArray) -> ComplexArray:
-    """The frames `[channels, freq, frames]` of the signal that runs backwards."""
+    """The frames of the signal reversed in time, `[channels, freq, frames]`."""
     return np.conj(spectrum[..., ::-1])
 
 
 def both_directions(engine: Engine, spectrum: ComplexArray) -> Gain:
-    """The mean of a causal model's gains for a spectrum and for its reversal in time."""
+    """The weighted mean of the gains of a causal model in both directions of time."""
     forward, backward = engine.whole(spectrum), engine.whole(mirrored(spectrum))
     mean: Gain = FORWARD_SHARE * forward + (1 - FORWARD_SHARE) * np.conj(backward[..., ::-1])
     return mean.astype(forward.dtype, copy=False)
 
 
 class LiveGains:
-    """The gains of a model that hears frames as they arrive."""
+    """The gains of a live stream, from an empty past."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self._frames = engine, 0
         self._state: State | None = None
 
     def add(self, spectrum: ComplexArray, *, last: bool = False) -> Gain | None:
-        """See `Gains.add`. At the end a model with look-ahead is fed silence."""
+        """See `Gains.add`. The look-ahead after the last frame is silence."""
         self._frames += spectrum.shape[-1]
         if last and self._frames:
             info = self._engine.info
@@ -94,7 +102,7 @@ class LiveGains:
 
 
 class PrimedGains:
-    """The gains of a causal model that has heard the beginning of the recording, mirrored."""
+    """The gains of a causal model that first runs over the reversed beginning of the recording."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -122,14 +130,15 @@ class PrimedGains:
 
 
 class ChunkedGains:
-    """The gains of a recording that is seen in overlapping chunks, in constant memory.
+    """The gains of a recording in overlapping chunks, in constant memory.
 
-    Chunks lie on a fixed grid, so gains do not depend on how the frames arrive. Before the
-    beginning and after the end of the recording lies its mirror image.
+    Chunks start at fixed frames, so the gains do not depend on how the frames arrive. The context
+    before the start and after the end of the recording is the recording reversed in time.
 
     Args:
-        run: from the frames `[channels, freq, frames]` of a chunk with its context to as many
-            gains.
+        engine: the model.
+        run: maps the frames of a chunk with its context, `[channels, freq, frames]`, to the gains
+            of the same shape.
     """
 
     def __init__(self, engine: Engine, run: Callable[[ComplexArray], Gain]) -> None:
@@ -137,8 +146,8 @@ class ChunkedGains:
         self._context = context_frames(engine)
         stft = engine.info.stft
         self._chunk = round(CHUNK_SECONDS * stft.sample_rate / stft.hop_length)
-        self._frames: ComplexArray | None = None  # from the context of the next chunk on
-        self._before = 0  # how many of them are context
+        self._frames: ComplexArray | None = None  # the context before the next chunk, and the rest
+        self._before = 0  # number of frames of that context
 
     def add(self, spectrum: ComplexArray, *, last: bool = False) -> Gain | None:
         """See `Gains.add`."""
@@ -153,28 +162,29 @@ class ChunkedGains:
         return np.concatenate(gains, -1) if gains else None
 
     def _due(self, left: int, *, last: bool) -> int:
-        """Frames of the next chunk, if its context is there; a short rest joins the last chunk."""
-        if left >= self._chunk + 2 * self._context or not last:
-            return self._chunk if left >= self._chunk + 2 * self._context else 0
-        return left
+        """Length of the next chunk; 0 if its context is incomplete.
+
+        A remainder of less than two contexts becomes part of the last chunk.
+        """
+        if left >= self._chunk + 2 * self._context:
+            return self._chunk
+        return left if last else 0
 
     def _chunk_gains(self, frames: ComplexArray, due: int) -> Gain:
+        """The gains of the `due` frames after the context, the first of `frames`."""
         before, after = self._before, frames.shape[-1] - self._before - due
-        heard = frames[..., : before + due + min(after, self._context)]
+        chunk = frames[..., : before + due + min(after, self._context)]
         if before < self._context:  # the beginning of the recording
-            missing = min(self._context - before, heard.shape[-1] - 1)
-            heard, before = _with_mirror_before(heard, missing), before + missing
-        if after < self._context:  # its end
-            missing = min(self._context - after, heard.shape[-1] - 1)
-            heard = np.concatenate([heard, mirrored(heard[..., -1 - missing : -1])], -1)
-        return self._run(heard)[..., before : before + due]
+            missing = min(self._context - before, chunk.shape[-1] - 1)
+            chunk = np.concatenate([mirrored(chunk[..., 1 : missing + 1]), chunk], -1)
+            before += missing
+        if after < self._context:  # the end of the recording
+            missing = min(self._context - after, chunk.shape[-1] - 1)
+            chunk = np.concatenate([chunk, mirrored(chunk[..., -1 - missing : -1])], -1)
+        return self._run(chunk)[..., before : before + due]
 
 
 def context_frames(engine: Engine) -> int:
-    """`CONTEXT_SECONDS` in frames."""
+    """`CONTEXT_SECONDS` as a number of frames."""
     stft = engine.info.stft
     return round(CONTEXT_SECONDS * stft.sample_rate / stft.hop_length)
-
-
-def _with_mirror_before(frames: ComplexArray, missing: int) -> ComplexArray:
-    return np.concatenate([mirrored(frames[..., 1 : missing + 1]), frames], -1)
