@@ -1,5 +1,5 @@
-"""The core: as many samples out as in, aligned; blocks equal whole; a gain of 1 changes nothing;
-silence stays silent.
+"""Arrays and streams: length and alignment are kept, blocks equal the whole, a gain of 1 changes
+nothing, silence stays silent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tiny import noise
 
 from audioae.denoising import DenoiseSettings, Stream, denoise
-from audioae.denoising.stream import piece_length
+from audioae.denoising.stream import block_length
+from audioae.engine import Quality
 from audioae.errors import CheckpointError, SettingsError
 from audioae.signal.spectrogram import StftSettings
 
@@ -27,7 +28,7 @@ def tone(hertz: float, sample_rate: int, seconds: float = 1.0) -> np.ndarray:
 
 
 def in_blocks(stream: Stream, waveform: np.ndarray, sizes: list[int]) -> np.ndarray:
-    """Push `waveform` in blocks of these sizes, again and again, and flush."""
+    """Push `waveform` in blocks of these sizes, in turn, and flush."""
     parts, start, turn = [], 0, 0
     while start < waveform.shape[-1]:
         size = sizes[turn % len(sizes)]
@@ -48,7 +49,7 @@ def test_a_gain_of_one_gives_the_input_back(sample_rate: int, channels: int) -> 
     [constant(1.0, stft=OVERLAPPED), constant(1.0, lookahead=3, stride=4), constant(1 + 0j)],
 )
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
-def test_that_holds_for_every_kind_of_engine(engine: FakeEngine, sample_rate: int) -> None:
+def test_a_gain_of_one_with_every_kind_of_engine(engine: FakeEngine, sample_rate: int) -> None:
     waveform = noise(sample_rate, 2)
     assert np.abs(denoise(waveform, sample_rate, model=engine) - waveform).max() < 1e-5
 
@@ -74,46 +75,66 @@ def test_the_output_is_as_long_as_the_input(
     assert enhanced.dtype == np.float32
 
 
+@pytest.mark.parametrize("quality", [None, "fast", "best"])
 @settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=5),
     samples=st.integers(0, 9000),
     data=st.data(),
 )
-def test_blocks_equal_whole(sizes: list[int], samples: int, data: st.DataObject) -> None:
+def test_blocks_equal_whole(
+    quality: Quality | None, sizes: list[int], samples: int, data: st.DataObject
+) -> None:
+    """For a live stream (None) and for a recording in both qualities."""
     sample_rate = data.draw(st.sampled_from([8000, 16000, 44100]))
     engine = data.draw(
         st.sampled_from([smoothing(), foreseeing(3, stride=4), foreseeing(1, stft=OVERLAPPED)])
     )
     waveform = noise(samples, 2, seed=samples)
-    cut = in_blocks(Stream(engine, sample_rate, 2), waveform, sizes)
-    assert cut.shape == waveform.shape
-    assert np.abs(cut - denoise(waveform, sample_rate, model=engine)).max(initial=0) < 1e-5
+    asked, recording = DenoiseSettings(quality=quality or "best"), quality is not None
+    cut, uncut = (Stream(engine, sample_rate, 2, asked, recording=recording) for _ in range(2))
+    joined = in_blocks(cut, waveform, sizes)
+    assert joined.shape == waveform.shape
+    whole, _ = uncut.process(waveform, last=True)
+    assert np.abs(joined - whole).max(initial=0) < 1e-5
+    if recording:
+        array = denoise(waveform, sample_rate, model=engine, settings=asked)
+        assert np.abs(joined - array).max(initial=0) < 1e-5
 
 
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 @pytest.mark.parametrize("sample_rate", [16000, 24000])
-def test_pieces_leave_no_seam(sample_rate: int, extra: int) -> None:
-    waveform = noise(piece_length(sample_rate, 1) + extra)
+def test_there_are_no_seams_between_blocks(sample_rate: int, extra: int) -> None:
+    waveform = noise(block_length(sample_rate, 1) + extra)
     engine = constant(0.5)
     assert np.abs(denoise(waveform, sample_rate, model=engine) - 0.5 * waveform).max() < 1e-5
 
 
-def test_a_step_is_never_longer_than_a_piece() -> None:
-    long, wide = constant(0.5), constant(0.5)
-    denoise(noise(16000 * 20), 16000, model=long)
-    denoise(noise(16000 * 4, 32), 16000, model=wide)
+def test_a_step_is_never_longer_than_a_block() -> None:
+    long, wide, fast = constant(0.5), constant(0.5), DenoiseSettings(quality="fast")
+    denoise(noise(16000 * 20), 16000, model=long, settings=fast)
+    denoise(noise(16000 * 4, 32), 16000, model=wide, settings=fast)
     assert long.most_frames <= 4 * 16000 / 256 + 2
     assert wide.most_frames <= 2**20 / 256 + 2 * 32
 
 
+def test_a_step_is_never_longer_than_a_chunk_with_its_contexts() -> None:
+    """A last chunk shorter than two contexts is added to the chunk before it."""
+    long = constant(0.5)
+    denoise(noise(16000 * 30), 16000, model=long)
+    assert long.most_frames <= (10 + 2 * 2 + 2 * 2) * 16000 / 256
+
+
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
-def test_a_causal_stream_never_sees_its_future(sample_rate: int) -> None:
+def test_a_causal_stream_does_not_depend_on_later_samples(sample_rate: int) -> None:
     waveform = noise(sample_rate)
     changed = waveform.copy()
     changed[:, sample_rate // 2 :] = noise(sample_rate - sample_rate // 2, seed=1)
-    before, after = (denoise(each, sample_rate, model=smoothing()) for each in (waveform, changed))
-    reach = sample_rate // 2 - round(0.04 * sample_rate)  # a window and the resamplers' filters
+    before, after = (
+        Stream(smoothing(), sample_rate).process(each, last=True)[0] for each in (waveform, changed)
+    )
+    # The window and the filters of the resamplers reach 40 ms back.
+    reach = sample_rate // 2 - round(0.04 * sample_rate)
     assert np.abs(before - after)[:, :reach].max() < 1e-5
 
 
@@ -132,7 +153,7 @@ def test_silence_between_sounds_stays_silent(sample_rate: int) -> None:
     assert enhanced[:, :sample_rate].any()
 
 
-def test_a_stream_tells_its_delay() -> None:
+def test_pending_is_the_delay() -> None:
     stream = Stream(constant(1.0, lookahead=2), 16000)
     assert stream.push(noise(16000)).shape[-1] == 16000 - stream.pending
     assert stream.pending == 256 + 2 * 256 + 16000 % 256
@@ -150,14 +171,15 @@ def test_the_high_band_follows_the_top_of_the_models_band() -> None:
     assert np.abs(without_top - tone(1000, 48000) - 0.1 * tone(12000, 48000))[middle].max() < 1e-3
 
 
-def test_the_high_band_opens_at_once_and_closes_slowly() -> None:
+def test_the_high_band_gain_rises_fast_and_falls_slowly() -> None:
     gate = FakeEngine(
         lambda spectrum: (
             np.arange(spectrum.shape[-1]) // 31 % 2 * np.ones(spectrum.shape, np.float32)
         )
     )
-    envelope = np.abs(denoise(tone(12000, 48000, 2.0), 48000, model=gate))
-    change = 31 * 256 * 3  # every 31 hops, at three samples of the file per sample of the model
+    enhanced, _ = Stream(gate, 48000).process(tone(12000, 48000, 2.0)[None], last=True)
+    envelope = np.abs(enhanced[0])
+    change = 31 * 256 * 3  # samples at 48 kHz per 31 hops at 16 kHz
 
     def level(at: int) -> float:
         return float(envelope[at - 240 : at + 240].max())
@@ -189,12 +211,12 @@ def test_attenuation_is_measured() -> None:
     assert Stream(constant(0.0), 16000).attenuation.mean_db == 0
 
 
-def test_a_model_that_answers_no_numbers_is_not_believed() -> None:
-    with pytest.raises(CheckpointError, match="'fake' answers gains that are no numbers"):
+def test_nan_gains_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="'fake'"):
         denoise(noise(1000), 16000, model=constant(np.nan))
 
 
-def test_one_dimension_in_is_one_dimension_out() -> None:
+def test_one_dimensional_arrays() -> None:
     waveform = noise(4000)[0]
     assert (
         np.abs(denoise(waveform.astype(np.float64), 22050, model=constant(1.0)) - waveform).max()
@@ -204,7 +226,7 @@ def test_one_dimension_in_is_one_dimension_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("waveform", "told"),
+    ("waveform", "message"),
     [
         (np.zeros((16000, 2), np.float32), r"\(16000, 2\).*transpose"),
         (np.zeros((2, 3, 4), np.float32), r"\(2, 3, 4\)"),
@@ -216,26 +238,26 @@ def test_one_dimension_in_is_one_dimension_out() -> None:
         (np.array([1e30, 0.0], np.float32), r"sample 0 of channel 0 is 1e\+30"),
     ],
 )
-def test_what_is_no_waveform_is_refused(waveform: np.ndarray, told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_invalid_waveforms_are_refused(waveform: np.ndarray, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         denoise(waveform, 16000, model=constant(1.0))
 
 
-def test_a_stream_says_where_it_was_given_nan() -> None:
+def test_a_stream_names_the_invalid_sample() -> None:
     stream = Stream(constant(1.0), 16000)
     stream.push(noise(1000))
     with pytest.raises(SettingsError, match="sample 1003 of channel 0 is nan"):
         stream.push(np.array([[0, 0, 0, np.nan]], np.float32))
 
 
-def test_a_stream_ends_once() -> None:
+def test_a_flushed_stream_takes_no_samples() -> None:
     stream = Stream(constant(1.0), 16000)
     stream.flush()
-    with pytest.raises(SettingsError, match="start a new Stream"):
+    with pytest.raises(SettingsError, match="flushed"):
         stream.push(noise(10))
 
 
-def test_a_stream_refuses_other_channels() -> None:
+def test_a_stream_refuses_a_wrong_number_of_channels() -> None:
     with pytest.raises(SettingsError, match="expected float"):
         Stream(constant(1.0), 16000, 2).push(noise(10))
     with pytest.raises(SettingsError, match="0 Hz"):
@@ -244,7 +266,7 @@ def test_a_stream_refuses_other_channels() -> None:
 
 def test_two_streams_share_an_engine() -> None:
     engine = smoothing()
-    streams = [Stream(engine, 16000), Stream(engine, 16000)]
+    streams = [Stream(engine, 16000, recording=True), Stream(engine, 16000, recording=True)]
     waveforms = [noise(5000, seed=seed) for seed in (1, 2)]
     parts: list[list[np.ndarray]] = [[], []]
     for start in range(0, 5000, 500):

@@ -1,6 +1,4 @@
-"""Files through the core: form, length and alignment are kept, memory is not filled, nothing half
-written is left.
-"""
+"""Files: format, length and alignment are kept, memory is bounded, no incomplete output is left."""
 
 from __future__ import annotations
 
@@ -14,8 +12,11 @@ from fake_engines import constant, smoothing
 
 from audioae.audio import info, read
 from audioae.denoising import DenoiseSettings, FileJob, denoise, denoise_file, plan_file
-from audioae.denoising.stream import piece_length
+from audioae.denoising.stream import block_length
+from audioae.engine import Quality
 from audioae.errors import AudioFileError, ModelNotFoundError, OutputError
+
+FORMAT = ("sample_rate", "channels", "num_samples", "container", "subtype", "endian", "tags")
 
 
 def make(
@@ -38,36 +39,38 @@ def make(
 @pytest.mark.parametrize("name", ["in.wav", "in.flac", "in.aiff", "in.caf"])
 @pytest.mark.parametrize("sample_rate", [8000, 22050, 48000])
 @pytest.mark.parametrize("channels", [1, 2, 6])
-def test_the_form_is_kept(tmp_path: Path, name: str, sample_rate: int, channels: int) -> None:
+def test_the_format_is_kept(tmp_path: Path, name: str, sample_rate: int, channels: int) -> None:
     src = make(tmp_path / name, sample_rate=sample_rate, channels=channels, subtype="PCM_24")
     dst = tmp_path / f"out{src.suffix}"
     result = denoise_file(src, dst, model=constant(0.5))
     before, after = info(src), info(dst)
-    for kept in ("sample_rate", "channels", "num_samples", "container", "subtype", "endian", "tags"):
-        assert getattr(before, kept) == getattr(after, kept), kept
+    for name in FORMAT:
+        assert getattr(before, name) == getattr(after, name), name
     assert np.abs(read(dst)[0] - 0.5 * read(src)[0]).max() < 1e-5
-    assert (result.sample_rate, result.channels, result.num_samples) == (sample_rate, channels, 8000)
+    assert (result.sample_rate, result.channels) == (sample_rate, channels)
+    assert result.num_samples == 8000
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
 @pytest.mark.parametrize("extra", [None, -1, 0, 1])
-def test_a_file_is_cleaned_as_an_array_is(
-    tmp_path: Path, sample_rate: int, extra: int | None
+@pytest.mark.parametrize("quality", ["fast", "best"])
+def test_a_file_equals_an_array(
+    tmp_path: Path, sample_rate: int, extra: int | None, quality: Quality
 ) -> None:
-    samples = 1000 if extra is None else piece_length(sample_rate, 1) + extra
+    samples = 1000 if extra is None else block_length(sample_rate, 1) + extra
     src, dst = (
         make(tmp_path / "in.wav", sample_rate=sample_rate, samples=samples, subtype="FLOAT"),
         tmp_path / "out.wav",
     )
-    denoise_file(src, dst, model=smoothing())
-    assert np.abs(read(dst)[0] - denoise(read(src)[0], sample_rate, model=smoothing())).max() < 1e-5
+    settings = DenoiseSettings(quality=quality)
+    denoise_file(src, dst, model=smoothing(), settings=settings)
+    array = denoise(read(src)[0], sample_rate, model=smoothing(), settings=settings)
+    assert np.abs(read(dst)[0] - array).max() < 1e-5
 
 
 @pytest.mark.parametrize("samples", [0, 1])
 @pytest.mark.parametrize("sample_rate", [16000, 48000])
-def test_a_file_of_hardly_any_samples_is_not_bad(
-    tmp_path: Path, samples: int, sample_rate: int
-) -> None:
+def test_files_of_no_samples_and_of_one(tmp_path: Path, samples: int, sample_rate: int) -> None:
     src, dst = (
         make(tmp_path / "in.wav", samples=samples, sample_rate=sample_rate),
         tmp_path / "out.wav",
@@ -77,7 +80,7 @@ def test_a_file_of_hardly_any_samples_is_not_bad(
     assert info(dst).subtype == "PCM_16"
 
 
-def test_output_and_residual_make_the_input(tmp_path: Path) -> None:
+def test_output_plus_residual_is_the_input(tmp_path: Path) -> None:
     src = make(tmp_path / "in.wav", sample_rate=44100, channels=2, subtype="FLOAT")
     denoise_file(src, tmp_path / "out.wav", model=smoothing(), residual=tmp_path / "rest.wav")
     enhanced, residual = read(tmp_path / "out.wav")[0], read(tmp_path / "rest.wav")[0]
@@ -98,7 +101,7 @@ def test_settings_and_subtype_are_used(tmp_path: Path) -> None:
     assert np.abs(read(dst)[0] - 10 ** (-6 / 20) * read(src)[0]).max() < 1e-4
 
 
-def test_the_result_tells_what_was_done(tmp_path: Path) -> None:
+def test_the_fields_of_the_result(tmp_path: Path) -> None:
     src, dst = make(tmp_path / "in.wav", sample_rate=48000, samples=48000), tmp_path / "out.wav"
     result = denoise_file(src, dst, model=constant(0.1))
     assert result.mean_attenuation_db == pytest.approx(20, abs=0.01)
@@ -107,40 +110,43 @@ def test_the_result_tells_what_was_done(tmp_path: Path) -> None:
     assert result.num_clipped == 0
     assert result.verdict is not None
     assert result.verdict.input_snr_db == pytest.approx(20 * np.log10(0.1 / 0.9), abs=0.01)
-    told = json.loads(json.dumps(result.to_dict()))
-    assert (told["src"], told["dst"], told["residual"], told["model"]) == (
-        str(src),
-        str(dst),
-        None,
-        "fake",
-    )
+    values = json.loads(json.dumps(result.to_dict()))
+    assert (values["src"], values["dst"], values["residual"]) == (str(src), str(dst), None)
+    assert (values["model"], values["quality"]) == ("fake", "best")
 
 
-def test_what_would_clip_is_clamped_and_counted(tmp_path: Path) -> None:
+def test_samples_above_full_scale_are_clipped_and_counted(tmp_path: Path) -> None:
     src, dst = make(tmp_path / "in.wav", level=0.3), tmp_path / "out.wav"
     result = denoise_file(src, dst, model=constant(2.0))
     over = int((np.abs(2 * read(src)[0]) >= 1).sum())
     assert result.num_clipped == pytest.approx(over, abs=2)
     assert np.abs(read(dst)[0]).max() <= 1
-    assert "beyond full scale" in result.warnings[-1]
+    assert "full scale" in result.warnings[-1]
 
 
 def test_progress_counts_seconds(tmp_path: Path) -> None:
-    src, told = make(tmp_path / "in.wav", samples=16000 * 10), []
-    denoise_file(src, tmp_path / "out.wav", model=constant(1.0), progress=told.append)
-    assert told == sorted(told)
-    assert len(told) >= 3
-    assert told[-1] == 10.0
+    src, seconds = make(tmp_path / "in.wav", samples=16000 * 10), []
+    denoise_file(src, tmp_path / "out.wav", model=constant(1.0), progress=seconds.append)
+    assert seconds == sorted(seconds)
+    assert len(seconds) >= 3
+    assert seconds[-1] == 10.0
 
 
-def test_what_is_read_at_once_does_not_grow_with_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("quality", "most_frames"),
+    [("fast", block_length(16000, 1) / 256 + 2), ("best", (10 + 2 * 2 + 2 * 2) * 16000 / 256)],
+)
+def test_the_input_of_the_model_does_not_grow_with_the_file(
+    tmp_path: Path, quality: Quality, most_frames: float
+) -> None:
     src, engine = make(tmp_path / "in.wav", samples=16000 * 30), constant(1.0)
-    denoise_file(src, tmp_path / "out.wav", model=engine)
-    assert engine.most_frames <= piece_length(16000, 1) / 256 + 2
+    settings = DenoiseSettings(quality=quality)
+    denoise_file(src, tmp_path / "out.wav", model=engine, settings=settings)
+    assert engine.most_frames <= most_frames
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_no_numbers_are_named(tmp_path: Path, value: float) -> None:
+def test_the_first_invalid_sample_is_named(tmp_path: Path, value: float) -> None:
     waveform = np.zeros((16000 * 6, 2), np.float32)
     waveform[80000:, 1] = value
     soundfile.write(tmp_path / "in.wav", waveform, 16000, subtype="FLOAT")
@@ -154,7 +160,7 @@ def test_samples_that_are_no_numbers_are_named(tmp_path: Path, value: float) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 
-def test_an_interruption_leaves_what_was_there(tmp_path: Path) -> None:
+def test_an_interruption_keeps_an_existing_output(tmp_path: Path) -> None:
     src, dst = make(tmp_path / "in.wav", samples=16000 * 10), make(tmp_path / "out.wav", samples=7)
     kept = dst.read_bytes()
 
@@ -167,7 +173,7 @@ def test_an_interruption_leaves_what_was_there(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.wav", "out.wav"]
 
 
-def test_an_output_that_exists_is_replaced_only_when_told(tmp_path: Path) -> None:
+def test_an_existing_output_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     src, dst = make(tmp_path / "in.wav"), make(tmp_path / "out.wav", samples=7)
     with pytest.raises(OutputError, match=r"out\.wav"):
         denoise_file(src, dst, model=constant(1.0))
@@ -183,26 +189,26 @@ def test_the_input_is_never_an_output(tmp_path: Path, same: str) -> None:
     (tmp_path / "link.wav").symlink_to(src)
     (tmp_path / "hard.wav").hardlink_to(src)
     kept = src.read_bytes()
-    with pytest.raises(OutputError, match="input as well as the output"):
+    with pytest.raises(OutputError, match=r"in\.wav is both the input and the output"):
         denoise_file(src, tmp_path / same, model=constant(1.0), overwrite=True)
-    with pytest.raises(OutputError, match="input as well as the residual"):
+    with pytest.raises(OutputError, match="both the input and the residual"):
         denoise_file(
             src, tmp_path / "out.wav", residual=tmp_path / same, model=constant(1.0), overwrite=True
         )
     assert src.read_bytes() == kept
 
 
-def test_the_input_is_not_taken_for_the_rest_of_a_killed_run(tmp_path: Path) -> None:
+def test_the_input_is_never_the_temporary_output(tmp_path: Path) -> None:
     src = make(tmp_path / "in.wav").rename(tmp_path / "out.wav.part")
     kept = src.read_bytes()
-    with pytest.raises(OutputError, match="called while it is written"):
+    with pytest.raises(OutputError, match="temporary name"):
         denoise_file(src, tmp_path / "out.wav", model=constant(1.0))
     assert src.read_bytes() == kept
 
 
 def test_the_residual_is_not_the_output(tmp_path: Path) -> None:
     src = make(tmp_path / "in.wav")
-    with pytest.raises(OutputError, match="output as well as the residual"):
+    with pytest.raises(OutputError, match="both the output and the residual"):
         denoise_file(
             src,
             tmp_path / "out.wav",
@@ -211,7 +217,7 @@ def test_the_residual_is_not_the_output(tmp_path: Path) -> None:
         )
 
 
-def test_everything_is_checked_before_the_model_is_asked(tmp_path: Path) -> None:
+def test_the_outputs_are_checked_before_the_model_is_loaded(tmp_path: Path) -> None:
     src = make(tmp_path / "in.wav")
     with pytest.raises(OutputError):
         denoise_file(src, tmp_path / "nowhere" / "out.wav", model="no-such-model")

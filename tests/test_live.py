@@ -265,7 +265,7 @@ def test_a_damaged_file_leaves_nothing(folder: Path) -> None:
         (
             ("--from-file", "in.wav", "-o", "in.wav", "--overwrite"),
             1,
-            "in.wav is the input as well as the output",
+            "in.wav is both the input and the output",
         ),
         (("--from-file", "in.wav", "-o", "there.wav"), 1, "there.wav exists"),
         (("--from-file", "none.wav"), 1, "none.wav"),

@@ -1,5 +1,5 @@
-"""Whatever form a recording has, the cleaned one has it too: formats, sample formats, rates,
-channels and lengths in all pairs and more.
+"""The output has the format of the input, for pairs of containers, sample formats, sample rates,
+channels and lengths, and for special cases.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tiny import noise
 
 from audioae.audio import info, read
 from audioae.denoising import DenoiseSettings, denoise, denoise_file
-from audioae.denoising.stream import piece_length
+from audioae.denoising.stream import block_length
 from audioae.errors import AudioFileError, SettingsError
 
 HOP = 256
@@ -29,9 +29,8 @@ FORMS = [
     *(("flac", "FLAC", subtype) for subtype in ("PCM_S8", "PCM_16", "PCM_24")),
     *(("aiff", "AIFF", subtype) for subtype in ("PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT")),
     *(("au", "AU", subtype) for subtype in ("PCM_16", "PCM_24", "FLOAT")),
-    *(
-        ("caf", "CAF", subtype) for subtype in ("PCM_16", "PCM_24", "FLOAT", "ALAC_16")
-    ),  # ALAC_24 loses bits and becomes PCM_24
+    # Not ALAC_24: it loses bits, so the output is PCM_24.
+    *(("caf", "CAF", subtype) for subtype in ("PCM_16", "PCM_24", "FLOAT", "ALAC_16")),
     *(("w64", "W64", subtype) for subtype in ("PCM_16", "PCM_24")),
     *(("rf64", "RF64", subtype) for subtype in ("PCM_16", "PCM_24")),
 ]
@@ -41,11 +40,11 @@ LENGTHS = [0, 1, HOP - 1, HOP, HOP + 1, "block-1", "block", "block+1"]
 EXACT = {"PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "PCM_S8", "PCM_U8", "ALAC_16"}
 
 
-def in_samples(length: int | str, sample_rate: int, channels: int) -> int:
+def to_samples(length: int | str, sample_rate: int, channels: int) -> int:
     return (
         length
         if isinstance(length, int)
-        else piece_length(sample_rate, channels) + int(length.removeprefix("block") or 0)
+        else block_length(sample_rate, channels) + int(length.removeprefix("block") or 0)
     )
 
 
@@ -57,17 +56,17 @@ def make(path: Path, waveform: np.ndarray, sample_rate: int, container: str, sub
     return path
 
 
-def keeps_its_form(
+def check_format(
     folder: Path, form: tuple[str, str, str], sample_rate: int, channels: int, samples: int
 ) -> None:
-    """A gain of one half: the output has the form of the input, and is half of it."""
+    """With a gain of one half, the output has the format of the input and half its samples."""
     suffix, container, subtype = form
     src, dst = folder / f"in.{suffix}", folder / f"out.{suffix}"
     make(src, noise(samples, channels), sample_rate, container, subtype)
     result = denoise_file(src, dst, model=constant(0.5), overwrite=True)
     before, after = info(src), info(dst)
-    for kept in ("sample_rate", "channels", "num_samples", "container", "subtype", "endian"):
-        assert getattr(before, kept) == getattr(after, kept), kept
+    for name in ("sample_rate", "channels", "num_samples", "container", "subtype", "endian"):
+        assert getattr(before, name) == getattr(after, name), name
     assert (before.sample_rate, before.channels, before.container, before.subtype) == (
         sample_rate,
         channels,
@@ -75,7 +74,7 @@ def keeps_its_form(
         subtype,
     )
     assert result.num_samples == before.num_samples
-    if form[1:] != ("AIFF", "PCM_S8"):  # libsndfile counts the byte that fills an odd chunk
+    if form[1:] != ("AIFF", "PCM_S8"):  # libsndfile counts the padding byte of an odd chunk
         assert before.num_samples == samples
     if subtype in EXACT:
         step = 2.0**-7 if subtype.endswith("8") else 2.0**-15 if subtype.endswith("16") else 1e-5
@@ -86,17 +85,16 @@ def keeps_its_form(
 def test_every_format_at_every_length(tmp_path: Path, form: tuple[str, str, str]) -> None:
     for index, length in enumerate(LENGTHS):
         rate, channels = RATES[index % 4], CHANNELS[index % 3]
-        samples = in_samples(length, rate, channels)
-        if samples or (
-            form[1] != "FLAC" and form[2] != "ALAC_16"
-        ):  # libsndfile writes none of no samples
-            keeps_its_form(tmp_path, form, rate, channels, samples)
+        samples = to_samples(length, rate, channels)
+        # libsndfile cannot write empty FLAC and ALAC files.
+        if samples or (form[1] != "FLAC" and form[2] != "ALAC_16"):
+            check_format(tmp_path, form, rate, channels, samples)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form[1]}-{form[2]}")
 def test_every_format_at_every_rate_and_channel(tmp_path: Path, form: tuple[str, str, str]) -> None:
     for index, (rate, channels) in enumerate(itertools.product(RATES, CHANNELS)):
-        keeps_its_form(tmp_path, form, rate, channels, (1, HOP - 1, HOP, HOP + 1)[index % 4])
+        check_format(tmp_path, form, rate, channels, (1, HOP - 1, HOP, HOP + 1)[index % 4])
 
 
 @pytest.mark.parametrize("sample_rate", RATES)
@@ -105,18 +103,18 @@ def test_every_rate_channel_and_short_length(
     tmp_path: Path, sample_rate: int, channels: int
 ) -> None:
     for length in (0, 1, HOP - 1, HOP, HOP + 1):
-        keeps_its_form(tmp_path, ("wav", "WAV", "PCM_24"), sample_rate, channels, length)
+        check_format(tmp_path, ("wav", "WAV", "PCM_24"), sample_rate, channels, length)
 
 
 @pytest.mark.parametrize("sample_rate", RATES)
 @pytest.mark.parametrize("extra", ["block-1", "block", "block+1"])
 def test_every_rate_around_a_block(tmp_path: Path, sample_rate: int, extra: str) -> None:
-    keeps_its_form(
-        tmp_path, ("wav", "WAV", "PCM_16"), sample_rate, 1, in_samples(extra, sample_rate, 1)
+    check_format(
+        tmp_path, ("wav", "WAV", "PCM_16"), sample_rate, 1, to_samples(extra, sample_rate, 1)
     )
 
 
-# The traps, each by its name.
+# Special cases.
 
 
 def test_full_scale_samples(tmp_path: Path) -> None:
@@ -164,9 +162,9 @@ def test_six_channels(tmp_path: Path) -> None:
     waveform[3] = 0
     make(tmp_path / "in.wav", waveform, 48000, "WAVEX", "PCM_24")
     denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(0.5))
-    cleaned = read(tmp_path / "out.wav")[0]
-    assert np.abs(cleaned - 0.5 * waveform).max() < 1e-5
-    assert not cleaned[3].any()
+    enhanced = read(tmp_path / "out.wav")[0]
+    assert np.abs(enhanced - 0.5 * waveform).max() < 1e-5
+    assert not enhanced[3].any()
     layout = [(tmp_path / name).read_bytes()[40:44] for name in ("in.wav", "out.wav")]
     assert layout[0] == layout[1]
 
@@ -205,7 +203,7 @@ def test_shorter_than_a_window(tmp_path: Path, samples: int, sample_rate: int) -
 
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
 def test_seams_between_blocks(tmp_path: Path, sample_rate: int) -> None:
-    length = piece_length(sample_rate, 1)
+    length = block_length(sample_rate, 1)
     hum = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * length + 5000) / sample_rate)[None]
     make(tmp_path / "in.wav", hum, sample_rate, "WAV", "FLOAT")
     denoise_file(
@@ -221,8 +219,8 @@ def test_seams_between_blocks(tmp_path: Path, sample_rate: int) -> None:
 
 
 def test_memory_on_long_files(tmp_path: Path) -> None:
-    """Peak memory of a file of 20 minutes is that of one of a minute; hours are measured in
-    tests/benchmarks.
+    """A file of 20 minutes needs as much memory as one of a minute; tests/benchmarks measures
+    hours.
     """
     minute = np.tile(noise(8000), (1, 60)).T
     for name, minutes in (("short", 1), ("long", 20)):
@@ -238,7 +236,7 @@ def test_memory_on_long_files(tmp_path: Path) -> None:
 
 
 def stateless(gain: float) -> FakeEngine:
-    """A constant gain that, unlike `constant`, does not remember all frames."""
+    """A constant gain whose state, unlike that of `constant`, does not hold all frames."""
     engine = constant(gain)
     engine.step = lambda spectrum, state=None: (np.full(spectrum.shape, gain, np.float32), state)
     return engine
@@ -262,7 +260,7 @@ def test_0_db_snr_level(tmp_path: Path) -> None:
     assert 20 * np.log10(np.sqrt(np.mean(middle**2)) / 0.1) == pytest.approx(0, abs=0.3)
 
 
-def test_nan_in_a_file_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+def test_nan_in_a_file_is_refused(tmp_path: Path) -> None:
     make(tmp_path / "in.wav", np.full((1, 100), np.nan), 16000, "WAV", "FLOAT")
     with pytest.raises(AudioFileError, match=r"in\.wav.*sample 0 of channel 0 is nan"):
         denoise_file(tmp_path / "in.wav", tmp_path / "out.wav", model=constant(1.0))

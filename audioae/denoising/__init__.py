@@ -1,15 +1,18 @@
-"""Clean sound with a model: an array, a file, or a stream as it arrives; all three are one core.
+"""Denoising with a model: of an array, a file or a live stream, all three by the same code.
 
-settings  how strongly, which channels together, what is known of the noise; presets
-level     scales what the model hears to levels that it knows
-noise     steady noise that is known, and the gain it takes; minimum: steady noise that is tracked
-gain      a model's gain before it meets the spectrum: linking, steady noise, strength, limit
-likeness  how much sound looks like speech; verdict: what can be said of a recording without a reference
-spectral  the core at the model's sample rate
-highband  a gain for what lies above the model's band
-stream    the core at any sample rate; latency: how late it answers
-arrays    a whole recording in memory
-span      the stretch of a file that is cleaned; passes: over a file; files: a file, in blocks
+The modules in reading order:
+
+- `settings`: `DenoiseSettings` and the presets.
+- `level`: scales very quiet and very loud recordings at the input of the model.
+- `gains`: the gains of a model for a live stream, or a recording in the quality "fast" or "best".
+- `noise`: tracks steady noise and lowers it further than the model does.
+- `gain`: channel linking, strength, attenuation limit, the gain of the band above the model's.
+- `verdict`: estimates without a reference: input SNR, attenuation, whether it is speech.
+- `spectral`: denoising at the sample rate of the model.
+- `stream`: denoising at any sample rate, and the latency of a live stream.
+- `arrays`: a recording in memory.
+- `passes`: the passes over a file: levels, scaling, writing.
+- `files`: a file, with all checks before the first sample.
 """
 
 from audioae.denoising.arrays import denoise, ready_engine

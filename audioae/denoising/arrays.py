@@ -1,4 +1,4 @@
-"""Clean a whole recording that is in memory."""
+"""Denoise a recording in memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 from audioae.denoising.level import running_level
 from audioae.denoising.noise import measure_noise
 from audioae.denoising.settings import DenoiseSettings
-from audioae.denoising.stream import Stream, find_bad
+from audioae.denoising.stream import Stream, find_invalid
 from audioae.engine import Engine, choose_engine, load_model
 from audioae.errors import SettingsError
 from audioae.pretrained import default_model
 from audioae.signal.spectrogram import Array
 
-MOST_CHANNELS = 64  # a first axis longer than this, and than the second, counts samples
+# A first axis that is longer than this and longer than the second one is the time axis.
+MAX_CHANNELS = 64
 
 
 def denoise(
@@ -25,19 +26,34 @@ def denoise(
     model: str | Path | Engine | None = None,
     settings: DenoiseSettings | None = None,
 ) -> Array:
-    """Clean a recording; the answer has its shape and is aligned to it, float32.
+    """Denoise a recording.
 
     Args:
         waveform: float `[samples]` or `[channels, samples]`, full scale is -1..1.
-        sample_rate: Hz, any.
+        sample_rate: Hz, 100 to 10,000,000.
         model: a name, a path or a loaded model; None is the default model.
-        settings: how strongly; None is full strength with linked channels.
+        settings: None is full strength with linked channels in the quality "best".
+
+    Returns:
+        The enhanced waveform, float32, of the same shape and time-aligned with the input.
+
+    Raises:
+        SettingsError: a wrong shape or type, NaN or infinite samples, or an impossible setting.
+        ModelNotFoundError: there is no such model.
+
+    Example:
+        >>> noisy = np.random.default_rng(0).normal(0, 0.1, (2, 44100)).astype(np.float32)
+        >>> enhanced = denoise(noisy, 44100)
+        >>> enhanced.shape == noisy.shape
+        True
+        >>> bool(np.abs(enhanced).mean() < 0.1 * np.abs(noisy).mean())
+        True
     """
     waveform = check_waveform(waveform)
     rows, settings = np.atleast_2d(waveform), settings or DenoiseSettings()
     engine = choose_engine(ready_engine(model), sample_rate, settings.quality)
-    # The stream reports what is wrong with others.
-    usable = sample_rate > 0 and len(rows) > 0 and find_bad(rows) is None
+    # `Stream` raises the errors about all other input.
+    usable = sample_rate > 0 and len(rows) > 0 and find_invalid(rows) is None
     noise, level = None, running_level([rows], sample_rate) if usable else None
     if settings.noise_from is not None and usable:
         start, end = (round(each * sample_rate) for each in settings.noise_from)
@@ -57,27 +73,30 @@ def denoise(
 
 
 def check_waveform(waveform: Array) -> Array:
-    """The waveform as an array, or a `SettingsError` when it has not the shape or the type of one."""
+    """The waveform as an array.
+
+    Raises:
+        SettingsError: its shape or type is wrong.
+    """
     waveform = np.asarray(waveform)
     if not np.issubdtype(waveform.dtype, np.floating):
         raise SettingsError(
-            f"waveform is of type {waveform.dtype}; expected floats with full scale -1..1 "
+            f"the waveform has type {waveform.dtype}; expected floats with full scale -1..1 "
             "(divide int16 samples by 32768)"
         )
     if waveform.ndim not in (1, 2):
         raise SettingsError(
-            f"waveform has the shape {waveform.shape}; expected [samples] or [channels, samples]"
+            f"the waveform has shape {waveform.shape}; expected [samples] or [channels, samples]"
         )
-    if waveform.ndim == 2 and waveform.shape[0] > max(MOST_CHANNELS, waveform.shape[1]):
+    if waveform.ndim == 2 and waveform.shape[0] > max(MAX_CHANNELS, waveform.shape[1]):
         raise SettingsError(
-            f"waveform has the shape {waveform.shape}; expected [channels, samples], so "
-            "transpose it"
+            f"the waveform has shape {waveform.shape}; expected [channels, samples]: transpose it"
         )
     return waveform
 
 
 def ready_engine(model: str | Path | Engine | None, *, device: str = "auto") -> Engine:
-    """`model`, loaded unless it is already; None is the default model."""
+    """Load a model, unless it is loaded already; None is the default model."""
     if model is None or isinstance(model, (str, Path)):
         return load_model(model or default_model(), device=device)
     return model

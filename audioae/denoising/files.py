@@ -1,5 +1,6 @@
-"""Clean a file block by block into another one like it: memory does not grow with length, and
-nothing half written is left.
+"""Denoise a file, block by block.
+
+Memory does not depend on the length of the file, and the output is complete or not there.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from audioae.storage import temporary_path
 
 AnyPath = str | os.PathLike[str]
 ClipMode = Literal["clamp", "rescale"]
-QUIETEST_LUFS, LOUDEST_LUFS = -70.0, 0.0  # of what a recording may be normalised to
+LOWEST_LUFS, HIGHEST_LUFS = -70.0, 0.0  # range of `normalize_lufs`
 
 
 @dataclass(frozen=True)
 class FileJob:
-    """One file to denoise, and everything that decides on its output apart from the model.
+    """A file to denoise, and all options that determine its output apart from the model.
 
     Args:
         src, dst: the input and the output.
-        residual: where to write what is removed; None writes no residual.
-        settings: how strongly to denoise.
-        overwrite: replace outputs that exist.
+        residual: output file for what is removed; None writes none.
+        settings: the settings of the denoiser.
+        overwrite: replace existing outputs.
         subtype, start, end, clip_mode, normalize_lufs: see `denoise_file`.
 
     Raises:
@@ -62,9 +63,9 @@ class FileJob:
                 f"{', '.join(known)}{nearest(str(self.clip_mode), known)}"
             )
         lufs = self.normalize_lufs
-        if lufs is not None and not QUIETEST_LUFS <= lufs <= LOUDEST_LUFS:
+        if lufs is not None and not LOWEST_LUFS <= lufs <= HIGHEST_LUFS:
             raise SettingsError(
-                f"normalize_lufs is {lufs:g}; expected {QUIETEST_LUFS:g} to {LOUDEST_LUFS:g}, "
+                f"normalize_lufs is {lufs:g}; expected {LOWEST_LUFS:g} to {HIGHEST_LUFS:g}, "
                 "such as -16 for speech"
             )
 
@@ -85,10 +86,13 @@ class FileJob:
 
 @dataclass(frozen=True)
 class FilePlan:
-    """A job whose input and outputs are checked; nothing is computed or written yet.
+    """A job whose input and outputs were checked. Nothing is computed or written yet.
 
     Args:
-        source: format of the input; output, residual_output: formats of the outputs.
+        job: the job.
+        source: format of the input.
+        output: format of the output.
+        residual_output: format of the residual; None without one.
         span: the samples to denoise.
     """
 
@@ -99,7 +103,7 @@ class FilePlan:
     span: Span
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON takes them."""
+        """The fields as JSON values."""
         paths = {name: getattr(self.job, name) for name in ("src", "dst", "residual")}
         form = {
             name: getattr(self.source, name)
@@ -112,20 +116,33 @@ class FilePlan:
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of one file.
+    """The result of `denoise_file`.
 
     Args:
-        num_samples: samples per channel, in and out; seconds: the same in time.
-        container, subtype: of the output, as libsndfile names them.
-        num_clipped: samples of the output that were beyond full scale and clamped.
-        model: its name; model_rate: its sample rate, Hz.
-        mean_attenuation_db: level in over level out, of all that was cleaned; max_attenuation_db:
-            the most that any frame lost.
-        real_time_factor: seconds of work per second of audio; 0 for a file of no samples.
-        warnings: what a listener should know, one line each.
-        verdict: what can be said of it without a reference.
-        scale_db: by how much the whole output (and residual) was scaled, for a loudness or against
-            clipping; 0 unless asked.
+        src, dst, residual: the input and the outputs.
+        sample_rate: Hz.
+        channels: number of channels.
+        num_samples: per channel.
+        seconds: duration.
+        container, subtype: format of the output, as libsndfile names it.
+        num_clipped: number of output samples above full scale, which were clipped.
+        model: name of the model.
+        model_rate: sample rate of the model, Hz.
+        quality: "fast" or "best".
+        mean_attenuation_db: level of the input minus level of the output, in the denoised part.
+        max_attenuation_db: the largest attenuation of a frame.
+        real_time_factor: computing time per second of audio; 0 for an empty file.
+        warnings: possible problems of the output, one line each.
+        verdict: estimates without a reference.
+        scale_db: gain of the whole output and residual, for `normalize_lufs` or `clip_mode`; 0
+            unless one of them is used.
+
+    Example:
+        >>> import numpy as np, soundfile
+        >>> soundfile.write("noisy.wav", np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+        >>> result = denoise_file("noisy.wav", "enhanced.wav")
+        >>> result.seconds, result.num_clipped, result.verdict.speech_kept <= 1
+        (1.0, 0, True)
     """
 
     src: Path
@@ -149,7 +166,7 @@ class FileResult:
     scale_db: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON takes them."""
+        """The fields as JSON values."""
         return _plain(dataclasses.asdict(self))
 
 
@@ -168,33 +185,46 @@ def denoise_file(
     normalize_lufs: float | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> FileResult:
-    """Clean `src` into `dst`, which keeps its sample rate, channels, number of samples, container,
-    bit depth and tags.
+    """Denoise a file.
 
-    Both are checked before the first sample is computed. The output appears under its name when it
-    is complete, not before.
+    The output keeps the sample rate, channels, number of samples, container, bit depth and tags of
+    the input, apart from the options below. Input and outputs are checked before the first sample
+    is computed. The output appears under its name when it is complete.
 
     Args:
+        src: the input file.
+        dst: the output file.
         model: a name, a path or a loaded model; None is the default model.
-        overwrite: replace `dst` (and `residual`) when they exist.
-        residual: a file for what was taken away; output + residual = input, sample by sample and
-            for PCM bit by bit. Where the whole output was scaled (see below), the residual is
-            scaled alike and the sum is the scaled input.
-        subtype: of the outputs, such as "PCM_24", in place of the input's.
-        start, end: seconds; only that stretch is cleaned, the rest passes untouched, for PCM bit by
-            bit. None is the file's start or end.
-        clip_mode: "clamp" holds samples beyond full scale at it; "rescale" lowers the whole file
-            instead, only if it would clip and as little as needed, at the price of a second pass.
-        normalize_lufs: integrated loudness (ITU-R BS.1770) that the whole output is scaled to;
-            takes a second pass. None keeps the level.
-        progress: called with the seconds of audio that are done, after every block.
+        settings: None is full strength with linked channels in the quality "best".
+        overwrite: replace existing outputs.
+        residual: output file for what is removed. Output + residual = input, bit-exact for PCM. If
+            the output is scaled (see below), the residual is scaled by the same factor, and the sum
+            is the scaled input.
+        subtype: sample format of the outputs, such as "PCM_24"; None is that of the input.
+        start, end: seconds. Only this part is denoised, the rest is copied, bit-exact for PCM. None
+            is the start or the end of the file.
+        clip_mode: "clamp" clips samples above full scale; "rescale" lowers the whole output as far
+            as needed, which takes a second pass.
+        normalize_lufs: integrated loudness (ITU-R BS.1770) of the output, which takes a second
+            pass; None keeps the level.
+        progress: called after every block with the number of seconds done.
+
+    Returns:
+        What was done, with estimates of the quality of the recording.
 
     Raises:
-        AudioFileError: `src` cannot be read as audio, tells an impossible sample rate, or holds NaN
-            or infinite samples.
-        OutputError: an output cannot or must not be written.
-        SettingsError: an impossible stretch, clip mode or loudness.
-        ModelNotFoundError: no such model.
+        AudioFileError: `src` cannot be read, has an impossible sample rate, or contains NaN or
+            infinite samples.
+        OutputError: an output cannot be written, or exists already.
+        SettingsError: impossible `start` and `end`, `clip_mode` or `normalize_lufs`.
+        ModelNotFoundError: there is no such model.
+
+    Example:
+        >>> import numpy as np, soundfile
+        >>> soundfile.write("noisy.flac", np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
+        >>> result = denoise_file("noisy.flac", "enhanced.flac", residual="noise.flac")
+        >>> result.container, result.num_samples, result.quality
+        ('FLAC', 8000, 'best')
     """
     job = FileJob(
         src=Path(src),
@@ -215,7 +245,7 @@ def plan_file(job: FileJob) -> FilePlan:
     """Check the input and the outputs of a job without reading samples.
 
     Raises:
-        AudioFileError, OutputError, SettingsError: as `denoise_file`.
+        AudioFileError, OutputError, SettingsError: see `denoise_file`.
     """
     source = info(job.src)
     if not LOWEST_RATE <= source.sample_rate <= HIGHEST_RATE:
@@ -235,7 +265,7 @@ def plan_file(job: FileJob) -> FilePlan:
 def run_plan(
     plan: FilePlan, engine: Engine, *, progress: Callable[[float], None] | None = None
 ) -> FileResult:
-    """Denoise a file that `plan_file` has checked; `progress` as in `denoise_file`."""
+    """Denoise a file that was checked by `plan_file`; for `progress` see `denoise_file`."""
     started, job = time.perf_counter(), plan.job
     engine = choose_engine(engine, plan.source.sample_rate, job.settings.quality)
     passes = Passes(job.src, plan.span, engine, job.settings, progress)
@@ -248,6 +278,8 @@ def run_plan(
     done = passes.write(
         (job.dst, plan.output), residual, overwrite=job.overwrite, scale=scale.factor
     )
+    seconds = done.num_samples / plan.source.sample_rate
+    elapsed = time.perf_counter() - started
     return FileResult(
         src=job.src,
         dst=job.dst,
@@ -255,7 +287,7 @@ def run_plan(
         sample_rate=plan.source.sample_rate,
         channels=plan.source.channels,
         num_samples=done.num_samples,
-        seconds=done.num_samples / plan.source.sample_rate,
+        seconds=seconds,
         container=plan.output.container,
         subtype=plan.output.subtype,
         num_clipped=done.num_clipped,
@@ -264,11 +296,7 @@ def run_plan(
         quality=job.settings.quality,
         mean_attenuation_db=done.verdict.mean_attenuation_db,
         max_attenuation_db=done.verdict.max_attenuation_db,
-        real_time_factor=(time.perf_counter() - started)
-        * plan.source.sample_rate
-        / done.num_samples
-        if done.num_samples
-        else 0.0,
+        real_time_factor=elapsed / seconds if seconds else 0.0,
         warnings=(*done.verdict.warnings, *scale.warnings, *done.warnings),
         verdict=done.verdict,
         scale_db=20 * math.log10(scale.factor),
@@ -284,16 +312,16 @@ def _check_distinct(paths: Mapping[str, Path | None]) -> None:
                 path.exists() and other.exists() and path.samefile(other)
             ):
                 raise OutputError(
-                    f"{other} is the {name} as well as the {other_name}; give the {other_name} a "
-                    "name of its own"
+                    f"{other} is both the {name} and the {other_name}; choose another name for the "
+                    f"{other_name}"
                 )
-    for name, path in known[
-        1:
-    ]:  # a writer takes over what has its temporary name, as left by a killed run
-        if known[0][1].resolve() == temporary_path(path):
+    source = known[0][1]
+    for name, path in known[1:]:
+        # The writer replaces a file with its temporary name, which a killed run may have left.
+        if source.resolve() == temporary_path(path):
             raise OutputError(
-                f"{known[0][1]} is what {path} is called while it is written; give the {name} "
-                "another name"
+                f"{source} is the temporary name of {path} while it is written; choose another "
+                f"name for the {name}"
             )
 
 

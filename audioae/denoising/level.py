@@ -1,17 +1,17 @@
-"""A level that the model knows: recordings far quieter or louder than its training are scaled on
-their way into it, and nowhere else.
+"""Level correction at the input of the model, for very quiet and very loud recordings.
 
-The gain acts on the recording's own spectrum, so the network alone hears the scaled one. Networks
-are trained on mixtures of an RMS level between -40 and -12 dBFS. The running level here is that of
-the loudest recent frame, less the 6 dB by which the loudest frames of speech stand above its mean;
-it rises at once, stays for three seconds, then falls by 10 dB a second. Between `LOWEST` and
-`HIGHEST` the factor is exactly 1; beyond them the level is led to `QUIET_TARGET` or `LOUD_TARGET`,
-by 2 dB for each until it is there.
+Models are trained on mixtures with RMS levels between -40 and -12 dBFS. Recordings outside that
+range are scaled at the input of the network. The gain of the network is applied to the original
+spectrum, so the output keeps its level.
 
-It is causal, and every frame is a step of its own, so a recording may be cut into any blocks. A
-stream starts as one of usual level, since the first frames of a quiet recording and a pause before
-a loud one are alike; where there is the whole recording, its first half minute tells the level to
-start with.
+The running level is the level of the loudest recent frame minus 6 dB, because the loudest frames of
+speech are about 6 dB above its RMS level. It rises immediately, is held for three seconds, and then
+falls by 10 dB per second. Between `LOWEST` and `HIGHEST` the factor is exactly 1. Outside it the
+input is corrected by 2 dB per dB, until the level reaches `QUIET_TARGET` or `LOUD_TARGET`.
+
+The computation is causal and goes frame by frame, so the result does not depend on blocks. A live
+stream starts with a usual level, because the first frames of a quiet recording cannot be told from
+a pause in a loud one. For a recording, the level of the first 30 s is the initial value.
 """
 
 from __future__ import annotations
@@ -25,41 +25,52 @@ import numpy.typing as npt
 
 from audioae.signal.spectrogram import Array, ComplexArray, StftSettings, frame_powers
 
-PEAK_DB = 6.0  # the loudest frames of speech over its RMS level
-LOWEST, QUIET_TARGET = (
-    -46.0,
-    -30.0,
-)  # dBFS; steady noise stands 6 dB below its RMS level here, speech 4 dB above
+PEAK_DB = 6.0  # level of the loudest frames of speech above its RMS level
+# dBFS. By this measure steady noise is 6 dB below its RMS level, and speech 4 dB above it.
+LOWEST, QUIET_TARGET = -46.0, -30.0
 HIGHEST, LOUD_TARGET = -6.0, -14.0
-HOLD_SECONDS = 3.0  # speech pauses for less
-FALL_DB = 10.0  # a second, after that
-LARGEST_DB = 70.0  # what a factor may be: beyond it there is nothing but dither
-FRAME_SECONDS, START_SECONDS = 0.032, 30.0  # that a recording's level is measured in
-QUIETEST_POWER = 1e-12  # -120 dBFS; digital silence and dither tell nothing about a level
+HOLD_SECONDS = 3.0  # longer than most pauses of speech
+FALL_DB = 10.0  # per second, after the hold
+MAX_CORRECTION_DB = 70.0  # recordings that need more contain nothing but dither
+FRAME_SECONDS = 0.032  # of the frames whose level is measured at the start of a recording
+START_SECONDS = 30.0  # length of that start
+MIN_POWER = 1e-12  # -120 dBFS; frames of digital silence or dither do not change the level
 
 
 def frame_levels(spectrum: ComplexArray, stft: StftSettings) -> npt.NDArray[np.float64]:
-    """The mean square of the samples under each frame of `[channels, freq, frames]`: `[channels,
-    frames]`, by Parseval's theorem.
+    """The mean square of the samples of each frame, by Parseval's theorem.
+
+    Args:
+        spectrum: `[channels, freq, frames]`.
+
+    Returns:
+        `[channels, frames]`, full scale is 1.
     """
-    # The window's squares sum to a hop; negative frequencies make the 2.
+    # The squares of the window sum to the hop length; the factor 2 is for negative frequencies.
     return frame_powers(spectrum) * (2 / (stft.n_fft * stft.hop_length))
 
 
 def factor_db(level: float) -> float:
-    """By how much a recording of this running level, dBFS, is raised on its way into the network."""
+    """The correction in dB at the input of the network, for a running level in dBFS.
+
+    Example:
+        >>> factor_db(-20), factor_db(-50), factor_db(-80)
+        (0.0, 8.0, 50.0)
+    """
     if level < LOWEST:
-        return min(2 * (LOWEST - level), max(QUIET_TARGET - level, 0.0), LARGEST_DB)
+        return min(2 * (LOWEST - level), max(QUIET_TARGET - level, 0.0), MAX_CORRECTION_DB)
     if level > HIGHEST:
-        return max(2 * (HIGHEST - level), min(LOUD_TARGET - level, 0.0), -LARGEST_DB)
+        return max(2 * (HIGHEST - level), min(LOUD_TARGET - level, 0.0), -MAX_CORRECTION_DB)
     return 0.0
 
 
 class LevelMatch:
-    """The factor for each frame of a stream, one for each channel.
+    """The factor at the input of the network for each frame and channel of a stream.
 
     Args:
-        start_db: the running level that each channel starts with, dBFS; None where it is not known.
+        stft: the STFT of the model.
+        channels: number of channels.
+        start_db: initial running level of each channel in dBFS; None if it is unknown.
     """
 
     def __init__(
@@ -72,10 +83,10 @@ class LevelMatch:
         self._levels = [
             usual if level is None else level for level in start_db or [None] * channels
         ]
-        self._since = [0] * channels  # frames since the level was last reached
+        self._since = [0] * channels  # frames since a frame last had this level
 
     def factors(self, spectrum: ComplexArray) -> Array | None:
-        """The factors `[channels, 1, frames]` of the next frames; None where all are 1."""
+        """The factors `[channels, 1, frames]` of the next frames; None if all are 1."""
         decibels = [
             self._follow(channel, row)
             for channel, row in enumerate(frame_levels(spectrum, self._stft))
@@ -87,7 +98,7 @@ class LevelMatch:
     def _follow(self, channel: int, powers: npt.NDArray[np.float64]) -> list[float]:
         level, since, decibels = self._levels[channel], self._since[channel], []
         for power in powers.tolist():
-            if power > QUIETEST_POWER:  # silence leaves the level where it was
+            if power > MIN_POWER:
                 now = 10 * math.log10(power) - PEAK_DB
                 if now >= level:
                     level, since = now, 0
@@ -102,11 +113,14 @@ class LevelMatch:
 def running_level(
     blocks: Iterable[npt.NDArray[np.floating[Any]]], sample_rate: int
 ) -> list[float | None] | None:
-    """The level, dBFS, of each channel of a recording's first `START_SECONDS`, as `LevelMatch`
-    counts it; None where there is only silence.
+    """The running level of the first `START_SECONDS` of a recording, as `LevelMatch` measures it.
 
     Args:
-        blocks: of the recording, `[channels, samples]`, cut anyhow.
+        blocks: the recording in blocks of any length, `[channels, samples]`.
+        sample_rate: Hz.
+
+    Returns:
+        The level of each channel in dBFS, None for a silent channel; None if there are no samples.
     """
     frame, left = max(round(FRAME_SECONDS * sample_rate), 1), round(START_SECONDS * sample_rate)
     loudest, waiting = None, None
@@ -127,6 +141,6 @@ def running_level(
     if loudest is None:
         return None
     return [
-        10 * math.log10(power) - PEAK_DB if power > QUIETEST_POWER else None
+        10 * math.log10(power) - PEAK_DB if power > MIN_POWER else None
         for power in loudest.tolist()
     ]

@@ -1,6 +1,4 @@
-"""The passes over a file: what has to be known before it is cleaned, by how much to scale it, and
-the one that writes.
-"""
+"""The passes over a file: measuring levels, denoising to find the scale factor, and writing."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from audioae.denoising.gains import lookahead_seconds
 from audioae.denoising.level import START_SECONDS, running_level
 from audioae.denoising.noise import NoiseProfile, measure_noise
 from audioae.denoising.settings import DenoiseSettings
-from audioae.denoising.stream import Stream, find_bad, piece_length
+from audioae.denoising.stream import Stream, block_length, find_invalid
 from audioae.denoising.verdict import Verdict
 from audioae.engine import Engine, Quality
 from audioae.errors import AudioFileError, SettingsError
@@ -32,13 +30,18 @@ from audioae.signal.spectrogram import Array
 Samples = npt.NDArray[np.floating[Any]]
 
 FADE_SECONDS = 0.01
-BEFORE_SECONDS = 2.0  # that a model hears before the stretch, to know the noise
-RESAMPLING_SECONDS = 0.05  # that resamplers look ahead at most
+BEFORE_SECONDS = 2.0  # input of the model before the span, so that it adapts to the noise
+RESAMPLING_SECONDS = 0.05  # the largest look-ahead of the resamplers
 
 
 @dataclass(frozen=True)
 class Span:
-    """The samples `start` to `end` of a recording of `num_samples` samples."""
+    """The samples `start` to `end` of a recording of `num_samples` samples.
+
+    Example:
+        >>> Span(160, 320, 320).whole
+        False
+    """
 
     start: int
     end: int
@@ -46,16 +49,17 @@ class Span:
 
     @property
     def whole(self) -> bool:
-        """True if that is all of it."""
+        """True if that is the whole recording."""
         return self.start == 0 and self.end == self.num_samples
 
     @classmethod
     def of(cls, source: AudioInfo, start: float | None, end: float | None) -> Span:
-        """From seconds; None is the recording's own start or end, and what lies beyond its end
-        counts as that.
+        """The span from `start` to `end` in seconds.
+
+        None is the start or the end of the recording. An end after the recording is its end.
 
         Raises:
-            SettingsError: the stretch is empty or begins after the recording.
+            SettingsError: the span is empty or starts after the recording.
         """
         first, last = 0.0 if start is None else start, source.seconds if end is None else end
         if (
@@ -65,8 +69,8 @@ class Span:
         ):
             asked = f"start {first:g} s and end {last:g} s"
             raise SettingsError(
-                f"got {asked} for a recording of {source.seconds:g} s; expected a stretch within "
-                "it, start before end"
+                f"got {asked} for a recording of {source.seconds:g} s; expected a start within the "
+                "recording and a later end"
             )
         return cls(
             round(first * source.sample_rate),
@@ -74,9 +78,9 @@ class Span:
             source.num_samples,
         )
 
-    def heard(self, sample_rate: int, model: ModelInfo, quality: Quality) -> tuple[int, int]:
-        """The samples that the model is given, so that it has settled when the stretch begins and
-        knows what follows its end.
+    def input_range(self, sample_rate: int, model: ModelInfo, quality: Quality) -> tuple[int, int]:
+        """The first and the last sample of the input of the model: the span, 2 s before it, so that
+        the model has adapted, and the look-ahead after it.
         """
         window = model.stft.win_length / model.stft.sample_rate
         ahead = window + lookahead_seconds(model, quality) + RESAMPLING_SECONDS
@@ -84,11 +88,13 @@ class Span:
         return max(self.start - before, 0), min(self.end + after, self.num_samples)
 
     def blend(self, enhanced: Array, noisy: Samples, first: int, sample_rate: int) -> Samples:
-        """`enhanced` inside, `noisy` outside, bit by bit; across the 10 ms inside each edge one
-        fades into the other.
+        """`enhanced` inside the span and `noisy`, bit-exact, outside, with a crossfade over the
+        first and the last 10 ms of the span.
 
         Args:
-            enhanced, noisy: `[channels, n]`, of which the first is sample `first` of the recording.
+            enhanced, noisy: `[channels, samples]`, from sample `first` of the recording.
+            first: see above.
+            sample_rate: Hz.
         """
         if self.whole:
             return enhanced
@@ -108,17 +114,21 @@ class Span:
         return blended
 
 
-def clean(
-    reader: AudioReader, stream: Stream, span: Span, heard: tuple[int, int]
+def denoise_blocks(
+    reader: AudioReader, stream: Stream, span: Span, input_range: tuple[int, int]
 ) -> Iterator[tuple[Samples, Samples]]:
-    """Take a file through a stream: blocks `[channels, n]`, enhanced and noisy, that joined are as
-    long as the file. `heard` are the first and last samples that the model is given.
+    """Denoise the span of a file; yields the enhanced and the noisy blocks of the whole file.
+
+    Args:
+        reader: the file, at its start.
+        stream: the denoiser.
+        span: outside it, the enhanced blocks are the noisy ones.
+        input_range: the first and the last sample of the input of the model.
     """
-    first, last = heard
+    first, last = input_range
     yield from ((block, block) for block in blocks(reader, 0, first))
-    waiting: Samples = np.zeros(
-        (stream.channels, 0), np.float32
-    )  # as read, which may be finer than what the stream works with
+    # Input without output yet, in the precision of the file, which may be higher than the stream's.
+    waiting: Samples = np.zeros((stream.channels, 0), np.float32)
     for block in chain(blocks(reader, first, last), [waiting]):
         waiting = np.concatenate([waiting, block], axis=-1)
         enhanced, _ = stream.process(block.astype(np.float32, copy=False), last=not block.shape[-1])
@@ -132,40 +142,44 @@ def clean(
 def blocks(
     reader: AudioReader, start: int, end: int, length: int | None = None
 ) -> Iterator[Samples]:
-    """The samples `start` to `end` of a file, of which `start` is the next to be read, in blocks of
-    `length`; None is what is handy.
+    """Read the samples `start` to `end` of a file in blocks.
+
+    Args:
+        reader: the file, at sample `start`.
+        start, end: indices of samples.
+        length: samples per block; None is `block_length`.
 
     Raises:
-        AudioFileError: some of them are no numbers, or absurdly loud.
+        AudioFileError: a sample is NaN, infinite or far above full scale.
     """
-    length = length or piece_length(reader.info.sample_rate, reader.info.channels)
+    length = length or block_length(reader.info.sample_rate, reader.info.channels)
     while start < end:
         block = reader.read(min(length, end - start))
-        if (place := find_bad(block)) is not None:
+        if (place := find_invalid(block)) is not None:
             channel, sample = place
             what = f"sample {start + sample} of channel {channel} is {block[place]:g}"
             raise AudioFileError(
-                f"{reader.path} cannot be cleaned: {what}; expected finite numbers around -1..1"
+                f"{reader.path} cannot be denoised: {what}; expected finite numbers around -1..1"
             )
         yield block
         start += block.shape[-1]
 
 
-EXACT = {"PCM_32", "DOUBLE", "ALAC_32"}  # what float32 cannot hold
-FLOATS = {"FLOAT", "DOUBLE"}  # what holds samples beyond full scale
+EXACT = {"PCM_32", "DOUBLE", "ALAC_32"}  # subtypes with a higher precision than float32
+FLOATS = {"FLOAT", "DOUBLE"}  # subtypes that can hold samples above full scale
 
 
 @dataclass(frozen=True)
 class Scale:
-    """By how much a whole output is scaled, and what a listener should know of it."""
+    """The factor by which the output is scaled, and warnings about it."""
 
     factor: float = 1.0
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Written:
-    """What the writing pass did."""
+class WriteResult:
+    """The result of the pass that writes the output."""
 
     num_samples: int
     num_clipped: int
@@ -174,11 +188,14 @@ class Written:
 
 
 class Passes:
-    """Cleans one file, as often as needed; every pass gives the same samples.
+    """Denoises a file, once or twice; both passes give the same samples.
 
     Args:
-        span: the samples that are cleaned.
-        progress: called with the seconds that are done; two passes count half each.
+        src: the file.
+        span: the samples to denoise.
+        engine: the model.
+        settings: the settings of the denoiser.
+        progress: called with the number of seconds done; each of two passes counts half.
     """
 
     def __init__(
@@ -189,14 +206,9 @@ class Passes:
         settings: DenoiseSettings,
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        self._src, self._span, self._engine, self._settings, self._progress = (
-            src,
-            span,
-            engine,
-            settings,
-            progress,
-        )
-        self._share, self._told = 1.0, 0.0
+        self._src, self._span, self._engine = src, span, engine
+        self._settings, self._progress = settings, progress
+        self._share, self._seconds_done = 1.0, 0.0
         with AudioReader(src) as reader:
             self._level = self._find_level(reader)
             self._noise = self._find_noise(reader)
@@ -204,8 +216,12 @@ class Passes:
     def find_scale(
         self, output: AudioInfo, *, rescale: bool, normalize_lufs: float | None
     ) -> Scale:
-        """Clean without writing, where the whole has to be known before its first sample is
-        written.
+        """Find the factor for the whole output, by denoising without writing if necessary.
+
+        Args:
+            output: format of the output.
+            rescale: lower the output if it would clip.
+            normalize_lufs: loudness of the output; None keeps the level.
         """
         if normalize_lufs is None and (not rescale or output.subtype in FLOATS):
             return Scale()
@@ -218,17 +234,14 @@ class Passes:
             if normalize_lufs is not None:
                 meter = meter or Meter(stream.sample_rate, stream.channels)
                 meter.add(enhanced)
-        loud = _to_loudness(meter.lufs if meter else None, normalize_lufs)
-        if not rescale or output.subtype in FLOATS or peak * loud.factor <= ceiling:
-            return loud
-        factor = ceiling / peak * (1 - 2.0**-22)  # less than rounding to float32 may add
-        what = (
-            f"{over} samples would have been"
-            if normalize_lufs is None
-            else "what was to be normalised would have been"
-        )
-        lowered = f"{what} beyond full scale; the whole was lowered by {20 * math.log10(loud.factor / factor):.2f} dB"
-        return Scale(factor, (*loud.warnings, lowered))
+        normalized = _normalize(meter.lufs if meter else None, normalize_lufs)
+        if not rescale or output.subtype in FLOATS or peak * normalized.factor <= ceiling:
+            return normalized
+        factor = ceiling / peak * (1 - 2.0**-22)  # leaves margin for rounding to float32
+        what = f"{over} samples" if normalize_lufs is None else "the normalized output"
+        lowered_db = 20 * math.log10(normalized.factor / factor)
+        warning = f"{what} would have clipped; the output was lowered by {lowered_db:.2f} dB"
+        return Scale(factor, (*normalized.warnings, warning))
 
     def write(
         self,
@@ -237,9 +250,15 @@ class Passes:
         *,
         overwrite: bool,
         scale: float = 1.0,
-    ) -> Written:
-        """Clean into files. The residual is the input less the output as it is written: rounded and
-        clamped.
+    ) -> WriteResult:
+        """Denoise and write the output and the residual.
+
+        The residual is the input minus the output as it is written, rounded and clipped.
+
+        Args:
+            output, residual: path and format.
+            overwrite: replace existing files.
+            scale: factor for both.
         """
         num_samples, rest = 0, None
         with ExitStack() as stack:
@@ -258,20 +277,20 @@ class Passes:
                 num_samples += noisy.shape[-1]
         verdict = stream.verdict
         assert verdict is not None
-        return Written(num_samples, writer.num_clipped, verdict, _warnings(writer, rest))
+        return WriteResult(num_samples, writer.num_clipped, verdict, _warnings(writer, rest))
 
     def _blocks(self, stream: Stream) -> Iterator[tuple[Samples, Samples]]:
-        """The blocks of the file, enhanced and noisy, in one pass through `stream`."""
-        num_samples, before = 0, self._told
+        """One pass through `stream`: the enhanced and the noisy blocks of the file."""
+        num_samples, before = 0, self._seconds_done
         with AudioReader(self._src, dtype=self._precision) as reader:
-            for enhanced, noisy in clean(
-                reader, stream, self._span, self._heard(stream.sample_rate)
+            for enhanced, noisy in denoise_blocks(
+                reader, stream, self._span, self._input_range(stream.sample_rate)
             ):
                 yield enhanced, noisy
                 num_samples += noisy.shape[-1]
-                self._told = before + self._share * num_samples / stream.sample_rate
+                self._seconds_done = before + self._share * num_samples / stream.sample_rate
                 if self._progress is not None:
-                    self._progress(self._told)
+                    self._progress(self._seconds_done)
 
     def _stream(self) -> Stream:
         return Stream(
@@ -281,25 +300,25 @@ class Passes:
             self._settings,
             noise=self._noise,
             level_dbfs=self._level,
-            judged=True,
+            with_verdict=True,
             low_latency=False,
             recording=True,
         )
 
-    def _heard(self, sample_rate: int) -> tuple[int, int]:
-        return self._span.heard(sample_rate, self._engine.info, self._settings.quality)
+    def _input_range(self, sample_rate: int) -> tuple[int, int]:
+        return self._span.input_range(sample_rate, self._engine.info, self._settings.quality)
 
     def _find_level(self, reader: AudioReader) -> list[float | None] | None:
-        """The level of what is cleaned, by its beginning."""
+        """The running level at the start of the input of the model."""
         self._form = reader.info
         self._precision: Any = "float64" if reader.info.subtype in EXACT else "float32"
         rate = reader.info.sample_rate
-        first, last = self._heard(rate)
+        first, last = self._input_range(rate)
         end = min(first + round(START_SECONDS * rate), last)
         return running_level(_stretch(reader, first, end), rate)
 
     def _find_noise(self, reader: AudioReader) -> NoiseProfile | None:
-        """The noise in the stretch that the settings name."""
+        """The noise in the part of the file that the settings name."""
         if self._settings.noise_from is None:
             return None
         form = reader.info
@@ -319,33 +338,30 @@ def _stretch(reader: AudioReader, start: int, end: int) -> Iterator[Any]:
 
 
 def _ceiling(subtype: str) -> float:
-    """The largest sample that is not clamped."""
+    """The largest sample that is not clipped."""
     return 1 - 2.0 ** (1 - BITS[subtype]) if subtype in BITS else 1.0
 
 
-def _to_loudness(lufs: float | None, wanted: float | None) -> Scale:
+def _normalize(lufs: float | None, wanted: float | None) -> Scale:
+    """The factor from the loudness `lufs` to the wanted one; 1 if either is None."""
     if wanted is None:
         return Scale()
     if lufs is None:
-        return Scale(warnings=("not normalised: too short or too quiet to have a loudness",))
+        return Scale(warnings=("not normalized: too short or too quiet to have a loudness",))
     return Scale(10 ** ((wanted - lufs) / 20))
 
 
 def _as_written(block: Samples, subtype: str) -> Samples:
-    """What the samples are once they are whole numbers of a subtype; as they are for what takes
-    floats.
-    """
+    """The samples as they are written in a subtype: rounded and clipped, except for floats."""
     codes, _ = quantise(block, subtype)
     return codes.T / 2.0**31 if subtype in BITS else block
 
 
 def _warnings(writer: AudioWriter, residual: AudioWriter | None) -> tuple[str, ...]:
-    """What a listener should know: what was clamped, and what of the input the container could not
-    keep.
-    """
+    """Warnings about clipping, and about metadata that the container cannot hold."""
     clipped = {"output": writer.num_clipped, "residual": residual.num_clipped if residual else 0}
     clamped = (
-        f"{number} samples of the {name} were beyond full scale and were clamped"
+        f"{number} samples of the {name} were above full scale and were clipped"
         for name, number in clipped.items()
         if number
     )

@@ -1,6 +1,4 @@
-"""How strongly a recording is cleaned, which of its channels together, and what is known of its
-noise.
-"""
+"""Settings of the denoiser, and presets of them."""
 
 from __future__ import annotations
 
@@ -16,21 +14,29 @@ ChannelMode = Literal["linked", "independent"]
 
 @dataclass(frozen=True)
 class DenoiseSettings:
-    """What is done with a model's gain before it meets the spectrum.
+    """Settings of the denoiser.
 
     Args:
-        strength: 0 leaves the recording untouched, 1 takes the gain as it is; between them its
-            decibels (and its phase) are scaled.
-        max_attenuation_db: nothing is lowered by more than this, dB; None sets no limit.
-        channels: "linked" gives all channels one gain, so that the stereo image stays;
-            "independent" cleans each by itself.
-        noise_from: start and end, seconds, of a stretch that holds nothing but the steady noise;
-            what is left of that noise is lowered further; see `inference.noise`. A recording needs
-            to be there whole for it; a live stream has nothing to go back to.
-        quality: of a recording that is there whole. "best" runs a causal model in both directions
-            of time and takes the mean, 2.5 to 3 times the work; "fast" runs it once, after its
-            beginning mirrored in time. A live stream has neither. See `denoise.gains`.
-        adapt_noise: the same, with a noise level that is tracked while the recording runs.
+        strength: 1 applies the gains of the model, 0 leaves the recording unchanged; values between
+            them scale the gains in dB (and their phase).
+        max_attenuation_db: limit of the attenuation in dB; None is no limit.
+        channels: "linked" applies one gain to all channels, which keeps the stereo image;
+            "independent" denoises each channel by itself.
+        noise_from: start and end, in seconds, of a part of the recording with nothing but steady
+            noise. What the model leaves of that noise is lowered further, see `denoising.noise`.
+            For recordings only, not for live streams.
+        adapt_noise: the same, with an estimate of the noise that is updated all the time.
+        quality: of recordings, not of live streams, see `denoising.gains`. "best" averages the
+            gains of two runs of a causal model, one in each direction of time, which takes 2.5 to 3
+            times as long as "fast". "fast" is a single run.
+
+    Raises:
+        SettingsError: a value is impossible.
+
+    Example:
+        >>> settings = DenoiseSettings(max_attenuation_db=20, quality="fast")
+        >>> settings.strength, settings.channels
+        (1.0, 'linked')
     """
 
     strength: float = 1.0
@@ -43,13 +49,12 @@ class DenoiseSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise SettingsError(
-                f"strength is {self.strength}; expected a number from 0 (untouched) to 1 (full)"
+                f"strength is {self.strength}; expected 0 (unchanged) to 1 (full strength)"
             )
         limit = self.max_attenuation_db
         if limit is not None and not (limit >= 0 and math.isfinite(limit)):
             raise SettingsError(
-                f"max_attenuation_db is {limit}; expected a number of dB from 0 up, or None for "
-                "no limit"
+                f"max_attenuation_db is {limit}; expected 0 dB or more, or None for no limit"
             )
         if self.channels not in get_args(ChannelMode):
             known = get_args(ChannelMode)
@@ -58,21 +63,25 @@ class DenoiseSettings:
                 f"{', '.join(known)}{nearest(str(self.channels), known)}"
             )
         if self.quality not in get_args(Quality):
-            raise SettingsError(f"quality is {self.quality!r}; expected 'fast' or 'best'")
+            known = get_args(Quality)
+            raise SettingsError(
+                f"quality is {self.quality!r}; expected one of "
+                f"{', '.join(known)}{nearest(str(self.quality), known)}"
+            )
         if (
             self.noise_from is not None
             and not 0 <= self.noise_from[0] < self.noise_from[1] < math.inf
         ):
             start, end = self.noise_from
             raise SettingsError(
-                f"noise_from is {start:g} to {end:g} s; expected a start from 0 up and an end "
-                "after it"
+                f"noise_from is {start:g} to {end:g} s; expected a start of 0 or more and a "
+                "later end"
             )
 
 
-# gentle: noise stays audible, and so does all speech. strong: steady noise is lowered beyond what
-# the model does.
-# asr: recognisers are trained on noise and suffer more from what is missing than from what is left.
+# gentle: some noise stays audible, and all speech is kept.
+# strong: steady noise is lowered further than the model does.
+# asr: speech recognisers are trained on noisy speech; missing speech hurts them more than noise.
 PRESETS: dict[str, DenoiseSettings] = {
     "gentle": DenoiseSettings(strength=0.8, max_attenuation_db=12.0),
     "default": DenoiseSettings(),

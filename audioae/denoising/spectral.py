@@ -1,6 +1,4 @@
-"""The core at the model's own sample rate: waveform to spectrum, the model's gain on it, and back,
-block by block.
-"""
+"""Denoising at the sample rate of the model, block by block: STFT, gain, inverse STFT."""
 
 from __future__ import annotations
 
@@ -15,18 +13,21 @@ from audioae.denoising.gains import build_gains
 from audioae.denoising.level import LevelMatch
 from audioae.denoising.noise import MinimumStatistics, NoiseTracker
 from audioae.denoising.settings import DenoiseSettings
-from audioae.denoising.verdict import Judge
+from audioae.denoising.verdict import VerdictMeter
 from audioae.engine import Engine
 from audioae.errors import CheckpointError
 from audioae.signal.spectrogram import Array, ComplexArray, analyse, frame_powers, synthesise
 
-LARGEST_DB = 120.0  # what a frame that was silenced altogether counts as
+MAX_ATTENUATION_DB = 120.0  # the attenuation of a frame that was muted completely
 
 
 @dataclass
 class Attenuation:
-    """How much was taken away so far: the powers before and after, and the share of its power that
-    the most lowered frame kept.
+    """The attenuation so far.
+
+    Args:
+        power_in, power_out: the power of all frames before and after.
+        least_kept: the smallest ratio of the power of a frame after to before.
     """
 
     power_in: float = 0.0
@@ -35,16 +36,16 @@ class Attenuation:
 
     @property
     def mean_db(self) -> float:
-        """Level before over level after, of everything so far, dB; 0 when there was only silence."""
-        return drop_db(self.power_out / self.power_in) if self.power_in else 0.0
+        """Mean attenuation in dB: the level before minus the level after; 0 for silence."""
+        return attenuation_db(self.power_out / self.power_in) if self.power_in else 0.0
 
     @property
     def max_db(self) -> float:
-        """The most that any frame lost, dB."""
-        return drop_db(self.least_kept)
+        """The largest attenuation of a frame in dB."""
+        return attenuation_db(self.least_kept)
 
     def add(self, noisy: ComplexArray, enhanced: ComplexArray) -> None:
-        """Count some frames, `[channels, freq, frames]`."""
+        """Add frames, `[channels, freq, frames]`."""
         before, after = (frame_powers(each).sum(axis=0).tolist() for each in (noisy, enhanced))
         self.power_in += sum(before)
         self.power_out += sum(after)
@@ -56,22 +57,31 @@ class Attenuation:
         )
 
 
-def drop_db(kept: float) -> float:
-    """How far a power fell of which that share was kept, dB, at most `LARGEST_DB`."""
-    return 10 * math.log10(1 / max(kept, 10 ** (-LARGEST_DB / 10)))
+def attenuation_db(kept: float) -> float:
+    """The attenuation in dB for a ratio of the power after to before, at most
+    `MAX_ATTENUATION_DB`.
+
+    Example:
+        >>> attenuation_db(0.01), attenuation_db(0)
+        (20.0, 120.0)
+    """
+    return 10 * math.log10(1 / max(kept, 10 ** (-MAX_ATTENUATION_DB / 10)))
 
 
 class SpectralStream:
-    """Cleans `[channels, samples]` at the engine's sample rate; what comes out is as long as what
-    went in, and aligned to it.
+    """Denoises `[channels, samples]` at the sample rate of the model.
+
+    All output together has the length of the input and is time-aligned with it.
 
     Args:
-        noise: a steady noise that is known.
-        level: scales what the network hears; None does so for a recording of which nothing is
-            known.
-        judge: learns what the model does with the recording; None where nobody will ask.
-        recording: whether this is a recording, for which the quality of the settings counts, or a
-            live stream.
+        engine: the model.
+        channels: number of channels.
+        settings: the settings of the denoiser.
+        noise: the steady noise, if it is known beforehand.
+        level: the level correction at the input of the network; None starts with a usual level.
+        meter: measures the verdict; None measures none.
+        recording: whether this is a recording, in the quality that the settings ask for, or a live
+            stream.
     """
 
     def __init__(
@@ -82,7 +92,7 @@ class SpectralStream:
         *,
         noise: NoiseTracker | None = None,
         level: LevelMatch | None = None,
-        judge: Judge | None = None,
+        meter: VerdictMeter | None = None,
         recording: bool = False,
     ) -> None:
         self.engine, self.settings, self.stft = engine, settings, engine.info.stft
@@ -96,38 +106,39 @@ class SpectralStream:
             )
             if each
         ]
-        self._judge = judge
-        self._waiting: Array = np.zeros(
-            (channels, 0), np.float32
-        )  # samples that do not fill a hop yet
+        self._meter = meter
+        # Samples that do not fill a hop yet.
+        self._waiting: Array = np.zeros((channels, 0), np.float32)
         self._past: Array | None = None
-        self._spectrum: ComplexArray = np.zeros(
-            (channels, self.stft.num_bins, 0), np.complex64
-        )  # frames that wait for their gains
+        # Frames whose gains are not known yet.
+        self._spectrum: ComplexArray = np.zeros((channels, self.stft.num_bins, 0), np.complex64)
         self._gains = build_gains(engine, settings.quality if recording else None)
         self._overlap: Array | None = None
-        self._samples = self._frames = 0  # taken so far
-        self._given = (
-            -self.stft.past
-        )  # synthesis answers `past` samples late, so that many are dropped
+        self._samples = self._frames = 0  # numbers of input samples and of frames so far
+        # Number of output samples. The inverse STFT is `past` samples late; these are dropped.
+        self._given = -self.stft.past
 
     def process(self, waveform: Array, *, last: bool = False) -> tuple[Array, Gain]:
-        """Take `[channels, n]`; with `last` give everything that is left.
+        """Process the next block.
+
+        Args:
+            waveform: `[channels, samples]`.
+            last: whether it is the last block; the output then includes all remaining samples.
 
         Returns:
-            The enhanced samples `[channels, m]` that are ready, and the gain `[channels or 1, freq,
-            frames]` of the frames used for them.
+            The enhanced samples that are ready, `[channels, samples']`, and the gain of the frames
+            that were used for them, `[channels or 1, freq, frames]`.
         """
         noisy, gain = self._gain_for(self._analyse(waveform, last=last), last=last)
-        if self._judge is not None:
-            self._judge.add(noisy, gain)
+        if self._meter is not None:
+            self._meter.add(noisy, gain)
         gain = shape_gain(gain, noisy, self.settings, self._noise_in(noisy))
         enhanced = noisy * gain
         self.attenuation.add(noisy, enhanced)
         if not math.isfinite(self.attenuation.power_out):
             raise CheckpointError(
-                f"model {self.engine.info.name!r} answers gains that are no numbers; train or "
-                "install it again"
+                f"model {self.engine.info.name!r} returns NaN or infinite gains; train or install "
+                "it again"
             )
         output, self._overlap = synthesise(enhanced, self.stft, self._overlap)
         start, self._given = (
@@ -138,12 +149,12 @@ class SpectralStream:
         return output[:, start : output.shape[-1] - surplus], gain
 
     def _noise_in(self, noisy: ComplexArray) -> Array | None:
-        """The largest of the steady noises that are known, `[channels, freq, frames or 1]`."""
+        """The maximum of the estimates of steady noise, `[channels, freq, frames or 1]`."""
         powers = [noise.powers(power_of(noisy)) for noise in self._noises]
         return functools.reduce(np.maximum, powers) if powers else None
 
     def _analyse(self, waveform: Array, *, last: bool) -> ComplexArray:
-        """The frames that `waveform` completes; the last ones are completed with silence."""
+        """The frames that are complete with `waveform`; the last ones are padded with silence."""
         hop = self.stft.hop_length
         self._samples += waveform.shape[-1]
         signal = np.concatenate([self._waiting, waveform], axis=-1)
@@ -157,9 +168,7 @@ class SpectralStream:
         return spectrum
 
     def _gain_for(self, spectrum: ComplexArray, *, last: bool) -> tuple[ComplexArray, Gain]:
-        """Hand frames to the engine; give back those, new or waiting, whose gains are known, with
-        these gains.
-        """
+        """The frames, new or waiting, whose gains are known now, and these gains."""
         self._spectrum = np.concatenate([self._spectrum, spectrum], axis=-1)
         if (factors := self._level.factors(spectrum)) is not None:
             spectrum = spectrum * factors

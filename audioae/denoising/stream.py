@@ -1,6 +1,4 @@
-"""The one core that cleans sound at any sample rate, whole or block by block: as many samples out
-as in, aligned to the sample.
-"""
+"""Denoising at any sample rate, block by block; the output is time-aligned with the input."""
 
 from __future__ import annotations
 
@@ -8,23 +6,21 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from audioae.denoising.gain import Gain
+from audioae.denoising.gain import HighBandGain
 from audioae.denoising.level import LevelMatch
 from audioae.denoising.noise import NoiseTracker
 from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.spectral import Attenuation, SpectralStream
-from audioae.denoising.verdict import Judge, Verdict
+from audioae.denoising.verdict import Verdict, VerdictMeter
 from audioae.engine import Engine, choose_engine
 from audioae.errors import SettingsError
 from audioae.pretrained import ModelInfo
 from audioae.signal.resample import Counts, Resampler, StreamResampler, prompt_resampler
-from audioae.signal.spectrogram import Array, StftSettings
+from audioae.signal.spectrogram import Array
 
-MOST_SAMPLES = (
-    2**22
-)  # that are looked at; a pattern that takes longer to repeat is told as an upper bound
+# `find_latency` computes the latency of this many samples; for longer periods it is an upper bound.
+MAX_PERIOD = 2**22
 
 
 def find_latency(
@@ -34,40 +30,38 @@ def find_latency(
     back: Resampler | None,
     block: int = 1,
 ) -> int:
-    """The most samples that have to be pushed, a sample being the first of them, before it comes
-    back.
+    """The latency of a live stream: the largest number of samples that are pushed, starting with a
+    given sample, before that sample is returned.
 
     Args:
+        info: the model.
         sample_rate: of the stream, Hz.
-        there, back: resamplers to the model's rate and from it; None at the model's own rate.
-        block: what is pushed at a time, samples.
+        there, back: resamplers to and from the sample rate of the model; None at its own rate.
+        block: number of samples that are pushed at a time.
 
     Returns:
-        For a stream at the model's rate `win_length + (lookahead + stride - 1) * hop_length`, and
-        with resamplers the delays of their filters more. Exact, unless a resampler or
-        `MOST_SAMPLES` makes it an upper bound.
+        Samples. At the sample rate of the model `win_length + (lookahead + stride - 1) *
+        hop_length`; at other rates the delays of the resampling filters are added. Exact, unless a
+        resampler or `MAX_PERIOD` makes it an upper bound.
     """
     hops = info.stft.hop_length * info.stride
     common = math.gcd(sample_rate, info.stft.sample_rate)
-    # The pattern of pushes and answers repeats when whole strides of the model and whole blocks end
-    # together.
+    # The pattern of input and output repeats when a stride of the model and a block end together.
     strides = hops // math.gcd(hops, info.stft.sample_rate // common) * (sample_rate // common)
     period = math.lcm(strides, block)
-    if period > MOST_SAMPLES and block > 1:
+    if period > MAX_PERIOD and block > 1:
         return find_latency(info, sample_rate, there, back) + block - 1
-    samples = np.arange(min(period, MOST_SAMPLES))
+    samples = np.arange(min(period, MAX_PERIOD))
     latency = int((-(-_pushed_for(samples, info, there, back) // block) * block - samples).max())
-    return (
-        latency
-        if period <= MOST_SAMPLES
-        else latency + -(-hops * sample_rate // info.stft.sample_rate)
-    )
+    if period > MAX_PERIOD:
+        latency += -(-hops * sample_rate // info.stft.sample_rate)
+    return latency
 
 
 def _pushed_for(
     samples: Counts, info: ModelInfo, there: Resampler | None, back: Resampler | None
 ) -> Counts:
-    """How many samples have to be pushed before each of `samples`, counted from 0, comes back."""
+    """The number of samples to push before each of `samples` (indices) is returned."""
     stft = info.stft
     synthesised = samples + 1 if back is None else back.needed(samples + 1)
     frames = (
@@ -78,115 +72,55 @@ def _pushed_for(
     return analysed if there is None else there.needed(analysed)
 
 
-LOWEST, HIGHEST = (
-    0.625,
-    0.9375,
-)  # of the band that file and model share: 5 to 7.5 kHz of 8; above it resamplers roll off
-ATTACK_SECONDS = 0.004  # a consonant opens the high band at once
-RELEASE_SECONDS = 0.05  # and lets it close slowly, so that it does not flutter
-
-
-class HighBandGain:
-    """The smoothed gain magnitude at the top of a model's band, as a curve over time that can be
-    read at any rate.
-
-    Args:
-        stft: of the model.
-        sample_rate: of the file, Hz.
-    """
-
-    def __init__(self, stft: StftSettings, sample_rate: int) -> None:
-        shared = min(sample_rate, stft.sample_rate) / 2
-        bins_per_hz = stft.n_fft / stft.sample_rate
-        first = round(LOWEST * shared * bins_per_hz)
-        self.bins = slice(first, max(first + 1, round(HIGHEST * shared * bins_per_hz)))
-        self._hops_per_sample = stft.sample_rate / sample_rate / stft.hop_length
-        self._middle = (
-            stft.win_length / 2 - stft.past
-        ) / stft.hop_length  # the centre of frame 0, in hops
-        hop_seconds = stft.hop_length / stft.sample_rate
-        self._attack, self._release = (
-            math.exp(-hop_seconds / ATTACK_SECONDS),
-            math.exp(-hop_seconds / RELEASE_SECONDS),
-        )
-        self._frame = 0  # of the first value that is kept
-        self._values: npt.NDArray[np.float32] | None = None  # [channels or 1, frames]
-
-    def add(self, gain: Gain) -> None:
-        """Take the gains of the next frames, `[channels or 1, freq, frames]`."""
-        if gain.shape[-1]:
-            level = np.abs(gain[:, self.bins]).mean(axis=1)
-            before = level[:, :1] if self._values is None else self._values
-            smooth = np.stack(
-                [
-                    self._smooth(row, float(previous))
-                    for row, previous in zip(level, before[:, -1], strict=True)
-                ]
-            )
-            self._values = (
-                smooth if self._values is None else np.concatenate([self._values, smooth], axis=1)
-            )
-
-    def take(self, start: int, samples: int) -> Array:
-        """The gain `[channels or 1, samples]` of the file's samples from `start` on; what lies
-        before them is forgotten.
-        """
-        assert self._values is not None
-        hops = np.arange(start, start + samples) * self._hops_per_sample - self._middle
-        frames = np.arange(self._values.shape[1]) + self._frame
-        curve = np.stack([np.interp(hops, frames, row) for row in self._values]).astype(np.float32)
-        if samples:
-            used = min(max(math.floor(hops[-1]) - self._frame, 0), self._values.shape[1] - 1)
-            self._values, self._frame = self._values[:, used:], self._frame + used
-        return curve
-
-    def _smooth(self, level: Array, value: float) -> Array:
-        """Follow `level` from `value` on: quickly up, slowly down."""
-        smooth = []
-        for target in level.tolist():
-            keep = self._attack if target > value else self._release
-            value = target + keep * (value - target)
-            smooth.append(value)
-        return np.array(smooth, np.float32)
-
-
-PIECE_SECONDS = 4
-PIECE_SAMPLES = (
-    2**20
-)  # over all channels; both together keep memory flat whatever is pushed at once
+# Longer input is split into blocks of at most this length, so that memory does not depend on it.
+BLOCK_SECONDS = 4
+BLOCK_SAMPLES = 2**20  # over all channels
 SILENCE = 2.0**-24  # half a 24-bit step
-LOWEST_RATE, HIGHEST_RATE = (
-    100,
-    10_000_000,
-)  # Hz; beyond them lies no sound, and resampling it takes hours and gigabytes
-LOUDEST = 1e12  # of full scale; what is louder is no sound, and its power would not fit a float32
+# Hz. Audio has no other sample rates, and resampling would take hours and gigabytes.
+LOWEST_RATE, HIGHEST_RATE = 100, 10_000_000
+MAX_AMPLITUDE = 1e12  # relative to full scale; float32 cannot hold the power of larger values
 
 
-def piece_length(sample_rate: int, channels: int) -> int:
-    """Samples per channel that are worked on at once."""
-    return max(min(PIECE_SECONDS * sample_rate, PIECE_SAMPLES // max(channels, 1)), 1)
+def block_length(sample_rate: int, channels: int) -> int:
+    """Largest number of samples per channel that are processed at once."""
+    return max(min(BLOCK_SECONDS * sample_rate, BLOCK_SAMPLES // max(channels, 1)), 1)
 
 
 class Stream:
-    """Cleans a stream of `[channels, samples]` at its own sample rate.
+    """Denoises audio block by block.
 
-    Each `push` gives what is ready by then, `flush` the rest. Joined, that is as long as what was
-    pushed and aligned to it: the delays of the resamplers, the STFT and the model's lookahead are
-    taken out. What a model at a lower rate cannot hear is not thrown away: it is lowered by the
-    smoothed gain at the top of the model's band. Digital silence stays digital silence.
+    `push` returns the enhanced samples that are ready, `flush` the rest. All output together has
+    the length of the input and is time-aligned with it: the delays of the resamplers, the STFT and
+    the look-ahead of the model are removed. If the sample rate is above the model's, the band above
+    the model's is scaled by the smoothed gain at the top of its band. Digital silence stays digital
+    silence.
 
     Args:
-        engine: a model that is ready to run, from `load_model`.
+        engine: the model, from `load_model`.
         sample_rate: of the stream, Hz.
-        channels: of the stream.
-        noise: a steady noise that is known beforehand, as `noise_from` of the settings asks for.
-        level_dbfs: the running level of each channel at the start, where it is known; see
-            `denoise.level`.
-        judged: learn what `verdict` tells; costs a little time.
-        low_latency: resample with the smallest delay, 6 ms each way in place of 40 to 120; False
-            costs less time. The samples are the same.
-        recording: a whole recording will be pushed, so that `settings.quality` applies; answers come
-            up to 12 s later than `latency` says. False is a live stream.
+        channels: number of channels.
+        settings: None is full strength with linked channels.
+        noise: the steady noise, if `settings.noise_from` is set.
+        level_dbfs: initial running level of each channel, see `denoising.level`; None if it is
+            unknown.
+        with_verdict: measure `verdict`, which takes a little time.
+        low_latency: resample with a delay of 6 ms in each direction; otherwise 40 to 120 ms and a
+            little faster. The samples are the same.
+        recording: whether a recording is pushed. `settings.quality` then applies, and output comes
+            up to 12 s later than `latency`. Otherwise it is a live stream.
+
+    Raises:
+        SettingsError: an impossible sample rate or number of channels, or `noise_from` without
+            `noise`.
+
+    Example:
+        >>> from audioae.engine import load_model
+        >>> stream = Stream(load_model("speech-16k"), sample_rate=16000)
+        >>> enhanced = stream.push(np.zeros((1, 1000), np.float32))
+        >>> enhanced.shape, stream.pending, stream.latency
+        ((1, 512), 488, 512)
+        >>> stream.flush().shape
+        (1, 488)
     """
 
     def __init__(
@@ -198,19 +132,18 @@ class Stream:
         *,
         noise: NoiseTracker | None = None,
         level_dbfs: Sequence[float | None] | None = None,
-        judged: bool = False,
+        with_verdict: bool = False,
         low_latency: bool = True,
         recording: bool = False,
     ) -> None:
         settings = settings or DenoiseSettings()
         if settings.noise_from is not None and noise is None:
             raise SettingsError(
-                "noise_from needs a recording that is there whole; for a live stream use "
-                "adapt_noise"
+                "noise_from works for recordings only; use adapt_noise for a live stream"
             )
         if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE or channels < 1:
             raise SettingsError(
-                f"cannot clean {channels} channels at {sample_rate} Hz; expected at least one "
+                f"cannot denoise {channels} channels at {sample_rate} Hz; expected at least one "
                 "channel and 100 Hz to 10 MHz"
             )
         engine = choose_engine(engine, sample_rate, settings.quality if recording else None)
@@ -218,7 +151,7 @@ class Stream:
         model_rate = stft.sample_rate
         self.model = engine.info
         self.sample_rate, self.channels = sample_rate, channels
-        self._judge = Judge(stft) if judged else None
+        self._meter = VerdictMeter(stft) if with_verdict else None
         level = LevelMatch(stft, channels, level_dbfs)
         self._core = SpectralStream(
             engine,
@@ -226,11 +159,11 @@ class Stream:
             settings,
             noise=noise,
             level=level,
-            judge=self._judge,
+            meter=self._meter,
             recording=recording,
         )
-        self._noisy: Array = np.zeros((channels, 0), np.float32)  # taken, not yet given
-        self._taken = self._given = 0
+        self._noisy: Array = np.zeros((channels, 0), np.float32)  # input without output yet
+        self._taken = self._given = 0  # numbers of input and output samples
         self._flushed = False
         self._bands = (
             None
@@ -240,76 +173,84 @@ class Stream:
 
     @property
     def latency(self) -> int:
-        """Samples, at the stream's rate, between a sample and its enhanced one: the most that is
-        pushed, it included, before it comes back.
+        """Latency of a live stream in samples: the largest number of samples that are pushed,
+        starting with a given sample, before that sample is returned.
 
-        However a stream is cut into blocks, `pending` is below it after every push. It is the
-        window and the model's lookahead, in whole hops and strides, and beyond the model's rate the
-        filters of two resamplers; exact, but for rates without a small ratio to the model's, and
-        without `low_latency`, where it is an upper bound.
+        It consists of the window, the look-ahead of the model and, at other rates than the model's,
+        the filters of two resamplers. `pending` is less than this after every push. It is exact if
+        the ratio of the sample rates is a ratio of small numbers and `low_latency` is set,
+        otherwise an upper bound.
         """
         return self.latency_in(1)
 
     def latency_in(self, block: int) -> int:
-        """The same where samples are pushed `block` at a time, and so wait for the block to be
-        full.
+        """The latency in samples if samples are pushed `block` at a time.
 
-        That many samples of silence ahead of what is given let a player never wait for more.
+        A player that starts with this many samples of silence never runs out of samples.
         """
         there, back = (None, None) if self._bands is None else (self._bands.there, self._bands.back)
         return find_latency(self._core.engine.info, self.sample_rate, there, back, block)
 
     @property
     def pending(self) -> int:
-        """Samples that were pushed and not given back yet: the delay of the stream at this moment."""
+        """Number of samples that were pushed and are not returned yet: the current delay."""
         return self._taken - self._given
 
     @property
     def attenuation(self) -> Attenuation:
-        """How much was taken away so far, in the model's band."""
+        """The attenuation so far, in the band of the model."""
         return self._core.attenuation
 
     @property
     def verdict(self) -> Verdict | None:
-        """What can be said of the recording so far; None unless the stream is judged."""
-        attenuation = self.attenuation
-        return (
-            None
-            if self._judge is None
-            else self._judge.verdict(attenuation.mean_db, attenuation.max_db)
-        )
+        """Estimates for the recording, after its end; None without `with_verdict`."""
+        if self._meter is None:
+            return None
+        return self._meter.verdict(self.attenuation.mean_db, self.attenuation.max_db)
 
     def push(self, block: Array) -> Array:
-        """Take `[channels, n]`, give the enhanced samples `[channels, m]` that are ready (m may be
-        0).
+        """Add a block `[channels, samples]`.
+
+        Returns:
+            The enhanced samples that are ready, `[channels, samples']`, possibly none.
+
+        Raises:
+            SettingsError: a wrong shape or type, NaN or infinite samples, or a flushed stream.
         """
         return self.process(block)[0]
 
     def flush(self) -> Array:
-        """End the stream: give the rest, `[channels, m]`."""
+        """End the stream and return the remaining samples, `[channels, samples]`."""
         return self.process(np.zeros((self.channels, 0), np.float32), last=True)[0]
 
     def process(self, block: Array, *, last: bool = False) -> tuple[Array, Array]:
-        """Take `[channels, n]`, give the enhanced samples that are ready and the noisy ones that
-        they were, both `[channels, m]`.
+        """Add a block `[channels, samples]`.
+
+        Args:
+            block: any number of samples.
+            last: whether it is the last block; the output then includes all remaining samples.
+
+        Returns:
+            The enhanced samples that are ready, and the input samples at the same places, both
+            `[channels, samples']`.
         """
         block = self._checked(block)
-        length = piece_length(self.sample_rate, self.channels)
+        length = block_length(self.sample_rate, self.channels)
         starts = range(0, max(block.shape[-1], 1), length)
-        pieces = [
-            self._piece(block[:, start : start + length], last=last and start == starts[-1])
+        parts = [
+            self._process(block[:, start : start + length], last=last and start == starts[-1])
             for start in starts
         ]
         self._flushed = last
-        if len(pieces) == 1:
-            return pieces[0]
-        enhanced, noisy = zip(*pieces, strict=True)
+        if len(parts) == 1:
+            return parts[0]
+        enhanced, noisy = zip(*parts, strict=True)
         return np.concatenate(enhanced, axis=-1), np.concatenate(noisy, axis=-1)
 
     def _checked(self, block: Array) -> Array:
-        """`block` as float32, or an error that says what is wrong with it."""
+        """`block` as float32; raises `SettingsError` if it is invalid."""
         if self._flushed:
-            raise SettingsError("this stream was flushed and is at its end; start a new Stream")
+            raise SettingsError("the stream was flushed; start a new Stream")
         if (
             block.ndim != 2
             or len(block) != self.channels
@@ -319,12 +260,12 @@ class Stream:
                 f"got {block.dtype} samples of shape {block.shape}; expected floats "
                 f"[{self.channels}, samples]"
             )
-        if (place := find_bad(block)) is not None:
+        if (place := find_invalid(block)) is not None:
             what = f"sample {self._taken + place[1]} of channel {place[0]} is {block[place]:g}"
             raise SettingsError(f"{what}; expected finite numbers around -1..1")
         return block.astype(np.float32, copy=False)
 
-    def _piece(self, block: Array, *, last: bool) -> tuple[Array, Array]:
+    def _process(self, block: Array, *, last: bool) -> tuple[Array, Array]:
         self._taken += block.shape[-1]
         self._noisy = np.concatenate([self._noisy, block], axis=-1)
         if self._bands is None:
@@ -334,22 +275,21 @@ class Stream:
         ready = enhanced.shape[-1]
         noisy, self._noisy = self._noisy[:, :ready], self._noisy[:, ready:]
         self._given += ready
-        if (
-            silent := noisy == 0
-            # resamplers work in blocks and spread the rounding noise of loud places over silent
-            # ones
-        ).any():
+        # The resamplers work in blocks and spread rounding noise from loud to silent samples.
+        if (silent := noisy == 0).any():
             enhanced = np.where(silent & (np.abs(enhanced) < SILENCE), np.float32(0), enhanced)
         return enhanced, noisy
 
 
 class _Bands:
-    """Takes a stream to the model's rate and back; what does not survive that journey is the high
-    band, which has a gain of its own.
+    """Resamples a stream to the sample rate of the model and back, and scales the high band.
 
-    With r the journey there and back: output = r(enhanced) + gain x (noisy - r(noisy)), so a gain
-    of 1 gives the input again, whatever the filters do. Both returns share one resampler, so that
-    they stay aligned.
+    The high band is what resampling to the rate of the model and back, r(x), removes:
+
+        output = r(enhanced) + gain * (noisy - r(noisy))
+
+    so a gain of 1 returns the input for all filters. Both signals are resampled back by one
+    resampler, which keeps them aligned.
     """
 
     def __init__(self, engine: Engine, sample_rate: int, channels: int, low_latency: bool) -> None:
@@ -358,14 +298,21 @@ class _Bands:
         self.there = resampler(sample_rate, stft.sample_rate, channels)
         self.back = resampler(stft.sample_rate, sample_rate, 2 * channels)
         self._high_gain = HighBandGain(stft, sample_rate)
-        self._waiting: Array = np.zeros(
-            (channels, 0), np.float32
-        )  # at the model's rate, not yet enhanced
+        # Samples at the rate of the model that are not enhanced yet.
+        self._waiting: Array = np.zeros((channels, 0), np.float32)
         self._given = 0
 
     def process(self, block: Array, noisy: Array, core: SpectralStream, *, last: bool) -> Array:
-        """Take `block`; give the enhanced samples that are ready, the first of which belong to the
-        first of `noisy`.
+        """Process the next block.
+
+        Args:
+            block: the new samples, `[channels, samples]`.
+            noisy: all input samples without output yet, which end with `block`.
+            core: denoises at the rate of the model.
+            last: whether it is the last block.
+
+        Returns:
+            The enhanced samples that are ready, at the places of the first samples of `noisy`.
         """
         low = self.there.process(block, last=last)
         enhanced, gain = core.process(low, last=last)
@@ -374,25 +321,29 @@ class _Bands:
         ready = enhanced.shape[-1]
         pair = np.concatenate([enhanced, self._waiting[:, :ready]])
         self._waiting = self._waiting[:, ready:]
-        # There and back rounds the length up twice, so the end may have a few samples too many.
-        enhanced, heard = np.split(
+        # Resampling twice rounds the length up twice, so there may be a few samples too many.
+        enhanced, low_band = np.split(
             self.back.process(pair, last=last)[:, : noisy.shape[-1] if last else None], 2
         )
         samples = enhanced.shape[-1]
         if not samples:
             return enhanced
-        high = noisy[:, :samples] - heard
+        high = noisy[:, :samples] - low_band
         high *= self._high_gain.take(self._given, samples)
         self._given += samples
         return enhanced + high
 
 
-def find_bad(block: Array) -> tuple[int, int] | None:
-    """The channel and sample of the first NaN, infinity or absurdly loud value in `[channels,
-    samples]`, in the order of time.
+def find_invalid(block: Array) -> tuple[int, int] | None:
+    """The channel and index of the first sample of `[channels, samples]` that is NaN, infinite or
+    above `MAX_AMPLITUDE`; None if there is none.
+
+    Example:
+        >>> find_invalid(np.array([[0.0, 1.0], [0.0, np.nan]]))
+        (1, 1)
     """
-    if np.abs(block).max(initial=0.0) <= LOUDEST:  # a NaN is the maximum, and compares false
+    if np.abs(block).max(initial=0.0) <= MAX_AMPLITUDE:  # False for NaN
         return None
-    bad = ~(np.abs(block) <= LOUDEST)
-    sample = int(bad.any(axis=0).argmax())
-    return int(bad[:, sample].argmax()), sample
+    invalid = ~(np.abs(block) <= MAX_AMPLITUDE)
+    sample = int(invalid.any(axis=0).argmax())
+    return int(invalid[:, sample].argmax()), sample

@@ -55,7 +55,7 @@ def test_speech_is_spared_and_music_is_not(model: str, sounds: dict[str, list[Ar
     for kind, waveforms in sounds.items():
         warned = []
         for waveform in waveforms:
-            stream = Stream(engine, RATE, 1, judged=True)
+            stream = Stream(engine, RATE, 1, with_verdict=True)
             stream.process(waveform[None], last=True)
             assert stream.verdict is not None
             warned.append(bool(stream.verdict.warnings))
