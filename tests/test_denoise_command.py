@@ -1,5 +1,5 @@
-"""`audioae denoise`: what it prints where, and that bad input is one line, the right exit code,
-nothing written and nothing lost.
+"""`audioae denoise`: output on stdout and stderr, and errors, which are one line with an exit code
+and change no file.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ CHECKOUT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that lowers everything by 6 dB."""
+    """A model with a gain of -6 dB."""
     return write_half_model(tmp_path_factory.mktemp("model") / "half.onnx")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, half: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder to be in, with a second of noise in it, and `half` for a default model."""
+    """The current folder, with a second of noise in it, and `half` as the default model."""
     soundfile.write(
         tmp_path / "in.wav",
         np.random.default_rng(0).normal(0, 0.1, (48000, 2)),
@@ -58,19 +58,19 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def refused(folder: Path, *arguments: str, exit_code: int, told: str) -> None:
-    """The command ends with `exit_code` and one line that holds `told`; the folder is as it was."""
+def refused(folder: Path, *arguments: str, exit_code: int, message: str) -> None:
+    """The command fails with `exit_code` and one line that contains `message`; no file changes."""
     before = contents(folder)
     result = run(*arguments)
     assert result.exit_code == exit_code, result.output
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("Error: ")
-    assert told in result.stderr
+    assert message in result.stderr
     assert contents(folder) == before
 
 
-def test_a_file_is_cleaned(folder: Path) -> None:
+def test_a_file(folder: Path) -> None:
     result = run("in.wav", "out.wav")
     assert (result.exit_code, result.stdout) == (0, ""), result.output
     assert "out.wav: 1.00 s" in result.stderr
@@ -79,12 +79,12 @@ def test_a_file_is_cleaned(folder: Path) -> None:
     assert np.abs(after - 0.5 * before).max() < 1e-4
 
 
-def test_quiet_says_nothing(folder: Path) -> None:
+def test_quiet_prints_nothing(folder: Path) -> None:
     result = run("in.wav", "out.wav", "-q")
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_verbose_names_the_model_the_forms_and_the_high_band(folder: Path) -> None:
+def test_verbose_prints_the_model_the_formats_and_the_high_band(folder: Path) -> None:
     result = run("in.wav", "out.wav", "-v")
     assert "model: half, 16000 Hz" in result.stderr
     assert "WAV PCM_16, 48000 Hz, 2 channels" in result.stderr
@@ -97,8 +97,8 @@ def test_quiet_and_verbose_exclude_each_other(folder: Path) -> None:
 
 def test_json_is_alone_on_stdout(folder: Path) -> None:
     result = run("in.wav", "out.wav", "--json", "--progress", "bar")
-    told = json.loads(result.stdout)
-    assert (told["src"], told["dst"], told["num_samples"], told["num_clipped"]) == (
+    report = json.loads(result.stdout)
+    assert (report["src"], report["dst"], report["num_samples"], report["num_clipped"]) == (
         "in.wav",
         "out.wav",
         48000,
@@ -107,28 +107,24 @@ def test_json_is_alone_on_stdout(folder: Path) -> None:
     assert "in.wav" in result.stderr
 
 
-def test_json_carries_hashes_forms_levels_and_the_model(folder: Path, half: Path) -> None:
-    told = json.loads(run("in.wav", "out.wav", "--json").stdout)
+def test_json_has_hashes_formats_levels_and_the_model(folder: Path, half: Path) -> None:
+    report = json.loads(run("in.wav", "out.wav", "--json").stdout)
     for side, name in (("input", "in.wav"), ("output", "out.wav")):
-        facts = told[side]
+        facts = report[side]
         assert facts["sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        assert (facts["sample_rate"], facts["channels"], facts["num_samples"], facts["subtype"]) == (
-            48000,
-            2,
-            48000,
-            "PCM_16",
-        )
+        assert (facts["sample_rate"], facts["channels"]) == (48000, 2)
+        assert (facts["num_samples"], facts["subtype"]) == (48000, "PCM_16")
         sound = soundfile.read(name)[0]
         assert facts["peak_dbfs"] == pytest.approx(20 * np.log10(np.abs(sound).max()), abs=0.01)
         assert facts["rms_dbfs"] == pytest.approx(10 * np.log10(np.mean(sound**2)), abs=0.01)
-    assert told["input"]["loudness_lufs"] - told["output"]["loudness_lufs"] == pytest.approx(
+    assert report["input"]["loudness_lufs"] - report["output"]["loudness_lufs"] == pytest.approx(
         6.02, abs=0.02
     )
-    assert told["model_sha256"] == hashlib.sha256(half.read_bytes()).hexdigest()
-    assert told["mean_attenuation_db"] == pytest.approx(6.02, abs=0.01)
-    assert told["real_time_factor"] > 0
-    assert told["verdict"]["mean_attenuation_db"] == told["mean_attenuation_db"]
-    assert told["warnings"] == list(told["warnings"])
+    assert report["model_sha256"] == hashlib.sha256(half.read_bytes()).hexdigest()
+    assert report["mean_attenuation_db"] == pytest.approx(6.02, abs=0.01)
+    assert report["real_time_factor"] > 0
+    assert report["verdict"]["mean_attenuation_db"] == report["mean_attenuation_db"]
+    assert report["warnings"] == list(report["warnings"])
 
 
 def test_the_presets_are_those_of_the_core() -> None:
@@ -151,7 +147,7 @@ def test_the_presets_are_those_of_the_core() -> None:
         ),
     ],
 )
-def test_options_go_before_the_preset(
+def test_options_override_the_preset(
     folder: Path, arguments: tuple[str, ...], settings: DenoiseSettings
 ) -> None:
     assert run("in.wav", "out.wav", "--record", *arguments).exit_code == 0
@@ -160,33 +156,33 @@ def test_options_go_before_the_preset(
     )
 
 
-def test_a_stretch_a_loudness_and_a_clip_mode(folder: Path) -> None:
+def test_start_end_normalize_and_clip_mode(folder: Path) -> None:
     assert run("in.wav", "out.wav", "--start", "0.25", "--end", "0.5").exit_code == 0
     noisy, clean = soundfile.read("in.wav")[0], soundfile.read("out.wav")[0]
     assert np.array_equal(clean[:11000], noisy[:11000]) and np.array_equal(
         clean[25000:], noisy[25000:]
     )
     assert np.abs(clean[15000:20000]).max() < 0.7 * np.abs(noisy[15000:20000]).max()
-    told = json.loads(
+    report = json.loads(
         run(
             "in.wav", "loud.wav", "--normalize", "-16LUFS", "--clip-mode", "rescale", "--json"
         ).stdout
     )
-    assert told["output"]["loudness_lufs"] == pytest.approx(-16, abs=0.1)
-    assert told["num_clipped"] == 0
+    assert report["output"]["loudness_lufs"] == pytest.approx(-16, abs=0.1)
+    assert report["num_clipped"] == 0
 
 
 @pytest.mark.parametrize(
     "arguments",
     [("--noise-from", "1"), ("--noise-from", "2:1"), ("--normalize", "loud"), ("--normalize", "7")],
 )
-def test_impossible_stretches_and_loudnesses(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_impossible_times_and_loudnesses(folder: Path, arguments: tuple[str, ...]) -> None:
     before = contents(folder)
     assert run("in.wav", "out.wav", *arguments).exit_code == 2
     assert contents(folder) == before
 
 
-def test_a_record_stands_beside_the_output(folder: Path) -> None:
+def test_a_record_is_written_beside_the_output(folder: Path) -> None:
     assert run("in.wav", "out.wav", "--record", "--subtype", "PCM_24").exit_code == 0
     record = json.loads((folder / "out.wav.audioae.json").read_text())
     assert record["options"] == {"subtype": "PCM_24"}
@@ -195,7 +191,7 @@ def test_a_record_stands_beside_the_output(folder: Path) -> None:
     )
 
 
-def test_skip_existing_leaves_an_output_alone(folder: Path) -> None:
+def test_skip_existing_keeps_an_output(folder: Path) -> None:
     (folder / "out.wav").write_bytes(b"precious")
     result = run("in.wav", "out.wav", "--skip-existing")
     assert (result.exit_code, (folder / "out.wav").read_bytes()) == (0, b"precious")
@@ -217,21 +213,19 @@ def test_skip_existing_leaves_an_output_alone(folder: Path) -> None:
         ("-", "-O", "out"),
     ],
 )
-def test_options_that_do_not_go_together_are_usage_errors(
-    folder: Path, arguments: tuple[str, ...]
-) -> None:
+def test_options_that_exclude_each_other(folder: Path, arguments: tuple[str, ...]) -> None:
     before = contents(folder)
     assert run(*arguments).exit_code == 2
     assert contents(folder) == before
 
 
 def test_network_off(folder: Path, half: Path) -> None:
-    """A machine without a network cleans as any other: nothing as much as asks for a socket, ONNX
-    Runtime's telemetry included.
-    """
+    """Denoising opens no socket, and the telemetry of ONNX Runtime is off."""
     code = """
 import sys
-forbidden = ("socket.__new__", "socket.connect", "socket.getaddrinfo", "socket.bind", "urllib.Request")
+forbidden = (
+    "socket.__new__", "socket.connect", "socket.getaddrinfo", "socket.bind", "urllib.Request"
+)
 def watch(event, arguments):
     if event in forbidden:
         raise RuntimeError(f"network: {event}")
@@ -249,14 +243,13 @@ main(sys.argv[1:], prog_name="audioae")
     environment |= {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(folder / "temporary")}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert ended.returncode == 0, ended.stderr
-    assert list((folder / "temporary").iterdir()) == [], (
-        "its telemetry keeps the state of a session here"
-    )
+    # The telemetry would keep its state here.
+    assert list((folder / "temporary").iterdir()) == []
     assert soundfile.info("out.wav").frames == 48000
 
 
 def test_piped_stdout_without_a_terminal(folder: Path, half: Path) -> None:
-    """Where stdout and stderr are pipes there is no bar, no colour and nothing on stdout."""
+    """If stdout and stderr are pipes, there is no progress bar, no colour and nothing on stdout."""
     command = [sys.executable, "-m", "audioae", "denoise", "in.wav", "out.wav", "-m", str(half)]
     ended = subprocess.run(
         command, capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
@@ -270,13 +263,13 @@ def test_a_dry_run_writes_nothing(folder: Path) -> None:
     before = contents(folder)
     result = run("in.wav", "out.flac", "--dry-run", "--json")
     assert result.exit_code == 0
-    told = json.loads(result.stdout)
-    assert (told["container"], told["num_samples"], told["dry_run"]) == ("FLAC", 48000, True)
+    report = json.loads(result.stdout)
+    assert (report["container"], report["num_samples"], report["dry_run"]) == ("FLAC", 48000, True)
     assert "nothing is written" in result.stderr
     assert contents(folder) == before
 
 
-def test_options_reach_the_core(folder: Path) -> None:
+def test_options_change_the_output(folder: Path) -> None:
     assert (
         run(
             "in.wav",
@@ -300,63 +293,63 @@ def test_options_reach_the_core(folder: Path) -> None:
     assert np.abs(soundfile.read("out.wav")[0] - 10 ** (-3 / 20) * before).max() < 1e-4
 
 
-def test_the_environment_mirrors_the_options(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_set_options(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUDIOAE_DENOISE_MODEL", "no-such-model")
-    refused(folder, "in.wav", "out.wav", exit_code=3, told="no-such-model")
+    refused(folder, "in.wav", "out.wav", exit_code=3, message="no-such-model")
 
 
 def test_missing_file(folder: Path) -> None:
-    refused(folder, "nothing.wav", "out.wav", exit_code=1, told="nothing.wav")
+    refused(folder, "nothing.wav", "out.wav", exit_code=1, message="nothing.wav")
 
 
 def test_folder_as_input(folder: Path) -> None:
     (folder / "sub").mkdir()
-    refused(folder, "sub", "out.wav", exit_code=1, told="sub is a folder")
+    refused(folder, "sub", "out.wav", exit_code=1, message="sub is a folder")
 
 
 def test_empty_file(folder: Path) -> None:
     (folder / "empty.wav").touch()
-    refused(folder, "empty.wav", "out.wav", exit_code=1, told="empty.wav is empty")
+    refused(folder, "empty.wav", "out.wav", exit_code=1, message="empty.wav is empty")
 
 
 @pytest.mark.parametrize("kept", [0.0001, 0.5, 0.999])
 def test_truncated_wav(folder: Path, kept: float) -> None:
     whole = (folder / "in.wav").read_bytes()
     (folder / "cut.wav").write_bytes(whole[: max(round(len(whole) * kept), 20)])
-    refused(folder, "cut.wav", "out.wav", exit_code=1, told="cut.wav")
+    refused(folder, "cut.wav", "out.wav", exit_code=1, message="cut.wav")
 
 
 def test_text_renamed_wav(folder: Path) -> None:
     (folder / "text.wav").write_text("This is no sound.\n" * 100)
-    refused(folder, "text.wav", "out.wav", exit_code=1, told="text.wav")
+    refused(folder, "text.wav", "out.wav", exit_code=1, message="text.wav")
 
 
 def test_nan_samples(folder: Path) -> None:
     soundfile.write("nan.wav", np.array([0.0] * 3000 + [np.nan]), 16000, subtype="FLOAT")
-    refused(folder, "nan.wav", "out.wav", exit_code=1, told="sample 3000 of channel 0 is nan")
+    refused(folder, "nan.wav", "out.wav", exit_code=1, message="sample 3000 of channel 0 is nan")
 
 
 def test_existing_output(folder: Path) -> None:
     (folder / "out.wav").write_bytes(b"precious")
-    refused(folder, "in.wav", "out.wav", exit_code=1, told="out.wav")
+    refused(folder, "in.wav", "out.wav", exit_code=1, message="out.wav")
 
 
 def test_existing_residual(folder: Path) -> None:
     (folder / "rest.wav").write_bytes(b"precious")
-    refused(folder, "in.wav", "out.wav", "--residual", "rest.wav", exit_code=1, told="rest.wav")
+    refused(folder, "in.wav", "out.wav", "--residual", "rest.wav", exit_code=1, message="rest.wav")
 
 
 def test_output_that_is_the_input(folder: Path) -> None:
-    refused(folder, "in.wav", "in.wav", "--overwrite", exit_code=1, told="in.wav")
+    refused(folder, "in.wav", "in.wav", "--overwrite", exit_code=1, message="in.wav")
 
 
-def test_folder_that_is_not_there(folder: Path) -> None:
-    refused(folder, "in.wav", "nowhere/out.wav", exit_code=1, told="nowhere")
+def test_missing_output_folder(folder: Path) -> None:
+    refused(folder, "in.wav", "nowhere/out.wav", exit_code=1, message="nowhere")
 
 
 def test_output_that_is_a_folder(folder: Path) -> None:
     (folder / "sub").mkdir()
-    refused(folder, "in.wav", "sub", exit_code=1, told="sub")
+    refused(folder, "in.wav", "sub", exit_code=1, message="sub")
 
 
 @pytest.mark.skipif(
@@ -364,27 +357,29 @@ def test_output_that_is_a_folder(folder: Path) -> None:
 )
 def test_unwritable_folder(folder: Path) -> None:
     (folder / "sealed").mkdir(mode=0o500)
-    refused(folder, "in.wav", "sealed/out.wav", exit_code=1, told="sealed")
+    refused(folder, "in.wav", "sealed/out.wav", exit_code=1, message="sealed")
 
 
 @pytest.mark.skipif(
     not Path("/proc/self").is_dir(), reason="needs a folder that nobody may write to"
 )
-def test_folder_that_nobody_may_write_to(folder: Path) -> None:
-    refused(folder, "in.wav", "/proc/out.wav", exit_code=1, told="/proc")
+def test_folder_without_write_permission(folder: Path) -> None:
+    refused(folder, "in.wav", "/proc/out.wav", exit_code=1, message="/proc")
 
 
 @pytest.mark.parametrize("name", ["out.xyz", "out", "out.txt"])
 def test_unknown_format(folder: Path, name: str) -> None:
-    refused(folder, "in.wav", name, exit_code=1, told=name)
+    refused(folder, "in.wav", name, exit_code=1, message=name)
 
 
 def test_impossible_subtype(folder: Path) -> None:
-    refused(folder, "in.wav", "out.flac", "--subtype", "FLOAT", exit_code=1, told="FLOAT")
+    refused(folder, "in.wav", "out.flac", "--subtype", "FLOAT", exit_code=1, message="FLOAT")
 
 
 def test_unknown_model(folder: Path) -> None:
-    refused(folder, "in.wav", "out.wav", "-m", "no-such-model", exit_code=3, told="no-such-model")
+    refused(
+        folder, "in.wav", "out.wav", "-m", "no-such-model", exit_code=3, message="no-such-model"
+    )
 
 
 def test_interruption(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,24 +390,27 @@ def test_interruption(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "audioae.denoising.arrays.load_model", lambda name, device: FakeEngine(interrupt)
     )
     (folder / "out.wav").write_bytes(b"precious")
-    refused(folder, "in.wav", "out.wav", "--overwrite", exit_code=130, told="interrupted")
+    refused(folder, "in.wav", "out.wav", "--overwrite", exit_code=130, message="interrupted")
 
 
 def test_impossible_strength(folder: Path) -> None:
-    refused(folder, "in.wav", "out.wav", "--strength", "2", exit_code=2, told="strength is 2")
+    refused(folder, "in.wav", "out.wav", "--strength", "2", exit_code=2, message="strength is 2")
 
 
-def test_file_of_no_samples_and_of_one(folder: Path) -> None:
+def test_files_of_no_samples_and_of_one(folder: Path) -> None:
     for samples in (0, 1):
         soundfile.write("short.wav", np.zeros(samples), 48000)
         assert run("short.wav", "out.wav", "--overwrite").exit_code == 0
         assert soundfile.info("out.wav").frames == samples
 
 
-def test_it_is_light() -> None:
-    """What the command imports is what cleaning needs."""
+def test_the_command_imports_no_heavy_packages() -> None:
+    """The command imports only what denoising needs."""
     heavy = ["torch", "torchaudio", "librosa", "scipy", "matplotlib", "rich", "pydantic"]
-    code = f"import sys, audioae.cli.denoise, audioae.denoising; print([name for name in {heavy} if name in sys.modules])"
+    code = (
+        "import sys, audioae.cli.denoise, audioae.denoising; "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

@@ -1,4 +1,4 @@
-"""What is done with a gain: strength in decibels, a limit that holds, channels that keep their
+"""Post-processing of gains: the strength scales dB, the limit holds, linking keeps the stereo
 image.
 """
 
@@ -52,20 +52,20 @@ def test_strength_scales_decibels(seed: int, complex_valued: bool, strength: flo
 
 
 @pytest.mark.parametrize("complex_valued", [False, True])
-def test_no_strength_is_a_gain_of_one(complex_valued: bool) -> None:
+def test_a_strength_of_zero_is_a_gain_of_one(complex_valued: bool) -> None:
     gain = random_gain(3, complex_valued=complex_valued)
     assert np.array_equal(scale(gain, 0.0), np.ones_like(gain))
     assert np.allclose(scale(gain, 1.0), gain, atol=1e-6)
 
 
-def test_the_limit_turns_vanishing_gains_back_and_leaves_the_others() -> None:
+def test_the_limit_reduces_the_phase_of_small_gains() -> None:
     gain = np.array([[[0.5j, 0.05j, 0.0]]], np.complex64)
     limited = limit(gain, 20.0)
     assert np.allclose(limited, [[[0.5j, 0.1 * np.exp(0.25j * np.pi), 0.1]]], atol=1e-6)
 
 
 @pytest.mark.parametrize("complex_valued", [False, True])
-def test_the_loud_channel_decides(complex_valued: bool) -> None:
+def test_the_loud_channel_determines_the_linked_gain(complex_valued: bool) -> None:
     gain, spectrum = random_gain(1, complex_valued=complex_valued), random_spectrum(1)
     spectrum[1] *= 1e-4
     linked = link(gain, spectrum)
@@ -74,7 +74,7 @@ def test_the_loud_channel_decides(complex_valued: bool) -> None:
     assert np.allclose(linked[0], gain[0], atol=1e-5)
 
 
-def test_in_silence_all_channels_weigh_the_same() -> None:
+def test_in_silence_all_channels_have_the_same_weight() -> None:
     gain = random_gain(2)
     assert np.allclose(link(gain, np.zeros_like(random_spectrum(2)))[0], gain.mean(axis=0))
 
@@ -104,7 +104,7 @@ def test_linked_channels_keep_the_stereo_image(sample_rate: int) -> None:
         (DenoiseSettings(max_attenuation_db=12), 10 ** (-12 / 20)),
     ],
 )
-def test_settings_reach_what_is_heard(
+def test_settings_change_the_output(
     sample_rate: int, asked: DenoiseSettings, expected: float
 ) -> None:
     waveform = np.random.default_rng(0).normal(0, 0.2, (1, sample_rate)).astype(np.float32)
@@ -118,7 +118,7 @@ def test_settings_reach_what_is_heard(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"strength": 1.5}, "strength is 1.5"),
         ({"strength": -0.1}, "strength is -0.1"),
@@ -128,6 +128,6 @@ def test_settings_reach_what_is_heard(
         ({"channels": "linkd"}, "did you mean 'linked'"),
     ],
 )
-def test_impossible_settings_are_refused(options: dict[str, object], told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_impossible_settings_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         DenoiseSettings(**options)
