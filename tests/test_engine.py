@@ -1,4 +1,4 @@
-"""Any cutting into blocks gives the gains of the whole, whatever the network needs around a frame."""
+"""Engines: blocks of any size against the whole, states, ONNX files, and companion models."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fake_engines import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioae.engine import Engine, State, advance, load_model
+from audioae import engine as engines
+from audioae.engine import (
+    Engine,
+    OnnxEngine,
+    Quality,
+    State,
+    advance,
+    choose_engine,
+    load_model,
+    run_whole,
+)
 from audioae.errors import CheckpointError, DependencyError, ModelNotFoundError, SettingsError
 from audioae.pretrained import ModelInfo
 from audioae.signal.spectrogram import StftSettings
@@ -203,8 +216,8 @@ def test_onnx_engine_carries_state_and_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        (None, "carries no audioae settings"),
-        ("{broken", "damaged audioae settings"),
+        (None, "no audioae metadata"),
+        ("{broken", "damaged audioae metadata"),
         ("{}", "ModelInfo lacks name, family"),
     ],
 )
@@ -218,7 +231,7 @@ def test_onnx_files_of_others_are_refused(
 def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
     junk = tmp_path / "junk.onnx"
     junk.write_bytes(b"not a model")
-    with pytest.raises(CheckpointError, match=r"junk\.onnx is no model") as caught:
+    with pytest.raises(CheckpointError, match=r"junk\.onnx") as caught:
         load_model(junk)
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelNotFoundError, match=r"no model at .*gone\.safetensors"):
@@ -245,3 +258,54 @@ def test_importing_the_engine_imports_nothing_heavy() -> None:
         ).stdout.strip()
         == "[]"
     )
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_the_whole_is_what_the_network_makes_of_all_frames(stride: int) -> None:
+    model, network = info(lookahead=3, stride=stride), neighbourhood(0, 3, stride)
+    spectrum = random_spectrum(22)
+    padded = np.pad(spectrum, [(0, 0), (0, 0), (0, -22 % stride)])
+    parts = np.stack([padded.real, padded.imag], 1)
+    expected = network(parts.astype(np.float32), None)[0][:, 0, :, :22]
+    np.testing.assert_array_equal(run_whole(network, model, spectrum), expected)
+
+
+def test_a_model_for_both_directions_has_no_streaming_form() -> None:
+    model = replace(info(lookahead=3, context=3), edges="mirror")
+    with pytest.raises(SettingsError, match="toy"):
+        advance(running_sum, model, random_spectrum(9), None)
+    assert run_whole(running_sum, model, random_spectrum(9)).shape == (2, STFT.num_bins, 9)
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "quality", "chosen"),
+    [
+        (16000, None, ""),
+        (16000, "fast", ""),
+        (16000, "best", "offline"),
+        (8000, "best", "offline"),
+        (16001, None, "wide"),
+        (48000, "fast", "wide"),
+        (48000, "best", "wide"),
+    ],
+)
+def test_companions_take_the_place_of_a_model(
+    sample_rate: int, quality: Quality | None, chosen: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    path = onnx_running_sum(tmp_path / "toy.onnx", json.dumps(info().to_dict()))
+    model = OnnxEngine(path, full_band="wide", offline="offline")
+    loaded: list[tuple[str, str]] = []
+
+    def load(name: str, *, device: str) -> object:
+        loaded.append((name, device))
+        return name
+
+    monkeypatch.setattr(engines, "load_model", load)
+    assert model.info.stft.sample_rate == 16000
+    for _ in range(2):
+        assert choose_engine(model, sample_rate, quality) == (chosen or model)
+    assert loaded == ([(chosen, "cpu")] if chosen else [])  # at most once
+    alone = OnnxEngine(path)
+    assert choose_engine(alone, sample_rate, quality) is alone
+    other = FakeEngine(np.abs)
+    assert choose_engine(other, sample_rate, quality) is other

@@ -1,5 +1,7 @@
-"""A torch denoiser to an ONNX file that runs without torch: state as inputs and outputs, settings
-in its metadata, parity checked first.
+"""Export of a torch denoiser to an ONNX file that runs without torch.
+
+States are inputs and outputs of the graph, and its metadata hold the settings. A file is written
+only if ONNX Runtime and torch compute the same gains.
 """
 
 from __future__ import annotations
@@ -40,7 +42,15 @@ OPSET = 18
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written. `difference` is the largest between torch's and ONNX Runtime's gains."""
+    """An exported model.
+
+    Args:
+        path: the ONNX file.
+        name: name of the model.
+        parameters: number of trained parameters.
+        bytes: size of the file.
+        difference: largest difference between the gains of torch and ONNX Runtime, see `parity`.
+    """
 
     path: str
     name: str
@@ -52,30 +62,34 @@ class Exported:
 def export(denoiser: Denoiser, path: str | Path, *, name: str, overwrite: bool = False) -> Exported:
     """Write a denoiser as an ONNX file.
 
-    Inputs are "spectrum" `[batch, 2 (re, im), freq, frames]` and "state_0"...; outputs "gain"
-    `[batch, 1|2, freq, frames]` and "next_state_0"...; batch and frames are free, an empty past is
-    zeros, and the metadata entry "audioae" is the JSON of the `ModelInfo`.
+    The inputs of the graph are "spectrum", `[batch, 2 (re, im), freq, frames]`, and "state_0",
+    "state_1", ...; the outputs are "gain", `[batch, 1 or 2, freq, frames]`, and "next_state_0",
+    .... Batch and frames are dynamic. An empty past is all zeros. The metadata entry "audioae" is
+    the `ModelInfo` as JSON.
 
     Args:
-        name: what the model calls itself.
+        denoiser: left unchanged; a copy is traced on the CPU in evaluation mode.
+        path: the file to write, ending in .onnx.
+        name: name of the model, stored in the file.
+        overwrite: replace an existing file.
 
     Raises:
-        OutputError: the path exists, or cannot be written.
-        CheckpointError: ONNX Runtime's gains differ from torch's by more than `MAX_DIFFERENCE`,
-            whole or in blocks; nothing is written.
+        OutputError: the path exists or cannot be written.
+        CheckpointError: the gains of ONNX Runtime and torch differ by more than `MAX_DIFFERENCE`;
+            nothing is written.
     """
     path = Path(path)
     _check_target(path, overwrite=overwrite)
-    model = copy.deepcopy(denoiser).cpu().eval()  # tracing and moving must not touch the caller's
+    model = copy.deepcopy(denoiser).cpu().eval()  # the caller's model stays as it is
     info = replace(model.info, name=name)
     with output_errors(path), atomic_path(path) as temporary:
         temporary.write_bytes(_with_metadata(_trace(model, info), info))
         difference = parity(TorchEngine(model, device="cpu"), OnnxEngine(temporary))
         if not difference <= MAX_DIFFERENCE:  # also refuses NaN
-            reason = f"ONNX Runtime's gains differ from torch's by {difference:.1g}; expected at most {MAX_DIFFERENCE:.0e}"
             raise CheckpointError(
-                f"{name} was not written: {reason}, so look for sizes or branches that depend on "
-                "the input in its network"
+                f"{name} was not written: the gains of ONNX Runtime and torch differ by "
+                f"{difference:.1g}; expected at most {MAX_DIFFERENCE:.0e}. Look for sizes or "
+                "branches in the network that depend on its input"
             )
     return Exported(str(path), name, info.parameters, path.stat().st_size, difference)
 
@@ -92,22 +106,29 @@ def ship(
     full_band_of: str = "",
     offline_of: str = "",
 ) -> Exported:
-    """Export a checkpoint into the package's `weights/`, in place of an earlier model of that name,
-    with its card.
+    """Export a checkpoint and its card to the package's `weights/`.
+
+    An existing model of that name is replaced once the new one is complete.
 
     Args:
-        checkpoint: a .safetensors file or a run folder; how long it was trained and by which recipe
-            is read from it.
+        checkpoint: a .safetensors file or a run folder, which also tells the recipe and the hours
+            of audio of the training.
+        name: name of the model in the package.
         data, licence, commit, scores: see `Card`.
-        default: make it the model that is used when none is named.
-        full_band_of, offline_of: the model whose place it takes for higher sample rates, or for
+        default: make it the default model.
+        full_band_of, offline_of: the model that this one replaces for higher sample rates, or for
             recordings in the quality "best"; see `ModelEntry`.
+
+    Raises:
+        CheckpointError: `audioae train` did not write the checkpoint, or the gains differ, see
+            `export`.
+        OutputError: the package's folder cannot be written.
     """
     file = checkpoint_file(Path(checkpoint))
     about = read_tensors(file)[1]
     if not {"recipe", "training"} <= about.keys():
         raise CheckpointError(
-            f"{file} does not tell how it was trained; ship a checkpoint that `audioae train` wrote"
+            f"{file} has no record of its training; ship a checkpoint that `audioae train` wrote"
         )
     denoiser, stages = load_denoiser(file), about.get("stages", [])
     folder = weights_folder(name)
@@ -126,8 +147,8 @@ def ship(
                 publish(part, folder / part.name)
     except OSError as error:
         raise OutputError(
-            f"cannot write {folder} ({error.strerror}); is the package installed where you may "
-            "write?"
+            f"cannot write {folder} ({error.strerror}); check that you have write permission for "
+            "the installed package"
         ) from error
     info = replace(denoiser.info, name=name)
     hours = about["training"]["audio_hours"] + sum(stage["audio_hours"] for stage in stages)
@@ -150,24 +171,35 @@ def ship(
 
 
 def parity(reference: Engine, engine: Engine) -> float:
-    """The largest difference of an engine's gains, whole and in blocks, from the reference's whole
-    ones; relative to gains above 1.
+    """The largest difference between the gains of two engines for a test spectrum.
+
+    The reference computes the whole spectrum at once; the engine computes it at once and in blocks.
+    A model that runs in both directions of time has no streaming form and is compared on whole
+    spectra of two lengths instead.
+
+    Returns:
+        The difference, relative to gains with a magnitude above 1; NaN if a gain is not finite.
     """
     info = reference.info
-    spectrum = _test_spectrum(
-        info, batch=2, frames=2 * (info.context + info.lookahead) + 24 * info.stride + 37
-    )
-    expected, _ = reference.step(spectrum)
-    whole, _ = engine.step(spectrum)
-    differences = [
-        _difference(whole, expected),
-        _difference(_in_blocks(engine, spectrum), expected),
-    ]
+    frames = 2 * (info.context + info.lookahead) + 24 * info.stride + 37
+    spectrum = _test_spectrum(info, batch=2, frames=frames)
+    if info.edges == "mirror":
+        differences = [
+            _difference(engine.whole(part), reference.whole(part))
+            for part in (spectrum, spectrum[:1, :, : frames // 3])
+        ]
+    else:
+        expected, _ = reference.step(spectrum)
+        whole, _ = engine.step(spectrum)
+        differences = [
+            _difference(whole, expected),
+            _difference(_in_blocks(engine, spectrum), expected),
+        ]
     return max(differences) if np.isfinite(differences).all() else float("nan")
 
 
 class _Graph(nn.Module):
-    """A denoiser's gain with the state as plain arguments and results, as ONNX wants it."""
+    """The gain of a denoiser, with the state as separate arguments and results."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
@@ -179,11 +211,11 @@ class _Graph(nn.Module):
 
 
 def _trace(model: Denoiser, info: ModelInfo) -> bytes:
-    """The model as ONNX, by the exporter that traces: the one on torch.export unrolls a GRU into a
-    fixed number of frames.
+    """The model as a serialized ONNX graph.
 
-    Its warnings are of its age, and of Python values that may depend on the input: whether they do,
-    the parity check finds out.
+    The tracing exporter is used because the one based on torch.export unrolls a GRU into a fixed
+    number of frames. Its warnings concern its age, and Python values that may depend on the input;
+    the parity check covers the latter.
     """
     require("onnx", extra="train")
     batch, buffer = 3, io.BytesIO()
@@ -192,14 +224,14 @@ def _trace(model: Denoiser, info: ModelInfo) -> bytes:
     spectrum = torch.from_numpy(np.stack([complex_spectrum.real, complex_spectrum.imag], 1))
     names = [f"state_{index}" for index in range(len(state))]
     axes = [_batch_axis(*pair) for pair in zip(state, model.initial_state(batch + 1), strict=True)]
-    free = {name: {axis: "batch"} for name, axis in zip(names, axes, strict=True)}
-    free |= {f"next_{name}": batch_axis for name, batch_axis in free.items()}
+    states = {name: {axis: "batch"} for name, axis in zip(names, axes, strict=True)}
+    states |= {f"next_{name}": batch_axis for name, batch_axis in states.items()}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _Graph(model).eval(),
             (spectrum, *state),
-            buffer,  # type: ignore[arg-type]  # takes files too, as its documentation says
+            buffer,  # type: ignore[arg-type]  # the annotation lacks files
             dynamo=False,
             opset_version=OPSET,
             input_names=["spectrum", *names],
@@ -207,14 +239,14 @@ def _trace(model: Denoiser, info: ModelInfo) -> bytes:
             dynamic_axes={
                 "spectrum": {0: "batch", 3: "frames"},
                 "gain": {0: "batch", 3: "frames"},
-                **free,
+                **states,
             },
         )
     return buffer.getvalue()
 
 
 def _batch_axis(tensor: Tensor, other: Tensor) -> int:
-    """The axis in which the states of two batch sizes differ."""
+    """The batch axis: the one in which states for two batch sizes differ."""
     return next(
         axis
         for axis, (size, other_size) in enumerate(zip(tensor.shape, other.shape, strict=True))
@@ -232,24 +264,25 @@ def _with_metadata(graph: bytes, info: ModelInfo) -> bytes:
 
 
 def _test_spectrum(info: ModelInfo, *, batch: int, frames: int) -> ComplexArray:
-    """`[batch, freq, frames]` of pink noise at -20 dBFS that swells four times a second and is
-    silent for a tenth of it.
+    """The spectrum `[batch, freq, frames]` of pink noise at -20 dBFS.
+
+    Its level rises and falls four times per second, and a tenth of it is digital silence.
     """
-    samples = frames * info.stft.hop_length
-    white = np.random.default_rng(0).standard_normal((batch, samples))
+    num_samples = frames * info.stft.hop_length
+    white = np.random.default_rng(0).standard_normal((batch, num_samples))
     pink = np.fft.irfft(
-        np.fft.rfft(white) / np.sqrt(np.maximum(np.arange(samples // 2 + 1), 1)), samples
+        np.fft.rfft(white) / np.sqrt(np.maximum(np.arange(num_samples // 2 + 1), 1)), num_samples
     )
-    position = np.arange(samples)
+    position = np.arange(num_samples)
     swell = np.sin(4 * np.pi * position / info.stft.sample_rate) ** 2 * (
-        abs(position / samples - 0.6) > 0.05
+        abs(position / num_samples - 0.6) > 0.05
     )
     waveform = 0.1 * pink / pink.std() * swell
     return analyse(waveform.astype(np.float32), info.stft)[0]
 
 
 def _in_blocks(engine: Engine, spectrum: ComplexArray) -> Gain:
-    """The gains of a spectrum that is fed in unequal blocks."""
+    """The gains of a spectrum that is processed in blocks of different sizes."""
     cuts = np.cumsum([1, 2, 1, 5, 3, engine.info.stride, 17])
     pieces: list[Any] = []
     state = None
@@ -266,8 +299,8 @@ def _difference(gain: Gain, expected: Gain) -> float:
 
 def _check_target(path: Path, *, overwrite: bool) -> None:
     if path.suffix != ".onnx":
-        raise OutputError(f"{path} does not end in .onnx; name the exported model like OUT.onnx")
+        raise OutputError(f"{path} does not end in .onnx; give a path such as OUT.onnx")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another name or pass --overwrite")
+        raise OutputError(f"{path} exists; choose another path or pass --overwrite")
     if not path.parent.is_dir():
-        raise OutputError(f"there is no folder {path.parent}; make it first")
+        raise OutputError(f"no folder {path.parent}; create it first")
