@@ -1,6 +1,4 @@
-"""Losses are zero where the estimate is the reference, have known values elsewhere, and gradients
-everywhere, silence included.
-"""
+"""Losses: their values at equality and for known pairs, and finite gradients, silence included."""
 
 from __future__ import annotations
 
@@ -30,11 +28,14 @@ from audioae.training.losses import (
     levelled_loss,
     weighted_loss,
 )
+from audioae.training.losses.high_band import high_band_magnitude, high_band_snr
 from audioae.training.losses.pesq import disturbances, opinion_score
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 STFT = StftSettings(8000, 128, 64, 128)
-AT_EQUALITY = dict.fromkeys(LOSSES, 0.0) | {"negative_si_sdr": -50.0}  # where SI-SDR is cut off
+WIDE = StftSettings(32000, 512, 256, 512)  # bins 129 to 256 are above 8 kHz
+# SI-SDR and SNR are limited to these values.
+AT_EQUALITY = dict.fromkeys(LOSSES, 0.0) | {"negative_si_sdr": -50.0, "high_band_snr": -40.0}
 each_loss = pytest.mark.parametrize("name", LOSSES)
 
 
@@ -45,7 +46,8 @@ def white(batch: int = 2, samples: int = 4000, *, seed: int = 0, level: float = 
 
 
 def loss(name: str, estimate: Tensor, reference: Tensor) -> Tensor:
-    return LOSSES[name](Signal(estimate, STFT), Signal(reference, STFT))
+    form = WIDE if name.startswith("high_band") else STFT
+    return LOSSES[name](Signal(estimate, form), Signal(reference, form))
 
 
 @each_loss
@@ -298,3 +300,67 @@ def test_a_silent_item_is_finite() -> None:
 def test_wrong_weights_are_named(weights: dict[str, float], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         check_weights(weights)
+
+
+BINS, EIGHT_KHZ, TWELVE_KHZ = WIDE.num_bins, 129, 193
+
+
+def of_spectrum(spectrum: Tensor) -> Signal:
+    """A signal with the spectrum `[batch, 2, freq, frames]` and no waveform."""
+    signal = Signal(torch.zeros(len(spectrum), 1), WIDE)
+    signal.spectrum = spectrum  # type: ignore[misc]
+    return signal
+
+
+def random_spectrum(first: int, last: int, *, level: float = 1.0, frames: int = 250) -> Tensor:
+    """Noise in the bins from `first` up to `last`."""
+    spectrum = torch.zeros(2, 2, BINS, frames)
+    generator = torch.Generator().manual_seed(first)
+    spectrum[:, :, first:last] = level * torch.randn(
+        2, 2, last - first, frames, generator=generator
+    )
+    return spectrum
+
+
+def test_high_band_losses_read_the_bins_from_8_khz_to_the_bandwidth() -> None:
+    reference = random_spectrum(0, TWELVE_KHZ)
+    target = of_spectrum(reference)
+    for first, last, counts in (
+        (0, EIGHT_KHZ, False),
+        (EIGHT_KHZ, EIGHT_KHZ + 1, True),
+        (TWELVE_KHZ - 1, TWELVE_KHZ, True),
+        (TWELVE_KHZ, BINS, False),
+    ):
+        estimate = of_spectrum(reference + random_spectrum(first, last, level=3.0))
+        assert (high_band_magnitude(estimate, target).item() > 1e-5) == counts
+        assert (high_band_snr(estimate, target).item() > -39) == counts
+
+
+def test_the_bandwidth_is_75_db_below_the_loudest_bin() -> None:
+    loud = random_spectrum(0, TWELVE_KHZ)
+    for level_db, counts in ((-65, True), (-85, False)):
+        reference = loud + random_spectrum(TWELVE_KHZ, BINS, level=10 ** (level_db / 20))
+        estimate = of_spectrum(reference + random_spectrum(TWELVE_KHZ, BINS))
+        assert (high_band_snr(estimate, of_spectrum(reference)).item() > -39) == counts
+
+
+def test_high_band_snr_has_the_value_of_a_known_pair() -> None:
+    """Magnitudes of half the reference: 20 * log10(2) dB."""
+    reference = random_spectrum(0, BINS)
+    value = high_band_snr(of_spectrum(reference / 2), of_spectrum(reference))
+    assert value.item() == pytest.approx(-20 * math.log10(2), abs=1e-3)
+
+
+@pytest.mark.parametrize("frames", [10, 250, 1000])
+def test_silent_references_count_in_the_magnitude_and_not_in_the_snr(frames: int) -> None:
+    silence = of_spectrum(torch.zeros(2, 2, BINS, frames))
+    for level in (0.0, 1e-6, 1.0):
+        estimate = of_spectrum(random_spectrum(0, BINS, level=level, frames=frames))
+        assert high_band_snr(estimate, silence).item() == 0
+        assert (high_band_magnitude(estimate, silence).item() > 1e-4) == (level == 1.0)
+
+
+def test_high_band_losses_are_0_without_high_bands() -> None:
+    estimate, reference = (Signal(white(seed=seed), STFT) for seed in (1, 0))
+    assert high_band_magnitude(estimate, reference).item() == 0
+    assert high_band_snr(estimate, reference).item() == 0

@@ -1,7 +1,8 @@
-"""Distances above 8 kHz, where 16 kHz measures hear nothing.
+"""Distances above 8 kHz, beyond the range of the wideband metrics.
 
-Both count only the bins below the bandwidth of each reference: most recordings end somewhere, and
-what lies beyond that says nothing about speech. Silent references count in full.
+Both losses compare only the bins up to the bandwidth of each reference: most recordings have no
+content above some frequency, and the bins there tell nothing about speech. A silent reference has
+full bandwidth.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from torch import Tensor
 from audioae.training.losses.distances import FLOOR, Signal
 
 LOWEST_HZ = 8000.0
-BANDWIDTH_DB = 75.0  # bins this far below the loudest one are beyond a recording's bandwidth
+BANDWIDTH_DB = 75.0  # the bandwidth ends at the last bin that is not further below the loudest one
+SILENCE = 1e-4  # energy of the bins above 8 kHz
 
 
 def high_band_magnitude(estimate: Signal, reference: Signal) -> Tensor:
@@ -25,10 +27,9 @@ def high_band_magnitude(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def high_band_snr(estimate: Signal, reference: Signal) -> Tensor:
-    """-SNR of the magnitudes above 8 kHz in dB, limited to -20..40 dB; silent references count
-    nothing.
+    """-SNR of the magnitudes above 8 kHz in dB, limited to -20..40 dB; 0 for silent references.
 
-    It is led by loud sounds, so it rewards leaving a sibilant alone.
+    Loud sounds dominate it, so removing a sibilant costs more than leaving some noise.
     """
     guess, target, weight = (
         _high(each, reference)
@@ -37,7 +38,8 @@ def high_band_snr(estimate: Signal, reference: Signal) -> Tensor:
     signal = (weight * target.square()).sum((1, 2, 3))
     error = (weight * (guess - target).square()).sum((1, 2, 3))
     decibels = (10 * torch.log10((signal + FLOOR) / (error + FLOOR))).clamp(-20, 40)
-    silent = signal < 1e-4
+    # `magnitude` of digital silence is not 0, and adds up over the bins of a long signal.
+    silent = (weight * (target.square() - FLOOR)).sum((1, 2, 3)) < SILENCE
     return -torch.where(silent, torch.zeros_like(decibels), decibels).mean()
 
 
@@ -48,11 +50,11 @@ def _high(values: Tensor, reference: Signal) -> Tensor:
 
 
 def _weight(reference: Signal) -> Tensor:
-    """1 for bins below the bandwidth of each reference, else 0, `[batch, 1, freq, frames]`."""
+    """1 for the bins up to the bandwidth of each reference, else 0, `[batch, 1, freq, frames]`."""
     magnitude = reference.magnitude.detach()
     power = magnitude.square().mean(3, keepdim=True)
     loudest = power.amax(2, keepdim=True)
-    sounds = power > loudest * 10 ** (-BANDWIDTH_DB / 10)
-    highest = sounds.flip(2).cummax(2).values.flip(2)  # all bins up to the last one that sounds
+    audible = power > loudest * 10 ** (-BANDWIDTH_DB / 10)
+    within = audible.flip(2).cummax(2).values.flip(2)  # all bins up to the last audible one
     silent = loudest < 2 * FLOOR
-    return (highest | silent).to(magnitude.dtype).expand_as(magnitude)
+    return (within | silent).to(magnitude.dtype).expand_as(magnitude)
