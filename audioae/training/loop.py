@@ -1,10 +1,11 @@
-"""The loop: `fit` yields a row per report and never prints."""
+"""The training loop: `fit` yields records of its progress and never prints."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,30 +23,34 @@ from audioae.training.trainer import Trainer
 from audioae.training.validation import Validation
 
 PROGRESS_STEPS, PROGRESS_SECONDS = 20, 10.0  # between two progress rows, whichever comes first
-TIMED_STEPS = 5  # at least, before anything is told
-KEPT = 200  # steps that are averaged
-# of them on either side: a step that had to wait for a disk, or for a program that has ended since
+TIMED_STEPS = 5  # at least, before the first progress row
+KEPT = 200  # steps in the running average of the time per step
+# Share of them that is left out on either side, such as a step that had to wait for a disk.
 CUT = 0.1
+SAVE_SECONDS = 300.0  # at most so much work is lost to a crash between two reports
 
 
 class Pace:
-    """A clock beside the loop: `step` and `report` say what the time since the last call went into.
+    """Measures the time of steps and reports, to predict the time left.
+
+    `step` and `report` take the time since the last call of either.
 
     Args:
-        first_step, steps: of the run. report_steps: between two reports.
+        first_step, steps: first and last step of the run.
+        report_steps: steps between two reports.
     """
 
     def __init__(self, first_step: int, steps: int, report_steps: int) -> None:
-        self.first_step = self.at = self.told = first_step
+        self.first_step = self.at = self.shown = first_step
         self.steps, self.report_steps = steps, report_steps
-        # of the first step, which loads, compiles and fills caches: counts while there is no other
+        # The first step loads, compiles and fills caches; it counts until there is another one.
         self.first_seconds = 0.0
-        self.taken: deque[float] = deque(maxlen=KEPT)  # seconds of the others
+        self.taken: deque[float] = deque(maxlen=KEPT)  # seconds of the other steps
         self.report_seconds = 0.0  # of the last report
-        self.marked = self.told_at = time.monotonic()
+        self.marked = self.shown_at = time.monotonic()
 
     def step(self) -> None:
-        """A step was taken."""
+        """A step is complete."""
         seconds = self.lap()
         if self.at == self.first_step:
             self.first_seconds = seconds
@@ -54,7 +59,7 @@ class Pace:
         self.at += 1
 
     def report(self) -> None:
-        """A report was made, or something that takes as long."""
+        """A report is complete, or something that takes about as long."""
         self.report_seconds = self.lap()
 
     def lap(self) -> float:
@@ -64,20 +69,20 @@ class Pace:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to tell how far the run is."""
-        steps = self.at - self.told
+        """Whether it is time for the next progress row."""
+        steps = self.at - self.shown
         return steps >= PROGRESS_STEPS or (
-            steps >= TIMED_STEPS and self.marked - self.told_at >= PROGRESS_SECONDS
+            steps >= TIMED_STEPS and self.marked - self.shown_at >= PROGRESS_SECONDS
         )
 
-    def tell(self) -> int:
-        """It is told now; returns the steps since it last was."""
-        steps, self.told, self.told_at = self.at - self.told, self.at, self.marked
+    def show(self) -> int:
+        """A progress row is made now; returns the steps since the last one."""
+        steps, self.shown, self.shown_at = self.at - self.shown, self.at, self.marked
         return steps
 
     @property
     def step_seconds(self) -> float:
-        """What a step takes: the mean of the last ones, without the quickest and the slowest tenth."""
+        """Seconds per step: mean of the last steps without the fastest and the slowest tenth."""
         ordered = sorted(self.taken) or [self.first_seconds]
         cut = int(CUT * len(ordered))
         middle = ordered[cut : len(ordered) - cut]
@@ -85,14 +90,11 @@ class Pace:
 
     @property
     def seconds_left(self) -> float:
-        """Until all steps are taken and all reports made."""
+        """Predicted seconds until the last step and the last report."""
         if self.at >= self.steps:
             return 0.0
         reports = -(-self.steps // self.report_steps) - self.at // self.report_steps
         return (self.steps - self.at) * self.step_seconds + reports * self.report_seconds
-
-
-SAVE_SECONDS = 300.0  # at most so much work is lost to a crash between two reports
 
 
 def fit(
@@ -106,19 +108,30 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     device: str = "auto",
 ) -> Iterator[Row]:
-    """Train a denoiser on prepared data; a run that was interrupted goes on where it was.
+    """Train a denoiser on prepared data, or resume an interrupted run.
 
     Args:
-        denoiser: changed in place. folder: what `audioae prepare` wrote. out: the run folder
-            (checkpoints and history.jsonl).
-        about: stored in the checkpoints beside the settings, such as the recipe.
-        stop: asked after every step; True saves and ends the run.
+        denoiser: trained in place.
+        settings: the training.
+        data: the mixtures.
+        folder: data folder that `audioae prepare` wrote.
+        out: run folder for checkpoints and history.jsonl; a run in it is resumed.
+        about: stored in the checkpoints besides the settings, such as the recipe.
+        stop: called after every step; True saves the run and ends it.
         device: "auto", "cpu" or "cuda".
 
     Yields:
-        A `Mixing`, a `Noisy`, a `Start`, a `Progress` every 20 steps or 10 s and before each
-        `Report`, which come every `report_steps`; nothing where there is nothing left to do, and in
-        other processes than the first of several.
+        A `Mixing`, a `Noisy` and a `Start`, then a `Progress` every 20 steps or 10 s and before
+        each `Report`, which comes every `settings.report_steps` steps. Nothing if all steps are
+        done. With several processes, only the first one yields rows.
+
+    Raises:
+        SettingsError: the batch does not divide among the processes, or the data have another
+            sample rate than the network.
+        DataError: there are no prepared data in `folder`.
+        DependencyError: the metric that selects the best checkpoint is not installed.
+        CheckpointError: `out` contains a run with another network.
+        OutputError: `out` cannot be created.
     """
     check_metrics(settings)
     corpus = Corpus(folder, "train", data)
@@ -129,114 +142,120 @@ def fit(
         make_folder(out)
         if team.from_first((out / RESUME).exists):
             load(trainer, out / RESUME)
-        for row in run(trainer, corpus, data, folder=folder, out=out, about=about or {}, stop=stop):
+        run = Run(trainer, corpus, data, folder, out, about or {}, stop)
+        for row in run.rows():
             if team.leads:
                 yield row
 
 
-def run(
-    trainer: Trainer,
-    corpus: Corpus,
-    data: DataSettings,
-    *,
-    folder: Path,
-    out: Path,
-    about: Mapping[str, Any],
-    stop: Callable[[], bool],
-) -> Iterator[Row]:
-    """The loop of one process."""
-    settings, team = trainer.settings, trainer.team
-    first_step, first_seconds = trainer.step, trainer.seconds
-    pace = Pace(first_step, settings.steps, settings.report_steps)
-    judge = yield from prepare_judge(trainer, data, folder, out, about)
-    pace.report()
-    began = saved = time.monotonic()
-    is_stopped = False
-    pairs = iter(() if trainer.is_done else batches(trainer, corpus, data))
-    for noisy, clean in pairs:
-        trainer.losses.append(trainer.train_step(noisy, clean))
-        trainer.seconds = first_seconds + time.monotonic() - began
-        pace.step()
-        is_report = trainer.step % settings.report_steps == 0 or trainer.step == settings.steps
-        if is_report or pace.is_due:
-            rate = settings.batch_size * data.segment_seconds / pace.step_seconds
-            if pace.told == first_step:
-                yield start_row(trainer, corpus, first_step, rate, pace.seconds_left)
-            yield Progress(
-                trainer.step, mean_of(trainer.losses[-pace.tell() :]), rate, pace.seconds_left
+@dataclass(frozen=True)
+class Run:
+    """The part of one process in a training; see `fit` for the fields."""
+
+    trainer: Trainer
+    corpus: Corpus
+    data: DataSettings
+    folder: Path
+    out: Path
+    about: Mapping[str, Any]
+    stop: Callable[[], bool]
+
+    def rows(self) -> Iterator[Row]:
+        """Take the steps that are left."""
+        trainer, settings, team = self.trainer, self.trainer.settings, self.trainer.team
+        first_step, first_seconds = trainer.step, trainer.seconds
+        pace = Pace(first_step, settings.steps, settings.report_steps)
+        judge = yield from self.prepare_judge()
+        pace.report()
+        began = saved = time.monotonic()
+        pairs = iter(() if trainer.is_done else batches(trainer, self.corpus, self.data))
+        for noisy, clean in pairs:
+            trainer.losses.append(trainer.train_step(noisy, clean))
+            trainer.seconds = first_seconds + time.monotonic() - began
+            pace.step()
+            is_report = trainer.step % settings.report_steps == 0 or trainer.step == settings.steps
+            if is_report or pace.is_due:
+                yield from self.progress(pace)
+            is_stopped = team.any(self.stop())
+            if is_report:
+                yield judge.report()
+                pace.report()
+                saved = time.monotonic()
+            elif team.leads and time.monotonic() - saved > SAVE_SECONDS:
+                save(trainer, self.out / RESUME)
+                saved = time.monotonic()
+            if is_stopped or trainer.is_done:
+                break
+        if team.leads and trainer.step > first_step:
+            save(trainer, self.out / RESUME)
+        if trainer.is_done and settings.average_checkpoints and (row := judge.report_average()):
+            yield row
+
+    def prepare_judge(self) -> Generator[Row, None, Judge]:
+        """Mix the validation set and, unless all steps are done, score its noisy side."""
+        trainer, data = self.trainer, self.data
+        settings, team = trainer.settings, trainer.team
+        if not trainer.is_done:
+            yield Mixing(settings.validation.pairs, settings.validation.seconds)
+        validation = Validation(
+            self.folder,
+            data,
+            settings.validation,
+            settings.loss,
+            first=team.rank,
+            every=team.size,
+        )
+        judge = Judge(trainer, validation, data.segment_seconds, self.out, self.about)
+        if not trainer.is_done:
+            row = judge.score_noisy()
+            if team.leads:
+                begin_history(self.out / HISTORY, row, trainer.step)
+            yield row
+        return judge
+
+    def progress(self, pace: Pace) -> Iterator[Row]:
+        """A progress row, and before the first one the row that describes the run."""
+        trainer, settings = self.trainer, self.trainer.settings
+        rate = settings.batch_size * self.data.segment_seconds / pace.step_seconds
+        if pace.shown == pace.first_step:
+            info = trainer.average.info
+            yield Start(
+                info.parameters,
+                info.macs_per_second,
+                *self.corpus.hours,
+                settings.steps,
+                pace.first_step,
+                rate,
+                pace.seconds_left,
             )
-        is_stopped = team.any(stop())
-        if is_report:
-            yield judge.report()
-            pace.report()
-            saved = time.monotonic()
-        elif team.leads and time.monotonic() - saved > SAVE_SECONDS:
-            save(trainer, out / RESUME)
-            saved = time.monotonic()
-        if is_stopped or trainer.is_done:
-            break
-    if team.leads and trainer.step > first_step:
-        save(trainer, out / RESUME)
-    if trainer.is_done and settings.average_checkpoints and (row := judge.report_average()):
-        yield row
-
-
-def prepare_judge(
-    trainer: Trainer, data: DataSettings, folder: Path, out: Path, about: Mapping[str, Any]
-) -> Generator[Row, None, Judge]:
-    """Mix what the network is judged on and, where there is something left to do, tell what it has
-    to beat.
-    """
-    settings, team = trainer.settings, trainer.team
-    if not trainer.is_done:
-        yield Mixing(settings.validation.pairs, settings.validation.seconds)
-    validation = Validation(
-        folder, data, settings.validation, settings.loss, first=team.rank, every=team.size
-    )
-    judge = Judge(trainer, validation, data.segment_seconds, out, about)
-    if not trainer.is_done:
-        row = judge.score_noisy()
-        if team.leads:
-            begin_history(out / HISTORY, row, trainer.step)
-        yield row
-    return judge
-
-
-def start_row(
-    trainer: Trainer, corpus: Corpus, first_step: int, rate: float, seconds_left: float
-) -> Start:
-    """The line of truth before a run."""
-    info = trainer.average.info
-    return Start(
-        info.parameters,
-        info.macs_per_second,
-        *corpus.hours,
-        trainer.settings.steps,
-        first_step,
-        rate,
-        seconds_left,
-    )
+        loss = mean_of(trainer.losses[-pace.show() :])
+        yield Progress(trainer.step, loss, rate, pace.seconds_left)
 
 
 def check_metrics(settings: TrainSettings) -> None:
-    """Raise `DependencyError` where the metric that decides cannot be computed."""
+    """Raise `DependencyError` if the metric that selects the best checkpoint is not installed."""
     if settings.best == "pesq" and find_spec("pesq") is None:
         raise DependencyError(
-            "the best checkpoint is chosen by PESQ: pip install 'audioae[metrics]', or set "
+            "PESQ selects the best checkpoint: pip install 'audioae[metrics]', or set "
             "training.best to 'si_sdr'"
         )
 
 
 def check_rate(corpus: Corpus, denoiser: Denoiser, folder: Path) -> None:
-    """Raise `SettingsError` where data and network differ in their sample rate."""
+    """Raise `SettingsError` if data and network have different sample rates."""
     if corpus.sample_rate != denoiser.settings.sample_rate:
-        rates = f"{folder} holds audio of {corpus.sample_rate} Hz, the network is for {denoiser.settings.sample_rate} Hz"
-        raise SettingsError(f"{rates}; prepare it with that --sample-rate, or set stft.sample_rate")
+        raise SettingsError(
+            f"{folder} contains audio at {corpus.sample_rate} Hz, the network is for "
+            f"{denoiser.settings.sample_rate} Hz; prepare the data with that --sample-rate, or set "
+            "stft.sample_rate"
+        )
 
 
 def make_folder(out: Path) -> None:
-    """Make the run folder."""
+    """Create the run folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the run folder {out}: {error.strerror or error}") from error
+        raise OutputError(
+            f"cannot create the run folder {out}: {error.strerror or error}"
+        ) from error
