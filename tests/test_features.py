@@ -1,6 +1,4 @@
-"""The torch twin gives the spectra of the NumPy one, and its features have the values and gradients
-that networks need.
-"""
+"""Spectra in torch equal those in NumPy; values and gradients of the features."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from audioae.models.features import apply_gain, compress, istft, power_spectrum, stft
+from audioae.models.features import apply_gain, compress, istft, mirror, power_spectrum, stft
 from audioae.signal import spectrogram
 from audioae.signal.spectrogram import StftSettings
 
@@ -25,9 +23,7 @@ each_form = pytest.mark.parametrize(
 
 
 def speechlike(batch: int, samples: int) -> np.ndarray:
-    """Noise of RMS 0.1 that comes and goes, at the level of audio: differences are relative to full
-    scale.
-    """
+    """Noise `[batch, samples]` with a varying level of at most RMS 0.1."""
     rng = np.random.default_rng(0)
     return (
         0.1 * rng.standard_normal((batch, samples)) * np.sin(np.arange(samples) / 900) ** 2
@@ -97,3 +93,24 @@ def test_gradients_pass_through_both_transforms() -> None:
     waveform = torch.from_numpy(speechlike(1, 100)).requires_grad_()
     istft(stft(waveform, form), form, num_samples=100).sum().backward()
     torch.testing.assert_close(waveform.grad, torch.ones_like(waveform), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("form", [FORMS[0], FORMS[2]], ids=["16k", "48k"])
+def test_mirrored_frames_are_those_of_the_mirrored_signal(form: StftSettings) -> None:
+    """The first and the last frame have silence on one side, so the signal is mirrored at them."""
+    samples, count = 10 * form.hop_length, 4
+    waveform = torch.from_numpy(speechlike(2, samples))
+    spectrum = stft(waveform, form)
+    assert form.past == form.hop_length and spectrum.shape[-1] == 11  # frame t is at t * hop
+    mirrored = mirror(spectrum, count, count)
+    beyond = count * form.hop_length
+    before = torch.cat([waveform[:, 1 : beyond + 1].flip(-1), waveform], -1)
+    after = torch.cat([waveform, torch.zeros(2, 1), waveform.flip(-1)[:, :beyond]], -1)
+    torch.testing.assert_close(
+        mirrored[..., 1:count], stft(before, form)[..., 1:count], atol=1e-5, rtol=0
+    )
+    last = slice(11 + count, 11 + 2 * count - 1)
+    torch.testing.assert_close(
+        mirrored[..., last], stft(after, form)[..., 11 : 11 + count - 1], atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(mirrored[..., count:-count], spectrum)

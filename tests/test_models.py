@@ -1,11 +1,10 @@
-"""Every network takes any number of frames, keeps to the past it declares, and is encoder +
-bottleneck + decoder; a linear one is PCA.
-"""
+"""Networks: number of frames, causality, blocks against the whole, encoder and decoder, gains."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,13 +27,17 @@ from audioae.models import (
     features,
     settings_class,
 )
+from audioae.models.bidirectional import BidirectionalAutoencoder, BidirectionalSettings
 from audioae.models.bottlenecks import Gaussian, Plain, Sparse, build_bottleneck
+from audioae.models.checkpoint import load_denoiser, load_start, trained_file
 from audioae.models.conv1d import Conv1dSettings
 from audioae.models.conv2d import Conv2dSettings
 from audioae.models.dense import DenseSettings
 from audioae.models.dualpath import DualpathSettings
+from audioae.models.fullband import FullbandAutoencoder, FullbandSettings
 from audioae.models.layers import TimeFrequencyConv
 from audioae.signal.spectrogram import StftSettings
+from audioae.training import Trainer, TrainSettings
 
 DENSE = DenseSettings(num_bins=BINS, patch=4, widths=(24, 8))
 CONV1D = Conv1dSettings(num_bins=BINS, channels=(12, 8, 6), kernel=3)
@@ -42,6 +45,9 @@ CONV2D = Conv2dSettings(num_bins=BINS, channels=(4, 6, 8))
 DUALPATH = DualpathSettings(
     num_bins=BINS, low_bins=9, num_bands=8, nyquist_hz=4000.0, outer=4, inner=6, squeeze=3
 )
+BIDIRECTIONAL = BidirectionalSettings(**vars(DUALPATH))
+FULLBAND = FullbandSettings(num_bins=97, trunk=DUALPATH, high_bands=12, low_bands=8, hidden=10)
+WIDE_STFT = StftSettings(24000, 192, 96, 192)  # three times the rate of STFT, the same frames
 WITHOUT_STRIDE = replace(CONV2D, time_strides=(1, 1, 1))
 STATELESS: dict[str, NetworkSettings] = {
     "dense": DENSE,
@@ -69,18 +75,25 @@ CAUSAL: dict[str, NetworkSettings] = {
     "conv2d-causal-nearest": replace(WITHOUT_STRIDE, causal=True, decoder="nearest"),
     "dualpath": DUALPATH,
     "dualpath-gru": replace(DUALPATH, time_mixers=("gru", "conv"), dilations=(1, 2), gain="real"),
+    "fullband": FULLBAND,
 }
-VARIANTS = STATELESS | CAUSAL
+VARIANTS = STATELESS | CAUSAL | {"bidirectional": BIDIRECTIONAL}
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
+each_with_decoder = pytest.mark.parametrize(
+    "variant", [each for each in VARIANTS if each != "fullband"]
+)
 
 
 def settle(module: nn.Module) -> nn.Module:
-    """BatchNorm statistics as after training, so that a mistake in them is seen; eval mode."""
+    """Random BatchNorm statistics, and random weights in place of zeros; evaluation mode."""
     for layer in module.modules():
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.normal_(layer.running_mean, std=0.1)
             nn.init.uniform_(layer.running_var, 0.5, 2)
             nn.init.normal_(layer.bias, std=0.1)
+    for parameter in module.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
     return module.eval()
 
 
@@ -91,10 +104,10 @@ def build(variant: str, **changes: object) -> Autoencoder:
 
 def inputs(network: Autoencoder, frames: int, *, batch: int = 2, seed: int = 0) -> Tensor:
     """Random features `[batch, num_features, freq, frames]`."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(
-        batch, network.settings.num_features, network.settings.num_bins, frames, generator=generator
-    )
+    generator, settings = torch.Generator().manual_seed(seed), network.settings
+    x = torch.randn(batch, settings.num_features, settings.num_bins, frames, generator=generator)
+    x[:, 0] = x[:, 0].abs()  # magnitudes
+    return x
 
 
 def gains(network: Autoencoder, x: Tensor) -> Tensor:
@@ -112,15 +125,16 @@ def test_any_number_of_frames_comes_back(variant: str, frames: int) -> None:
     network = build(variant)
     with torch.no_grad():
         estimate, state = network(inputs(network, frames))
-    assert estimate.gain.shape == (2, network.settings.num_outputs, BINS, frames)
+    settings = network.settings
+    assert estimate.gain.shape == (2, settings.num_outputs, settings.num_bins, frames)
     assert estimate.gain.dtype == torch.float32 and torch.isfinite(estimate.gain).all()
     assert estimate.penalty.shape == ()
     assert [each.shape for each in state] == [each.shape for each in network.initial_state(2)]
-    if network.settings.gain == "real":
+    if settings.gain == "real":
         assert estimate.gain.min() >= 0 and estimate.gain.max() <= 1
 
 
-@each_variant
+@each_with_decoder
 def test_encoder_bottleneck_and_decoder_work_alone(variant: str) -> None:
     network = build(variant)
     x = inputs(network, 2 * network.stride + network.stride)
@@ -137,7 +151,8 @@ def test_encoder_bottleneck_and_decoder_work_alone(variant: str) -> None:
         from_code_alone.shape == estimate.gain.shape
         and (other - from_code_alone).abs().max() > 1e-4
     )
-    takes_skips = getattr(network.settings, "skip", network.family == "dualpath")
+    is_dualpath = network.family in ("dualpath", "bidirectional")
+    takes_skips = getattr(network.settings, "skip", is_dualpath)
     assert takes_skips != torch.equal(decoded, from_code_alone)
 
 
@@ -266,11 +281,14 @@ def test_items_of_a_batch_do_not_mix(variant: str) -> None:
 
 @each_variant
 def test_every_parameter_learns(variant: str) -> None:
-    """What has no gradient would be waited for by several processes in vain."""
+    """Processes that train together exchange the gradients of all weights."""
     network = build(variant).train()
     estimate, _ = network(inputs(network, 12))
     (estimate.gain.square().mean() + estimate.penalty).backward()
     for name, parameter in network.named_parameters():
+        if name.startswith("trunk."):
+            assert not parameter.requires_grad, name
+            continue
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
 
 
@@ -335,7 +353,7 @@ def test_gaussian_samples_in_training_alone() -> None:
 
 
 def pca_error(rows: np.ndarray, components: int) -> float:
-    """Mean squared error of the best reconstruction `[samples, values]` from that many components."""
+    """Mean squared error of the best reconstruction of `[items, values]`."""
     values = np.linalg.svd(rows - rows.mean(0), compute_uv=False)
     return float(np.square(values[components:]).sum() / rows.size)
 
@@ -411,8 +429,12 @@ def test_a_complex_gain_is_one_where_the_decoder_answers_zero(variant: str) -> N
     )
 
 
+def form_of(variant: str) -> StftSettings:
+    return WIDE_STFT if variant == "fullband" else STFT
+
+
 def denoiser(variant: str) -> Denoiser:
-    return Denoiser(build(variant), STFT, name=variant).eval()
+    return Denoiser(build(variant), form_of(variant), name=variant).eval()
 
 
 @each_variant
@@ -423,7 +445,7 @@ def test_waveforms_keep_their_length(variant: str, samples: int) -> None:
     for module in (model.eval(), model.train()) if samples > 100 else (model.eval(),):
         enhanced, estimate = module(waveform)
         assert enhanced.shape == waveform.shape and torch.isfinite(enhanced).all()
-        assert estimate.gain.shape[-1] == STFT.num_frames(samples)
+        assert estimate.gain.shape[-1] == form_of(variant).num_frames(samples)
 
 
 @each_variant
@@ -435,19 +457,23 @@ def test_silence_stays_silent(variant: str) -> None:
 
 @each_variant
 def test_a_waveform_is_cleaned_with_the_gains_of_its_spectrum(variant: str) -> None:
-    """Surrounded by as much silence as the network declares to need, as an engine does it."""
-    model, waveform = (
-        denoiser(variant),
-        0.1 * torch.randn(2, 700, generator=torch.Generator().manual_seed(1)),
-    )
+    """As in an engine, the context and look-ahead of the network surround the recording."""
+    model, form = denoiser(variant), form_of(variant)
+    waveform = 0.1 * torch.randn(2, 700, generator=torch.Generator().manual_seed(1))
+    before, after = model.info.context, model.info.lookahead
     with torch.no_grad():
         enhanced, estimate = model(waveform)
-        spectrum = features.stft(waveform, STFT)
-        gain, _ = model.gain(F.pad(spectrum, (model.info.context, model.info.lookahead)))
-        gain = gain[..., model.info.context :][..., : spectrum.shape[-1]]
+        spectrum = features.stft(waveform, form)
+        if model.info.edges == "mirror":
+            before, after = (min(each, spectrum.shape[-1] - 1) for each in (before, after))
+            surrounded = features.mirror(spectrum, before, after)
+        else:
+            surrounded = F.pad(spectrum, (before, after))
+        gain, _ = model.gain(surrounded)
+        gain = gain[..., before:][..., : spectrum.shape[-1]]
     torch.testing.assert_close(estimate.gain, gain)
     torch.testing.assert_close(
-        enhanced, features.istft(features.apply_gain(spectrum, gain), STFT, num_samples=700)
+        enhanced, features.istft(features.apply_gain(spectrum, gain), form, num_samples=700)
     )
 
 
@@ -455,7 +481,9 @@ def test_a_waveform_is_cleaned_with_the_gains_of_its_spectrum(variant: str) -> N
 def test_info_tells_what_an_engine_has_to_know(variant: str) -> None:
     model = denoiser(variant)
     info = model.info
-    assert (info.name, info.stft, info.gain) == (variant, STFT, model.autoencoder.settings.gain)
+    settings, form = model.autoencoder.settings, form_of(variant)
+    assert (info.name, info.stft, info.gain) == (variant, form, settings.gain)
+    assert info.edges == ("mirror" if variant == "bidirectional" else "silence")
     assert info.causal == (variant in CAUSAL) == bool(model.initial_state(1))
     assert info.parameters == sum(each.numel() for each in model.parameters())
     assert (info.context, info.lookahead, info.stride) == (
@@ -543,3 +571,126 @@ def test_impossible_settings_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         settings_of()
+
+
+def features_of(spectrum: Tensor, compression: float = 0.3) -> Tensor:
+    """Magnitude, real and imaginary part, `[batch, 3, freq, frames]`."""
+    return torch.cat(features.compress(spectrum, compression), 1)
+
+
+def mask_of(network: Autoencoder, spectrum: Tensor) -> Tensor:
+    """The complex mask on the compressed spectrum, less 1, `[batch, 2, freq, frames]`."""
+    encoded, skips, _ = network.encode(features_of(spectrum))
+    return network.decode(encoded, skips)[0]
+
+
+def reversal(values: Tensor) -> Tensor:
+    """The frames `[batch, 2, freq, frames]` of the signal that runs backwards."""
+    return values.flip(3) * values.new_tensor([1.0, -1.0]).view(1, 2, 1, 1)
+
+
+def test_a_bidirectional_network_starts_from_the_mean_of_both_directions() -> None:
+    causal = build("dualpath")
+    network = build_autoencoder(BIDIRECTIONAL).eval()
+    assert isinstance(network, BidirectionalAutoencoder)
+    for layer in (*network.to_ahead, *network.to_back):
+        assert not any(parameter.any() for parameter in layer.parameters())
+    network.load_state_dict(network.start_from(causal.state_dict()))
+    spectrum = random_spectrum(17)
+    with torch.no_grad():
+        ahead, back = mask_of(causal, spectrum), mask_of(causal, reversal(spectrum))
+        expected = network.mask((ahead + reversal(back)) / 2)
+        torch.testing.assert_close(gains(network, features_of(spectrum)), expected)
+    assert (ahead - reversal(back)).abs().max() > 1e-3
+
+
+def test_a_bidirectional_network_answers_a_reversed_signal_with_the_reversed_gain() -> None:
+    """With the same weights for both directions."""
+    network = build("bidirectional")
+    assert isinstance(network, BidirectionalAutoencoder)
+    network.back.load_state_dict(network.ahead.state_dict())
+    network.to_back.load_state_dict(network.to_ahead.state_dict())
+    spectrum = random_spectrum(17)
+    gain = gains(network, features_of(spectrum))
+    turned = gains(network, features_of(reversal(spectrum)))
+    torch.testing.assert_close(turned, reversal(gain), atol=1e-5, rtol=0)
+
+
+def test_a_bidirectional_network_uses_both_directions_for_every_frame() -> None:
+    network = build("bidirectional")
+    x = inputs(network, 15, batch=1).requires_grad_()
+    gain = network(x)[0].gain
+    for frame in (0, 7, 14):
+        (gradient,) = torch.autograd.grad(gain[..., frame].sum(), x, retain_graph=True)
+        assert gradient.abs().sum((0, 1, 2)).all()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"bottleneck": "sparse"}, {"gain": "real"}, {"num_features": 1}]
+)
+def test_a_bidirectional_network_needs_complex_gains(changes: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match="complex gain"):
+        build_autoencoder(replace(BIDIRECTIONAL, **changes))  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="causal"):
+        replace(BIDIRECTIONAL, causal=False, time_mixers=("conv",), dilations=(1,))
+
+
+def test_a_fullband_network_keeps_the_gains_of_the_shipped_trunk() -> None:
+    file = trained_file("speech-16k")
+    trunk = load_denoiser(file)
+    own = FullbandSettings(trunk=trunk.autoencoder.settings, hidden=8)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    wide = Denoiser(build_autoencoder(own), StftSettings(48000, 1536, 768, 1536)).eval()
+    assert load_start(wide, trunk.state_dict(), file) == len(trunk.state_dict())
+    low = torch.randn(1, 2, 257, 9, generator=torch.Generator().manual_seed(0))
+    high = torch.randn(1, 2, 512, 9, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, _ = trunk.gain(low)
+        gain, _ = wide.gain(torch.cat([3 * low, high], 2))
+    torch.testing.assert_close(gain[:, :, :257], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        gain[:, 0, 257:], torch.full((1, 512, 9), 3.0).sigmoid(), atol=1e-6, rtol=0
+    )
+    assert not gain[:, 1, 257:].any()
+
+
+def test_gains_above_the_trunk_are_between_0_and_1() -> None:
+    network = build("fullband")
+    with torch.no_grad():
+        gain = network(10 * inputs(network, 50))[0].gain[:, :, DUALPATH.num_bins :]
+    assert gain[:, 0].min() >= 0 and gain[:, 0].max() <= 1 and gain[:, 0].std() > 1e-3
+    assert not gain[:, 1].any()
+
+
+def test_a_training_step_does_not_change_the_trunk() -> None:
+    model = denoiser("fullband")
+    network = model.autoencoder
+    assert isinstance(network, FullbandAutoencoder)
+    trunk, high = (
+        {name: value.clone() for name, value in part.state_dict().items()}
+        for part in (network.trunk, network.high)
+    )
+    trainer = Trainer(model, TrainSettings(loss={"high_band_magnitude": 1.0}), device="cpu")
+    clean = 0.1 * torch.randn(2, 2000, generator=torch.Generator().manual_seed(0))
+    trainer.train_step(clean + 0.1 * torch.randn(2, 2000), clean)
+    assert network.training and not network.trunk.training
+    for part in (network, trainer.average.autoencoder):
+        after = part.trunk.state_dict()
+        assert all(torch.equal(value, after[name]) for name, value in trunk.items())
+    changed = network.high.state_dict()
+    assert not any(torch.equal(changed[name], value) for name, value in high.items())
+
+
+@pytest.mark.parametrize("kind", ["bidirectional", "fullband"])
+def test_a_network_goes_on_from_its_own_weights(kind: str) -> None:
+    saved, network = denoiser(kind), Denoiser(build_autoencoder(VARIANTS[kind]), form_of(kind))
+    load_start(network, saved.state_dict(), Path("own.safetensors"))
+    loaded = network.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in saved.state_dict().items())
+
+
+def test_a_fullband_network_needs_a_smaller_causal_trunk() -> None:
+    with pytest.raises(SettingsError, match="trunk"):
+        replace(FULLBAND, num_bins=DUALPATH.num_bins)
+    with pytest.raises(SettingsError, match="complex gain"):
+        replace(FULLBAND, num_features=1)

@@ -1,4 +1,18 @@
-"""Networks by name, and the denoiser that any of them becomes between an STFT and its inverse."""
+"""The networks, and `Denoiser`: STFT, network, gain, inverse STFT.
+
+Modules in reading order:
+
+- `base`: the interface of all networks
+- `features`: STFT in torch, compressed spectra, gains
+- `denoiser`: a network between an STFT and its inverse
+- `bottlenecks`: plain, sparse or Gaussian latents
+- `layers`: convolutions with an explicit past
+- `bands`: frequency bins to ERB bands and back
+- `dense`, `conv1d`, `conv2d`, `dualpath`: the autoencoders
+- `bidirectional`: two `dualpath` networks, one per direction of time, for files
+- `fullband`: a `dualpath` network and gains for the bands above it
+- `checkpoint`: weights and settings in safetensors files
+"""
 
 from __future__ import annotations
 
@@ -23,7 +37,7 @@ FAMILIES: dict[str, tuple[type[NetworkSettings], type[Autoencoder]]] = {
 
 
 def settings_class(family: str) -> type[NetworkSettings]:
-    """The settings of a family of networks."""
+    """The settings class of a family of networks; `SettingsError` if there is no such family."""
     if family not in FAMILIES:
         raise SettingsError(
             f"no network {family!r}{nearest(family, FAMILIES)}; known: {', '.join(FAMILIES)}"
@@ -32,7 +46,7 @@ def settings_class(family: str) -> type[NetworkSettings]:
 
 
 def build_autoencoder(settings: NetworkSettings) -> Autoencoder:
-    """The network that these settings describe, with random weights."""
+    """The network with these settings and random weights."""
     for own_settings, network in FAMILIES.values():
         if type(settings) is own_settings:
             return network(settings)

@@ -1,5 +1,7 @@
-"""Frequency bins to bands and back: low bins as they are, high ones merged into triangular bands of
-equal width on the ERB scale.
+"""Frequency bins to bands and back.
+
+Low bins are kept; the others are merged into triangular bands of equal width on the ERB scale.
+librosa and torchaudio have no ERB scale.
 """
 
 from __future__ import annotations
@@ -10,15 +12,24 @@ from torch import Tensor, nn
 
 
 def erb_number(frequency_hz: np.ndarray) -> np.ndarray:
-    """The ERB-rate scale (Glasberg & Moore 1990)."""
+    """Number on the ERB-rate scale of a frequency in Hz (Glasberg & Moore 1990)."""
     return 21.4 * np.log10(1 + 0.00437 * frequency_hz)
 
 
 def band_matrix(num_bins: int, low_bins: int, num_bands: int, nyquist_hz: float) -> np.ndarray:
-    """Interpolation `[num_bins, low_bins + num_bands]` from bands to bins; every row sums to one.
+    """The matrix that interpolates from bands to bins.
 
-    Bins below `low_bins` have a band each; the others lie between the two nearest of `num_bands`
-    centres, spaced evenly on the ERB scale.
+    Each bin below `low_bins` is a band of its own. The other bins are interpolated between the two
+    nearest of `num_bands` centres, which are evenly spaced on the ERB scale.
+
+    Args:
+        num_bins: number of frequency bins.
+        low_bins: number of bins that are kept.
+        num_bands: number of bands for the other bins.
+        nyquist_hz: frequency of the last bin.
+
+    Returns:
+        `[num_bins, low_bins + num_bands]`; each row sums to 1.
     """
     frequency = np.linspace(0, nyquist_hz, num_bins)
     high = erb_number(frequency[low_bins:])
@@ -33,7 +44,7 @@ def band_matrix(num_bins: int, low_bins: int, num_bands: int, nyquist_hz: float)
 
 
 class Bands(nn.Module):
-    """`merge` takes the weighted mean of a band's bins, `spread` interpolates bands back to bins."""
+    """Bins to bands and back, with the matrix of `band_matrix`."""
 
     up: Tensor
     down: Tensor
@@ -47,15 +58,17 @@ class Bands(nn.Module):
         self.register_buffer("down", torch.from_numpy(high / high.sum(0)), persistent=False)
 
     def merge(self, bins: Tensor) -> Tensor:
-        """`[batch, channels, num_bins, frames]` to `[batch, channels, frames, low_bins +
-        num_bands]`.
+        """Weighted means of the bins of each band.
+
+        `[batch, channels, num_bins, frames]` to `[batch, channels, frames, low_bins + num_bands]`.
         """
         bins = bins.transpose(2, 3)
         return torch.cat([bins[..., : self.low_bins], bins[..., self.low_bins :] @ self.down], 3)
 
     def spread(self, bands: Tensor) -> Tensor:
-        """`[batch, channels, frames, low_bins + num_bands]` to `[batch, channels, num_bins,
-        frames]`.
+        """Interpolate bands to bins.
+
+        `[batch, channels, frames, low_bins + num_bands]` to `[batch, channels, num_bins, frames]`.
         """
         bins = torch.cat([bands[..., : self.low_bins], bands[..., self.low_bins :] @ self.up], 3)
         return bins.transpose(2, 3)

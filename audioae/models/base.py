@@ -1,4 +1,4 @@
-"""The one interface of all networks: features in, an estimate and the next state out."""
+"""The interface of all networks: features in, an estimate and the next state out."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ Edges = Literal["silence", "mirror"]
 
 
 class Estimate(NamedTuple):
-    """What a network answers.
+    """The output of a network.
 
-    gain: `[batch, 1 or 2, freq, frames]`, real or complex (real part, imaginary part), to be
-        multiplied with the noisy spectrum.
-    latent: the code between encoder and decoder.
-    penalty: a scalar that the bottleneck adds to the loss.
+    Args:
+        gain: factor per bin of the noisy spectrum, `[batch, 1 or 2, freq, frames]`: real, or
+            complex as real and imaginary part.
+        latent: the code between encoder and decoder.
+        penalty: scalar that the bottleneck adds to the loss.
     """
 
     gain: Tensor
@@ -33,15 +34,15 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What every network has.
+    """Settings that all networks have.
 
     Args:
         num_bins: frequency bins of the features.
         num_features: 1 (compressed magnitude) or 3 (and compressed real and imaginary parts).
-        gain: a real gain keeps the noisy phase, a complex one corrects it.
-        compression: power that the features were compressed with; masks act on the compressed
+        gain: "real" keeps the noisy phase, "complex" corrects it.
+        compression: exponent of the magnitude in the features; masks act on the compressed
             spectrum.
-        bottleneck, bottleneck_weight: the kind of code and the weight of its penalty.
+        bottleneck, bottleneck_weight: the bottleneck and the weight of its penalty.
     """
 
     num_bins: int = 257
@@ -73,11 +74,10 @@ class NetworkSettings:
 class Autoencoder(nn.Module):
     """Encoder, bottleneck, decoder.
 
-    A causal network has `lookahead == context == 0` and carries its past in the state; the others
-    are stateless and need `context` frames before and `lookahead` frames after the frames that are
-    asked for. Chunks of a network with time strides start at multiples of `stride`. `edges` says
-    what stands for the frames before the beginning and after the end of a recording: silence, or
-    the recording mirrored in time.
+    A causal network has `lookahead == context == 0` and keeps its past in the state. Other networks
+    are stateless and need `context` frames before and `lookahead` frames after the frames whose
+    gains are wanted. Chunks start at multiples of `stride`. `edges` is the input before the start
+    and after the end of a recording: silence, or the recording mirrored in time.
     """
 
     family = ""
@@ -96,36 +96,53 @@ class Autoencoder(nn.Module):
         return ()
 
     def mute_beyond(self, names: Collection[str]) -> list[str]:
-        """Let the blocks that a shallower network lacks add nothing, so that with its weights this
-        one begins where that one was (Net2Net, Chen et al. 2016).
+        """Set the residual blocks that a shallower network lacks to zero output.
+
+        With the weights of the shallower network, this one then computes the same gains (Net2Net,
+        Chen et al. 2016).
 
         Args:
-            names: of the shallower network's weights.
+            names: names of the shallower network's weights.
 
         Returns:
-            The names of the weights of those blocks; a family that has no such blocks answers none.
+            The names of the weights of those blocks; none for families without such blocks.
         """
         return []
 
     def start_from(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights to begin a training with, out of those of another network that this one can
-        go on from; others are left as they are.
+        """Initial weights for a training, from the weights of another network.
+
+        Families that contain another network map its names to their own; the default returns the
+        weights unchanged.
         """
         return dict(tensors)
 
     def encode(
         self, features: Tensor, state: State | None = None
     ) -> tuple[Tensor, list[Tensor], State]:
-        """Features `[batch, num_features, freq, frames]` to `(encoded, skips, next state)`;
-        `encoded` is what the bottleneck reads.
+        """Encode features.
+
+        Args:
+            features: `[batch, num_features, freq, frames]`.
+            state: state of the encoder; None is an empty past.
+
+        Returns:
+            The input of the bottleneck, the skip connections and the next state.
         """
         raise TypeError(f"{type(self).__name__} has no encoder")
 
     def decode(
         self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None
     ) -> tuple[Tensor, State]:
-        """A latent to the decoder's output `[batch, num_outputs, freq, frames]`, before the mask;
-        without `skips` from the latent alone.
+        """Decode a latent.
+
+        Args:
+            latent: output of the bottleneck.
+            skips: skip connections of the encoder; without them the latent is decoded alone.
+            state: state of the decoder; None is an empty past.
+
+        Returns:
+            The input of `mask`, `[batch, num_outputs, freq, frames]`, and the next state.
         """
         raise TypeError(f"{type(self).__name__} has no decoder")
 
@@ -143,11 +160,10 @@ class Autoencoder(nn.Module):
         ), encoder_state + decoder_state
 
     def mask(self, decoded: Tensor) -> Tensor:
-        """Gain per bin of a mask M on the compressed spectrum.
+        """The gain per bin for a mask M on the compressed spectrum.
 
         With Xc = X |X|^(c-1), the enhanced spectrum Y has Yc = M Xc, so Y = X M |M|^(1/c - 1): a
-        gain on X. A real mask is a sigmoid; a complex one is free and 1 where the decoder answers
-        zero.
+        gain on X. A real mask is a sigmoid. A complex mask is the decoder's output plus 1.
         """
         power = 1 / self.settings.compression
         if self.settings.gain == "real":

@@ -1,5 +1,5 @@
-"""The offline network: two dual-path networks, one for each direction of time, that exchange what
-they know after every block.
+"""The network for files: two dual-path networks, one for each direction of time, that exchange
+their features after every block.
 """
 
 from __future__ import annotations
@@ -15,40 +15,37 @@ from audioae.errors import SettingsError
 from audioae.models.base import Autoencoder, State
 from audioae.models.dualpath import AnyTimeMixer, DualpathAutoencoder, DualpathSettings, zero
 
-CONTEXT_FRAMES = (
-    125  # on either side of a chunk, 2 s at a hop of 16 ms: what the recurrences need to settle
-)
+# On either side of a chunk; 2 s at a hop of 16 ms, so that the recurrences settle.
+CONTEXT_FRAMES = 125
 
 
 @dataclass(frozen=True)
 class BidirectionalSettings(DualpathSettings):
-    """The settings of each of the two `dualpath` networks, which are causal, each in its own
-    direction.
-    """
+    """Settings of each of the two `dualpath` networks, which are causal in their own direction."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.causal:
             raise SettingsError(
-                "a bidirectional network is made of causal ones; leave causal = true"
+                "a bidirectional network consists of causal ones; leave causal = true"
             )
 
 
 def reverse(x: Tensor) -> Tensor:
-    """`[batch, channels, frames, bands]` in the other direction of time."""
+    """Reverse the frames of `[batch, channels, frames, bands]`."""
     return x.flip(2)
 
 
 class BidirectionalAutoencoder(Autoencoder):
-    """A `dualpath` network for each direction of time, with connections between them after every
-    block.
+    """A `dualpath` network for each direction of time, connected after every block.
 
-    The window is symmetric about its middle and 0 at its first sample, so a frame of a signal that
-    runs backwards is the complex conjugate of the frame of the signal: the network of the other
-    direction reads the frames in reverse order with the imaginary part negated, and its mask is
-    turned back in the same way. The connections begin at zero and the two masks are averaged, so
-    with the weights of one causal network in both directions training starts from the mean of that
-    network's masks for a signal and for its time reversal.
+    The analysis window is symmetric about its middle and 0 at its first sample, so the frames of a
+    reversed signal are the complex conjugates of the frames of the signal, in reverse order. The
+    second network gets these frames, and its mask is reversed and conjugated again.
+
+    The output is the mean of both masks, and the connections start at zero. With the weights of one
+    causal network in both directions, training therefore starts from the mean of that network's
+    masks for a signal and for its time reversal.
     """
 
     family = "bidirectional"
@@ -72,12 +69,13 @@ class BidirectionalAutoencoder(Autoencoder):
 
     @staticmethod
     def connection(channels: int) -> nn.Conv2d:
-        """What one direction adds to the other; nothing before it is trained."""
+        """A 1x1 convolution from one direction to the other, with weights of zero."""
         layer = nn.Conv2d(channels, channels, 1)
         zero(layer)
         return layer
 
     def start_from(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a causal `dualpath` network in both directions, see `Autoencoder`."""
         if any(name.startswith("ahead.") for name in tensors):
             return dict(tensors)
         own = self.state_dict()
@@ -89,9 +87,11 @@ class BidirectionalAutoencoder(Autoencoder):
     def encode(
         self, features: Tensor, state: State | None = None
     ) -> tuple[Tensor, list[Tensor], State]:
-        """Both networks' codes, joined along the channels; that of the other direction is in its
-        own order of time.
+        """Encode both directions; their codes are joined along the channels.
+
+        The frames of the second code are in reverse order.
         """
+        # Magnitude, real and imaginary part.
         conjugated = features * features.new_tensor([1.0, 1.0, -1.0]).view(1, 3, 1, 1)
         ahead, skips, _ = self.ahead.encode(features)
         back, back_skips, _ = self.back.encode(conjugated.flip(3))
@@ -114,12 +114,12 @@ class BidirectionalAutoencoder(Autoencoder):
                 zip((self.ahead, self.back), (ahead, back), codes, strict=True)
             )
         ]
-        turned = masks[1].flip(3) * masks[1].new_tensor([1.0, -1.0]).view(1, 2, 1, 1)
-        return (masks[0] + turned) / 2, ()
+        reversed_back = masks[1].flip(3) * masks[1].new_tensor([1.0, -1.0]).view(1, 2, 1, 1)
+        return (masks[0] + reversed_back) / 2, ()
 
     @staticmethod
     def block(network: DualpathAutoencoder, index: int, x: Tensor) -> Tensor:
-        """One block of one direction."""
+        """Run one block of one direction."""
         frequency, time = (
             network.frequency_mixers[index],
             cast(AnyTimeMixer, network.time_mixers[index]),

@@ -1,7 +1,7 @@
-"""What sits between encoder and decoder: nothing, a price on activity, or a Gaussian code.
+"""Bottlenecks between encoder and decoder: plain, sparse or Gaussian.
 
-Every bottleneck maps an encoder's output to `(latent, penalty)`; the training loop adds `penalty`
-to the loss and never asks which it is.
+A bottleneck maps the output of the encoder to `(latent, penalty)`. The training loop adds `penalty`
+to the loss, whichever bottleneck it comes from.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ BottleneckName = Literal["plain", "sparse", "gaussian"]
 
 
 class Plain(nn.Module):
-    """The latent as it is."""
+    """The encoder's output is the latent; the penalty is 0."""
 
-    width = 1  # encoder channels that a latent channel takes
+    width = 1  # encoder channels per latent channel
 
     def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         return encoded, encoded.new_zeros(())
 
 
 class Sparse(nn.Module):
-    """A penalty on activity: `weight` times the mean of |latent| (`norm` 1) or latent^2 (`norm` 2)."""
+    """Activity penalty: `weight` times the mean of |latent| (`norm` 1) or latent^2 (`norm` 2)."""
 
     width = 1
 
@@ -39,11 +39,11 @@ class Sparse(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """A variational code (Kingma & Welling 2014): the encoder gives mean and log-variance, training
-    samples, inference takes the mean.
+    """A variational bottleneck (Kingma & Welling 2014).
 
-    The penalty is `weight` times KL(N(mean, var) || N(0, 1)) per latent value: (mean^2 + var - 1 -
-    log var) / 2.
+    The encoder predicts mean and log-variance. The latent is a sample in training and the mean in
+    evaluation. The penalty is `weight` times KL(N(mean, var) || N(0, 1)) per latent value, which is
+    (mean^2 + var - 1 - log var) / 2.
     """
 
     width = 2
@@ -63,7 +63,7 @@ class Gaussian(nn.Module):
 def build_bottleneck(
     name: BottleneckName, weight: float, norm: int = 1
 ) -> Plain | Sparse | Gaussian:
-    """The bottleneck of that name; `weight` scales its penalty."""
+    """The bottleneck of that name; `weight` scales its penalty, `norm` is that of `Sparse`."""
     if name == "plain":
         return Plain()
     if name == "sparse":

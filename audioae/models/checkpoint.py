@@ -1,8 +1,8 @@
-"""Checkpoints: safetensors with all settings inside, written whole or not at all.
+"""Checkpoints: safetensors files with weights and all settings, written atomically.
 
-A run folder holds `last.safetensors` and `best.safetensors` (averaged weights, ready to denoise or
-export) and `resume.safetensors` (weights, averages, optimizer and step, everything that the next
-step depends on).
+A run folder contains `last.safetensors` and `best.safetensors` (averaged weights, for denoising and
+export) and `resume.safetensors` (weights, averages, optimizer state and counters, to resume the
+training).
 """
 
 from __future__ import annotations
@@ -25,17 +25,13 @@ from audioae.signal.spectrogram import StftSettings
 from audioae.storage import write_bytes
 
 METADATA_KEY = "audioae"
-# of the tensors; in the first, which had no number, kernels of two dimensions were (freq, time)
+# In format 1, which had no number, kernels of two dimensions were (freq, time).
 FORMAT = 2
-SHIPPED = (
-    "weights.safetensors"  # beside the model.onnx of a shipped model: what it was exported from
-)
+SHIPPED = "weights.safetensors"  # next to the model.onnx of a shipped model: its checkpoint
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write named tensors and JSON metadata under a temporary name, then rename: an interruption
-    leaves the earlier file.
-    """
+    """Write named tensors and JSON metadata atomically: an interruption keeps the previous file."""
     from safetensors.torch import save
 
     about = {METADATA_KEY: json.dumps({"format": FORMAT, **metadata})}
@@ -46,12 +42,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         write_bytes(path, data)
     except OSError as error:
         raise CheckpointError(
-            f"cannot write {path}: {error.strerror or error}; the earlier checkpoint is intact"
+            f"cannot write {path}: {error.strerror or error}; the previous checkpoint is kept"
         ) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata of a file written by `write_tensors`."""
+    """Read the tensors and the metadata of a file that `write_tensors` wrote."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -60,7 +56,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             earlier = metadata.pop("format", 1) < FORMAT
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of audioae ({error})") from error
+        raise CheckpointError(f"{path} is not an audioae checkpoint ({error})") from error
     if earlier:
         tensors = {
             name: tensor.transpose(2, 3) if tensor.ndim == 4 else tensor
@@ -70,7 +66,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The metadata alone."""
+    """Read the metadata only."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -78,11 +74,11 @@ def read_about(path: Path) -> dict[str, Any]:
             about: dict[str, Any] = json.loads((file.metadata() or {})[METADATA_KEY])
             return about
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of audioae ({error})") from error
+        raise CheckpointError(f"{path} is not an audioae checkpoint ({error})") from error
 
 
 def describe(denoiser: Denoiser) -> dict[str, Any]:
-    """The settings that a denoiser is built from, as JSON."""
+    """The settings of a denoiser, as JSON values."""
     return {
         "version": __version__,
         "name": denoiser.name,
@@ -93,7 +89,7 @@ def describe(denoiser: Denoiser) -> dict[str, Any]:
 
 
 def build_denoiser(description: Mapping[str, Any]) -> Denoiser:
-    """A denoiser with random weights from what `describe` wrote."""
+    """A denoiser with random weights and the settings that `describe` returned."""
     settings = settings_from(settings_class(description["family"]), description["network"])
     return Denoiser(
         build_autoencoder(settings), StftSettings(**description["stft"]), name=description["name"]
@@ -101,7 +97,12 @@ def build_denoiser(description: Mapping[str, Any]) -> Denoiser:
 
 
 def settings_from(settings: type[Any], values: Mapping[str, Any]) -> Any:
-    """Settings from JSON: lists become tuples, and tables the settings classes of their fields."""
+    """Build settings from JSON values.
+
+    Args:
+        settings: a settings dataclass.
+        values: its fields. Lists become tuples, and tables the settings class of their field.
+    """
     hints = get_type_hints(settings)
     parsed = {}
     for name, value in values.items():
@@ -115,8 +116,11 @@ def settings_from(settings: type[Any], values: Mapping[str, Any]) -> Any:
 def save_denoiser(
     path: Path, denoiser: Denoiser, weights: Mapping[str, Tensor] | None = None, **about: Any
 ) -> None:
-    """Write a denoiser's weights (or `weights` in their place) with its settings and whatever else
-    is told about it.
+    """Write the weights and settings of a denoiser.
+
+    Args:
+        weights: written instead of the denoiser's own.
+        about: more metadata, as JSON values.
     """
     write_tensors(
         path,
@@ -126,8 +130,13 @@ def save_denoiser(
 
 
 def load_denoiser(path: str | os.PathLike[str]) -> Denoiser:
-    """The denoiser in a checkpoint or in a run folder (its best weights, else its last), in eval
-    mode.
+    """Load the denoiser of a checkpoint or a run folder, in evaluation mode.
+
+    Of a run folder, the best checkpoint is loaded, or the last one if there is no best.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, or was written for other settings.
     """
     file = checkpoint_file(Path(path))
     tensors, metadata = read_tensors(file)
@@ -135,14 +144,14 @@ def load_denoiser(path: str | os.PathLike[str]) -> Denoiser:
         denoiser = build_denoiser(metadata)
     except (KeyError, TypeError, SettingsError) as error:
         raise CheckpointError(
-            f"{file} was written for other settings than this version has ({error})"
+            f"{file} was written for other settings than those of this version ({error})"
         ) from error
     load_weights(denoiser, tensors, file)
     return denoiser.eval()
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The weights that a path stands for."""
+    """The checkpoint file for a path: the file, or the best or last one of a run folder."""
     if not path.is_dir():
         if not path.exists():
             raise ModelNotFoundError(f"no checkpoint at {path}")
@@ -151,13 +160,16 @@ def checkpoint_file(path: Path) -> Path:
         if (path / name).exists():
             return path / name
     raise ModelNotFoundError(
-        f"{path} holds no best.safetensors and no last.safetensors; has its training reported yet?"
+        f"{path} contains neither best.safetensors nor last.safetensors; a training writes them "
+        "with its first report"
     )
 
 
 def trained_file(name_or_path: str | os.PathLike[str]) -> Path:
-    """The weights that a training can go on from: of a shipped model by its name, else of a
-    checkpoint or a run folder.
+    """The checkpoint file to start a training from.
+
+    Args:
+        name_or_path: name of a shipped model, a checkpoint or a run folder.
     """
     name = os.fspath(name_or_path)
     shipped = next(
@@ -171,21 +183,19 @@ def trained_file(name_or_path: str | os.PathLike[str]) -> Path:
         )
     if shipped is not None and not shipped.exists():
         raise ModelNotFoundError(
-            f"model {name!r} was shipped without weights to train on; give the run folder that "
-            "it came from"
+            f"model {name!r} was shipped without a checkpoint; give the run folder that it was "
+            "exported from"
         )
     if shipped is None and Path(name).suffix == ".onnx":
         raise CheckpointError(
-            f"{name} is an exported model; a training goes on from the run folder or "
-            ".safetensors that it was made from"
+            f"{name} is an exported model; give the run folder or .safetensors file that it was "
+            "exported from"
         )
     return shipped or checkpoint_file(Path(name))
 
 
 def stages_of(path: Path) -> list[dict[str, Any]]:
-    """The trainings that made a checkpoint, the first one first: the "recipe" of each and the
-    "audio_hours" that it showed.
-    """
+    """The training stages of a checkpoint, first to last: "recipe" and "audio_hours" of each."""
     about = read_about(path)
     last = {
         "recipe": about.get("recipe"),
@@ -195,24 +205,35 @@ def stages_of(path: Path) -> list[dict[str, Any]]:
 
 
 def stages_before(run: Path, start: Path | None) -> list[dict[str, Any]]:
-    """The trainings before that of a run folder: what its own checkpoints tell where it goes on,
-    else those of what it begins with.
+    """The training stages before that of a run folder.
+
+    Args:
+        run: the run folder; a run that is resumed has its stages in its checkpoints.
+        start: the checkpoint that a new run starts from, if any.
     """
     own = run / "last.safetensors"
-    if (
-        own.exists() and (run / "resume.safetensors").exists()
-    ):  # without the second file a run begins anew
+    if own.exists() and (run / "resume.safetensors").exists():  # the run is resumed
         stages: list[dict[str, Any]] = read_about(own).get("stages", [])
         return stages
     return stages_of(start) if start else []
 
 
 def load_start(denoiser: Denoiser, tensors: Mapping[str, Tensor], source: Path) -> int:
-    """Load what a training begins with: weights of the same network, of one with fewer blocks,
-    which the others add nothing to yet, or of the causal network that a bidirectional one is made
-    of.
+    """Load the weights that a training starts from.
 
-    Returns how many tensors were in the source.
+    They are of the same network, of one with fewer blocks (the new blocks start with an output of
+    zero), of the causal network in a `bidirectional` one, or of the trunk of a `fullband` one.
+
+    Args:
+        denoiser: changed in place.
+        tensors: the weights.
+        source: their file, for error messages.
+
+    Returns:
+        The number of tensors in `tensors`.
+
+    Raises:
+        CheckpointError: the weights are of another network; nothing is loaded.
     """
     prefix = "autoencoder."
     network = denoiser.autoencoder
@@ -227,8 +248,13 @@ def load_start(denoiser: Denoiser, tensors: Mapping[str, Tensor], source: Path) 
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> int:
-    """Load all weights of a module, or none: names and shapes must be the module's own. Returns how
-    many there are.
+    """Load all weights of a module; names and shapes must be those of the module.
+
+    Returns:
+        The number of tensors.
+
+    Raises:
+        CheckpointError: names or shapes differ; nothing is loaded.
     """
     own = module.state_dict()
     wrong = [name for name in own if name not in tensors or tensors[name].shape != own[name].shape]
@@ -236,7 +262,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path)
     if wrong or extra:
         fitting, examples = len(own) - len(wrong), ", ".join((wrong + extra)[:3])
         raise CheckpointError(
-            f"{source} fits {fitting} of {len(own)} tensors (not: {examples} ...); it is of "
+            f"{source} fits {fitting} of {len(own)} tensors (not: {examples} ...); it is from "
             "another network"
         )
     with torch.no_grad():

@@ -15,12 +15,14 @@ from audioae.models.layers import ConvLayer, ConvolutionalAutoencoder, TimeConv
 
 @dataclass(frozen=True)
 class Conv1dSettings(NetworkSettings):
-    """Args beyond `NetworkSettings`:
+    """Settings of a `conv1d` network, besides those of `NetworkSettings`.
 
-    channels: of each encoder layer; the decoder mirrors them and the last is the latent's.
-    kernel: frames, odd.
-    causal: read no frame after the one that is answered.
-    skip: add each encoder layer's output to the input of its mirror image.
+    Args:
+        channels: channels of each encoder layer, the last one being the latent; the decoder mirrors
+            them.
+        kernel: length in frames, odd.
+        causal: gains depend on no later frame.
+        skip: add the output of each encoder layer to the input of its decoder layer.
     """
 
     channels: tuple[int, ...] = (128, 64, 32)
@@ -31,14 +33,15 @@ class Conv1dSettings(NetworkSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.channels:
-            raise SettingsError("channels is empty; expected one for each encoder layer")
+            raise SettingsError("channels is empty; expected one number for each encoder layer")
         if self.kernel % 2 == 0:
             raise SettingsError(f"kernel is {self.kernel}; expected an odd number of frames")
 
 
 class Conv1dAutoencoder(ConvolutionalAutoencoder):
-    """Encoder of Conv1d, decoder of ConvTranspose1d, all of stride 1: `[batch, channels, frames]`
-    throughout.
+    """An encoder of Conv1d and a decoder of ConvTranspose1d layers with stride 1.
+
+    All tensors inside are `[batch, channels, frames]`.
     """
 
     family = "conv1d"
@@ -66,7 +69,7 @@ class Conv1dAutoencoder(ConvolutionalAutoencoder):
             self.context = self.lookahead = 2 * len(widths) * (settings.kernel // 2)
 
     def time_convs(self) -> list[TimeConv]:
-        """All convolutions in the order of their state."""
+        """All convolutions, in the order of the state."""
         return [layer for layer in self.modules() if isinstance(layer, TimeConv)]
 
     def initial_state(self, batch: int) -> State:

@@ -1,6 +1,4 @@
-"""A 2D convolutional autoencoder over frequency and time: plain, with skip connections (U-Net), or
-causal.
-"""
+"""A 2D convolutional autoencoder over frequency and time: plain, with skip connections, causal."""
 
 from __future__ import annotations
 
@@ -18,14 +16,16 @@ from audioae.models.layers import ConvLayer, ConvolutionalAutoencoder, TimeFrequ
 
 @dataclass(frozen=True)
 class Conv2dSettings(NetworkSettings):
-    """Args beyond `NetworkSettings`:
+    """Settings of a `conv2d` network, besides those of `NetworkSettings`.
 
-    channels: of each encoder layer; the decoder mirrors them.
-    kernel: (freq, time), both odd unless causal.
-    time_strides: of each encoder layer, 1 or 2; every layer halves the bins.
-    skip: add each encoder layer's output to the input of its mirror image.
-    causal: read no frame after the one that is answered; time strides must be 1.
-    decoder: "transpose" convolution, or "nearest" upsampling followed by a convolution.
+    Args:
+        channels: channels of each encoder layer; the decoder mirrors them.
+        kernel: size in (bins, frames), both odd; a causal kernel may have any number of frames.
+        time_strides: stride over frames of each encoder layer, 1 or 2. All layers halve the bins.
+        skip: add the output of each encoder layer to the input of its decoder layer.
+        causal: gains depend on no later frame; time strides must be 1.
+        decoder: "transpose" for transposed convolutions, "nearest" for upsampling followed by a
+            convolution.
     """
 
     channels: tuple[int, ...] = (16, 32, 64)
@@ -38,7 +38,7 @@ class Conv2dSettings(NetworkSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.channels:
-            raise SettingsError("channels is empty; expected one for each encoder layer")
+            raise SettingsError("channels is empty; expected one number for each encoder layer")
         if self.kernel[0] % 2 == 0 or (self.kernel[1] % 2 == 0 and not self.causal):
             raise SettingsError(
                 f"kernel is {self.kernel}; expected odd numbers of bins and, unless causal, of "
@@ -57,7 +57,10 @@ class Conv2dSettings(NetworkSettings):
 
 
 class Conv2dAutoencoder(ConvolutionalAutoencoder):
-    """Encoder of strided Conv2d, mirrored decoder: `[batch, channels, frames, freq]` inside."""
+    """An encoder of strided Conv2d layers and a mirrored decoder.
+
+    All tensors inside are `[batch, channels, frames, freq]`.
+    """
 
     family = "conv2d"
 
@@ -90,9 +93,9 @@ class Conv2dAutoencoder(ConvolutionalAutoencoder):
         self.skip = settings.skip
         self.stride = prod(strides)
         if not settings.causal:
-            # A layer and its mirror image read kernel // 2 frames on each side, each worth the
-            # strides before it; repeating a frame by its
-            # stride shifts it by less than that.
+            # An encoder layer and its decoder layer each read kernel // 2 time steps on either
+            # side. A step is as many frames as the product of the strides before the layer.
+            # Nearest upsampling shifts by up to stride - 1 steps more.
             before = list(accumulate(strides[:-1], lambda a, b: a * b, initial=1))
             reach = 2 * (settings.kernel[1] // 2) * sum(before)
             reach += (
@@ -103,7 +106,7 @@ class Conv2dAutoencoder(ConvolutionalAutoencoder):
             self.context = self.lookahead = -(-reach // self.stride) * self.stride
 
     def input_bins(self) -> list[int]:
-        """Bins that each convolution reads, in the order of the state."""
+        """Number of input bins of each convolution, in the order of the state."""
         down = [
             (self.settings.num_bins - 1) // 2**depth + 1 for depth in range(len(self.encoder) + 1)
         ]

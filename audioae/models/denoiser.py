@@ -14,12 +14,12 @@ from audioae.signal.spectrogram import StftSettings
 
 
 class Denoiser(nn.Module):
-    """An autoencoder between a waveform and its cleaned version.
+    """An autoencoder with the STFT before and after it.
 
     Args:
         autoencoder: the network; its `num_bins` must be `settings.num_bins`.
         settings: the STFT.
-        name: what the model calls itself.
+        name: name of the model; empty is the name of the network's family.
     """
 
     def __init__(self, autoencoder: Autoencoder, settings: StftSettings, *, name: str = "") -> None:
@@ -32,7 +32,7 @@ class Denoiser(nn.Module):
 
     @property
     def info(self) -> ModelInfo:
-        """What an engine has to know to run this model."""
+        """The properties of the model that are needed to run it."""
         network = self.autoencoder
         return ModelInfo(
             name=self.name,
@@ -49,11 +49,11 @@ class Denoiser(nn.Module):
         )
 
     def initial_state(self, batch: int) -> State:
-        """An empty past; the empty tuple for a network without state."""
+        """An empty past for `batch` signals; the empty tuple for a network without state."""
         return self.autoencoder.initial_state(batch)
 
     def estimate(self, spectrum: Tensor, state: State | None = None) -> tuple[Estimate, State]:
-        """The network's answer to a spectrum `[batch, 2, freq, frames]`."""
+        """Output of the network for a spectrum `[batch, 2, freq, frames]`, and the next state."""
         magnitude, bins = compress(spectrum, self.autoencoder.settings.compression)
         features = (
             magnitude
@@ -71,30 +71,37 @@ class Denoiser(nn.Module):
         return estimate.gain, state
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Estimate]:
-        """Clean whole waveforms `[batch, samples]`; also the network's estimate, whose gain has a
-        frame per STFT column.
+        """Denoise whole waveforms.
+
+        Args:
+            waveform: `[batch, samples]`.
+
+        Returns:
+            The enhanced waveforms, `[batch, samples]`, and the output of the network, with one gain
+            per frame of the STFT.
         """
         spectrum = stft(waveform, self.settings)
         before, after = self.autoencoder.context, self.autoencoder.lookahead
-        if (
-            self.training
-        ):  # crops have no true surroundings; the network's own zero padding is cheaper
+        if self.training:
+            # A training segment is cut from a longer signal, so no context is right at its edges;
+            # the zero padding of the network is cheaper.
             before = after = 0
         frames = spectrum.shape[-1]
         if self.autoencoder.edges == "mirror":
             before, after = min(before, frames - 1), min(after, frames - 1)
-            heard = mirror(spectrum, before, after)
+            surrounded = mirror(spectrum, before, after)
         else:
-            heard = F.pad(spectrum, (before, after))
-        estimate, _ = self.estimate(heard)
+            surrounded = F.pad(spectrum, (before, after))
+        estimate, _ = self.estimate(surrounded)
         gain = estimate.gain[..., before : before + frames]
         enhanced = istft(apply_gain(spectrum, gain), self.settings, num_samples=waveform.shape[-1])
         return enhanced, estimate._replace(gain=gain)
 
 
 def count_macs(denoiser: Denoiser) -> int:
-    """Multiply-accumulates a second of audio: convolutions, linear maps and recurrences, the
-    network only.
+    """Multiply-accumulate operations per second of audio.
+
+    Counted are convolutions, linear layers and recurrences of the network, without the STFT.
     """
     macs = 0
 

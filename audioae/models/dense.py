@@ -14,12 +14,14 @@ from audioae.models.base import Autoencoder, NetworkSettings, State
 
 @dataclass(frozen=True)
 class DenseSettings(NetworkSettings):
-    """Args beyond `NetworkSettings`:
+    """Settings of a `dense` network, besides those of `NetworkSettings`.
 
-    patch: frames that are coded together; a signal is a row of patches.
-    widths: of each encoder layer, the last the latent's; the decoder mirrors them.
-    activation: "leaky_relu" after BatchNorm, or "identity": a linear autoencoder, whose optimum
-        under MSE is PCA's (Baldi & Hornik 1989).
+    Args:
+        patch: frames that are encoded together.
+        widths: units of each encoder layer, the last one being the latent; the decoder mirrors
+            them.
+        activation: "leaky_relu" after BatchNorm, or "identity" for a linear autoencoder, whose
+            optimum under MSE is that of PCA (Baldi & Hornik 1989).
     """
 
     patch: int = 8
@@ -28,8 +30,10 @@ class DenseSettings(NetworkSettings):
 
 
 class DenseAutoencoder(Autoencoder):
-    """Linear layers on patches: `[batch, features, patches]` throughout, so a linear layer is a
-    convolution of kernel 1.
+    """Linear layers on patches of frames.
+
+    All tensors inside are `[batch, features, patches]`, so a linear layer is a convolution with a
+    kernel of 1.
     """
 
     family = "dense"
@@ -52,7 +56,7 @@ class DenseAutoencoder(Autoencoder):
 
     @staticmethod
     def layer(inputs: int, outputs: int, settings: DenseSettings) -> nn.Module:
-        """A linear layer, and unless the activation is the identity BatchNorm and LeakyReLU."""
+        """A linear layer, with BatchNorm and LeakyReLU unless the activation is the identity."""
         if settings.activation == "identity":
             return nn.Conv1d(inputs, outputs, 1)
         return nn.Sequential(

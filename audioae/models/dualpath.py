@@ -1,5 +1,5 @@
-"""The flagship: a convolutional autoencoder over bands whose middle mixes frequencies and times in
-turn.
+"""The dual-path network: a convolutional autoencoder over bands, with blocks in the middle that
+process frequency and time in turn.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ TimeMixer = Literal["conv", "lstm", "gru"]
 
 @dataclass(frozen=True)
 class DualpathSettings(NetworkSettings):
-    """Args beyond `NetworkSettings`:
+    """Settings of a `dualpath` network, besides those of `NetworkSettings`.
 
-    low_bins, num_bands: bins kept and ERB bands that the others are merged into; their sum less one
-        must divide by four.
-    nyquist_hz: frequency of the last bin.
-    outer, inner: channels after the first and the second encoder layer.
-    time_mixers: of each block in the middle, "conv" (3 bands x 3 frames), "lstm" or "gru" over
-        time.
-    dilations: frames between the taps of each block's convolution; recurrent blocks ignore theirs.
-    squeeze: channels in which frequencies are mixed.
-    causal: read no frame after the one that is answered; otherwise convolutions are symmetric and
-        recurrences run both ways.
+    Args:
+        low_bins, num_bands: number of bins that are kept, and of ERB bands for the other bins;
+            `low_bins + num_bands - 1` must be a multiple of 4.
+        nyquist_hz: frequency of the last bin.
+        outer, inner: channels after the first and the second encoder layer.
+        time_mixers: layer over time of each block, "conv" (3 bands x 3 frames), "lstm" or "gru".
+        dilations: dilation in frames of each block's convolution; recurrent blocks ignore it.
+        squeeze: channels of the linear layers over frequency.
+        causal: gains depend on no later frame. Otherwise convolutions are symmetric, and
+            recurrences are not available.
     """
 
     num_features: int = 3
@@ -51,7 +51,7 @@ class DualpathSettings(NetworkSettings):
         super().__post_init__()
         if (self.low_bins + self.num_bands - 1) % 4:
             raise SettingsError(
-                f"low_bins {self.low_bins} + num_bands {self.num_bands} - 1 does not divide by 4"
+                f"low_bins {self.low_bins} + num_bands {self.num_bands} - 1 is not a multiple of 4"
             )
         if len(self.dilations) != len(self.time_mixers):
             raise SettingsError(
@@ -59,19 +59,21 @@ class DualpathSettings(NetworkSettings):
             )
         if not self.causal and set(self.time_mixers) != {"conv"}:
             raise SettingsError(
-                f"a network that is not causal mixes times by 'conv' alone; got {self.time_mixers}"
+                f"a network that is not causal has time_mixers 'conv' only; got {self.time_mixers}"
             )
 
 
 def zero(layer: nn.Module) -> None:
-    """Let a layer answer zero, until it is trained."""
+    """Set all weights of a layer to zero."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
 
 
 class FrequencyMixer(nn.Module):
-    """Every band hears every band: squeeze the channels, a linear map over frequency for each,
-    back, added to the input.
+    """A residual linear layer over frequency.
+
+    The channels are reduced to `squeeze`, each of which has a linear layer over all bands, and
+    expanded again.
     """
 
     def __init__(self, channels: int, bands: int, squeeze: int) -> None:
@@ -87,7 +89,7 @@ class FrequencyMixer(nn.Module):
         return x + mixed
 
     def mute(self) -> None:
-        """Add nothing to the input."""
+        """Set the residual to zero."""
         zero(self.expand[1])
 
 
@@ -108,17 +110,19 @@ class ConvTimeMixer(nn.Module):
         return x + y, past
 
     def mute(self) -> None:
-        """Add nothing to the input."""
+        """Set the residual to zero."""
         zero(self.layer.norm)
 
     def empty_past(self, batch: int) -> Tensor:
-        """Silence before the first frame."""
+        """The past before the first frame: zeros."""
         return self.layer.conv.empty_past(batch, self.bands)
 
 
 class RecurrentTimeMixer(nn.Module):
-    """A residual recurrence over time that all bands share; its past is `[batch, bands, hidden (and
-    cell)]`.
+    """A residual recurrence over time, with the same weights for all bands.
+
+    Its past is the hidden state of a GRU, `[batch, bands, channels]`, or the hidden and cell state
+    of an LSTM, `[batch, bands, 2 * channels]`.
     """
 
     num_past = 1
@@ -144,7 +148,7 @@ class RecurrentTimeMixer(nn.Module):
             -1, self.bands, following.shape[-1]
         )
 
-    # ONNX Runtime copies quickly where a single axis moves, so channels and batch move one after
+    # ONNX Runtime transposes faster if a single axis moves, so channels and batch move one after
     # the other.
 
     def to_rows(self, x: Tensor) -> Tensor:
@@ -154,18 +158,17 @@ class RecurrentTimeMixer(nn.Module):
         return x.reshape(x.shape[0], -1, self.channels)
 
     def from_rows(self, rows: Tensor) -> Tensor:
-        """The way back."""
-        x = rows.reshape(rows.shape[0], -1, self.bands * self.channels).transpose(
-            0, 1
-        )  # B, T, F * C
+        """The inverse of `to_rows`."""
+        x = rows.reshape(rows.shape[0], -1, self.bands * self.channels)  # T, B, F * C
+        x = x.transpose(0, 1)
         return x.reshape(x.shape[0], x.shape[1], self.bands, self.channels).permute(0, 3, 1, 2)
 
     def mute(self) -> None:
-        """Add nothing to the input."""
+        """Set the residual to zero."""
         zero(self.project)
 
     def empty_past(self, batch: int) -> Tensor:
-        """Zeros before the first frame."""
+        """The past before the first frame: zeros."""
         return self.project.weight.new_zeros(batch, self.bands, self.parts * self.channels)
 
 
@@ -184,10 +187,11 @@ def build_time_mixer(
 
 
 class DualpathAutoencoder(Autoencoder):
-    """Bands, two strided layers, blocks of a frequency and a time mixer, two transposed layers with
-    skips, and back to bins.
+    """A convolutional autoencoder over bands with a stack of dual-path blocks.
 
-    All on `[batch, channels, frames, bands]`.
+    Bins are merged into bands, which two strided convolutions encode. Each block has a frequency
+    mixer and a time mixer. Two transposed convolutions with skip connections decode, and bands are
+    interpolated to bins. All tensors inside are `[batch, channels, frames, bands]`.
     """
 
     family = "dualpath"
@@ -271,12 +275,20 @@ class DualpathAutoencoder(Autoencoder):
     def finish(
         self, x: Tensor, latent: Tensor, skips: Sequence[Tensor], pasts: Pasts | None = None
     ) -> Tensor:
-        """What follows the blocks: the transposed layers, and bands back to bins `[batch,
-        num_outputs, freq, frames]`.
+        """Decode the output of the blocks.
+
+        Args:
+            x: output of the last block, `[batch, inner, frames, bands]`.
+            latent: input of the first block, which is added.
+            skips: output of the first encoder layer, or nothing.
+            pasts: pasts of the two decoder layers; None is an empty past.
+
+        Returns:
+            The input of `mask`, `[batch, num_outputs, freq, frames]`.
         """
         pasts = pasts or Pasts(None)
         x = pasts.run(self.inner_decoder, x + latent)
         x = x + skips[0] if skips else x
-        with torch.autocast(x.device.type, enabled=False):  # a gain in bf16 has two digits
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has two digits
             x = pasts.run(self.head, x.float())
         return self.bands.spread(x)

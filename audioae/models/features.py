@@ -1,7 +1,7 @@
-"""The torch twin of `spectrogram`: the same frames as tensors, and the features that networks read.
+"""The STFT of `signal.spectrogram` in torch, and the input features of networks.
 
-Spectra are real tensors `[batch, 2, freq, frames]` (real part, imaginary part), so that they pass
-through autocast and ONNX as they are.
+Spectra are real tensors `[batch, 2, freq, frames]` (real part, imaginary part), because autocast
+and ONNX do not support complex ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audioae.signal.spectrogram import StftSettings
 
-# keeps the power law differentiable at digital silence; -120 dB below a bin of magnitude 1
+# -120 dB below a bin of magnitude 1; keeps the power law differentiable at digital silence.
 POWER_FLOOR = 1e-12
 
 
@@ -22,8 +22,9 @@ def window(settings: StftSettings, like: Tensor) -> Tensor:
 
 
 def stft(waveform: Tensor, settings: StftSettings) -> Tensor:
-    """The spectrum `[batch, 2, freq, frames]` of whole waveforms `[batch, samples]`; frames as in
-    `spectrogram.stft`.
+    """The spectrum `[batch, 2, freq, frames]` of whole waveforms `[batch, samples]`.
+
+    Its frames are those of `spectrogram.stft`.
     """
     frames, hop = settings.num_frames(waveform.shape[-1]), settings.hop_length
     signal = F.pad(waveform.float(), (settings.past, frames * hop - waveform.shape[-1]))
@@ -33,7 +34,11 @@ def stft(waveform: Tensor, settings: StftSettings) -> Tensor:
 
 
 def istft(spectrum: Tensor, settings: StftSettings, *, num_samples: int) -> Tensor:
-    """The waveforms `[batch, samples]` of spectra `[batch, 2, freq, frames]` made by `stft`."""
+    """The waveforms `[batch, num_samples]` of spectra `[batch, 2, freq, frames]`.
+
+    The inverse of `stft`. torch.istft does not support these frames: it needs windows whose sum is
+    not zero at the first sample.
+    """
     parts, hop = settings.win_length // settings.hop_length, settings.hop_length
     bins = torch.complex(spectrum[:, 0].float(), spectrum[:, 1].float()).transpose(1, 2)  # B, T, F
     columns = torch.fft.irfft(bins, settings.n_fft)[..., : settings.win_length] * window(
@@ -47,10 +52,14 @@ def istft(spectrum: Tensor, settings: StftSettings, *, num_samples: int) -> Tens
 
 
 def mirror(spectrum: Tensor, before: int, after: int) -> Tensor:
-    """A spectrum `[batch, 2, freq, frames]` with frames of the signal mirrored in time on either
-    side, fewer than there are frames.
+    """Extend a spectrum by frames of the signal mirrored in time.
 
-    The window is symmetric, so a mirrored frame is the complex conjugate of the frame.
+    The window is symmetric, so a frame of the mirrored signal is the complex conjugate of the
+    frame of the signal.
+
+    Args:
+        spectrum: `[batch, 2, freq, frames]`.
+        before, after: number of frames to add on either side, at most `frames - 1`.
     """
     sign = spectrum.new_tensor([1.0, -1.0]).view(1, 2, 1, 1)
     frames = spectrum.shape[-1]
@@ -60,26 +69,29 @@ def mirror(spectrum: Tensor, before: int, after: int) -> Tensor:
 
 
 def power_spectrum(spectrum: Tensor, floor: float = POWER_FLOOR) -> Tensor:
-    """`[batch, 1, freq, frames]`, squared magnitude of a spectrum `[batch, 2, freq, frames]`, plus
-    `floor`.
-    """
+    """The squared magnitude plus `floor`, `[batch, 1, freq, frames]`."""
     return spectrum.square().sum(1, keepdim=True) + floor
 
 
 def compress(spectrum: Tensor, power: float, floor: float = POWER_FLOOR) -> tuple[Tensor, Tensor]:
-    """Magnitude `|X|^power` and complex `X |X|^(power - 1)` of a spectrum, `[batch, 1 and 2, freq,
-    frames]`.
+    """Power-law compression of a spectrum `[batch, 2, freq, frames]`.
+
+    Returns:
+        The magnitude `|X|^power`, `[batch, 1, freq, frames]`, and the spectrum `X |X|^(power - 1)`,
+        `[batch, 2, freq, frames]`.
     """
     squared = power_spectrum(spectrum, floor)
     magnitude = squared.pow(power / 2)
-    return magnitude, spectrum * (
-        magnitude * squared.rsqrt()
-    )  # one power, not two: they are the costly part
+    # One `pow` instead of two: it takes most of the time.
+    return magnitude, spectrum * (magnitude * squared.rsqrt())
 
 
 def apply_gain(spectrum: Tensor, gain: Tensor) -> Tensor:
-    """`[batch, 2, freq, frames]` times a real (`[batch, 1, ...]`) or complex (`[batch, 2, ...]`)
-    gain per bin.
+    """Multiply a spectrum by a gain per bin.
+
+    Args:
+        spectrum: `[batch, 2, freq, frames]`.
+        gain: real, `[batch, 1, freq, frames]`, or complex, `[batch, 2, freq, frames]`.
     """
     if gain.shape[1] == 1:
         return spectrum * gain

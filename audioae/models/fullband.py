@@ -1,9 +1,9 @@
-"""The full-band network: a trained 16 kHz network, unchanged, and gains for the bands above it.
+"""The full-band network: a trained 16 kHz network and gains for the bands above it.
 
-Both work on one grid of times and frequencies. A window of 32 ms and a hop of 16 ms give bins of
-31.25 Hz and the same frames at every sample rate, so the first 257 bins of a 48 kHz spectrum are
-the 16 kHz spectrum, and the 16 kHz network needs no resampler. It also means that a 16 kHz
-recording is denoised by that network alone.
+A window of 32 ms and a hop of 16 ms give the same frames and a bin spacing of 31.25 Hz at every
+sample rate. So the first 257 bins of a 48 kHz spectrum are the 16 kHz spectrum, times three, and
+the 16 kHz network needs no resampling. Training does not change it: below 8 kHz, the gains are
+those of the 16 kHz model.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ RATIO_FLOOR = 0.02  # of a compressed magnitude; keeps the ratio to a floor near
 
 @dataclass(frozen=True)
 class FullbandSettings(NetworkSettings):
-    """Args beyond `NetworkSettings`:
+    """Settings of a `fullband` network, besides those of `NetworkSettings`.
 
-    trunk: settings of the `dualpath` network for the bins below its Nyquist frequency.
-    rate_ratio: sample rate over that of the trunk.
-    high_bands: ERB bands above the trunk's Nyquist frequency.
-    low_bands: ERB bands in which the upper part sees the lower one.
-    hidden: units of the recurrence over time.
+    Args:
+        trunk: settings of the `dualpath` network for the bins up to its Nyquist frequency.
+        rate_ratio: sample rate divided by the sample rate of the trunk.
+        high_bands: ERB bands above the trunk's Nyquist frequency.
+        low_bands: ERB bands of the trunk's input and mask that the gains above depend on.
+        hidden: units of the recurrence over time.
     """
 
     num_bins: int = 769
@@ -58,20 +59,21 @@ class FullbandSettings(NetworkSettings):
 
     @property
     def nyquist_hz(self) -> float:
-        """Frequency of the last bin."""
+        """Frequency of the last bin in Hz."""
         return self.trunk.nyquist_hz * (self.num_bins - 1) / (self.trunk.num_bins - 1)
 
 
 class HighBands(nn.Module):
-    """Gains for the bands above the trunk, from their own magnitudes and from what the trunk does.
+    """Gains for the bands above the trunk, from all magnitudes and the trunk's mask.
 
-    A gain is a sigmoid that starts near one: the bands are left alone until there is evidence of
-    noise in them. It acts on the spectrum itself, not on its compressed form, so that an error of
-    the network is not raised to the power of 1 / compression.
+    A gain is a sigmoid that starts near 1: an untrained network leaves the bands almost unchanged.
+    It applies to the spectrum and not to the compressed spectrum, which would raise errors of the
+    network to the power of 1 / compression.
 
-    The floor of a band is the least of its magnitudes in the last `FLOOR_FRAMES` frames, as in
-    minimum statistics (Martin 2001). A small network that all bands share sees a band and its
-    floor; a recurrent one sees all bands, their floors and the trunk, and adds to its decision.
+    The noise floor of a band is the minimum of its magnitudes in the last `FLOOR_FRAMES` frames, as
+    in minimum statistics (Martin 2001). The argument of the sigmoid is the sum of two outputs: that
+    of a recurrent network with all bands, their floors and the trunk as input, and that of a small
+    network for each band, with the band and its floor as input and the same weights for all bands.
     """
 
     to_bands: Tensor
@@ -105,16 +107,17 @@ class HighBands(nn.Module):
     def forward(
         self, high: Tensor, low: Tensor, mask: Tensor, pasts: State
     ) -> tuple[Tensor, State]:
-        """Gains of the bins above the trunk.
+        """Compute the gains of the bins above the trunk.
 
         Args:
-            high, low: compressed magnitudes `[batch, bins, frames]` above and within the trunk.
-            mask: magnitude of the trunk's mask on the compressed spectrum, as `low`.
-            pasts: of the recurrence `[batch, 2 * hidden]` and of the bands
-                `[batch, FLOOR_FRAMES - 1, bands]`.
+            high: compressed magnitudes above the trunk, `[batch, bins, frames]`.
+            low: compressed magnitudes in the trunk's bins, `[batch, bins, frames]`.
+            mask: magnitude of the trunk's mask on the compressed spectrum, shaped as `low`.
+            pasts: hidden and cell state of the recurrence, `[batch, 2 * hidden]`, and the last
+                magnitudes of the bands, `[batch, FLOOR_FRAMES - 1, bands]`.
 
         Returns:
-            The gain `[batch, bins, frames]` and the next pasts.
+            The gain, real, `[batch, bins, frames]`, and the next pasts.
         """
         past, levels = pasts
         bands = high.transpose(1, 2) @ self.to_bands  # B, T, bands
@@ -140,13 +143,13 @@ class HighBands(nn.Module):
         return gain.transpose(1, 2), pasts
 
     def empty_pasts(self, batch: int) -> State:
-        """Zeros before the first frame, so the floor begins at zero."""
+        """The pasts before the first frame: zeros, so the noise floor starts at zero."""
         zeros = self.last.weight.new_zeros
         return zeros(batch, 2 * self.hidden), zeros(batch, FLOOR_FRAMES - 1, self.num_bands)
 
 
 class FullbandAutoencoder(Autoencoder):
-    """A `dualpath` network for the lower bins, which training does not change, and `HighBands`."""
+    """A `dualpath` network for the lower bins, fixed in training, and `HighBands` above it."""
 
     family = "fullband"
 
@@ -157,11 +160,11 @@ class FullbandAutoencoder(Autoencoder):
         self.high = HighBands(settings)
         self.low_bins = settings.trunk.num_bins
         self.compression = settings.compression
-        # An STFT at three times the rate sums three times as many samples.
+        # The STFT at three times the sample rate sums over three times as many samples.
         self.scale = settings.rate_ratio**-settings.compression
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode; the trunk stays in evaluation mode, with the statistics that it has."""
+        """Set the mode of `high`; the trunk stays in evaluation mode and keeps its statistics."""
         super().train(mode)
         self.trunk.eval()
         return self
@@ -170,6 +173,7 @@ class FullbandAutoencoder(Autoencoder):
         return (*self.trunk.initial_state(batch), *self.high.empty_pasts(batch))
 
     def start_from(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a `dualpath` network as the trunk, see `Autoencoder`."""
         if any(name.startswith("trunk.") for name in tensors):
             return dict(tensors)
         own = self.state_dict()
@@ -181,8 +185,9 @@ class FullbandAutoencoder(Autoencoder):
             state = self.initial_state(features.shape[0])
         features = features * self.scale
         low, high = features[:, :, : self.low_bins], features[:, 0, self.low_bins :]
-        with torch.set_grad_enabled(False):
+        with torch.no_grad():
             estimate, low_state = self.trunk(low, state[:-2])
+            # The gain is the mask to the power of 1 / compression, see `Autoencoder.mask`.
             power = estimate.gain.square().sum(1) + 1e-12
             mask = power.pow(self.compression / 2).clamp_max(2.0)
         gain, pasts = self.high(high, low[:, 0], mask, state[-2:])

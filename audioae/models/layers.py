@@ -1,9 +1,9 @@
-"""Convolutions over frames with an explicit past, in one and two dimensions, forward and
-transposed.
+"""Convolutions over frames with an explicit past, in one and two dimensions.
 
-A layer is `(x, past) -> (y, next past)`. A causal one reads `num_past` frames before its input from
-`past` (None is silence) and hands on the last ones of its own input: one definition for whole files
-and for live blocks. Others pad both sides; their past is None.
+A layer maps `(x, past)` to `(y, next past)`. A causal layer reads the `num_past` frames before its
+input from `past` and returns the last frames of its input as the next past; None is a past of
+zeros. Whole files and blocks of a stream so use the same code. Layers that are not causal pad both
+sides, and their past is None.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Upsampling = Literal["transpose", "nearest"]
 
 
 class Pasts:
-    """The pasts of a row of layers, taken in order, and those that follow them."""
+    """The pasts of a sequence of layers, and the next pasts, in the order of the layers."""
 
     def __init__(self, state: tuple[Tensor, ...] | None) -> None:
         self.waiting = list(state or ())
         self.following: list[Tensor] = []
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """Run a layer with its own past, if it has one (`num_past` above 0)."""
+        """Run a layer, with its past if it has one (`num_past` above 0)."""
         y: Tensor
         y, past = layer(x, self.waiting.pop(0) if layer.num_past and self.waiting else None)
         if past is not None:
@@ -37,13 +37,18 @@ class Pasts:
 
     @property
     def state(self) -> tuple[Tensor, ...]:
-        """What the next block begins with."""
+        """The state for the next block."""
         return tuple(self.following)
 
 
 def with_past(x: Tensor, past: Tensor | None, frames: int) -> tuple[Tensor, Tensor | None]:
-    """Put the last `frames` frames before `x`, silence where `past` is None; also the past of what
-    comes after `x`. Frames are axis 2.
+    """Put the past before `x`; frames are axis 2.
+
+    Args:
+        past: the `frames` frames before `x`; None is zeros.
+
+    Returns:
+        `x` with the past, and the past for the next block.
     """
     if not frames:
         return x, None
@@ -53,8 +58,9 @@ def with_past(x: Tensor, past: Tensor | None, frames: int) -> tuple[Tensor, Tens
 
 
 class TimeConv(nn.Module):
-    """Conv1d over frames `[batch, channels, frames]` of stride 1 that keeps the number of frames;
-    `transpose` takes ConvTranspose1d.
+    """Conv1d, or with `transpose` ConvTranspose1d, that keeps the number of frames.
+
+    Input and output are `[batch, channels, frames]`.
     """
 
     def __init__(
@@ -72,8 +78,8 @@ class TimeConv(nn.Module):
         self.num_past = reach if causal else 0
         self.inputs = inputs
         layer = nn.ConvTranspose1d if transpose else nn.Conv1d
-        # A transposed convolution of a padded input answers `reach` frames too many on each side;
-        # its own padding cuts them.
+        # A transposed convolution of a padded input returns `reach` frames too many on each side;
+        # its own padding removes them.
         padding = (reach if transpose else 0) if causal else reach // 2
         self.conv = layer(inputs, outputs, kernel, padding=padding, dilation=dilation)
 
@@ -82,40 +88,34 @@ class TimeConv(nn.Module):
         return self.conv(x), past
 
     def empty_past(self, batch: int) -> Tensor:
-        """Silence before the first frame."""
+        """The past before the first frame: zeros."""
         return self.conv.weight.new_zeros(batch, self.inputs, self.num_past)
 
 
 class TransposedConv(nn.ConvTranspose2d):
-    """A transposed convolution over `[batch, channels, frames, bins]`, computed in the way that is
-    fast where it runs.
+    """A transposed convolution over `[batch, channels, frames, bins]` that is fast in training too.
 
-    In training one that doubles the bins is a convolution that answers even and odd bins in
-    channels of their own, the same sums (Shi et al. 2016, "Is the deconvolution layer the same as a
-    convolutional layer?"): in bf16 on a CPU it takes a quarter of the time.
+    In training, a layer that doubles the bins is computed as a convolution with even and odd output
+    bins in different channels (Shi et al. 2016, "Is the deconvolution layer the same as a
+    convolutional layer?"). The result is the same; in bf16 on a CPU it takes a quarter of the time.
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if self.training and self.stride == (1, 2):
             return self.by_parity(x)
         if x.device.type == "cpu":
-            with torch.autocast(
-                "cpu", enabled=False
-            ):  # in bf16 a CPU takes a path that is several times slower than fp32
+            # On a CPU, bf16 is several times slower than fp32 here.
+            with torch.autocast("cpu", enabled=False):
                 return super().forward(x.float(), output_size)
         return super().forward(x, output_size)
 
     def by_parity(self, x: Tensor) -> Tensor:
-        """The even and the odd bins of the output, each by a kernel of its own, F bins to 2 F - 1."""
+        """Compute even and odd output bins with a kernel for each; F bins become 2 F - 1."""
         pad_time, pad_freq = cast("tuple[int, int]", self.padding)
-        pad_time = (self.kernel_size[0] - 1) * self.dilation[
-            0
-        ] - pad_time  # what a convolution of the same reach adds
+        reach = (self.kernel_size[0] - 1) * self.dilation[0]
+        pad_time = reach - pad_time  # padding of a convolution with the same reach
         taps = pad_freq + 1  # of each kernel
-        before, after = (
-            pad_freq // 2,
-            taps - 1 - pad_freq // 2,
-        )  # bins that they read beside their own
+        before, after = pad_freq // 2, taps - 1 - pad_freq // 2  # neighbouring bins that it reads
         kernels = (
             F.pad(self.weight.flip(2, 3), (0, 1) if pad_freq % 2 else (1, 0))
             .unflatten(3, (taps, 2))
@@ -130,13 +130,19 @@ class TransposedConv(nn.ConvTranspose2d):
 
 
 class TimeFrequencyConv(nn.Module):
-    """Conv2d over `[batch, channels, frames, bins]`, kernel and stride as (time, freq).
+    """Conv2d over `[batch, channels, frames, bins]`, with kernel and stride as (time, freq).
 
-    Bins come last so that rows are long where there is a single frame: a live hop takes a quarter
-    less time than the other way round. Odd numbers of bins halve and double back exactly (257, 129,
-    65, ...). A causal layer has time stride 1; `dilation` is in frames. `upsample` makes it a
-    decoder layer: a transposed convolution, or nearest-neighbour upsampling followed by a
-    convolution (Odena et al. 2016: no checkerboard).
+    Bins are the last axis so that rows are long for a single frame, which makes a hop of live audio
+    a quarter faster. Odd numbers of bins are halved and doubled exactly (257, 129, 65, ...).
+
+    Args:
+        inputs, outputs: number of channels.
+        kernel, stride: as (time, freq).
+        causal: read past frames only; the time stride must be 1.
+        upsample: None for an encoder layer. A decoder layer is a "transpose" convolution, or
+            "nearest" upsampling followed by a convolution, which avoids checkerboard artefacts
+            (Odena et al. 2016).
+        dilation: in frames.
     """
 
     def __init__(
@@ -156,8 +162,8 @@ class TimeFrequencyConv(nn.Module):
         self.num_past = reach if causal else 0
         pad_time, pad_freq = 0 if causal else reach // 2, kernel[1] // 2
         if upsample == "transpose":
-            # A transposed convolution of a padded input answers `reach` frames too many on each
-            # side; its own padding cuts them.
+            # A transposed convolution of a padded input returns `reach` frames too many on each
+            # side; its own padding removes them.
             padding = (reach if causal else pad_time, pad_freq)
             extra = (stride[0] - 1, 0)
             self.conv: nn.Module = TransposedConv(
@@ -181,27 +187,24 @@ class TimeFrequencyConv(nn.Module):
         return self.conv(x), past
 
     def stretch(self, x: Tensor) -> Tensor:
-        """Repeat frames and bins by the stride; an odd number of bins F becomes 2 F - 1, as a
-        transposed convolution answers.
-        """
+        """Repeat frames and bins by the stride; F bins become 2 F - 1, as in a transposed layer."""
         for dim, factor in zip((2, 3), self.stride, strict=True):
             if factor > 1:
                 x = x.repeat_interleave(factor, dim)
         return x[..., :-1] if self.stride[1] > 1 else x
 
     def empty_past(self, batch: int, bins: int) -> Tensor:
-        """Silence before the first frame of an input of `bins` bins."""
+        """The past before the first frame of an input with `bins` bins: zeros."""
         past = next(self.parameters()).new_zeros(batch, self.inputs, self.num_past, bins)
-        return past.contiguous(
-            memory_format=torch.channels_last
-        )  # as training runs, so that joining it to a signal moves no channels
+        # The memory layout of training, so that joining it to the input moves no channels.
+        return past.contiguous(memory_format=torch.channels_last)
 
 
 Conv = TypeVar("Conv", TimeConv, TimeFrequencyConv)
 
 
 class ConvLayer(nn.Module, Generic[Conv]):
-    """A convolution, BatchNorm over its outputs, LeakyReLU(0.2)."""
+    """A convolution, BatchNorm and LeakyReLU(0.2)."""
 
     conv: Conv
 
@@ -220,9 +223,10 @@ class ConvLayer(nn.Module, Generic[Conv]):
 
 
 class ConvolutionalAutoencoder(Autoencoder):
-    """Layers `encoder`, `decoder` and `head`, each `(x, past) -> (y, past)`.
+    """An autoencoder of layers that map `(x, past)` to `(y, next past)`.
 
-    With `skip`, what an encoder layer read is added to what its mirror image's successor reads.
+    With `skip`, the input of each encoder layer but the first is added to the input of the decoder
+    layer with the same shape.
     """
 
     encoder: nn.ModuleList
