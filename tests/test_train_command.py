@@ -66,8 +66,8 @@ def test_a_run_says_what_it_does_on_stderr(recipe: Path, prepared: Path, tmp_pat
     done = train(recipe, prepared, tmp_path / "run")
     assert done.exit_code == 0 and done.stdout == ""
     mixing, noisy, truth, *reports, last = done.stderr.splitlines()
-    assert mixing == "mixing 2 pairs of 0.5 s for validation, and scoring their noisy side"
-    assert re.match(r"noisy, to beat: valid [\d.]+, SI-SDR -?[\d.]+ dB", noisy)
+    assert "2 validation pairs of 0.5 s" in mixing
+    assert re.search(r"noisy.*: valid [\d.]+, SI-SDR -?[\d.]+ dB", noisy)
     network, speed = (
         r"[\d,]+ parameters, \d+ MMAC/s",
         r"\d+ audio-seconds per second, about \d+ s left",
@@ -80,7 +80,7 @@ def test_a_run_says_what_it_does_on_stderr(recipe: Path, prepared: Path, tmp_pat
         for line in reports
     ] == ["4", "8"]  # type: ignore[index]
     assert re.search(r" \(best\), about \d+ s left$", reports[0]) and "left" not in reports[1]
-    assert last == f"hear it: audioae denoise --model {tmp_path / 'run'} noisy.wav enhanced.wav"
+    assert last.endswith(f"audioae denoise --model {tmp_path / 'run'} noisy.wav enhanced.wav")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "best.safetensors",
         "history.jsonl",
@@ -94,11 +94,9 @@ def test_a_run_that_is_done_says_so(recipe: Path, prepared: Path, tmp_path: Path
     train(recipe, prepared, tmp_path / "run")
     again = train(recipe, prepared, tmp_path / "run")
     assert again.exit_code == 0
-    assert (
-        again.stderr.splitlines()[0]
-        == f"tiny: {tmp_path / 'run'} has taken all 8 steps; ask for more with --set "
-        "training.steps=N"
-    )
+    first = again.stderr.splitlines()[0]
+    assert "all 8 steps" in first and str(tmp_path / "run") in first
+    assert "--set training.steps=N" in first
     more = train(recipe, prepared, tmp_path / "run", "--set", "training.steps=10")
     assert more.exit_code == 0 and "steps 8 to 10" in more.stderr
 
@@ -231,7 +229,7 @@ def test_what_is_missing_is_named(
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "resume.safetensors").write_bytes(b"nothing")
     damaged = train(recipe, prepared, tmp_path / "damaged")
-    assert damaged.exit_code == 1 and "is no checkpoint of audioae" in damaged.stderr
+    assert damaged.exit_code == 1 and "is not an audioae checkpoint" in damaged.stderr
     monkeypatch.setitem(sys.modules, "pesq", None)
     no_pesq = train(recipe, prepared, out, "--set", "training.best=pesq")
     assert no_pesq.exit_code == 3 and "pip install 'audioae[metrics]'" in no_pesq.stderr
@@ -336,7 +334,7 @@ def test_torchrun_trains_in_two_processes_of_which_one_talks(
     assert (
         stderr.count("parameters") == 1
         and stderr.count("(best)") >= 1
-        and "has taken all" not in stderr
+        and "all 8 steps" not in stderr
     )
     assert [json.loads(line)["step"] for line in stdout.splitlines()] == [0, 4, 8]
     assert load_denoiser(tmp_path / "run").info.name == "tiny"
@@ -420,7 +418,8 @@ def test_a_preparation_says_what_it_keeps_and_what_it_drops(recipe: Path, tmp_pa
     )
     assert (
         told[3] == "noise: kept 0.00 h in 1 file (train 0.00 h)"
-        and "noise: no source is held out" in told[4]
+        and told[4].startswith("noise: ")
+        and "20%" in told[4]
     )
     assert told[5] == f"dropped: 1 unreadable; see {out / 'data'}/dropped.jsonl" and told[
         6

@@ -266,7 +266,8 @@ def test_a_finished_run_can_be_asked_for_more(prepared: Path, tmp_path: Path) ->
 
 def test_history_forgets_steps_that_are_taken_again(tmp_path: Path) -> None:
     path, noisy = tmp_path / "history.jsonl", Noisy(0, 1.5, 5.0, None, 0.8)
-    first = '{"step": 0, "noisy_loss": 1.5, "noisy_si_sdr": 5.0, "noisy_pesq": null, "noisy_stoi": 0.8}\n'
+    scores = '"noisy_loss": 1.5, "noisy_si_sdr": 5.0, "noisy_pesq": null, "noisy_stoi": 0.8'
+    first = f'{{"step": 0, {scores}}}\n'
     begin_history(path, noisy, 0)
     assert path.read_text() == first
     path.write_text(
@@ -494,7 +495,7 @@ def test_a_run_of_another_network_is_refused(prepared: Path, tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match="another stft"):
         list(fit(other, SHORT, DATA, folder=prepared, out=tmp_path / "run"))
     (tmp_path / "run" / "resume.safetensors").write_bytes(before[:500])
-    with pytest.raises(CheckpointError, match=r"resume\.safetensors is no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"resume\.safetensors is not"):
         train(prepared, tmp_path / "run")
 
 

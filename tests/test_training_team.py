@@ -125,7 +125,7 @@ def free_port() -> int:
 
 
 def train_and_save(taken: Any, data: Path, out: Path, settings: TrainSettings) -> None:
-    """A training that writes its state after nearly every step, so that kills hit the writing too."""
+    """A training that writes its state after almost every step, so kills hit the writing too."""
     loop.SAVE_SECONDS = 0.01
 
     def count() -> bool:
@@ -195,7 +195,7 @@ def train_and_tell(
 def test_two_processes_agree_with_each_other_and_with_one(
     network: NetworkSettings, near: float, prepared: Path, tmp_path: Path
 ) -> None:
-    """Weights and statistics are the same bit for bit in both; those of one process alone are near."""
+    """Weights and statistics are bit-identical in both, and close to those of one process."""
     Together(2, train_and_tell, prepared, tmp_path / "run", network, {}).finish()
     (weights, average, losses, step, rows), (others, another, same_losses, same_step, none) = (
         torch.load(tmp_path / f"run-{rank}.pt") for rank in (0, 1)

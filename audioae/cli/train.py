@@ -1,4 +1,4 @@
-"""`audioae train`: a recipe and recordings, prepared or not, become a run folder."""
+"""`audioae train`: train a denoiser from a recipe, on prepared data or on recordings."""
 
 from __future__ import annotations
 
@@ -30,57 +30,60 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Run folder: checkpoints and history.jsonl.",
+    help="Run folder for checkpoints and history.jsonl.",
 )
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     metavar="DATA",
-    help="Folder that audioae prepare wrote.",
+    help="Data folder, as written by audioae prepare.",
 )
 @click.option(
     "--clean",
     multiple=True,
     metavar="DIR",
-    help="Your recordings of clean speech; prepared into RUN/data.  [default: none]",
+    help="Folder of clean speech recordings, prepared into RUN/data. Repeatable.",
 )
 @click.option(
     "--noise",
     multiple=True,
     metavar="DIR",
-    help="Your recordings of noise, likewise.  [default: none]",
+    help="Folder of noise recordings, prepared into RUN/data. Repeatable.",
 )
 @click.option(
     "--rir",
     multiple=True,
     metavar="DIR",
-    help="Your room impulse responses, likewise.  [default: none]",
+    help="Folder of room impulse responses, prepared into RUN/data. Repeatable.",
 )
 @click.option(
     "--from",
     "model",
     metavar="MODEL",
-    help="Begin with the weights of a shipped model, a run folder or a checkpoint; without "
-    "RECIPE also with its recipe, shortened.",
+    help="Start from the weights of a shipped model, a run folder or a checkpoint. Without RECIPE, "
+    "fine-tune it: its recipe with fewer steps and a lower learning rate.",
 )
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override a recipe key, such as training.steps=1000.  [default: none]",
+    help="Override a recipe key, such as training.steps=1000. Repeatable.",
 )
 @click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train."
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    help="Device to train on.",
 )
 @click.option(
-    "--tensorboard", is_flag=True, help="Write curves, sounds and spectrograms to RUN/tensorboard."
+    "--tensorboard", is_flag=True, help="Write curves, audio and spectrograms to RUN/tensorboard."
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print every report as a JSON object on stdout."
+    "--json", "as_json", is_flag=True, help="Print each report as a JSON object on stdout."
 )
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     recipe: str | None,
     out: Path,
@@ -98,23 +101,22 @@ def command(
 ) -> None:
     """Train a denoiser from a recipe.
 
-    RECIPE is a .toml file or the name of a recipe that comes with audioae; without one it is
-    quick-16k. The sounds are those of DATA, of your own folders, or of both, such as your own noise
-    with the speech of DATA:
+    RECIPE is a .toml file or the name of a recipe in the package; the default is quick-16k. Give
+    your own recordings, a data folder, or both, such as your own noise and the speech of DATA:
 
     \b
     audioae train --clean SPEECH --noise NOISE --out RUN
     audioae train --noise NOISE --data DATA --from MODEL --out RUN
 
-    A run that was interrupted goes on where it was: give the same command again. Ctrl-C ends a run
-        after the step that it is in.
+    Ctrl-C stops a run after the current step. Repeat the command to resume it.
+
     Several processes: torchrun --nproc-per-node=2 -m audioae train ...
     """
     from audioae.errors import require
 
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # before torch: threads that wait by spinning slow shared cores down a hundredfold
+    # Before torch is imported: threads that spin while waiting can be 100 times slower on shared
+    # cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     require("torch", extra="train")
     from audioae.data.material import Material
     from audioae.models.checkpoint import stages_before
@@ -130,7 +132,7 @@ def command(
         folder = team.from_first(lambda: gather_material(material, out / "data", plan, mode, quiet))
         denoiser = plan.build()
         if weights and not (out / "resume.safetensors").exists():
-            say(load_from(weights, denoiser), quiet)
+            print_line(load_from(weights, denoiser), quiet)
         about = {
             "recipe": plan.to_dict(),
             "data": str(folder),
@@ -143,22 +145,22 @@ def command(
             rows = fit_rows(
                 plan, denoiser, folder, out, about, interrupted, device, tensorboard and team.leads
             )
-            told = show_rows(rows, plan, advance, quiet, as_json)
+            any_rows = show_rows(rows, plan, advance, quiet, as_json)
             if interrupted:
                 raise KeyboardInterrupt
-        if not told and team.leads:
-            say(
-                f"{plan.name}: {out} has taken all {plan.training.steps:,} steps; ask for more "
+        if not any_rows and team.leads:
+            print_line(
+                f"{plan.name}: all {plan.training.steps:,} steps are done in {out}; train longer "
                 "with --set training.steps=N",
                 quiet,
             )
-        say(f"hear it: audioae denoise --model {out} noisy.wav enhanced.wav", quiet)
+        print_line(f"try it: audioae denoise --model {out} noisy.wav enhanced.wav", quiet)
 
 
 def choose_plan(
     recipe: str | None, model: str | None, overrides: tuple[str, ...]
 ) -> tuple[Recipe, Path | None]:
-    """The recipe to follow, and the checkpoint to begin with."""
+    """The recipe, and the checkpoint to start from, if any."""
     from audioae.models.checkpoint import trained_file
     from audioae.training.recipe import DEFAULT_RECIPE, find_recipe, read_recipe, stored_recipe
 
@@ -169,7 +171,7 @@ def choose_plan(
 
 
 def stored_data(weights: Path) -> Path | None:
-    """The prepared data that a checkpoint was trained on, where they still are."""
+    """The data folder that a checkpoint was trained on, if it still exists."""
     from audioae.models.checkpoint import read_about
 
     data = read_about(weights).get("data")
@@ -177,20 +179,22 @@ def stored_data(weights: Path) -> Path | None:
 
 
 def gather_material(material: Material, folder: Path, plan: Recipe, mode: str, quiet: bool) -> Path:
-    """Prepare the user's own recordings, if there are any; says what there is to do, what was kept
-    and what was dropped.
+    """Prepare the user's recordings, if any, and print a summary.
+
+    Returns:
+        The data folder to train on.
     """
     from audioae.cli.prepare import describe_summary, show_preparing
     from audioae.data.material import HELD_SHARE, gather
     from audioae.errors import counted
 
-    said: set[str] = set()
+    printed: set[str] = set()
     with show_preparing(mode) as show:
 
         def report(progress: Prepared) -> None:
-            if progress.role not in said and progress.done < progress.total:
-                said.add(progress.role)
-                say(
+            if progress.role not in printed and progress.done < progress.total:
+                printed.add(progress.role)
+                print_line(
                     f"preparing {counted(progress.total - progress.done, 'file')} of "
                     f"{progress.role} into {folder}",
                     quiet,
@@ -201,20 +205,23 @@ def gather_material(material: Material, folder: Path, plan: Recipe, mode: str, q
         data, summary = gather(
             material, folder, sample_rate=plan.stft.sample_rate, jobs=jobs, progress=report
         )
-    alone = f"{{role}}: no source is held out for validation, but the last {HELD_SHARE:.0%} of the longest recording"
+    alone = (
+        f"{{role}}: there is a single source, so the last {HELD_SHARE:.0%} of the longest "
+        "recording is used for validation"
+    )
     for line in describe_summary(summary, folder, alone) if summary else ():
-        say(line, quiet)
+        print_line(line, quiet)
     return data
 
 
 def load_from(weights: Path, denoiser: Denoiser) -> str:
-    """Load all weights or none; says how many there were."""
+    """Load the weights to start from; returns a line that describes them."""
     from audioae.models.checkpoint import load_start, read_tensors
 
     count = load_start(denoiser, read_tensors(weights)[0], weights)
     added = len(denoiser.state_dict()) - count
     return f"loaded {count} of {count} tensors from {weights}" + (
-        f"; {added} of blocks that it lacks add nothing yet" if added else ""
+        f"; the network has {added} more" if added else ""
     )
 
 
@@ -228,7 +235,7 @@ def fit_rows(
     device: str,
     tensorboard: bool,
 ) -> Iterator[Row]:
-    """The rows of the training, tracked on their way."""
+    """The rows of the training, which are also written to TensorBoard if wanted."""
     from audioae.training import fit
 
     rows = fit(
@@ -258,23 +265,23 @@ def fit_rows(
 def show_rows(
     rows: Iterator[Row], plan: Recipe, advance: Advance, quiet: bool, as_json: bool
 ) -> bool:
-    """Say what the rows tell; returns whether there were any."""
+    """Print the rows; returns whether there were any."""
     from audioae.errors import counted
     from audioae.training import Mixing, Noisy, Progress, Report, Start
 
-    shown, left, told = 0, 0.0, False
+    shown, left, any_rows = 0, 0.0, False
     for row in rows:
-        told = True
+        any_rows = True
         if isinstance(row, Mixing):
-            say(
-                f"mixing {counted(row.pairs, 'pair')} of {row.seconds:g} s for validation, and "
-                "scoring their noisy side",
+            print_line(
+                f"mixing {counted(row.pairs, 'validation pair')} of {row.seconds:g} s and scoring "
+                "the noisy side",
                 quiet,
             )
         elif isinstance(row, Noisy):
-            say(describe_noisy(row), quiet)
+            print_line(describe_noisy(row), quiet)
         elif isinstance(row, Start):
-            say(describe_start(plan.name, row), quiet)
+            print_line(describe_start(plan.name, row), quiet)
         elif isinstance(row, Progress):
             left = row.seconds_left
             notes = {
@@ -286,29 +293,29 @@ def show_rows(
             shown = row.step
         else:
             is_over = 0 < plan.training.patience <= row.reports_since_best
-            say(
+            print_line(
                 describe_report(row, None if is_over or row.step >= plan.training.steps else left),
                 quiet,
             )
             if is_over and row.step < plan.training.steps and not row.averaged:
-                say(
-                    f"{counted(row.reports_since_best, 'report')} without a better one: ended at "
+                print_line(
+                    f"no improvement in {counted(row.reports_since_best, 'report')}: stopped at "
                     f"step {row.step:,}",
                     quiet,
                 )
         if as_json and isinstance(row, (Noisy, Report)):
             click.echo(json.dumps(dataclasses.asdict(row)))
-    return told
+    return any_rows
 
 
-def say(text: str, quiet: bool) -> None:
-    """A line on stderr."""
+def print_line(text: str, quiet: bool) -> None:
+    """Print a line on stderr, unless quiet."""
     if not quiet:
         print(text, file=sys.stderr, flush=True)
 
 
 def describe_start(name: str, row: Start) -> str:
-    """The line of truth."""
+    """A line with the size of the network and the data, and the predicted duration."""
     return (
         f"{name}: {row.parameters:,} parameters, {row.macs_per_second / 1e6:.0f} MMAC/s, "
         f"{duration(3600 * row.speech_hours)} of speech and {duration(3600 * row.noise_hours)} "
@@ -320,7 +327,7 @@ def describe_start(name: str, row: Start) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
+    """A duration in hours, minutes or seconds."""
     for unit, length in (("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.{0 if seconds >= 10 * length else 1}f} {unit}"
@@ -328,25 +335,27 @@ def duration(seconds: float) -> str:
 
 
 def describe_noisy(row: Noisy) -> str:
-    """What there is to beat, in a line."""
-    return f"noisy, to beat: {', '.join(describe_scores(row.noisy_loss, row.noisy_si_sdr, row.noisy_pesq, row.noisy_stoi))}"
+    """A line with the scores of the noisy validation mixtures."""
+    scores = describe_scores(row.noisy_loss, row.noisy_si_sdr, row.noisy_pesq, row.noisy_stoi)
+    return f"noisy baseline: {', '.join(scores)}"
 
 
 def describe_report(row: Report, seconds_left: float | None) -> str:
-    """A validation in a line, with the time that is left of a run that goes on."""
+    """A line with the scores of a report, and the time left unless the run is over."""
     from audioae.errors import counted
 
     scores = [f"mean of {row.averaged} checkpoints" if row.averaged else f"loss {row.loss:.4f}"]
     scores += describe_scores(row.valid_loss, row.valid_si_sdr, row.valid_pesq, row.valid_stoi)
     skipped = f", {counted(row.skipped_steps, 'step')} skipped" if row.skipped_steps else ""
     left = "" if seconds_left is None else f", about {duration(seconds_left)} left"
-    return f"step {row.step:,} ({row.audio_hours:.1f} h): {', '.join(scores)}{' (best)' if row.is_best else ''}{skipped}{left}"
+    best = " (best)" if row.is_best else ""
+    return f"step {row.step:,} ({row.audio_hours:.1f} h): {', '.join(scores)}{best}{skipped}{left}"
 
 
 def describe_scores(
     loss: float | None, si_sdr: float | None, pesq: float | None, stoi: float | None
 ) -> list[str]:
-    """Those that could be computed."""
+    """The scores that are not None."""
     words = {
         "valid {:.4f}": loss,
         "SI-SDR {:.2f} dB": si_sdr,

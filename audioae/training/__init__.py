@@ -1,5 +1,20 @@
-"""Training: `fit` turns a denoiser, prepared data and settings into a run folder, in one process or
-in several.
+"""Training: `fit` trains a denoiser on prepared data and writes a run folder.
+
+Modules in reading order:
+
+- `recipe`: TOML files with all settings of a training
+- `settings`: `TrainSettings` and the learning rate schedule
+- `loop`: `fit`, the training loop
+- `trainer`: network, optimizer and moving average, and one training step
+- `batches`: the noisy/clean pairs of each step
+- `losses`: the losses
+- `validation`: the fixed mixtures on which a model is scored
+- `reports`: validation, checkpoints and history
+- `state`: the files of a run folder, to resume it
+- `rows`: the records that `fit` yields
+- `team`: several processes
+- `tracking`: TensorBoard
+- `export`: ONNX files
 """
 
 from audioae.training.batches import Batches
@@ -12,7 +27,29 @@ from audioae.training.team import Team, process_group
 from audioae.training.trainer import DEVICES, Trainer, find_device, keep_freed_memory
 
 __all__ = [
-    "DEVICES", "HISTORY", "RESUME", "Batches", "Mixing", "Noisy", "Pace", "Precision", "Progress", "Report", "Row", "Start", "Team",
-    "TrainSettings", "Trainer", "begin_history", "check_metrics", "find_device", "fit", "keep_freed_memory", "learning_rate_at", "load",
-    "mean_weights", "process_group", "save",
-]  # fmt: skip
+    "DEVICES",
+    "HISTORY",
+    "RESUME",
+    "Batches",
+    "Mixing",
+    "Noisy",
+    "Pace",
+    "Precision",
+    "Progress",
+    "Report",
+    "Row",
+    "Start",
+    "Team",
+    "TrainSettings",
+    "Trainer",
+    "begin_history",
+    "check_metrics",
+    "find_device",
+    "fit",
+    "keep_freed_memory",
+    "learning_rate_at",
+    "load",
+    "mean_weights",
+    "process_group",
+    "save",
+]

@@ -1,4 +1,4 @@
-"""The pairs of each step: mixed by workers, or where the network is."""
+"""The noisy/clean pairs of each step, mixed by worker processes or on the device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Batches:
-    """Indices of the pairs of each step from `first_step` on: this process's share of the batch."""
+    """Indices of the pairs of each step from `first_step` on, for one of several processes."""
 
     def __init__(self, settings: TrainSettings, first_step: int, team: Team) -> None:
         self.share = settings.share(team.size)
@@ -34,7 +34,7 @@ class Batches:
 
 
 def batches(trainer: Trainer, corpus: Corpus, data: DataSettings) -> Iterator[Batch]:
-    """This process's pairs of every step that is left, `(noisy, clean)`, each `[pairs, samples]`."""
+    """The pairs of this process for all steps left: noisy and clean, `[pairs, num_samples]`."""
     indices = Batches(trainer.settings, trainer.step, trainer.team)
     mix_on = trainer.settings.mix_on
     if mix_on == "device" or (mix_on == "auto" and trainer.device.type != "cpu"):
@@ -45,7 +45,7 @@ def batches(trainer: Trainer, corpus: Corpus, data: DataSettings) -> Iterator[Ba
 def mixed_on_device(
     trainer: Trainer, corpus: Corpus, data: DataSettings, indices: Batches
 ) -> Iterator[Batch]:
-    """All audio lies on the device, and is mixed there."""
+    """Hold all audio on the device and mix there."""
     mixer = DeviceMixer(corpus, data, trainer.device)
     return (
         mixer.batch(trainer.settings.seed, share[0] // len(share), len(share)) for share in indices
@@ -55,7 +55,7 @@ def mixed_on_device(
 def mixed_by_workers(
     trainer: Trainer, corpus: Corpus, data: DataSettings, indices: Batches
 ) -> Iterator[Batch]:
-    """Mixed in the processor, by `workers` processes beside this one."""
+    """Mix on the CPU, in `workers` processes."""
     settings = trainer.settings
     pairs = MixtureDataset(
         Mixer(corpus, data), seed=settings.seed, pairs=settings.steps * settings.batch_size
@@ -66,7 +66,7 @@ def mixed_by_workers(
             pairs, batch_sampler=indices, num_workers=settings.workers, pin_memory=pin
         )
     except AudioaeError as error:
-        # A worker's error arrives with its traceback as text; its last line is what the error said.
+        # The message of a worker's error is a traceback, whose last line has the error's message.
         if settings.workers:
             raise type(error)(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
         raise

@@ -1,5 +1,6 @@
-"""Recipes: a TOML file becomes the settings of the rooms, and a key that no room knows is an error
-that names the nearest.
+"""Recipes: TOML files with all settings of a training.
+
+Values are type-checked, and an unknown key is an error that names the nearest known key.
 """
 
 from __future__ import annotations
@@ -23,21 +24,22 @@ from audioae.training import TrainSettings
 Settings = TypeVar("Settings")
 
 PACKAGE = Path(__file__).parents[1]
-RECIPES = (
-    PACKAGE / "recipes",
-    PACKAGE.parent / "recipes",
-)  # in an installed package, and in a checkout
+RECIPES = PACKAGE / "recipes", PACKAGE.parent / "recipes"  # installed, and in a checkout
 DEFAULT_RECIPE = "quick-16k"
 TUNE_STEPS = 2000
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a training depends on but the audio: a name and a family at the top of a TOML file,
-    and its tables [stft], [network], [data] and [training].
+    """All settings of a training; the audio is given separately.
 
-    `version` names the audioae that a recipe is for, "0.1" or "0.1.0"; a recipe without one is for
-    any.
+    In a TOML file, name, family and version are keys at the top, and the others are tables.
+
+    Args:
+        name: name of the recipe and of its model.
+        family: kind of network.
+        network, stft, data, training: settings of the parts.
+        version: version of audioae that the recipe is for, such as "0.1" or "0.1.0"; empty is any.
     """
 
     name: str
@@ -49,25 +51,28 @@ class Recipe:
     version: str = ""
 
     def build(self) -> Denoiser:
-        """The denoiser that the recipe describes, with weights drawn from its seed."""
+        """The denoiser of the recipe, with random weights from its seed."""
         import torch
 
         torch.manual_seed(self.training.seed)
         return Denoiser(build_autoencoder(self.network), self.stft, name=self.name)
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON."""
+        """The recipe as JSON values."""
         return dataclasses.asdict(self)
 
 
 def list_recipes() -> list[str]:
-    """The names of the recipes that come with audioae."""
+    """The names of the recipes in the package."""
     return sorted(path.parent.name for place in RECIPES for path in place.glob("*/recipe.toml"))
 
 
 def find_recipe(name_or_path: str | Path) -> Path:
-    """The TOML file of a recipe: itself, in a folder, or of a recipe that comes with audioae by its
-    name.
+    """Find the TOML file of a recipe.
+
+    Args:
+        name_or_path: a TOML file, a folder with a recipe.toml, or the name of a recipe in the
+            package.
     """
     path = Path(name_or_path)
     candidates = [path, path / "recipe.toml", *(place / path / "recipe.toml" for place in RECIPES)]
@@ -81,17 +86,16 @@ def find_recipe(name_or_path: str | Path) -> Path:
 
 
 def stored_recipe(checkpoint: Path, overrides: Iterable[str] = (), *, tune: bool = False) -> Recipe:
-    """The recipe that a checkpoint was trained by.
+    """The recipe that a checkpoint was trained with.
 
     Args:
-        tune: shorten it to what adapts a network that is trained already to other sounds: few
-            steps, a fifth of the learning rate.
+        checkpoint: a .safetensors file.
+        overrides: see `read_recipe`.
+        tune: change it for fine-tuning: at most `TUNE_STEPS` steps, a fifth of the learning rate.
     """
     table = read_about(checkpoint).get("recipe")
     if not isinstance(table, dict):
-        raise CheckpointError(
-            f"{checkpoint} does not tell by which recipe it was trained; name the recipe too"
-        )
+        raise CheckpointError(f"{checkpoint} has no recipe in its metadata; give the recipe too")
     if tune:
         training = table.setdefault("training", {})
         training["steps"] = min(TUNE_STEPS, training.get("steps", TUNE_STEPS))
@@ -107,15 +111,21 @@ def stored_recipe(checkpoint: Path, overrides: Iterable[str] = (), *, tune: bool
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe in a TOML file, after overrides such as `training.steps=100` (their values are
-    TOML; bare words are strings).
+    """Read a recipe.
+
+    Args:
+        path: the TOML file.
+        overrides: changes such as `training.steps=100`; values are TOML, bare words are strings.
+
+    Raises:
+        SettingsError: the file cannot be read, a key is unknown, or a value is wrong.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is no TOML: {error}") from error
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
     for override in overrides:
         apply_override(table, override)
     return parse_recipe(table)
@@ -125,7 +135,7 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     """Set one `dotted.key=value` in a table of tables."""
     key, equals, text = override.partition("=")
     if not equals:
-        raise SettingsError(f"--set {override!r} is no key=value, such as training.steps=100")
+        raise SettingsError(f"--set {override!r} is not KEY=VALUE, such as training.steps=100")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -134,17 +144,17 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
-            raise SettingsError(f"--set {override!r}: {parent} is a value, no table")
+            raise SettingsError(f"--set {override!r}: {parent} is a value and not a table")
     table[last] = value
 
 
 def parse_recipe(table: Mapping[str, Any]) -> Recipe:
-    """The recipe in a table of tables."""
+    """Build a recipe from a table of tables."""
     check_version(table.get("version", ""))
     check_keys(table, Recipe, "the recipe")
     for name in ("name", "family"):
         if not isinstance(table.get(name), str):
-            raise SettingsError(f"the recipe needs a {name} at its top, a text")
+            raise SettingsError(f"the recipe needs a {name} at its top, a string")
     stft = parse(table.get("stft", {}), StftSettings)
     network = {"num_bins": stft.num_bins, **table.get("network", {})}
     return Recipe(
@@ -159,10 +169,10 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
 
 
 def check_version(version: Any) -> None:
-    """Raise `SettingsError` for a recipe of another audioae."""
+    """Raise `SettingsError` for a recipe for another version of audioae."""
     if not isinstance(version, str):
         raise SettingsError(
-            f"the recipe has version {version!r}; expected a text such as {__version__!r}"
+            f"the recipe has version {version!r}; expected a string such as {__version__!r}"
         )
     wanted, own = version.split(".") if version else [], __version__.split(".")
     if own[: len(wanted)] != wanted:
@@ -173,12 +183,12 @@ def check_version(version: Any) -> None:
 
 
 def parse(table: Mapping[str, Any], settings: type[Settings]) -> Settings:
-    """A settings class from a table; types are checked, numbers are not taken from texts."""
+    """Build settings from a table with strict types: a string is not accepted as a number."""
     pydantic = require("pydantic", extra="train")
     check_keys(table, settings, settings.__name__)
     try:
-        # By way of JSON, because strictly checked Python values would have to be tuples where TOML
-        # has only lists.
+        # Validated as JSON: with strict types, Python values would have to be tuples, and TOML has
+        # only lists.
         found: Settings = pydantic.TypeAdapter(settings).validate_json(
             json.dumps(table, default=str), strict=True
         )
@@ -192,9 +202,7 @@ def parse(table: Mapping[str, Any], settings: type[Settings]) -> Settings:
 
 
 def check_keys(table: Any, settings: type, where: str) -> None:
-    """Raise `SettingsError` for the first key that a settings class, or one inside it, does not
-    have.
-    """
+    """Raise `SettingsError` for the first unknown key of a table or a table inside it."""
     if not isinstance(table, Mapping):
         raise SettingsError(f"{where} should be a table; got {table!r}")
     hints = get_type_hints(settings)

@@ -1,6 +1,4 @@
-"""What happens at a report: the average is judged, the checkpoints and a line of history are
-written.
-"""
+"""Reports: score the moving average, write the checkpoints and a line of history."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ KEPT, AVERAGED = "kept", "averaged.safetensors"
 
 
 def keep(out: Path, denoiser: Denoiser, settings: TrainSettings, **about: Any) -> None:
-    """Write `kept/step-N.safetensors` into a run folder, and remove those that are not among the
-    best or last any more.
-    """
+    """Write `kept/step-N.safetensors` to a run folder, and remove those that are no longer kept."""
     folder = out / KEPT
     try:
         folder.mkdir(exist_ok=True)
@@ -41,12 +37,12 @@ def keep(out: Path, denoiser: Denoiser, settings: TrainSettings, **about: Any) -
             file.unlink()
     except OSError as error:
         raise CheckpointError(
-            f"cannot write {folder}: {error.strerror or error}; the earlier checkpoints are intact"
+            f"cannot write {folder}: {error.strerror or error}; the previous checkpoints are kept"
         ) from error
 
 
 def kept(out: Path, settings: TrainSettings) -> list[Path]:
-    """The checkpoints to average, the best or the last first."""
+    """The checkpoints to average, the best or the last one first."""
     files = sorted((out / KEPT).glob("*.safetensors"), reverse=True)
     if settings.average_of == "best":
         files.sort(key=lambda file: goodness(file, settings.best), reverse=True)
@@ -54,14 +50,16 @@ def kept(out: Path, settings: TrainSettings) -> list[Path]:
 
 
 def goodness(file: Path, best: str) -> float:
-    """How good a kept checkpoint was in its report."""
+    """The score of a kept checkpoint in its report; higher is better."""
     value = read_about(file)["training"][f"valid_{best}"]
     return -math.inf if value is None else float(-value if best == "loss" else value)
 
 
 def mean_weights(files: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of the weights and statistics of checkpoints of one network; counters are those of
-    the first.
+    """The mean of the weights and statistics of checkpoints; counters are those of the first.
+
+    Raises:
+        CheckpointError: the checkpoints are of different networks.
     """
     mean, _ = read_tensors(files[0])
     for count, file in enumerate(files[1:], start=2):
@@ -70,8 +68,7 @@ def mean_weights(files: Sequence[Path]) -> dict[str, Tensor]:
             name: value.shape for name, value in mean.items()
         }:
             raise CheckpointError(
-                f"{file} and {files[0]} are of different networks; only checkpoints of one can "
-                "be averaged"
+                f"{file} and {files[0]} are from different networks and cannot be averaged"
             )
         for name, value in mean.items():
             if value.dtype.is_floating_point:
@@ -81,8 +78,14 @@ def mean_weights(files: Sequence[Path]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Judge:
-    """A trainer, the mixtures that this process judges it on, and the run folder; `about` is stored
-    in every checkpoint.
+    """Scores a training and writes its files.
+
+    Args:
+        trainer: the training.
+        validation: the validation mixtures of this process.
+        segment_seconds: length of a training segment, to count hours of audio.
+        out: the run folder.
+        about: stored in every checkpoint.
     """
 
     trainer: Trainer
@@ -92,17 +95,19 @@ class Judge:
     about: Mapping[str, Any]
 
     def score(self, denoiser: Denoiser) -> dict[str, float | None]:
-        """What a model makes of the mixtures, on average."""
+        """Mean scores of a model on the validation mixtures."""
         return self.mean(self.validation.rows(denoiser))
 
     def score_noisy(self) -> Noisy:
-        """What the mixtures are worth as they are."""
+        """Mean scores of the noisy mixtures."""
         scores = self.mean(self.validation.noisy_rows(self.trainer.denoiser.settings))
         return Noisy(step=0, **{f"noisy_{name}": value for name, value in scores.items()})
 
     def mean(self, rows: list[dict[str, float | None]]) -> dict[str, float | None]:
-        """Means over the mixtures of all processes, in their order, so that they are the same for
-        any number of processes.
+        """Means over the mixtures of all processes.
+
+        They are added in the order of the mixtures, so the result is the same for any number of
+        processes.
         """
         shares = self.trainer.team.gather(rows)
         longest = max(map(len, shares))
@@ -111,7 +116,7 @@ class Judge:
         )
 
     def report(self) -> Report:
-        """Judge the running average and write what is known now."""
+        """Score the moving average; write checkpoints, history and state."""
         trainer = self.trainer
         loss, trainer.losses = mean_of(trainer.losses), []
         scores = self.score(trainer.average)
@@ -127,8 +132,10 @@ class Judge:
         return row
 
     def report_average(self) -> Report | None:
-        """Judge the mean of the checkpoints that were kept, once at the end of a run; None where
-        there is nothing to do.
+        """Score the mean of the kept checkpoints, once at the end of a run.
+
+        Returns:
+            The report; None if there are fewer than two checkpoints, or it was made before.
         """
         trainer, path = self.trainer, self.out / AVERAGED
         files = trainer.team.from_first(lambda: kept(self.out, trainer.settings))
@@ -147,7 +154,7 @@ class Judge:
         return row
 
     def is_best(self, scores: Mapping[str, float | None]) -> bool:
-        """Whether no report was better; remembers it."""
+        """Whether no earlier report was better; updates the best score."""
         trainer = self.trainer
         value = scores[trainer.settings.best]
         goodness = (
@@ -158,7 +165,7 @@ class Judge:
         return is_best
 
     def row(self, scores: Mapping[str, float | None], loss: float, is_best: bool) -> Report:
-        """What there is to tell."""
+        """The record of a report."""
         trainer, settings = self.trainer, self.trainer.settings
         return Report(
             step=trainer.step,
@@ -176,16 +183,16 @@ class Judge:
         )
 
     def known(self, row: Report) -> dict[str, Any]:
-        """What a checkpoint carries beside the settings of its network."""
+        """The metadata of a checkpoint besides the settings of its network."""
         return {**self.about, "training": dataclasses.asdict(row)}
 
     def write(self, denoiser: Denoiser, row: Report, names: list[str]) -> None:
-        """Write checkpoints of these names."""
+        """Write checkpoints with these names."""
         for name in names:
             save_denoiser(self.out / f"{name}.safetensors", denoiser, **self.known(row))
 
 
 def mean_of(losses: list[float]) -> float:
-    """The mean over steps that were not skipped."""
+    """Mean loss over the steps that were not skipped; NaN if there is none."""
     known = [loss for loss in losses if math.isfinite(loss)]
     return sum(known) / len(known) if known else math.nan

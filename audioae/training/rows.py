@@ -1,4 +1,4 @@
-"""What a training tells about itself."""
+"""The records that `fit` yields."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mixing:
-    """The validation mixtures, `pairs` of so many seconds, are about to be made and their noisy
-    sides scored.
+    """The validation set is about to be mixed and its noisy side scored.
+
+    Args:
+        pairs: number of mixtures.
+        seconds: length of each.
     """
 
     pairs: int
@@ -17,10 +20,13 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Noisy:
-    """What a model has to beat: the means over the validation mixtures as they are, noisy; None
-    where a metric cannot be computed.
+    """Mean scores of the noisy validation mixtures, the baseline of the training.
 
-    In the history it is the first line, of step 0.
+    It is the first line of history.jsonl.
+
+    Args:
+        step: 0.
+        noisy_loss, noisy_si_sdr, noisy_pesq, noisy_stoi: None if a metric cannot be computed.
     """
 
     step: int
@@ -32,7 +38,16 @@ class Noisy:
 
 @dataclass(frozen=True)
 class Start:
-    """What is about to be trained, and how fast its first steps were."""
+    """Size of the network and the data, and speed of the first steps.
+
+    Args:
+        parameters: number of parameters.
+        macs_per_second: multiply-accumulate operations per second of audio.
+        speech_hours, noise_hours: length of the training data.
+        steps, first_step: last and first step of the run.
+        audio_seconds_per_second: seconds of training audio per second.
+        seconds_left: predicted duration.
+    """
 
     parameters: int
     macs_per_second: int
@@ -46,8 +61,9 @@ class Start:
 
 @dataclass(frozen=True)
 class Progress:
-    """A few steps further. Speed and the seconds that are left come from a running average, see
-    `Pace`.
+    """Progress after a few steps; `loss` is the mean over them.
+
+    Speed and time left are computed by `Pace`.
     """
 
     step: int
@@ -58,11 +74,20 @@ class Progress:
 
 @dataclass(frozen=True)
 class Report:
-    """A validation. `loss` is the mean over the training steps since the last report; metrics are
-    means over the validation mixtures.
+    """A validation of the moving average of the weights.
 
-    `averaged` counts the checkpoints whose mean was judged, 0 for the running average;
-    `reports_since_best` is what patience counts.
+    Args:
+        step: steps taken.
+        audio_hours: hours of training audio up to this step.
+        learning_rate: of the last step.
+        loss: mean over the training steps since the last report.
+        valid_loss, valid_si_sdr, valid_pesq, valid_stoi: means over the validation mixtures; None
+            if a metric cannot be computed.
+        skipped_steps: steps that were skipped because of a loss that is not finite.
+        seconds: duration of the training so far.
+        is_best: no report had a better score.
+        reports_since_best: reports since the best one; `TrainSettings.patience` limits them.
+        averaged: number of checkpoints if their mean was scored; 0 for the moving average.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""How a network is fitted, and the learning rate that follows from it."""
+"""The settings of a training, and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -14,37 +14,42 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def default_weights() -> dict[str, float]:
-    """The weights that measured best: lean on the magnitude as far as SI-SDR allows."""
+    """The weights with the best scores: as much magnitude loss as SI-SDR allows."""
     return {"compressed_magnitude": 9.0, "compressed_complex": 4.0, "negative_si_sdr": 0.003}
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a network is fitted.
+    """The settings of a training.
 
     Args:
-        steps: optimizer steps in all. batch_size: pairs a step, over all processes.
-        accumulate: parts that each process takes its share of a batch in, one after the other: less
-            memory for the same step.
-        learning_rate: its peak, after `warmup_steps`; it stays there and falls to zero as a half
-            cosine over the last `decay_steps` (0: over all steps, the usual cosine).
-        weight_decay, betas: of AdamW. clip_norm: largest norm of the gradients.
-        ema: decay of the running average of weights and BatchNorm statistics a step.
+        steps: number of optimizer steps.
+        batch_size: pairs per step, over all processes.
+        accumulate: number of parts in which each process computes its share of a batch, to save
+            memory.
+        learning_rate: its maximum, after `warmup_steps`. It is constant until the last
+            `decay_steps`, in which it falls to zero as half a cosine; 0 is a decay over all steps.
+        weight_decay, betas: settings of AdamW.
+        clip_norm: maximum norm of the gradients.
+        ema: decay per step of the moving average of weights and BatchNorm statistics.
         loss: weight of each loss, see `losses`.
-        precision: "bf16" and "fp16" run the network under autocast, "fp16" with a scaled loss; STFT
-            and losses stay in fp32.
-        compile: let torch.compile build the network's kernels; needs a C++ compiler, and a minute
-            at the start.
-        validation: the fixed mixtures that a model is judged on every `report_steps`; `best` is
-            what the best checkpoint is best in.
-        patience: reports without a new best after which the run ends; 0 never ends it.
-        average_checkpoints: as many checkpoints are kept and averaged when the run ends; 0 averages
-            none.
-        average_of: which are kept, the "best" or the "last".
-        mix_on: "workers" mixes in the processor, "device" where the network is, with all audio held
-            there; "auto" takes the device when it is a GPU.
-        workers: processes that mix; 0 mixes in the training process.
-        seed: of weights, mixtures and validation set.
+        precision: "bf16" and "fp16" run the network under autocast, "fp16" with a scaled loss. STFT
+            and losses are always fp32.
+        compile: compile the network with torch.compile, which needs a C++ compiler and takes about
+            a minute.
+        validation: the fixed mixtures on which the model is scored every `report_steps` steps.
+        best: the score that selects the best checkpoint.
+        patience: the run ends after this many reports without a new best; 0 is never.
+        average_checkpoints: number of checkpoints that are kept and averaged at the end of the run;
+            0 is none.
+        average_of: the checkpoints that are kept, "best" or "last".
+        mix_on: "workers" mixes on the CPU; "device" mixes on the device of the network and holds
+            all audio there; "auto" is "device" on a GPU.
+        workers: number of processes that mix; 0 mixes in the training process.
+        seed: for weights and mixtures. The validation set is the same for all seeds.
+
+    Raises:
+        SettingsError: a value is out of range, or a loss does not exist.
     """
 
     steps: int = 20000
@@ -91,9 +96,7 @@ class TrainSettings:
                 )
 
     def share(self, processes: int) -> int:
-        """Pairs of a batch that each of `processes` takes; `SettingsError` where they do not divide
-        evenly.
-        """
+        """Pairs per batch and process; `SettingsError` if the batch does not divide evenly."""
         share, rest = divmod(self.batch_size, processes)
         if rest:
             raise SettingsError(
@@ -109,7 +112,7 @@ class TrainSettings:
 
 
 def learning_rate_at(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, a plateau, half a cosine down to zero."""
+    """Learning rate of a step: linear warm-up, constant, half a cosine down to zero."""
     decay = settings.decay_steps or settings.steps
     warm = min(1.0, (step + 1) / max(1, settings.warmup_steps))
     into_decay = max(0.0, (step - (settings.steps - decay)) / decay)

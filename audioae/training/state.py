@@ -1,4 +1,4 @@
-"""A run's files: all that the next step depends on, written and read; and the lines of its history."""
+"""The files of a run: the state to resume it from, and its history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESUME, HISTORY = "resume.safetensors", "history.jsonl"
 
 
 def save(trainer: Trainer, path: Path) -> None:
-    """Write all that the next step depends on."""
+    """Write everything that the next step depends on."""
     tensors = {f"model.{name}": value for name, value in trainer.denoiser.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in trainer.average.state_dict().items()}
     for index, state in trainer.optimizer.state_dict()["state"].items():
@@ -39,7 +39,7 @@ def save(trainer: Trainer, path: Path) -> None:
 
 
 def load(trainer: Trainer, path: Path) -> None:
-    """Go on from what `save` wrote; the first process reads it for all."""
+    """Restore the state that `save` wrote; the first process reads it for all processes."""
     tensors, metadata = trainer.team.from_first(lambda: read_tensors(path))
     own = json.loads(json.dumps(describe(trainer.denoiser)))
     for part in ("family", "stft", "network"):
@@ -69,41 +69,39 @@ def load(trainer: Trainer, path: Path) -> None:
         metadata["seconds"],
     )
     trainer.best = -math.inf if metadata["best"] is None else metadata["best"]
-    trainer.reports_since_best = metadata.get(
-        "reports_since_best", 0
-    )  # runs that began before there was patience have none
+    # Older versions wrote neither.
+    trainer.reports_since_best = metadata.get("reports_since_best", 0)
     trainer.losses = metadata.get("losses", [])
 
 
 def begin_history(history: Path, noisy: Noisy, step: int) -> None:
-    """Let the history begin with what the noisy mixtures score, and end at `step`.
+    """Start the history with the scores of the noisy mixtures, and keep its reports up to `step`.
 
-    Lines of steps that a resumed run will take again are dropped, and a last one that an
-    interruption cut short.
+    Later reports, which a resumed run makes again, are removed, and so is an incomplete last line.
     """
-    with told_as_error(history):
-        *lines, _cut_short = history.read_text().split("\n") if history.exists() else [""]
+    with history_errors(history):
+        *lines, _incomplete = history.read_text().split("\n") if history.exists() else [""]
         reports = [line for line in lines if 0 < json.loads(line)["step"] <= step]
         write_text(history, "".join(line + "\n" for line in [line_of(noisy), *reports]))
 
 
 def append_history(history: Path, row: Report) -> None:
-    """Add a line."""
-    with told_as_error(history), history.open("a") as file:
+    """Append a report."""
+    with history_errors(history), history.open("a") as file:
         file.write(line_of(row) + "\n")
 
 
 def line_of(row: Noisy | Report) -> str:
-    """A row as JSON."""
+    """A row as a line of JSON."""
     return json.dumps(dataclasses.asdict(row))
 
 
 @contextmanager
-def told_as_error(history: Path) -> Iterator[None]:
-    """Turn what goes wrong with the file into one of our errors."""
+def history_errors(history: Path) -> Iterator[None]:
+    """Raise OSError as `CheckpointError`."""
     try:
         yield
     except OSError as error:
         raise CheckpointError(
-            f"cannot write {history}: {error.strerror or error}; the checkpoints are intact"
+            f"cannot write {history}: {error.strerror or error}; the checkpoints are not affected"
         ) from error

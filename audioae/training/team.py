@@ -1,8 +1,8 @@
-"""The processes that train together: who is who, and what they tell each other.
+"""Training in several processes.
 
-Gradients travel as one tensor after the backward pass. Networks here have a few megabytes of them,
-which buckets that overlap with the backward pass do not make faster, and a fixed order of summation
-lets a resumed run repeat an undisturbed one bit for bit.
+Gradients are exchanged as one tensor after the backward pass. The networks have a few megabytes of
+gradients, for which buckets that overlap with the backward pass are not faster, and with a fixed
+order of summation a resumed run is bit-identical to one without interruption.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from torch import Tensor
 from audioae.errors import AudioaeError
 
 Answer = TypeVar("Answer")
-PATIENCE = timedelta(hours=6)  # for the first process, which prepares data while the others wait
+PATIENCE = timedelta(hours=6)  # others wait while the first process prepares data
 
 
 @dataclass(frozen=True)
 class Team:
-    """`size` processes, of which this one is number `rank`."""
+    """The processes of a training: their number `size`, and the number `rank` of this one."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this process speaks and writes for all."""
+        """Whether this is the process that writes files and reports progress."""
         return self.rank == 0
 
     def any(self, value: bool) -> bool:
-        """True in all processes as soon as it is true in one."""
+        """Whether the value is true in any process."""
         if self.size == 1:
             return value
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
@@ -45,7 +45,7 @@ class Team:
         return bool(flag > 0)
 
     def gather(self, value: Answer) -> list[Answer]:
-        """What every process says, in the order of ranks."""
+        """The values of all processes, in the order of ranks."""
         if self.size == 1:
             return [value]
         answers: list[Any] = [None] * self.size
@@ -53,7 +53,7 @@ class Team:
         return answers
 
     def from_first(self, ask: Callable[[], Answer]) -> Answer:
-        """The first process's answer, or its error, in all processes."""
+        """Call `ask` in the first process; all processes return its result or raise its error."""
         if self.size == 1:
             return ask()
         answer: list[Any] = [None, None]
@@ -70,8 +70,9 @@ class Team:
 
     @torch.no_grad()
     def mean_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors of one type by their means over the processes; what is not finite in one
-        becomes so in all.
+        """Replace tensors of one type by their means over the processes, in place.
+
+        A value that is not finite in one process is not finite in all.
         """
         if self.size == 1:
             return
@@ -86,9 +87,7 @@ class Team:
 
 @contextmanager
 def process_group() -> Iterator[Team]:
-    """The group that the caller has opened, else that of torchrun when it started us, else one
-    process alone.
-    """
+    """The process group: that of the caller, else that of torchrun, else this process alone."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         yield Team(torch.distributed.get_rank(), torch.distributed.get_world_size())
         return
@@ -107,5 +106,5 @@ def process_group() -> Iterator[Team]:
 
 
 def local_gpu() -> int:
-    """The GPU of this process among those of its machine."""
+    """Index of the GPU for this process on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.cuda.device_count())

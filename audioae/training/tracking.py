@@ -1,6 +1,4 @@
-"""A training for TensorBoard: losses, learning rate and scores as curves, a few validation mixtures
-to hear and to see.
-"""
+"""TensorBoard: curves of losses, learning rate and scores, audio and spectrograms of examples."""
 
 from __future__ import annotations
 
@@ -17,13 +15,13 @@ from audioae.signal.spectrogram import Array, StftSettings, stft
 from audioae.training import Noisy, Progress, Report, Row, TrainSettings, learning_rate_at
 from audioae.training.validation import Validation
 
-EXAMPLES = 3  # mixtures that are heard and seen
+EXAMPLES = 3  # validation mixtures
 SCORES = ("loss", "si_sdr", "pesq", "stoi")
-RANGE_DB = 80.0  # from white down to black
+RANGE_DB = 80.0  # from white to black
 
 
 class Tracker:
-    """Writes the rows of a run to `RUN/tensorboard`; look at them with `tensorboard --logdir RUN`."""
+    """Writes the rows of a run to `RUN/tensorboard`, for `tensorboard --logdir RUN`."""
 
     def __init__(
         self,
@@ -52,7 +50,7 @@ class Tracker:
             self.show(number, "clean", clean.numpy(), 0)
 
     def write(self, row: Row) -> None:
-        """Add what a row tells; after a report also what the network makes of the examples."""
+        """Write a row; after a report, also the enhanced examples."""
         if isinstance(row, Progress):
             self.writer.add_scalar("train/loss", row.loss, row.step)
             self.writer.add_scalar(
@@ -66,20 +64,20 @@ class Tracker:
         elif isinstance(row, Report) and not row.averaged:
             for name in SCORES:
                 self.add(f"valid/{name}", getattr(row, f"valid_{name}"), row.step)
-                self.add(
-                    f"valid/{name}_noisy", getattr(self.noisy, f"noisy_{name}", None), row.step
-                )  # level: the line to beat
+                # A constant: the score of the noisy mixtures, for comparison.
+                noisy = getattr(self.noisy, f"noisy_{name}", None)
+                self.add(f"valid/{name}_noisy", noisy, row.step)
             self.writer.add_scalar("train/skipped_steps", row.skipped_steps, row.step)
             self.enhance(row.step)
             self.writer.flush()
 
     def add(self, name: str, value: float | None, step: int) -> None:
-        """A point of a curve, where there is one."""
+        """Add a point to a curve, unless the value is None."""
         if value is not None:
             self.writer.add_scalar(name, value, step)
 
     def enhance(self, step: int) -> None:
-        """What the last checkpoint makes of the examples."""
+        """Denoise the examples with the last checkpoint."""
         import torch
 
         denoiser = load_denoiser(self.out / "last.safetensors")
@@ -89,7 +87,7 @@ class Tracker:
             self.show(number, "enhanced", enhanced[0].numpy(), step)
 
     def show(self, number: int, name: str, waveform: Array, step: int) -> None:
-        """A waveform `[samples]` as sound and as a picture."""
+        """Write a waveform `[num_samples]` as audio and as a spectrogram."""
         peak = max(1.0, float(np.abs(waveform).max()))
         self.writer.add_audio(
             f"example {number}/{name}",
@@ -102,13 +100,14 @@ class Tracker:
         )
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Flush and close the files."""
         self.writer.close()
 
 
 def picture(waveform: Array, settings: StftSettings) -> npt.NDArray[np.uint8]:
-    """The spectrogram of `[samples]` as grey values `[freq, frames]`, high frequencies above; 80 dB
-    below its loudest bin is black.
+    """The spectrogram of `[num_samples]` as grey values `[freq, frames]`.
+
+    High frequencies are at the top; 80 dB below the loudest bin is black.
     """
     magnitude = np.abs(stft(waveform, settings))
     decibels = 20 * np.log10(np.maximum(magnitude / max(float(magnitude.max()), 1e-9), 1e-9))

@@ -1,4 +1,4 @@
-"""Everything that changes from step to step, and one step of it."""
+"""The state of a training, and one training step."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from audioae.training.losses import levelled_loss
 from audioae.training.settings import TrainSettings, learning_rate_at
 from audioae.training.team import Team, local_gpu
 
-# Of glibc's malloc.h.
+# From malloc.h of glibc.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-MOST, AHEAD = (
-    2**31 - 1,
-    2**28,
-)  # bytes: kept at most at the end of the heap; taken from the kernel at once
+MOST = 2**31 - 1  # bytes that are kept at the end of the heap
+AHEAD = 2**28  # bytes that are requested from the kernel at once
 
 
 def keep_freed_memory() -> bool:
-    """Keep what this process frees for its next allocations, in place of giving it back to the
-    kernel; returns whether that is possible.
+    """Let glibc keep freed memory for later allocations instead of returning it to the kernel.
 
-    A step takes and frees the same few hundred MiB as the one before, in blocks so large that glibc
-    maps each anew and the kernel clears all its pages again: a fifth of the time of speech-16k's
-    step on a CPU. Another C library than glibc keeps its own ways.
+    Each step allocates and frees the same few hundred MiB, in blocks so large that glibc maps each
+    of them again and the kernel clears all its pages. That takes a fifth of the time of a step of
+    speech-16k on a CPU.
+
+    Returns:
+        Whether it was possible; False for other C libraries.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -50,7 +50,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
-    """Network, average, optimizer, counters."""
+    """Network, moving average, optimizer and counters of a training."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Trainer:
     ) -> None:
         self.denoiser, self.settings, self.team = denoiser, settings, team
         self.device = find_device(device)
-        # what Conv2d is fastest in, here and on a GPU
+        # Conv2d is fastest with it, on CPUs and GPUs.
         denoiser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(denoiser).eval()
         if settings.compile:
@@ -93,14 +93,20 @@ class Trainer:
         self.losses: list[float] = []  # of the steps since the last report
 
     def train_step(self, noisy: Tensor, clean: Tensor) -> float:
-        """One optimizer step on this process's `[pairs, samples]`; returns the loss over all
-        processes.
+        """Take an optimizer step.
 
-        One that is not finite somewhere changes only the counters, in all processes alike.
+        If a loss or gradient is not finite in any process, all processes skip the step: only the
+        counters change.
+
+        Args:
+            noisy, clean: the pairs of this process, `[pairs, num_samples]`.
+
+        Returns:
+            The mean loss over all processes; NaN if the step was skipped.
         """
         self.denoiser.train()
-        # So that a resumed run draws what an undisturbed one does, and every process something
-        # else.
+        # A resumed run draws the same values as one without interruption, and each process
+        # different ones.
         torch.manual_seed(
             (self.settings.seed * 1_000_003 + self.step) * self.team.size + self.team.rank
         )
@@ -126,7 +132,7 @@ class Trainer:
         return loss.item()
 
     def backward(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        """Gradients of the loss, part by part; returns the loss."""
+        """Compute the gradients of the loss, part by part; returns the loss."""
         self.optimizer.zero_grad()
         parts = self.settings.accumulate
         total = torch.zeros((), device=self.device)
@@ -148,18 +154,18 @@ class Trainer:
         return loss
 
     def gradients(self) -> list[Tensor]:
-        """Of all weights that have any."""
+        """The gradients of all weights that have one."""
         return [weight.grad for weight in self.denoiser.parameters() if weight.grad is not None]
 
     @torch.no_grad()
     def restore(self, before: list[Tensor]) -> None:
-        """Put the statistics of a step that does not count back."""
+        """Restore the buffers to their values before a skipped step."""
         for buffer, value in zip(self.denoiser.buffers(), before, strict=True):
             buffer.copy_(value)
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """Move the average towards the weights and statistics, faster in the first steps."""
+        """Update the moving average of weights and statistics, faster in the first steps."""
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         for average, value in zip(
             self.average.state_dict().values(), self.denoiser.state_dict().values(), strict=True
@@ -171,7 +177,7 @@ class Trainer:
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps are taken, or patience has ended."""
+        """Whether all steps are taken, or there was no new best for `patience` reports."""
         return (
             self.step >= self.settings.steps
             or 0 < self.settings.patience <= self.reports_since_best
@@ -179,12 +185,12 @@ class Trainer:
 
 
 def find_device(name: str) -> torch.device:
-    """Where to train: "auto" takes this process's GPU where there is one."""
+    """The torch device for a name; "auto" is the GPU of this process, or the CPU."""
     if name not in DEVICES:
         raise SettingsError(f"device {name!r}; expected one of {', '.join(DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingsError(
-            "device 'cuda' was asked for, but torch finds no GPU; take 'auto' or 'cpu'"
+            "device 'cuda' is not available: torch finds no GPU; choose 'auto' or 'cpu'"
         )
     return (
         torch.device("cuda", local_gpu())

@@ -1,4 +1,4 @@
-"""A fixed set of mixtures that a network in training is judged on."""
+"""The fixed mixtures on which a model is scored during training."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from audioae.signal.spectrogram import StftSettings
 from audioae.training.losses import levelled_loss
 
 METRICS = {"si_sdr": "si_sdr", "pesq": "pesq_wb", "stoi": "stoi"}
-SEED = (
-    20_000_003  # the set is the same for every run, whatever its seed, so that runs can be compared
-)
+SEED = 20_000_003  # for all runs, whatever their seed, so that their scores can be compared
 
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """Args:
-    pairs: how many mixtures of the validation split. seconds: length of each.
-    snr_db: their range of signal-to-noise ratios.
+    """The validation mixtures.
+
+    Args:
+        pairs: number of mixtures, from the validation split of the data.
+        seconds: length of each.
+        snr_db: range of the signal-to-noise ratios.
     """
 
     pairs: int = 64
@@ -36,8 +37,14 @@ class ValidationSettings:
 
 
 class Validation:
-    """The mixtures, rendered once, and the scores of a model on them; of several processes each
-    takes `every` so many from `first` on.
+    """The mixtures, rendered once, and the scores of models on them.
+
+    Args:
+        folder: the data folder.
+        data: how mixtures are made.
+        settings: number, length and SNR of the mixtures.
+        weights: weight of each loss.
+        first, every: take every `every`-th mixture from `first` on, to divide them among processes.
     """
 
     def __init__(
@@ -58,12 +65,12 @@ class Validation:
         self.sample_rate, self.weights = corpus.sample_rate, weights
 
     def score(self, denoiser: Denoiser) -> dict[str, float | None]:
-        """Means of what `rows` gives; None where no pair has a value."""
+        """Mean scores over the mixtures; None if no mixture has a value."""
         return means(self.rows(denoiser))
 
     @torch.no_grad()
     def rows(self, denoiser: Denoiser) -> list[dict[str, float | None]]:
-        """What `row` tells of each pair, enhanced."""
+        """The scores of each mixture, denoised."""
         device = next(denoiser.parameters()).device
         outputs = (denoiser(noisy[None].to(device))[0].cpu() for noisy, _ in self.pairs)
         return [
@@ -73,14 +80,21 @@ class Validation:
 
     @torch.no_grad()
     def noisy_rows(self, settings: StftSettings) -> list[dict[str, float | None]]:
-        """What `row` tells of each pair as it is, noisy: a model is worth what it adds to that."""
+        """The scores of each noisy mixture, without denoising."""
         return [self.row(noisy[None], noisy, clean, settings) for noisy, clean in self.pairs]
 
     def row(
         self, estimate: Tensor, noisy: Tensor, clean: Tensor, settings: StftSettings
     ) -> dict[str, float | None]:
-        """Loss, SI-SDR in dB, PESQ-WB and STOI of an estimate `[1, samples]`; None where there is
-        none, as without the `metrics` extra.
+        """Score an estimate.
+
+        Args:
+            estimate: `[1, num_samples]`.
+            noisy, clean: `[num_samples]`.
+
+        Returns:
+            Loss, SI-SDR in dB, PESQ-WB and STOI; None if a metric cannot be computed, for example
+            without the `metrics` extra.
         """
         loss = levelled_loss(estimate, clean[None], noisy[None], settings, self.weights)
         scores = score(
@@ -93,11 +107,11 @@ class Validation:
 
 
 def means(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """The means of rows with the same names."""
+    """The mean of each column."""
     return {name: mean_of([row[name] for row in rows]) for name in rows[0]}
 
 
 def mean_of(values: list[float | None]) -> float | None:
-    """The mean of those that could be computed."""
+    """The mean of the values that are not None; None if there is none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

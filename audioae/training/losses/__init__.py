@@ -1,7 +1,15 @@
-"""Losses as `loss(estimate, reference)`, each a mean over a batch, and their weighted sum.
+"""Losses `loss(estimate, reference)`, each a mean over a batch, and their weighted sum.
 
-What the listener gets is what is judged: spectral losses read the spectrum of the output waveform,
-analysed anew.
+All losses are computed from output waveforms: spectral losses take the STFT of the output and do
+not use the spectrum inside the denoiser.
+
+Modules in reading order:
+
+- `distances`: spectra, compressed spectra and waveforms; SI-SDR
+- `envelope`: log-likelihood ratio of linear predictors
+- `intelligibility`: STOI
+- `pesq`: the disturbance of PESQ
+- `high_band`: magnitudes above 8 kHz
 """
 
 from __future__ import annotations
@@ -29,7 +37,7 @@ from audioae.training.losses.high_band import high_band_magnitude, high_band_snr
 from audioae.training.losses.intelligibility import unintelligibility
 from audioae.training.losses.pesq import pesq_disturbance
 
-# RMS; power-law losses grow with the level, and quiet recordings should count as much as loud ones
+# RMS. Power-law losses depend on the level, and quiet recordings shall count as much as loud ones.
 LEVEL = 0.06
 
 Loss = Callable[[Signal, Signal], Tensor]
@@ -52,16 +60,14 @@ LOSSES: dict[str, Loss] = {
 
 
 def check_weights(weights: Mapping[str, float]) -> None:
-    """Raise `SettingsError` for a loss that does not exist, naming the nearest, and for no loss at
-    all.
-    """
+    """Raise `SettingsError` if a loss does not exist, or all weights are 0."""
     for name in weights:
         if name not in LOSSES:
             raise SettingsError(
                 f"no loss {name!r}{nearest(name, LOSSES)}; known: {', '.join(LOSSES)}"
             )
     if not any(weights.values()):
-        raise SettingsError("all losses have weight 0; give one at least a weight")
+        raise SettingsError("all losses have weight 0; give at least one loss a weight")
 
 
 def levelled_loss(
@@ -71,7 +77,7 @@ def levelled_loss(
     settings: StftSettings,
     weights: Mapping[str, float],
 ) -> Tensor:
-    """`weighted_loss` with every item scaled by what brings its noisy signal to `LEVEL`."""
+    """`weighted_loss` after scaling each item so that its noisy signal has the RMS `LEVEL`."""
     scale = LEVEL / noisy.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-6)
     return weighted_loss(estimate * scale, reference * scale, settings, weights)
 
@@ -79,7 +85,7 @@ def levelled_loss(
 def weighted_loss(
     estimate: Tensor, reference: Tensor, settings: StftSettings, weights: Mapping[str, float]
 ) -> Tensor:
-    """The sum of `weights[name] * LOSSES[name]` over waveforms `[batch, samples]`."""
+    """The sum of `weights[name] * LOSSES[name]` for waveforms `[batch, num_samples]`."""
     guess, target = Signal(estimate, settings), Signal(reference, settings)
     return torch.stack(
         [weight * LOSSES[name](guess, target) for name, weight in weights.items() if weight]

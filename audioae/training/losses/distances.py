@@ -12,11 +12,11 @@ from audioae.models.features import compress, power_spectrum, stft
 from audioae.signal.spectrogram import StftSettings
 
 POWER = 0.3
-FLOOR = 1e-8  # -80 dB below a bin of magnitude 1: quieter bins have no gradient to speak of
+FLOOR = 1e-8  # -80 dB below a bin of magnitude 1; quieter bins have almost no gradient
 
 
 class Signal:
-    """Waveforms `[batch, samples]` and the views of them that losses read, each computed once."""
+    """Waveforms `[batch, num_samples]` and their spectra, each computed once."""
 
     def __init__(self, waveform: Tensor, settings: StftSettings) -> None:
         self.waveform, self.settings = waveform, settings
@@ -60,8 +60,9 @@ def magnitude_mae(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def magnitude_bce(estimate: Signal, reference: Signal) -> Tensor:
-    """Binary cross-entropy of |X| scaled to 0..1 by each reference's maximum, as for images; less
-    the reference's entropy, so that it is 0 at equality.
+    """Binary cross-entropy of |X|, scaled to 0..1 by the maximum of each reference.
+
+    The entropy of the reference is subtracted, so the loss is 0 at equality.
     """
     peak = reference.magnitude.amax((1, 2, 3), keepdim=True)
     target, guess = (
@@ -71,8 +72,9 @@ def magnitude_bce(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def negative_si_sdr(estimate: Signal, reference: Signal) -> Tensor:
-    """-SI-SDR in dB (Le Roux et al. 2019), zero-mean, limited to -30..50 dB; silent references
-    count nothing.
+    """-SI-SDR in dB (Le Roux et al. 2019), zero-mean, limited to -30..50 dB.
+
+    It is 0 for silent references.
     """
     guess, truth = (
         signal.waveform - signal.waveform.mean(-1, keepdim=True) for signal in (estimate, reference)
@@ -85,8 +87,10 @@ def negative_si_sdr(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def level_error(estimate: Signal, reference: Signal) -> Tensor:
-    """How many dB louder or quieter the reference is inside the estimate (its projection on the
-    reference), at most 20 dB; silent references count nothing.
+    """Absolute level error of the reference within the estimate, in dB.
+
+    The level is that of the projection of the estimate on the reference, at least -20 dB; the loss
+    is 0 for silent references.
     """
     guess, truth = estimate.waveform, reference.waveform
     energy = truth.square().sum(-1)
@@ -95,8 +99,9 @@ def level_error(estimate: Signal, reference: Signal) -> Tensor:
 
 
 def multi_resolution_stft(estimate: Signal, reference: Signal) -> Tensor:
-    """Spectral convergence plus log-magnitude L1 at windows of n_fft, its double and its half
-    (Yamamoto et al. 2020).
+    """Spectral convergence plus L1 of log magnitudes (Yamamoto et al. 2020).
+
+    Mean over windows of n_fft, 2 n_fft and n_fft / 2 samples.
     """
     total, n_fft = estimate.waveform.new_zeros(()), estimate.settings.n_fft
     for length in (n_fft, 2 * n_fft, n_fft // 2):

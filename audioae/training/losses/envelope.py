@@ -1,10 +1,12 @@
-"""The distance of spectral envelopes as a loss: the log-likelihood ratio of linear predictors
+"""The log-likelihood ratio of linear predictors as a loss, a distance of spectral envelopes
 (Itakura 1975; Quackenbush et al. 1988).
 
-It weighs what is missing between the peaks of speech and above them, which losses of power and of
-loudness hardly notice: a recording whose weak high bands went with the noise sounds dull. Against
-the published measure, what lies `FLOOR_DB` below the reference's level is white noise in both
-signals, so that pauses and rounding have no envelope, and no frame is left out.
+It is sensitive to missing energy in weak bands, such as high frequencies that were removed with the
+noise, which losses of power and loudness hardly change for. Differences from the published measure:
+white noise `FLOOR_DB` below the level of the reference is added to both signals, so pauses and
+rounding errors have no envelope, and no frame is left out.
+
+librosa.lpc is no alternative: it has no gradient.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from audioae.training.losses.distances import Signal
 FRAME_SECONDS, HOP_SECONDS = 0.03, 0.015
 ORDER = 16
 FLOOR_DB = 60.0
-SILENCE = 1e-8  # mean square; references below it count nothing
+SILENCE = 1e-8  # mean square; the loss is 0 for references below it
 
 
 def autocorrelations(waveforms: Tensor, sample_rate: int) -> Tensor:
-    """Lags 0 to 16 of every frame, `[batch, frames, 17]` in float64, of `[batch, samples]`."""
+    """Lags 0 to 16 of each frame of `[batch, num_samples]`: float64 `[batch, frames, 17]`."""
     length = round(FRAME_SECONDS * sample_rate)
     n_fft = 2 ** (length + ORDER - 1).bit_length()
     window = torch.hann_window(length, device=waveforms.device)
@@ -33,8 +35,13 @@ def autocorrelations(waveforms: Tensor, sample_rate: int) -> Tensor:
 
 
 def predictors(lags: Tensor) -> Tensor:
-    """The prediction error filters `[..., 17]`, the first tap 1, of lags `[..., 17]`: Levinson and
-    Durbin's recursion.
+    """Prediction error filters by the Levinson-Durbin recursion.
+
+    Args:
+        lags: `[..., 17]`.
+
+    Returns:
+        The filters, `[..., 17]`, whose first tap is 1.
     """
     filters, error = torch.ones_like(lags[..., :1]), lags[..., :1]
     for step in range(1, lags.shape[-1]):
@@ -46,18 +53,19 @@ def predictors(lags: Tensor) -> Tensor:
 
 
 def residual_power(filters: Tensor, lags: Tensor) -> Tensor:
-    """What filters `[..., 17]` leave of signals with lags `[..., 17]`: `[...]`."""
+    """Power of signals with lags `[..., 17]` after filters `[..., 17]`: `[...]`."""
     order = filters.shape[-1] - 1
     padded = F.pad(filters, (0, order))
-    own = (padded.unfold(-1, order + 1, 1) * filters[..., None, :]).sum(
-        -1
-    )  # the filters' autocorrelations
+    # The autocorrelations of the filters.
+    own = (padded.unfold(-1, order + 1, 1) * filters[..., None, :]).sum(-1)
     return own[..., 0] * lags[..., 0] + 2 * (own[..., 1:] * lags[..., 1:]).sum(-1)
 
 
 def log_likelihood_ratio(estimate: Signal, reference: Signal) -> Tensor:
-    """The log of how much more of the reference the estimate's predictor leaves than its own, a
-    mean over frames; silent references count nothing.
+    """Log ratio of the residual powers of the reference, mean over frames.
+
+    The residuals are those of the estimate's predictor and of the reference's own. The loss is 0
+    for silent references.
     """
     rate = reference.settings.sample_rate
     level = reference.waveform.square().mean(-1, keepdim=True)

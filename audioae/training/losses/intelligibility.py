@@ -1,9 +1,10 @@
 """Short-time objective intelligibility as a loss (STOI, Taal et al. 2011): the correlation of
-envelopes in third octaves, 384 ms at a time.
+third-octave envelopes in segments of 384 ms.
 
-Against the published measure the frames keep their length at any sample rate instead of a
-resampling to 10 kHz, and frames in which the reference pauses are left out of the spectrum rather
-than out of the waveform.
+Differences from the published measure: frames have the same length in seconds at all sample rates,
+without resampling to 10 kHz, and pauses of the reference are removed from the spectrum and not from
+the waveform. pystoi is NumPy code without gradients, and neither librosa nor torchaudio have
+third-octave bands.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from audioae.training.losses.distances import Signal
 FRAME_SECONDS = 0.0256
 LOWEST_HZ, NUM_BANDS = 150.0, 15  # third octaves
 STRETCH = 30  # frames, 384 ms
-ACTIVE_DB = 40.0  # frames further below the loudest are pauses
-CLIP = 1 + 10 ** (15 / 20)  # an envelope counts no more than a signal-to-distortion ratio of -15 dB
+ACTIVE_DB = 40.0  # frames further below the loudest one are pauses
+CLIP = 1 + 10 ** (15 / 20)  # limits the signal-to-distortion ratio of an envelope to -15 dB
 TINY = 1e-9
 
 
 @lru_cache
 def third_octaves(sample_rate: int, n_fft: int) -> Tensor:
-    """Which bins belong to each band: `[15, bins]` of 0 and 1."""
+    """The bins of each band: `[15, bins]` of 0 and 1."""
     hertz = np.fft.rfftfreq(n_fft, 1 / sample_rate)
     centres = LOWEST_HZ * 2 ** (np.arange(NUM_BANDS) / 3)
     low, high = (
@@ -37,7 +38,7 @@ def third_octaves(sample_rate: int, n_fft: int) -> Tensor:
 
 
 def envelopes(waveforms: Tensor, sample_rate: int) -> Tensor:
-    """Magnitudes in third octaves, `[batch, 15, frames]`, of `[batch, samples]`."""
+    """Third-octave magnitudes `[batch, 15, frames]` of waveforms `[batch, num_samples]`."""
     length = round(FRAME_SECONDS * sample_rate)
     n_fft = 2 ** (length * 2 - 1).bit_length()
     window = torch.hann_window(length, device=waveforms.device)
@@ -49,7 +50,7 @@ def envelopes(waveforms: Tensor, sample_rate: int) -> Tensor:
 
 
 def stoi(estimate: Tensor, reference: Tensor) -> Tensor:
-    """STOI of envelopes `[15, frames]` without pauses, 30 frames or more."""
+    """STOI of envelopes `[15, frames]` without pauses, of at least 30 frames."""
     guess, truth = (
         envelope.unfold(-1, STRETCH, 1) for envelope in (estimate, reference)
     )  # 15, stretches, 30
@@ -62,15 +63,15 @@ def stoi(estimate: Tensor, reference: Tensor) -> Tensor:
 
 
 def unintelligibility(estimate: Signal, reference: Signal) -> Tensor:
-    """1 - STOI; references with less than 384 ms of speech count nothing."""
+    """1 - STOI; 0 for references with less than 384 ms of speech."""
     rate = reference.settings.sample_rate
     guess, truth = (envelopes(signal.waveform, rate) for signal in (estimate, reference))
     level = 20 * torch.log10(truth.square().sum(1).sqrt())
     active = level > level.amax(-1, keepdim=True) - ACTIVE_DB
-    heard = reference.waveform.square().mean(-1) > 1e-8
+    audible = reference.waveform.square().mean(-1) > 1e-8
     losses = [
         1 - stoi(guess[item][:, active[item]], truth[item][:, active[item]])
         for item in range(len(truth))
-        if heard[item] and int(active[item].sum()) >= STRETCH
+        if audible[item] and int(active[item].sum()) >= STRETCH
     ]
     return torch.stack(losses).sum() / len(truth) if losses else 0 * estimate.waveform.sum()
