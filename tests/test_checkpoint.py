@@ -68,7 +68,7 @@ def same_weights(one: Denoiser, other: Denoiser) -> bool:
 @pytest.mark.parametrize(
     "settings", [CONV1D, CONV2D, DENSE], ids=lambda settings: type(settings).__name__
 )
-def test_a_denoiser_comes_back(settings: NetworkSettings, tmp_path: Path) -> None:
+def test_a_denoiser_is_saved_and_loaded(settings: NetworkSettings, tmp_path: Path) -> None:
     saved = denoiser(settings).to(memory_format=torch.channels_last)
     save_denoiser(
         tmp_path / "a.safetensors", saved, recipe={"name": "ü"}, training={"audio_hours": 1.5}
@@ -98,7 +98,7 @@ def test_a_checkpoint_of_the_first_format_has_its_kernels_turned(tmp_path: Path)
     assert same_weights(load_denoiser(tmp_path / "a.safetensors"), saved)
 
 
-def test_a_run_that_goes_on_keeps_the_stages_before_it(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_earlier_stages(tmp_path: Path) -> None:
     first, run = tmp_path / "first.safetensors", tmp_path / "run"
     run.mkdir()
     save_denoiser(first, denoiser(), recipe={"name": "first"}, training={"audio_hours": 1.5})
@@ -116,7 +116,7 @@ def test_a_run_that_goes_on_keeps_the_stages_before_it(tmp_path: Path) -> None:
     assert stages_before(run, None) == stages_before(run, first) == stages
 
 
-def test_other_weights_can_be_saved_in_place_of_its_own(tmp_path: Path) -> None:
+def test_other_weights_can_be_saved(tmp_path: Path) -> None:
     mine, average = denoiser(), denoiser(seed=1)
     save_denoiser(tmp_path / "a.safetensors", mine, average.state_dict())
     assert same_weights(load_denoiser(tmp_path / "a.safetensors"), average)
@@ -138,7 +138,7 @@ def test_tensors_keep_type_and_value(tmp_path: Path) -> None:
     )
 
 
-def test_a_run_folder_stands_for_its_best_or_last(tmp_path: Path) -> None:
+def test_a_run_folder_is_its_best_or_last_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"best\.safetensors.*last\.safetensors"):
         checkpoint_file(tmp_path)
     save_denoiser(tmp_path / "last.safetensors", denoiser())
@@ -175,7 +175,7 @@ def test_a_damaged_file_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_safetensors_of_others_are_refused(tmp_path: Path) -> None:
+def test_other_safetensors_files_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
@@ -212,7 +212,7 @@ def test_settings_that_this_version_does_not_have_are_named(
         load_denoiser(edit(tmp_path / "a.safetensors", **changes))
 
 
-def test_weights_of_another_network_are_refused_whole(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_not_loaded(tmp_path: Path) -> None:
     mine, wider = denoiser(), denoiser(replace(CONV1D, channels=(8, 6)))
     before = {name: value.clone() for name, value in mine.state_dict().items()}
     with pytest.raises(
@@ -288,12 +288,12 @@ def test_a_description_is_json_that_builds_the_same_network() -> None:
     ],
     ids=lambda settings: type(settings).__name__,
 )
-def test_settings_come_back_from_json(settings: NetworkSettings) -> None:
+def test_settings_are_rebuilt_from_json(settings: NetworkSettings) -> None:
     again = settings_from(type(settings), json.loads(json.dumps(asdict(settings))))
     assert again == settings and hash(again) == hash(settings)
 
 
-def test_a_deeper_network_begins_where_a_shallower_one_was(tmp_path: Path) -> None:
+def test_a_deeper_network_starts_from_a_shallower_one(tmp_path: Path) -> None:
     settings = DualpathSettings(
         num_bins=BINS,
         low_bins=9,

@@ -221,14 +221,14 @@ def test_onnx_engine_carries_state_and_batch(tmp_path: Path) -> None:
         ("{}", "ModelInfo lacks name, family"),
     ],
 )
-def test_onnx_files_of_others_are_refused(
+def test_onnx_files_without_settings_are_refused(
     tmp_path: Path, metadata: str | None, message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
         load_model(onnx_running_sum(tmp_path / "toy.onnx", metadata))
 
 
-def test_what_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_files_that_are_not_models_are_refused_in_one_line(tmp_path: Path) -> None:
     junk = tmp_path / "junk.onnx"
     junk.write_bytes(b"not a model")
     with pytest.raises(CheckpointError, match=r"junk\.onnx") as caught:
@@ -261,7 +261,7 @@ def test_importing_the_engine_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 4])
-def test_the_whole_is_what_the_network_makes_of_all_frames(stride: int) -> None:
+def test_run_whole_runs_the_network_once_on_all_frames(stride: int) -> None:
     model, network = info(lookahead=3, stride=stride), neighbourhood(0, 3, stride)
     spectrum = random_spectrum(22)
     padded = np.pad(spectrum, [(0, 0), (0, 0), (0, -22 % stride)])
@@ -289,7 +289,7 @@ def test_a_model_for_both_directions_has_no_streaming_form() -> None:
         (48000, "best", "wide"),
     ],
 )
-def test_companions_take_the_place_of_a_model(
+def test_companions_replace_a_model(
     sample_rate: int, quality: Quality | None, chosen: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     path = onnx_running_sum(tmp_path / "toy.onnx", json.dumps(info().to_dict()))

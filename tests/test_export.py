@@ -86,14 +86,14 @@ class Strided(nn.Module):
 
 
 class OfFixedLength(Strided):
-    """Wrong in ONNX: the mean over frames divides by the number of them that tracing saw."""
+    """Wrong in ONNX: the number of frames at the time of tracing becomes a constant."""
 
     def gain(self, spectrum: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         return magnitude(spectrum)[:, None] / int(spectrum.shape[-1]), ()
 
 
 class Shortsighted(Strided):
-    """Wrong in blocks: it needs more frames around than it declares."""
+    """Wrong in blocks: it needs more context than it declares."""
 
     info = info("strided", "real", around=0, stride=4)
 
@@ -124,7 +124,7 @@ def random_spectrum(frames: int, batch: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("network", [Recurrent, Strided])
-def test_onnx_answers_as_torch(network: type[nn.Module], tmp_path: Path) -> None:
+def test_onnx_and_torch_compute_the_same_gains(network: type[nn.Module], tmp_path: Path) -> None:
     denoiser, path = built(network), tmp_path / "toy.onnx"
     row = export(denoiser, path, name="toy-2k")
     assert (
@@ -147,7 +147,7 @@ def test_onnx_answers_as_torch(network: type[nn.Module], tmp_path: Path) -> None
 
 @pytest.mark.parametrize("network", [Recurrent, Strided])
 @pytest.mark.parametrize("batch", [1, 2, 200])
-def test_a_long_spectrum_is_answered_as_the_whole(
+def test_a_long_spectrum_is_run_in_parts(
     network: type[nn.Module], batch: int, tmp_path: Path
 ) -> None:
     denoiser, spectrum = (
@@ -163,12 +163,12 @@ def test_a_long_spectrum_is_answered_as_the_whole(
 
 
 @pytest.mark.parametrize("network", [Recurrent, Strided])
-def test_torch_engine_answers_blocks_as_the_whole(network: type[nn.Module]) -> None:
+def test_torch_engine_in_blocks_equals_the_whole(network: type[nn.Module]) -> None:
     engine = TorchEngine(built(network), device="cpu")
     assert parity(engine, engine) <= MAX_DIFFERENCE
 
 
-def test_the_file_is_as_the_contract_says(tmp_path: Path) -> None:
+def test_inputs_outputs_and_metadata_of_the_file(tmp_path: Path) -> None:
     export(built(Recurrent), tmp_path / "toy.onnx", name="toy")
     model = onnx.load(tmp_path / "toy.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -202,7 +202,7 @@ def test_a_model_that_differs_is_not_written(network: type[nn.Module], tmp_path:
     ] and earlier.read_bytes() == b"earlier"
 
 
-def test_the_same_weights_give_the_same_bytes_and_stay_as_they_were(tmp_path: Path) -> None:
+def test_export_is_reproducible_and_does_not_change_the_model(tmp_path: Path) -> None:
     denoiser = built(Recurrent).train()
     before = {name: value.clone() for name, value in denoiser.state_dict().items()}
     for name in ("a.onnx", "b.onnx"):
@@ -226,7 +226,7 @@ def test_targets_are_checked_first(tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A run folder as training leaves it, of an untrained network."""
+    """A run folder with the checkpoint of an untrained network."""
     denoiser = Denoiser(
         build_autoencoder(Conv1dSettings(num_bins=BINS, channels=(8, 4))), STFT, name="small"
     ).eval()
@@ -281,7 +281,9 @@ def test_command_exports_a_run_folder(checkpoint: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_checkpoint_and_its_export_answer_alike(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_and_its_export_compute_the_same_gains(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     audioae("export", checkpoint, tmp_path / "small.onnx")
     engine, reference = load_model(tmp_path / "small.onnx"), load_model(checkpoint, device="cpu")
     assert isinstance(reference, TorchEngine) and parity(reference, engine) <= MAX_DIFFERENCE
@@ -364,10 +366,10 @@ def test_a_card_counts_all_stages_of_a_training(
     assert len(stages_of(trained_file("tuned-2k"))) == 2  # what goes on from it tells all three
 
 
-def test_a_model_that_cannot_be_shipped_leaves_nothing(
+def test_a_model_that_cannot_be_shipped_writes_nothing(
     checkpoint: Path, scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither where there was none, nor in place of an earlier one."""
+    """Neither a new model nor a replacement."""
     weights, card = tmp_path / "weights", ["--scores", scores, "--data", "x", "--commit", "y"]
     weights.mkdir()
     (weights / "models.json").write_text('{"models": {}}')
@@ -388,7 +390,7 @@ def test_a_model_that_cannot_be_shipped_leaves_nothing(
     assert {path: path.read_bytes() for path in weights.rglob("*") if path.is_file()} == before
 
 
-def test_shipping_wants_a_name_a_card_and_a_trained_checkpoint(
+def test_shipping_needs_a_name_a_card_and_a_trained_checkpoint(
     checkpoint: Path, scores: Path, tmp_path: Path
 ) -> None:
     assert audioae("export", checkpoint).exit_code == 2
@@ -404,7 +406,7 @@ def test_shipping_wants_a_name_a_card_and_a_trained_checkpoint(
     )
 
 
-def test_commands_name_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_files_and_models_are_named(tmp_path: Path) -> None:
     for arguments in (
         ("export", tmp_path / "gone", tmp_path / "out.onnx"),
         ("models", "info", "nothing-16k"),
@@ -461,7 +463,7 @@ class CountingSession:
 
 
 @pytest.mark.parametrize("family", ["bidirectional", "fullband"])
-def test_large_models_denoise_alike_in_torch_and_onnx(family: str, tmp_path: Path) -> None:
+def test_composite_networks_denoise_equally_in_torch_and_onnx(family: str, tmp_path: Path) -> None:
     model, checkpoint, out = large_model(family), tmp_path / "a.safetensors", tmp_path / "a.onnx"
     save_denoiser(checkpoint, model)
     done = audioae("export", checkpoint, out, "--json")

@@ -121,7 +121,7 @@ def test_every_family_is_tested() -> None:
 
 @each_variant
 @pytest.mark.parametrize("frames", [1, 2, 3, 7, 8, 9, 31])
-def test_any_number_of_frames_comes_back(variant: str, frames: int) -> None:
+def test_any_number_of_frames_is_accepted(variant: str, frames: int) -> None:
     network = build(variant)
     with torch.no_grad():
         estimate, state = network(inputs(network, frames))
@@ -135,7 +135,7 @@ def test_any_number_of_frames_comes_back(variant: str, frames: int) -> None:
 
 
 @each_with_decoder
-def test_encoder_bottleneck_and_decoder_work_alone(variant: str) -> None:
+def test_encoder_bottleneck_and_decoder_can_be_called_separately(variant: str) -> None:
     network = build(variant)
     x = inputs(network, 2 * network.stride + network.stride)
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_plain_networks_compress(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", CAUSAL)
-def test_the_past_never_sees_the_future(variant: str) -> None:
+def test_causal_gains_do_not_depend_on_later_frames(variant: str) -> None:
     network = build(variant)
     assert network.lookahead == network.context == 0 and network.stride == 1
     x = inputs(network, 24)
@@ -219,7 +219,7 @@ def test_a_transposed_convolution_is_the_same_in_training(
 
 @pytest.mark.parametrize("variant", CAUSAL)
 def test_streams_do_not_mix(variant: str) -> None:
-    """State is a value: a block does not change the state that it was given."""
+    """A block does not change the state that it gets."""
     network = build(variant)
     with torch.no_grad():
         _, state = network(inputs(network, 5))
@@ -250,9 +250,10 @@ def test_declared_context_and_lookahead_suffice(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", STATELESS)
-def test_declared_context_and_lookahead_are_what_is_heard_rounded_up(variant: str) -> None:
-    """More would cost computing in every chunk. The farthest frames that the gains of one stride
-    depend on are found by their gradients.
+def test_declared_context_and_lookahead_are_not_too_large(variant: str) -> None:
+    """Larger values would cost computing in every chunk.
+
+    Gradients show the farthest frames that the gains of one stride depend on.
     """
     network = build(variant)
     stride, far = (
@@ -280,7 +281,7 @@ def test_items_of_a_batch_do_not_mix(variant: str) -> None:
 
 
 @each_variant
-def test_every_parameter_learns(variant: str) -> None:
+def test_every_parameter_has_a_gradient(variant: str) -> None:
     """Processes that train together exchange the gradients of all weights."""
     network = build(variant).train()
     estimate, _ = network(inputs(network, 12))
@@ -306,7 +307,7 @@ def test_bf16_autocast_gives_fp32_gains(variant: str) -> None:
 @pytest.mark.parametrize(
     "variant", ["dense", "conv1d-skip-kernel-5", "conv1d-causal", "conv2d", "conv2d-causal-skip"]
 )
-def test_networks_and_bottlenecks_are_parts(variant: str, bottleneck: str) -> None:
+def test_networks_work_with_every_bottleneck(variant: str, bottleneck: str) -> None:
     network = build(variant, bottleneck=bottleneck, bottleneck_weight=0.5)
     estimate, _ = network(inputs(network, 9))
     assert estimate.gain.shape[-1] == 9
@@ -314,7 +315,7 @@ def test_networks_and_bottlenecks_are_parts(variant: str, bottleneck: str) -> No
     assert (estimate.penalty > 0) == (bottleneck != "plain")
 
 
-def test_sparse_charges_activity() -> None:
+def test_sparse_penalty_is_the_mean_activity() -> None:
     code = torch.tensor([[1.0, -2.0, 0.0, 3.0]])
     for norm, expected in ((1, 1.5), (2, 3.5)):
         latent, penalty = Sparse(0.1, norm)(code)
@@ -322,7 +323,7 @@ def test_sparse_charges_activity() -> None:
     assert Plain()(code)[1].item() == 0
 
 
-def test_gaussian_charges_the_divergence_from_a_standard_normal() -> None:
+def test_gaussian_penalty_is_the_kl_divergence() -> None:
     torch.manual_seed(0)
     mean, log_variance = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
     gaussian = Gaussian(0.1).eval()
@@ -337,7 +338,7 @@ def test_gaussian_charges_the_divergence_from_a_standard_normal() -> None:
     assert torch.isfinite(gaussian(torch.full((1, 2, 4), 1e4))[1])
 
 
-def test_gaussian_samples_in_training_alone() -> None:
+def test_gaussian_samples_in_training_only() -> None:
     gaussian, code = (
         Gaussian(1.0).train(),
         torch.cat([torch.full((1, 1, 20000), 3.0), torch.full((1, 1, 20000), np.log(4.0))], 1),
@@ -421,7 +422,7 @@ def test_a_mask_acts_on_the_compressed_spectrum(gain: str, compression: float) -
 @pytest.mark.parametrize(
     "variant", [name for name, each in VARIANTS.items() if each.gain == "complex"]
 )
-def test_a_complex_gain_is_one_where_the_decoder_answers_zero(variant: str) -> None:
+def test_a_complex_gain_is_1_for_a_decoder_output_of_0(variant: str) -> None:
     network = build(variant)
     nothing = torch.zeros(1, 2, BINS, 3)
     assert torch.equal(
@@ -456,7 +457,7 @@ def test_silence_stays_silent(variant: str) -> None:
 
 
 @each_variant
-def test_a_waveform_is_cleaned_with_the_gains_of_its_spectrum(variant: str) -> None:
+def test_a_waveform_is_denoised_with_the_gains_of_its_spectrum(variant: str) -> None:
     """As in an engine, the context and look-ahead of the network surround the recording."""
     model, form = denoiser(variant), form_of(variant)
     waveform = 0.1 * torch.randn(2, 700, generator=torch.Generator().manual_seed(1))
@@ -478,7 +479,7 @@ def test_a_waveform_is_cleaned_with_the_gains_of_its_spectrum(variant: str) -> N
 
 
 @each_variant
-def test_info_tells_what_an_engine_has_to_know(variant: str) -> None:
+def test_info_has_the_properties_for_an_engine(variant: str) -> None:
     model = denoiser(variant)
     info = model.info
     settings, form = model.autoencoder.settings, form_of(variant)
@@ -538,7 +539,7 @@ def test_a_recurrence_counts_in_every_band_and_frame() -> None:
     )
 
 
-def test_counting_leaves_no_trace() -> None:
+def test_counting_changes_nothing() -> None:
     model = denoiser("conv1d").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert model.info.macs_per_second == model.info.macs_per_second
@@ -604,7 +605,7 @@ def test_a_bidirectional_network_starts_from_the_mean_of_both_directions() -> No
     assert (ahead - reversal(back)).abs().max() > 1e-3
 
 
-def test_a_bidirectional_network_answers_a_reversed_signal_with_the_reversed_gain() -> None:
+def test_a_reversed_signal_has_the_reversed_gain() -> None:
     """With the same weights for both directions."""
     network = build("bidirectional")
     assert isinstance(network, BidirectionalAutoencoder)
@@ -682,7 +683,7 @@ def test_a_training_step_does_not_change_the_trunk() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bidirectional", "fullband"])
-def test_a_network_goes_on_from_its_own_weights(kind: str) -> None:
+def test_a_network_starts_from_its_own_weights(kind: str) -> None:
     saved, network = denoiser(kind), Denoiser(build_autoencoder(VARIANTS[kind]), form_of(kind))
     load_start(network, saved.state_dict(), Path("own.safetensors"))
     loaded = network.state_dict()

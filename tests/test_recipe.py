@@ -1,6 +1,4 @@
-"""A recipe is the settings of the rooms; what no room knows is named with the nearest that one
-does, before anything is trained.
-"""
+"""Recipes: tables become settings, overrides, errors for unknown keys and wrong values."""
 
 from __future__ import annotations
 
@@ -56,7 +54,7 @@ def written(folder: Path, text: str = FULL) -> Path:
     return path
 
 
-def test_every_table_becomes_the_settings_of_its_room(tmp_path: Path) -> None:
+def test_every_table_becomes_a_settings_class(tmp_path: Path) -> None:
     recipe = read_recipe(written(tmp_path))
     assert recipe.name == "small" and recipe.stft == StftSettings(8000, 64, 32, 64)
     assert recipe.network == Conv2dSettings(
@@ -81,7 +79,7 @@ def test_every_table_becomes_the_settings_of_its_room(tmp_path: Path) -> None:
     assert json.loads(json.dumps(recipe.to_dict()))["network"]["channels"] == [4, 6]
 
 
-def test_what_is_not_said_has_its_default() -> None:
+def test_missing_keys_have_defaults() -> None:
     recipe = parse_recipe({"name": "plain", "family": "conv1d"})
     assert (
         recipe.network == Conv1dSettings()
@@ -117,11 +115,11 @@ def test_a_recipe_builds_the_same_weights_every_time(tmp_path: Path) -> None:
         ("training.precision = bf16", lambda r: r.training.precision, "bf16"),
     ],
 )
-def test_overrides_win(override: str, got, expected: object, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_overrides_replace_values(override: str, got, expected: object, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert got(read_recipe(written(tmp_path), [override])) == expected
 
 
-def test_later_overrides_win(tmp_path: Path) -> None:
+def test_the_last_override_counts(tmp_path: Path) -> None:
     assert (
         read_recipe(written(tmp_path), ["training.steps=3", "training.steps=5"]).training.steps == 5
     )
@@ -172,13 +170,13 @@ def test_later_overrides_win(tmp_path: Path) -> None:
         ("training.seed=2026-01-01", "TrainSettings.seed: .*; got '2026-01-01'"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(override: str, message: str, tmp_path: Path) -> None:
+def test_errors_name_the_key_in_one_line(override: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
         read_recipe(written(tmp_path), [override])
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_no_recipes_are_named(tmp_path: Path) -> None:
+def test_files_that_are_not_recipes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"cannot read the recipe .*gone\.toml: No such file"):
         read_recipe(tmp_path / "gone.toml")
     with pytest.raises(SettingsError, match="TOML"):

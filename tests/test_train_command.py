@@ -1,6 +1,4 @@
-"""`audioae train` says what it does, can be steered and interrupted, and names what is wrong;
-recipes/smoke cleans a file in the end.
-"""
+"""`audioae train`: output, options, interruption, errors, own recordings, and recipes/smoke."""
 
 from __future__ import annotations
 
@@ -62,7 +60,7 @@ def train(recipe: Path, data: Path, out: Path, *more: object) -> Result:
     return audioae("train", recipe, "--data", data, "--out", out, *more)
 
 
-def test_a_run_says_what_it_does_on_stderr(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+def test_a_run_prints_progress_on_stderr(recipe: Path, prepared: Path, tmp_path: Path) -> None:
     done = train(recipe, prepared, tmp_path / "run")
     assert done.exit_code == 0 and done.stdout == ""
     mixing, noisy, truth, *reports, last = done.stderr.splitlines()
@@ -90,7 +88,9 @@ def test_a_run_says_what_it_does_on_stderr(recipe: Path, prepared: Path, tmp_pat
     assert load_denoiser(tmp_path / "run").info.name == "tiny"
 
 
-def test_a_run_that_is_done_says_so(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+def test_a_finished_run_prints_that_it_is_done(
+    recipe: Path, prepared: Path, tmp_path: Path
+) -> None:
     train(recipe, prepared, tmp_path / "run")
     again = train(recipe, prepared, tmp_path / "run")
     assert again.exit_code == 0
@@ -101,9 +101,7 @@ def test_a_run_that_is_done_says_so(recipe: Path, prepared: Path, tmp_path: Path
     assert more.exit_code == 0 and "steps 8 to 10" in more.stderr
 
 
-def test_json_reports_are_all_that_is_on_stdout(
-    recipe: Path, prepared: Path, tmp_path: Path
-) -> None:
+def test_stdout_has_json_reports_only(recipe: Path, prepared: Path, tmp_path: Path) -> None:
     done = train(recipe, prepared, tmp_path / "run", "--json", "--quiet")
     assert done.stderr == ""
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -113,7 +111,7 @@ def test_json_reports_are_all_that_is_on_stdout(
     ]
 
 
-def test_progress_goes_up_to_all_steps(
+def test_progress_ends_at_the_last_step(
     recipe: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audioae.cli.progress.JSON_INTERVAL", 0.0)
@@ -144,7 +142,7 @@ def test_progress_goes_up_to_all_steps(
     assert bar.exit_code == 0 and bar.stdout == "" and "8/8 steps" in bar.stderr
 
 
-def test_a_log_hears_of_progress_before_the_first_report(
+def test_a_log_file_has_progress_before_the_first_report(
     recipe: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audioae.cli.progress.FIRST_LINE", 0.0)
@@ -158,7 +156,7 @@ def test_a_log_hears_of_progress_before_the_first_report(
         assert "20/60" not in train(recipe, prepared, tmp_path / silent, silent, *more).stderr
 
 
-def test_overrides_steer_and_are_stored(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+def test_overrides_are_used_and_stored(recipe: Path, prepared: Path, tmp_path: Path) -> None:
     overrides = [
         "--set",
         "training.steps=2",
@@ -193,7 +191,7 @@ def test_overrides_steer_and_are_stored(recipe: Path, prepared: Path, tmp_path: 
         ("network.channels=[8, 4, 2]", 1, "has another network than this recipe"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_wrong_values_are_named(
     recipe: Path, prepared: Path, tmp_path: Path, override: str, exit_code: int, message: str
 ) -> None:
     out = tmp_path / "run"
@@ -209,7 +207,7 @@ def test_what_is_wrong_is_named(
     assert out.exists() == (exit_code == 1)
 
 
-def test_what_is_missing_is_named(
+def test_missing_files_and_packages_are_named(
     recipe: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
@@ -239,7 +237,7 @@ def test_what_is_missing_is_named(
     assert not out.exists()
 
 
-def test_signals_are_given_back(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+def test_signal_handlers_are_restored(recipe: Path, prepared: Path, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     train(recipe, prepared, tmp_path / "run", "--set", "training.steps=1")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
@@ -247,7 +245,7 @@ def test_signals_are_given_back(recipe: Path, prepared: Path, tmp_path: Path) ->
 
 @contextmanager
 def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A Python process of its own group, ended at the end whatever happens."""
+    """A Python process in its own group, which is killed at the end."""
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(CHECKOUT),
@@ -270,10 +268,10 @@ def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
-def test_an_interrupted_run_can_go_on(
+def test_an_interrupted_run_can_be_resumed(
     recipe: Path, prepared: Path, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
-    """As a terminal does it, Ctrl-C reaches the whole group, the processes that mix included."""
+    """Ctrl-C in a terminal goes to the whole process group, including the workers."""
     out, endless = (
         tmp_path / "run",
         ["--set", "training.steps=1000000", "--set", "training.report_steps=1000000"],
@@ -312,7 +310,7 @@ def test_an_interrupted_run_can_go_on(
 @pytest.mark.skipif(
     not torch.distributed.is_available(), reason="this torch has no torch.distributed"
 )
-def test_torchrun_trains_in_two_processes_of_which_one_talks(
+def test_torchrun_trains_in_two_processes_of_which_one_prints(
     recipe: Path, prepared: Path, tmp_path: Path
 ) -> None:
     arguments = [
@@ -341,7 +339,7 @@ def test_torchrun_trains_in_two_processes_of_which_one_talks(
 
 
 def voices(tmp_path: Path) -> Path:
-    """Recordings of five voices and, in `hum`, of one noise."""
+    """Write recordings of five voices and, in `hum`, of one noise."""
     write_tiny(tmp_path)
     (tmp_path / "hum").mkdir()
     (tmp_path / "noises" / "kind0" / "noise.wav").rename(tmp_path / "hum" / "mine.wav")
@@ -401,7 +399,7 @@ def test_own_recordings_are_prepared_and_trained_on(recipe: Path, tmp_path: Path
     assert rows["noise"][1].offset == rows["noise"][0].samples
 
 
-def test_a_preparation_says_what_it_keeps_and_what_it_drops(recipe: Path, tmp_path: Path) -> None:
+def test_preparation_prints_what_it_keeps_and_drops(recipe: Path, tmp_path: Path) -> None:
     sounds, out = voices(tmp_path / "sounds"), tmp_path / "run"
     (sounds / "voices" / "empty.wav").touch()
     done = audioae(
@@ -426,7 +424,7 @@ def test_a_preparation_says_what_it_keeps_and_what_it_drops(recipe: Path, tmp_pa
     ].startswith("mixing 2 pairs")
 
 
-def test_fine_tuning_begins_with_all_weights_or_none(
+def test_fine_tuning_loads_all_weights_or_none(
     recipe: Path, prepared: Path, tmp_path: Path
 ) -> None:
     train(recipe, prepared, tmp_path / "run")
@@ -471,7 +469,9 @@ def test_fine_tuning_begins_with_all_weights_or_none(
     )
 
 
-def test_what_a_training_lacks_is_named(recipe: Path, prepared: Path, tmp_path: Path) -> None:
+def test_missing_inputs_of_a_training_are_named(
+    recipe: Path, prepared: Path, tmp_path: Path
+) -> None:
     sounds, out = voices(tmp_path / "sounds"), tmp_path / "run"
     nothing = audioae("train", recipe, "--out", out)
     assert (
@@ -510,7 +510,7 @@ def test_what_a_training_lacks_is_named(recipe: Path, prepared: Path, tmp_path: 
         (180000, "50 h"),
     ],
 )
-def test_durations_have_a_unit_that_suits_them(seconds: float, text: str) -> None:
+def test_durations_have_a_suitable_unit(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
@@ -522,8 +522,8 @@ def si_sdr(enhanced: Path, samples: Path) -> float:
     return metric(soundfile.read(enhanced)[0], soundfile.read(samples / "clean.wav")[0])
 
 
-def test_the_smoke_recipe_goes_from_samples_to_a_clean_file(samples: Path, tmp_path: Path) -> None:
-    """What recipes/smoke/README.md says, in its order."""
+def test_the_smoke_recipe_trains_and_denoises(samples: Path, tmp_path: Path) -> None:
+    """The commands of recipes/smoke/README.md, in its order."""
     pytest.importorskip("onnx")
     done = audioae(
         "prepare",

@@ -1,6 +1,4 @@
-"""The loop learns, skips what is not finite without a trace, and ends with the same weights
-whatever interrupted it.
-"""
+"""The training loop: rows, learning, skipped steps, interruptions, files and errors."""
 
 from __future__ import annotations
 
@@ -69,7 +67,7 @@ def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-def test_a_run_tells_what_it_does(prepared: Path, tmp_path: Path) -> None:
+def test_a_run_yields_rows(prepared: Path, tmp_path: Path) -> None:
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=43, report_steps=20))
     assert [type(row).__name__ for row in rows] == [
         "Mixing",
@@ -104,7 +102,7 @@ def test_a_run_tells_what_it_does(prepared: Path, tmp_path: Path) -> None:
     ] == [dataclasses.asdict(row) for row in (noisy, *told)]
 
 
-def test_slow_steps_are_told_of_earlier(
+def test_slow_steps_have_earlier_progress_rows(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audioae.training.loop.PROGRESS_SECONDS", 0.0)
@@ -112,10 +110,8 @@ def test_slow_steps_are_told_of_earlier(
     assert [row.step for row in rows if isinstance(row, Progress)] == [5, 10, 15, 18]
 
 
-def test_there_is_a_score_to_beat(prepared: Path, tmp_path: Path) -> None:
-    """That of the validation mixtures as they are; a resumed run says it again, and the history
-    holds it once.
-    """
+def test_the_noisy_baseline_is_scored_once(prepared: Path, tmp_path: Path) -> None:
+    """A resumed run yields it again; the history contains it once."""
     rows = train(prepared, tmp_path / "run", stop=stop_after(7)) + train(prepared, tmp_path / "run")
     first, second = (row for row in rows if isinstance(row, Noisy))
     validation = Validation(prepared, DATA, SHORT.validation, SHORT.loss)
@@ -127,9 +123,7 @@ def test_there_is_a_score_to_beat(prepared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5])
-def test_a_very_short_run_has_a_line_of_truth_too(
-    prepared: Path, tmp_path: Path, steps: int
-) -> None:
+def test_a_very_short_run_has_a_start_row(prepared: Path, tmp_path: Path, steps: int) -> None:
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=steps))
     assert [type(row).__name__ for row in rows] == [
         "Mixing",
@@ -147,7 +141,7 @@ def paced(pace: Pace, seconds: list[float], now: list[float]) -> None:
         pace.step()
 
 
-def test_the_time_that_is_left_is_not_misled_by_a_few_steps(
+def test_the_time_left_ignores_outliers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
@@ -155,23 +149,23 @@ def test_the_time_that_is_left_is_not_misled_by_a_few_steps(
     pace = Pace(40, steps=1000, report_steps=300)
     now[0] += 7
     pace.report()
-    paced(pace, [50.0], now)  # it compiled; nothing better is known
+    paced(pace, [50.0], now)  # it compiled, and is the only step so far
     assert pace.step_seconds == 50.0
     paced(pace, [1.0, 1.0, 2.0, 2.0], now)
     assert (
         pace.step_seconds == 1.5 and pace.seconds_left == 955 * 1.5 + 4 * 7
     )  # reports at 300, 600, 900 and 1,000
-    paced(pace, [1.0] * 90 + [600.0], now)  # the machine slept
+    paced(pace, [1.0] * 90 + [600.0], now)  # the machine was suspended
     assert pace.step_seconds == pytest.approx(1.0)
-    paced(pace, [3.0] * 200, now)  # somebody else came
+    paced(pace, [3.0] * 200, now)  # another program runs
     assert pace.step_seconds == 3.0
     now[0] += 20
     pace.report()
     assert pace.at == 336 and pace.seconds_left == 664 * 3 + 3 * 20
 
 
-def test_loss_falls_and_the_model_cleans(prepared: Path, tmp_path: Path) -> None:
-    """On mixtures like those of the validation, so that little training shows."""
+def test_loss_falls_and_the_model_denoises(prepared: Path, tmp_path: Path) -> None:
+    """On mixtures like those of the validation, so that little training is enough."""
     like_valid = DataSettings(
         segment_seconds=0.5, augment=AugmentSettings.plain(snr_db=(-5.0, 15.0))
     )
@@ -196,7 +190,7 @@ def test_loss_falls_and_the_model_cleans(prepared: Path, tmp_path: Path) -> None
 
 
 class AsItIs(nn.Module):
-    """A denoiser that does nothing."""
+    """A denoiser that returns its input."""
 
     settings = STFT
 
@@ -221,7 +215,7 @@ def test_validation_is_the_same_for_every_run(prepared: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 6, 11])
-def test_an_interrupted_run_ends_like_an_undisturbed_one(
+def test_an_interrupted_run_equals_one_without_interruption(
     prepared: Path, undisturbed: Path, tmp_path: Path, steps: int
 ) -> None:
     out = tmp_path / "run"
@@ -256,7 +250,7 @@ def test_a_finished_run_has_nothing_to_do(prepared: Path, undisturbed: Path) -> 
     assert train(prepared, undisturbed) == [] and history(undisturbed) == before
 
 
-def test_a_finished_run_can_be_asked_for_more(prepared: Path, tmp_path: Path) -> None:
+def test_a_finished_run_can_take_more_steps(prepared: Path, tmp_path: Path) -> None:
     train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=6))
     rows = train(prepared, tmp_path / "run", dataclasses.replace(SHORT, steps=12))
     assert [row.step for row in reports(rows)] == [12] and [
@@ -264,7 +258,7 @@ def test_a_finished_run_can_be_asked_for_more(prepared: Path, tmp_path: Path) ->
     ] == [0, 6, 12]
 
 
-def test_history_forgets_steps_that_are_taken_again(tmp_path: Path) -> None:
+def test_history_drops_steps_that_are_repeated(tmp_path: Path) -> None:
     path, noisy = tmp_path / "history.jsonl", Noisy(0, 1.5, 5.0, None, 0.8)
     scores = '"noisy_loss": 1.5, "noisy_si_sdr": 5.0, "noisy_pesq": null, "noisy_stoi": 0.8'
     first = f'{{"step": 0, {scores}}}\n'
@@ -326,8 +320,8 @@ def test_a_step_that_is_not_finite_changes_nothing(network: NetworkSettings, val
     assert all(torch.isfinite(each).all() for each in trainer.denoiser.state_dict().values())
 
 
-def test_a_skipped_step_leaves_the_next_as_if_it_were_the_first(tmp_path: Path) -> None:
-    """Nothing of the bad batch stays in the gradients either."""
+def test_a_skipped_step_does_not_affect_the_next(tmp_path: Path) -> None:
+    """The gradients of the bad batch are dropped."""
     constant = dataclasses.replace(SHORT, warmup_steps=0, decay_steps=1)
     clean_run, spoilt_run = (Trainer(build(CONV1D), constant) for _ in range(2))
     noisy, clean = batch()
@@ -356,9 +350,7 @@ def test_skipped_steps_are_counted(
     )
 
 
-def test_a_corpus_of_nothing_finite_is_told_and_leaves_weights_alone(
-    prepared: Path, tmp_path: Path
-) -> None:
+def test_a_corpus_without_finite_samples_changes_no_weights(prepared: Path, tmp_path: Path) -> None:
     wild = dataclasses.replace(SHORT, learning_rate=math.inf, warmup_steps=0, steps=6)
     told = reports(train(prepared, tmp_path / "run", wild, CONV1D))
     assert told[0].skipped_steps >= 5  # the first step ruins the weights, none after it is taken
@@ -400,7 +392,7 @@ def test_the_average_follows_weights_and_statistics() -> None:
     assert not trainer.average.training
 
 
-def test_the_learning_rate_warms_up_stays_and_falls() -> None:
+def test_the_learning_rate_schedule() -> None:
     settings = TrainSettings(steps=1000, learning_rate=1.0, warmup_steps=100, decay_steps=200)
     rates = [learning_rate_at(step, settings) for step in range(1000)]
     assert rates[:3] == pytest.approx([0.01, 0.02, 0.03]) and rates[99] == 1
@@ -464,7 +456,7 @@ def test_the_best_checkpoint_is_the_best_report(
     assert same_tensors(read_tensors(tmp_path / "run" / "last.safetensors")[0], averages[2])
 
 
-def test_checkpoints_carry_what_is_told_about_them(prepared: Path, tmp_path: Path) -> None:
+def test_checkpoints_contain_metadata(prepared: Path, tmp_path: Path) -> None:
     train(
         prepared,
         tmp_path / "run",
@@ -499,10 +491,10 @@ def test_a_run_of_another_network_is_refused(prepared: Path, tmp_path: Path) -> 
         train(prepared, tmp_path / "run")
 
 
-def test_what_would_fail_later_fails_at_once(
+def test_errors_are_raised_before_training(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is written either."""
+    """Nothing is written."""
     out = tmp_path / "run"
     with pytest.raises(DataError, match="is no prepared data"):
         train(tmp_path / "gone", out)

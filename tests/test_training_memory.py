@@ -1,4 +1,4 @@
-"""A process that trains keeps the memory that it frees."""
+"""`keep_freed_memory`: page faults with and without it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def count_faults(mode: str) -> tuple[bool, int]:
     return told[0] == "True", int(told[1])
 
 
-def test_what_was_freed_is_taken_again_without_the_kernel() -> None:
+def test_freed_memory_is_used_again_without_page_faults() -> None:
     is_kept, faults = count_faults("keep")
     if not is_kept:
         pytest.skip("another C library than glibc")

@@ -1,6 +1,4 @@
-"""What a training can be asked for beyond the plain loop: precision, parts, patience, averages, the
-device, TensorBoard.
-"""
+"""Options of a training: precision, accumulation, patience, averages, devices, TensorBoard."""
 
 from __future__ import annotations
 
@@ -63,8 +61,8 @@ def batch(pairs: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
     return clean + noise, clean
 
 
-def test_a_batch_in_parts_takes_the_same_step() -> None:
-    """Without BatchNorm, which would see the statistics of each part."""
+def test_gradient_accumulation_takes_the_same_step() -> None:
+    """Without BatchNorm, whose statistics are those of each part."""
     whole, parts = (
         Trainer(build(DENSE), dataclasses.replace(SHORT, batch_size=4, accumulate=n))
         for n in (1, 4)
@@ -181,7 +179,7 @@ def test_averages_survive_an_interruption(prepared: Path, tmp_path: Path) -> Non
     assert same_tensors(*averages)
 
 
-def test_checkpoints_of_two_networks_have_no_mean(tmp_path: Path) -> None:
+def test_checkpoints_of_different_networks_are_not_averaged(tmp_path: Path) -> None:
     for number, network in enumerate((CONV1D, SAMPLED)):
         checkpoint.save_denoiser(tmp_path / f"{number}.safetensors", build(network))
     with pytest.raises(CheckpointError, match="different networks"):
@@ -189,7 +187,7 @@ def test_checkpoints_of_two_networks_have_no_mean(tmp_path: Path) -> None:
 
 
 def test_the_device_mixes_what_workers_mix(prepared: Path, tmp_path: Path) -> None:
-    """Named on the CPU; a batch is split among processes as it is otherwise."""
+    """On the CPU; a batch is divided among processes as with workers."""
     data = DataSettings(segment_seconds=0.25, augment=AugmentSettings.plain())
     settings = dataclasses.replace(SHORT, batch_size=4, steps=6, report_steps=6, mix_on="device")
     corpus = Corpus(prepared, "train", data)
@@ -210,7 +208,7 @@ def test_the_device_mixes_what_workers_mix(prepared: Path, tmp_path: Path) -> No
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def test_devices_are_found_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_found_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="device 'tpu'; expected one of auto, cpu, cuda"):
         find_device("tpu")
     assert find_device("cpu") == torch.device("cpu")
@@ -222,7 +220,7 @@ def test_devices_are_found_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def spoilt(prepared: Path, tmp_path: Path) -> Path:
-    """A copy of the data whose shards can be spoilt."""
+    """A copy of the data whose shards can be damaged."""
     shutil.copytree(prepared, tmp_path / "data")
     return tmp_path / "data"
 
@@ -232,7 +230,7 @@ def spoilt(prepared: Path, tmp_path: Path) -> Path:
 @pytest.mark.filterwarnings(
     "ignore:This DataLoader will create", "ignore:.*fork:DeprecationWarning"
 )
-def test_a_spoilt_shard_is_named_and_the_checkpoint_stays(
+def test_a_damaged_shard_is_named_and_the_checkpoint_kept(
     workers: int, damage: str, spoilt: Path, tmp_path: Path
 ) -> None:
     settings = dataclasses.replace(SHORT, workers=workers)
@@ -253,7 +251,7 @@ def test_a_spoilt_shard_is_named_and_the_checkpoint_stays(
 
 
 def test_a_resume_file_of_the_first_version_is_read(prepared: Path, tmp_path: Path) -> None:
-    """Runs that began before there were patience and scaled losses go on."""
+    """Older files have no patience and no loss scale."""
     train(prepared, tmp_path / "whole")
     train(prepared, tmp_path / "run", stop=stop_after(6))
     tensors, about = read_tensors(tmp_path / "run" / "resume.safetensors")
@@ -269,7 +267,7 @@ def test_a_resume_file_of_the_first_version_is_read(prepared: Path, tmp_path: Pa
         assert any(key.startswith(f"{name}.") for key in one) and same_tensors(one, other)
 
 
-def test_a_checkpoint_knows_its_recipe(prepared: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_contains_its_recipe(prepared: Path, tmp_path: Path) -> None:
     table = {
         "name": "small",
         "family": "conv1d",
@@ -293,7 +291,7 @@ def test_a_checkpoint_knows_its_recipe(prepared: Path, tmp_path: Path) -> None:
         stored_recipe(tmp_path / "b.safetensors")
 
 
-def test_weights_to_go_on_from_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_to_start_from_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from audioae.pretrained import ModelEntry
 
     monkeypatch.setattr("audioae.pretrained.registry.WEIGHTS", tmp_path)
@@ -319,7 +317,9 @@ def test_loading_counts_tensors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["", "0", "0.1", "0.1.0"])
-def test_a_recipe_of_this_version_is_taken(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_for_this_version_is_accepted(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("audioae.training.recipe.__version__", "0.1.0")
     check_version(version)
 
@@ -336,7 +336,7 @@ def test_a_recipe_of_another_version_is_refused_before_its_keys(
         parse_recipe({"name": "x", "family": "conv1d", "version": version, "of_the_future": {}})
 
 
-def test_curves_sounds_and_pictures_go_to_tensorboard(prepared: Path, tmp_path: Path) -> None:
+def test_tensorboard_has_curves_audio_and_spectrograms(prepared: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -378,7 +378,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
         TrainSettings(**wrong)
 
 
-def test_the_average_is_a_network_of_its_own() -> None:
+def test_the_average_shares_no_memory_with_the_network() -> None:
     trainer = Trainer(build(CONV1D), SHORT)
     assert isinstance(trainer.average, Denoiser) and trainer.average is not trainer.denoiser
     assert not {each.data_ptr() for each in trainer.average.parameters()} & {

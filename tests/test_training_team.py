@@ -1,6 +1,4 @@
-"""Several processes train as one, and a training that is killed (SIGKILL, at a random moment, three
-times) ends like one that is not.
-"""
+"""Training in several processes; trainings that are killed at random moments and resumed."""
 
 from __future__ import annotations
 
@@ -136,7 +134,9 @@ def train_and_save(taken: Any, data: Path, out: Path, settings: TrainSettings) -
 
 
 @pytest.mark.parametrize("size", [1, pytest.param(2, marks=needs_group)])
-def test_three_kills_change_no_bit(size: int, prepared: Path, tmp_path: Path) -> None:
+def test_three_kills_leave_the_result_bit_identical(
+    size: int, prepared: Path, tmp_path: Path
+) -> None:
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -161,7 +161,7 @@ def test_three_kills_change_no_bit(size: int, prepared: Path, tmp_path: Path) ->
 def train_and_tell(
     taken: Any, data: Path, out: Path, network: NetworkSettings, more: dict[str, Any]
 ) -> None:
-    """A training, and beside it what this process has in the end."""
+    """A training, and the final state of this process."""
     rank = os.environ["RANK"]
     more = (
         {"stop": stop_after(more["stop"])} if rank == "1" and "stop" in more else {}
@@ -213,7 +213,7 @@ def test_two_processes_agree_with_each_other_and_with_one(
 
 
 @needs_group
-def test_all_stop_when_one_is_told_to(prepared: Path, tmp_path: Path) -> None:
+def test_all_processes_stop_when_one_is_stopped(prepared: Path, tmp_path: Path) -> None:
     Together(2, train_and_tell, prepared, tmp_path / "run", SAMPLED, {"stop": 3}).finish()
     assert [torch.load(tmp_path / f"run-{rank}.pt")[3] for rank in (0, 1)] == [3, 3]
     Together(2, train_and_tell, prepared, tmp_path / "run", SAMPLED, {}).finish()
@@ -222,7 +222,7 @@ def test_all_stop_when_one_is_told_to(prepared: Path, tmp_path: Path) -> None:
 
 
 def speak(taken: Any, folder: Path) -> None:
-    """What a team can do, and what goes wrong in it."""
+    """Exchange values and errors."""
     with process_group() as team:
         assert team.size == 2 and team.leads == (team.rank == 0)
         assert team.gather(team.rank) == [0, 1]
@@ -239,7 +239,7 @@ def speak(taken: Any, folder: Path) -> None:
 
 
 @needs_group
-def test_a_team_speaks(tmp_path: Path) -> None:
+def test_a_team_exchanges_values_and_errors(tmp_path: Path) -> None:
     Together(2, speak, tmp_path).finish()
 
 
@@ -254,7 +254,7 @@ def test_one_process_needs_no_team() -> None:
         )
 
 
-def test_a_share_must_be_whole() -> None:
+def test_a_batch_must_divide_evenly() -> None:
     assert TOGETHER.share(2) == 2 and dataclasses.replace(TOGETHER, accumulate=2).share(2) == 2
     with pytest.raises(SettingsError, match="batch_size 4 does not divide among 3 processes"):
         TOGETHER.share(3)
