@@ -129,6 +129,18 @@ def test_heavy_packages_are_imported_at_the_top_only_where_training_needs_them(
     assert used & HEAVY <= ({"torch", "scipy"} if trains else set())
 
 
+@pytest.mark.parametrize(
+    "package",
+    [module.parent for module in MODULES if module.name == "__init__.py"][1:],
+    ids=name_of,
+)
+def test_the_docstring_of_a_package_lists_its_modules(package: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8")))
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    packages = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert (modules | packages) - set(re.findall(r"\w+", docstring or "")) == set()
+
+
 def test_no_public_name_is_the_name_of_a_module() -> None:
     """Importing `audioae.x` sets the attribute `x` of `audioae` to the module."""
     assert set(audioae.__all__) & {package_of(module) for module in MODULES} == set()

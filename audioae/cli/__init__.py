@@ -1,5 +1,12 @@
 """The `audioae` command: a group that imports its commands when they are called, and reports errors
 as one line and an exit code.
+
+options, progress, output, completion   shared by the commands
+denoise, with many and piped            one file, many files, stdin and stdout
+live                                    audio devices
+evaluate, models                        scores, and the models in the package
+prepare, mix, train, export             training
+doctor, with machine                    checks of the installation
 """
 
 from __future__ import annotations
