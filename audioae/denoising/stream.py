@@ -107,7 +107,7 @@ class Stream:
         low_latency: resample with a delay of 6 ms in each direction; otherwise 40 to 120 ms and a
             little faster. The samples are the same.
         recording: whether a recording is pushed. `settings.quality` then applies, and output comes
-            up to 12 s later than `latency`. Otherwise it is a live stream.
+            up to 14 s later than `latency`. Otherwise it is a live stream.
 
     Raises:
         SettingsError: an impossible sample rate or number of channels, or `noise_from` without
