@@ -648,7 +648,7 @@ def test_a_fullband_network_keeps_the_gains_of_the_shipped_trunk() -> None:
     with torch.no_grad():
         expected, _ = trunk.gain(low)
         gain, _ = wide.gain(torch.cat([3 * low, high], 2))
-    torch.testing.assert_close(gain[:, :, :257], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(gain[:, :, :257], expected, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(
         gain[:, 0, 257:], torch.full((1, 512, 9), 3.0).sigmoid(), atol=1e-6, rtol=0
     )

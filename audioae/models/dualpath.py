@@ -136,7 +136,8 @@ class RecurrentTimeMixer(nn.Module):
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
         rows = self.to_rows(x)
-        memory = self.empty_past(len(x)) if past is None else past
+        # Not len(x), which is a constant in an exported graph.
+        memory = self.empty_past(x.shape[0]) if past is None else past
         hidden = [
             part.contiguous()
             for part in memory.to(x.dtype).reshape(1, -1, memory.shape[-1]).split(self.channels, -1)
