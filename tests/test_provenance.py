@@ -16,7 +16,7 @@ from fake_engines import smoothing
 
 from audioae import __version__
 from audioae.batch import provenance
-from audioae.batch.provenance import record, record_path, sha256, write_record
+from audioae.batch.provenance import describe, record, record_path, sha256, write_record
 from audioae.denoising import (
     DenoiseSettings,
     FileJob,
@@ -26,6 +26,7 @@ from audioae.denoising import (
     run_plan,
 )
 from audioae.errors import ModelNotFoundError, OutputError
+from audioae.pretrained import ModelEntry, registry
 
 SETTINGS = DenoiseSettings(strength=0.7, max_attenuation_db=12.0, channels="independent")
 
@@ -152,3 +153,20 @@ def test_a_record_that_cannot_be_written_leaves_nothing(
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"gone\.onnx"):
         record(*run(tmp_path), model_path=tmp_path / "gone.onnx")
+
+
+def test_the_companion_that_ran_in_place_of_a_model_is_recorded(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    companion = tmp_path / "companion.onnx"
+    companion.write_bytes(b"other weights")
+    entries = [
+        ModelEntry("base", str(model), sha256(model), full_band="fake"),
+        ModelEntry("fake", str(companion), sha256(companion)),
+    ]
+    monkeypatch.setattr(registry, "list_models", lambda: entries)
+    monkeypatch.setattr(provenance, "list_models", lambda: entries)
+    result, job = run(tmp_path)
+    told = record(result, job, model_path="base")
+    assert (told["model"]["name"], told["model"]["sha256"]) == ("fake", sha256(companion))
+    assert describe(result, model)["model_sha256"] == sha256(companion)

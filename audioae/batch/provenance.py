@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from audioae import __version__
 from audioae.audio import AudioReader
 from audioae.denoising import FileJob, FileResult
 from audioae.errors import ModelNotFoundError
-from audioae.pretrained import default_model, find_model
+from audioae.pretrained import default_model, find_model, list_models
 from audioae.signal.loudness import Meter
 from audioae.storage import output_errors, write_text
 
@@ -28,10 +29,21 @@ BLOCK = 2**16  # samples per channel
 PACKAGES = ("numpy", "onnxruntime", "soxr", "soundfile", "torch", "av")
 
 
-def describe(result: FileResult, model_sha256: str) -> dict[str, Any]:
-    """The result, the hash of the model, and the facts of the input and the output, for JSON."""
+def describe(result: FileResult, model_path: str | Path | None) -> dict[str, Any]:
+    """The result, the hash of the model, and the facts of the input and the output, for JSON.
+
+    Args:
+        model_path: path or name of the model; None is the default model.
+    """
     files = {"input": file_facts(result.src), "output": file_facts(result.dst)}
+    model_sha256 = _model_sha256(model_file(result, model_path))
     return {"status": "done", **result.to_dict(), "model_sha256": model_sha256, **files}
+
+
+@lru_cache(maxsize=8)
+def _model_sha256(path: Path) -> str:
+    """The sha256 of a model file, which does not change while files are denoised."""
+    return sha256(path)
 
 
 def file_facts(path: Path) -> dict[str, Any]:
@@ -80,7 +92,7 @@ def record(result: FileResult, job: FileJob, *, model_path: str | Path | None) -
     return {
         "format": FORMAT,
         "audioae": __version__,
-        "model": {"name": result.model, **_file(_model_file(model_path))},
+        "model": {"name": result.model, **_file(model_file(result, model_path))},
         "settings": dataclasses.asdict(job.settings),
         "options": job.file_options(),
         **{role: None if path is None else _file(path) for role, path in files.items()},
@@ -122,9 +134,17 @@ def _file(path: Path) -> dict[str, Any]:
     return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def _model_file(model_path: str | Path | None) -> Path:
-    """The model file that a name, a path or a run folder stands for."""
+def model_file(result: FileResult, model_path: str | Path | None) -> Path:
+    """The file of the model that ran: the given one, or the companion that replaced it, see
+    `choose_engine`.
+
+    Raises:
+        ModelNotFoundError: it no longer exists.
+    """
     found = find_model(default_model() if model_path is None else model_path)
+    entry = next((entry for entry in list_models() if entry.path == found), None)
+    if entry is not None and result.model in (entry.full_band, entry.offline):
+        found = find_model(result.model)
     if not found.is_file():
         raise ModelNotFoundError(
             f"the model {found} no longer exists, so no record can be written; restore it and "

@@ -113,7 +113,7 @@ class PlanRunner:
         result = run_plan(plan, self.engine, progress=progress)
         if settings.record:
             write_record(result, plan.job, model_path=settings.model)
-        facts = describe(result, settings.model_sha256) if settings.facts else None
+        facts = describe(result, settings.model) if settings.facts else None
         return Outcome(plan.job.src, plan.job.dst, result, facts)
 
     def attempt(self, plan: FilePlan, progress: Callable[[float], None] | None = None) -> Outcome:

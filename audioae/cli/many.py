@@ -84,12 +84,15 @@ def _report_dry_run(
     plan: BatchPlan, engine: Engine, num_skipped: int, options: DenoiseOptions
 ) -> None:
     """Print what a batch would do."""
+    from audioae.engine import choose_engine
+
     for outcome in plan.refused:
         click.echo(f"Error: {outcome.error}", err=True)
     for each in plan.files:
         options.say(f"{each.job.src} -> {each.job.dst}: {each.source.seconds:.2f} s")
         if options.as_json:
-            print_json({**each.to_dict(), "model": engine.info.name, "dry_run": True})
+            chosen = choose_engine(engine, each.source.sample_rate, each.job.settings.quality)
+            print_json({**each.to_dict(), "model": chosen.info.name, "dry_run": True})
     finished = len(plan.resumed) + len(plan.existing)
     done = f", {finished} done before" if finished else ""
     work = f"{_files(len(plan.files))}, {plan.seconds:.0f} s with {engine.info.name}{done}"
@@ -160,8 +163,14 @@ class _Reporter:
             self._fail(outcome)
 
     def _describe(self, plan: BatchPlan, engine: Engine, num_skipped: int) -> None:
+        from audioae.engine import choose_engine
+
         if plan.files:
-            lines = preface(plan.files[0], engine.info).splitlines()
+            first = plan.files[0]
+            if len(plan.files) == 1:
+                quality = first.job.settings.quality
+                engine = choose_engine(engine, first.source.sample_rate, quality)
+            lines = preface(first, engine.info).splitlines()
             for line in lines if len(plan.files) == 1 else lines[:1]:
                 self.say(line)
         self.say(f"{_files(len(plan.files))} to denoise{_not_audio(num_skipped, self.options)}")

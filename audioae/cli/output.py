@@ -30,7 +30,7 @@ def run_one(
     Returns:
         The result, and with --json the values to print.
     """
-    from audioae.batch.provenance import describe, sha256, write_record
+    from audioae.batch.provenance import describe, write_record
     from audioae.denoising import run_plan
 
     done = 0.0
@@ -44,7 +44,7 @@ def run_one(
         result = run_plan(plan, engine, progress=advance)
         if options.record:
             write_record(result, plan.job, model_path=model)
-        values = describe(result, sha256(model)) if options.as_json else None
+        values = describe(result, model) if options.as_json else None
     return result, values
 
 

@@ -80,6 +80,7 @@ def _through_files(
     from audioae.audio.writer import check_target
     from audioae.batch.pipes import check_raw, pipe_folder, receive, send
     from audioae.denoising import plan_file, ready_engine
+    from audioae.engine import choose_engine
 
     model = options.model_path()
     engine = ready_engine(model, device=options.device)
@@ -92,10 +93,11 @@ def _through_files(
         plan = plan_file(dataclasses.replace(job, subtype=raw.subtype) if raw and sink else job)
         if raw and sink:
             check_raw(plan.source, raw)
+        chosen = choose_engine(engine, plan.source.sample_rate, plan.job.settings.quality)
         if options.verbose:
-            click.echo(preface(plan, engine.info), err=True)
+            click.echo(preface(plan, chosen.info), err=True)
         if options.dry_run:
-            report_plan(plan, engine.info.name, options)
+            report_plan(plan, chosen.info.name, options)
             return
         label = "stdin" if src == PIPE else src.name
         result, values = run_one(plan, engine, options, label, model=model)
