@@ -20,15 +20,21 @@ from audioae.data.augment import (
     Fan,
     Hum,
     Level,
+    Melody,
     PacketLoss,
     Remix,
     ShapedNoise,
     SignalToNoise,
     Silence,
     Speed,
+    Variation,
     Wind,
     align,
+    mix_at_ratios,
+    set_levels,
 )
+from audioae.data.augment.blend import active_rms as batch_active_rms
+from audioae.data.augment.blend import rms as batch_rms
 from audioae.signal.mixing import active_rms, rms
 
 RATE = 16000
@@ -55,10 +61,9 @@ def power(waveform: np.ndarray, low_hz: float, high_hz: float) -> float:
 
 
 # --- noises
-# -----------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [ColouredNoise, Hum, Clicks, Fan, Wind])
+@pytest.mark.parametrize("kind", [ColouredNoise, Hum, Clicks, Fan, Wind, Melody])
 @pytest.mark.parametrize("samples", [799, 16000])
 def test_made_noises_have_rms_1_and_repeat(kind: type, samples: int) -> None:
     for seed in range(6):
@@ -138,7 +143,6 @@ def test_wind_blows_low_and_in_gusts() -> None:
 
 
 # --- speech and noise together
-# ----------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -146,10 +150,22 @@ def test_wind_blows_low_and_in_gusts() -> None:
 def test_noise_comes_at_the_asked_ratio_of_active_levels(snr_db: float, pause: int) -> None:
     speech, noise = white(RATE), white(RATE, 1)
     speech[: pause // FRAME * FRAME] = 0
-    added = SignalToNoise(snr_db).apply(speech, noise, RATE) - speech
+    added = mix_at_ratios(speech[None], noise[None], [snr_db], RATE)[0] - speech
     assert 20 * np.log10(active_rms(speech, RATE) / active_rms(added, RATE)) == pytest.approx(
         snr_db, abs=0.05
     )
+
+
+@settings(max_examples=40, deadline=None)
+@given(samples=st.integers(1, 3000), rate=st.sampled_from([8000, 16000]), seed=st.integers(0, 99))
+def test_levels_of_a_batch_are_those_of_each_waveform(samples: int, rate: int, seed: int) -> None:
+    batch = np.stack(
+        [white(samples, seed), np.zeros(samples, np.float32), white(samples, seed + 1)]
+    )
+    batch[2, samples // 3 :] *= 1e-3  # a pause
+    expected = [active_rms(waveform, rate) for waveform in batch]
+    np.testing.assert_allclose(batch_active_rms(batch, rate), expected, rtol=1e-4)
+    np.testing.assert_allclose(batch_rms(batch), [rms(waveform) for waveform in batch], rtol=1e-5)
 
 
 def test_silence_has_no_ratio_and_takes_no_noise() -> None:
@@ -159,7 +175,8 @@ def test_silence_has_no_ratio_and_takes_no_noise() -> None:
         (5.0, speech, silence),
         (5.0, silence, speech),
     ):
-        assert SignalToNoise(ratio).apply(voice, noise, RATE) is voice
+        mixed = mix_at_ratios(voice[None], noise[None], [ratio], RATE)[0]
+        np.testing.assert_array_equal(mixed, voice)
 
 
 def test_easy_ratios_are_drawn_as_often_as_asked() -> None:
@@ -176,10 +193,11 @@ def test_easy_ratios_are_drawn_as_often_as_asked() -> None:
 
 
 def test_level_moves_mixture_and_target_alike() -> None:
-    noisy, clean = Level(-30.0).apply(white(RATE), white(RATE, 1))
+    (noisy,), (clean,) = set_levels(white(RATE)[None], white(RATE, 1)[None], [Level(-30.0)])
     assert 20 * np.log10(rms(noisy)) == pytest.approx(-30, abs=0.01)
     np.testing.assert_allclose(noisy / clean, white(RATE) / white(RATE, 1), rtol=1e-4)
-    assert not Level(-30.0).apply(np.zeros(9, np.float32), np.zeros(9, np.float32))[0].any()
+    silence = np.zeros((1, 9), np.float32)
+    assert not any(side.any() for side in set_levels(silence, silence, [Level(-30.0)]))
 
 
 @settings(max_examples=60, deadline=None)
@@ -202,7 +220,6 @@ def test_remix_gives_each_mixture_the_noise_of_another() -> None:
 
 
 # --- the channel
-# ------------------------------------------------------------------------------------------------------------------------
 
 
 def test_clipping_cuts_at_a_fraction_of_the_peak() -> None:
@@ -228,8 +245,13 @@ def test_a_band_limit_passes_what_is_below_and_stops_what_is_above(samples: int)
 
 
 def test_cut_offs_are_those_that_the_rate_has() -> None:
-    drawn = {rate: {limit and limit.cutoff_hz for limit in (BandLimit.draw(rng, rate) for _ in range(60))}
-             for rate in (8000, 16000, 48000) for rng in [np.random.default_rng(0)]}  # fmt: skip
+    drawn = {
+        rate: {
+            limit and limit.cutoff_hz for limit in (BandLimit.draw(rng, rate) for _ in range(60))
+        }
+        for rate in (8000, 16000, 48000)
+        for rng in [np.random.default_rng(0)]
+    }
     assert drawn == {8000: {None}, 16000: {4000.0}, 48000: {4000.0, 8000.0, 11000.0}}
 
 
@@ -317,3 +339,62 @@ def test_speed_moves_pitch_and_fills_the_length(factor: float, samples: int) -> 
     if samples > 2000:
         hz = np.abs(np.fft.rfft(faster * np.hanning(samples))).argmax() * RATE / samples
         assert hz == pytest.approx(500 * factor, abs=RATE / samples)
+
+
+# --- music and varied noise
+
+
+def test_a_melody_lies_on_its_partials_below_nyquist() -> None:
+    """One possible note: octaves 0 leaves the lowest fundamental only."""
+    music = Melody(4.0, 500.0, 0.0, 30, 3.0, 5.0, 0).apply(4 * RATE, RATE)
+    whole = power(music, 0, 8000)
+    assert all(power(music, k * 500 - 40, k * 500 + 40) > whole - 40 for k in range(1, 15))
+    assert power(music, 7300, 8000) < whole - 40  # 0.45 of the rate is 7200 Hz
+
+
+def test_notes_of_a_melody_fade_in_and_decay() -> None:
+    music = Melody(1e-9, 200.0, 0.0, 1, 3.0, 0.05, 3).apply(RATE, RATE)  # one note
+    onset = int(np.flatnonzero(music)[0])
+    assert np.abs(music[onset : onset + 20]).max() < 0.3 * np.abs(music).max()
+    assert not music[onset + round(5 * 0.05 * RATE) + 1 :].any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), samples=st.integers(1, 20000))
+def test_varied_noise_keeps_its_length_and_repeats(seed: int, samples: int) -> None:
+    noise, drawn = white(samples, seed), Variation.draw(np.random.default_rng(seed))
+    varied = drawn.apply(noise, RATE)
+    assert varied.shape == noise.shape and varied.dtype == np.float32
+    assert np.isfinite(varied).all() and varied.flags.c_contiguous
+    again = Variation.draw(np.random.default_rng(seed))
+    assert again == drawn
+    np.testing.assert_array_equal(again.apply(noise, RATE), varied)
+    assert not drawn.apply(np.zeros(samples, np.float32), RATE).any()
+
+
+def test_noise_played_backwards_is_reversed_and_twice_is_itself() -> None:
+    noise, backwards = white(1000), Variation(True, None, 0)
+    np.testing.assert_array_equal(backwards.apply(noise, RATE), noise[::-1])
+    np.testing.assert_array_equal(backwards.apply(backwards.apply(noise, RATE), RATE), noise)
+    np.testing.assert_array_equal(Variation(False, None, 0).apply(noise, RATE), noise)
+
+
+@settings(max_examples=30, deadline=None)
+@given(grain=st.floats(0.05, 0.9), seed=st.integers(0, 999))
+def test_grains_cover_the_whole_length_at_one_level(grain: float, seed: int) -> None:
+    """Grains of independent noise are cross-faded with equal power, so no part is quieter."""
+    varied = Variation(False, grain, seed).apply(white(3 * RATE, seed), RATE)
+    fade = round(0.2 * round(grain * RATE))  # the first grain fades in from nothing
+    levels = [rms(part) for part in np.array_split(varied[fade:], 40)]
+    assert min(levels) > 0.07 and max(levels) < 0.15  # the RMS of the noise is 0.1
+
+
+def test_grains_come_from_the_noise() -> None:
+    """Between its fades a grain is a stretch of the noise, sample for sample."""
+    noise, size = white(RATE), 1600
+    varied = Variation(False, 0.1, 5).apply(noise, RATE)
+    windows = np.lib.stride_tricks.sliding_window_view(noise, 1000)
+    for number in range(10):
+        inside = varied[number * size + 400 : number * size + 1400]
+        assert np.abs(windows - inside).max(-1).min() == 0
+    assert not np.array_equal(varied, Variation(False, 0.1, 6).apply(noise, RATE))

@@ -29,9 +29,20 @@ from audioae.errors import DataError, SettingsError
 from audioae.signal.mixing import active_rms, rms
 
 EVERYTHING: dict[str, Any] = {
-    "easy": 0.2, "speech_free": 0.1, "second_noise": 0.5, "synthetic_noise": 0.4, "babble": 0.2, "reverb": 0.5, "eq": 0.5, "clipping": 0.3,
-    "speed": 0.5, "band_limit": 0.3, "codec": 0.2, "packet_loss": 0.3, "silence": 0.3,
-}  # fmt: skip
+    "easy": 0.2,
+    "speech_free": 0.1,
+    "second_noise": 0.5,
+    "synthetic_noise": 0.4,
+    "babble": 0.2,
+    "reverb": 0.5,
+    "eq": 0.5,
+    "clipping": 0.3,
+    "speed": 0.5,
+    "band_limit": 0.3,
+    "codec": 0.2,
+    "packet_loss": 0.3,
+    "silence": 0.3,
+}
 
 
 def data_of(seconds: float = 1.0, **augment: Any) -> DataSettings:
@@ -361,7 +372,7 @@ def test_speech_free_pairs_of_silent_noise_are_silent(tmp_path: Path) -> None:
 
 
 def test_a_second_noise_stands_in_for_a_silent_first(tmp_path: Path) -> None:
-    """Half of the noise is silent: all mixtures have either no noise, or noise at the asked ratio."""
+    """Half of the noise is silent: mixtures have no noise, or noise at the given ratio."""
     folder = write_recordings(
         tmp_path / "data", speech=[white(3, 0)], noise=[np.zeros(2 * RATE, np.float32), white(2, 1)]
     )

@@ -1,10 +1,11 @@
-"""A batch that was mixed on a device is the batch that the CPU would have mixed, and depends on
-seed, index and size alone.
+"""A batch mixed on a device equals the batch mixed on the CPU, and depends on seed, index and size
+only.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ torch = pytest.importorskip("torch")
 
 from tiny import RATE
 
-from audioae.data.augment import AugmentSettings, ColouredNoise, ShapedNoise
+from audioae.data.augment import AugmentSettings
+from audioae.data.manifest import read_manifest
 from audioae.data.mixtures import (
     Corpus,
     DataSettings,
@@ -34,10 +36,24 @@ DEVICES = [
     ),
 ]
 ALONE: list[dict[str, Any]] = [
-    {}, {"second_noise": 1.0}, {"babble": 1.0}, {"reverb": 1.0}, {"eq": 1.0}, {"reverb": 1.0, "eq": 1.0}, {"clipping": 1.0},
-    {"speed": 1.0}, {"codec": 1.0}, {"packet_loss": 1.0, "packet_loss_share": (0.2, 0.3)}, {"silence": 1.0}, {"easy": 1.0},
+    {},
+    {"second_noise": 1.0},
+    {"babble": 1.0},
+    {"synthetic_noise": 1.0},
+    {"reverb": 1.0},
+    {"eq": 1.0},
+    {"reverb": 1.0, "eq": 1.0},
+    {"reverb": 0.5, "eq": 0.5},
+    {"clipping": 1.0},
+    {"speed": 1.0},
+    {"codec": 1.0},
+    {"packet_loss": 1.0, "packet_loss_share": (0.2, 0.3)},
+    {"silence": 1.0},
+    {"easy": 1.0},
     {"speech_free": 1.0},
-]  # fmt: skip
+    {"music": 1.0},
+    {"vary_noise": 1.0},
+]
 
 
 def settings_of(seconds: float = 1.0, **augment: Any) -> DataSettings:
@@ -59,12 +75,11 @@ def test_each_effect_is_that_of_the_cpu(
     mixer, device_mixer = mixers(prepared, settings_of(**augment), device)
     dataset = MixtureDataset(mixer, seed=3, pairs=100)
     noisy, clean = (side.cpu().numpy() for side in device_mixer.batch(3, 2, 6))
-    inside = (
-        slice(RATE // 10, -RATE // 10) if "reverb" in augment and "eq" in augment else slice(None)
-    )  # equalisers ring around other ends
-    tolerance = (
-        0.05 if "codec" in augment else 1e-3
-    )  # of the level; a codec decides by the last bit
+    # A batch is padded to its longest room, so equalisers wrap around elsewhere.
+    both = "reverb" in augment and "eq" in augment
+    inside = slice(RATE // 10, -RATE // 10) if both else slice(None)
+    # A codec decides by the last bit.
+    tolerance = 0.05 if "codec" in augment else 1e-3
     for number in range(6):
         expected = [side.numpy() for side in dataset[2 * 6 + number]]
         for got, cpu in zip((noisy[number], clean[number]), expected, strict=True):
@@ -92,7 +107,7 @@ def test_a_batch_repeats_with_seed_and_index(prepared: Path, device: str) -> Non
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_made_noise_is_of_the_same_kind_and_at_the_same_ratio(prepared: Path, device: str) -> None:
+def test_made_noise_is_that_of_the_cpu_at_the_same_ratio(prepared: Path, device: str) -> None:
     mixer, device_mixer = mixers(
         prepared, settings_of(2.0, synthetic_noise=1.0, snr_db=(3.0, 3.0)), device
     )
@@ -102,28 +117,19 @@ def test_made_noise_is_of_the_same_kind_and_at_the_same_ratio(prepared: Path, de
         noisy, clean = (side.cpu().numpy() for side in device_mixer.render(draws))
         for draw, mixture, target in zip(draws, noisy, clean, strict=True):
             kinds.add(type(draw.noise).__name__)
-            assert 20 * np.log10(
-                active_rms(target, RATE) / active_rms(mixture - target, RATE)
-            ) == pytest.approx(3, abs=0.02)
-            slopes = [
-                slope(noise - speech) for noise, speech in ((mixture, target), mixer.render(draw))
-            ]
-            assert slopes[0] == pytest.approx(slopes[1], abs=1.5)
+            ratio = active_rms(target, RATE) / active_rms(mixture - target, RATE)
+            assert 20 * np.log10(ratio) == pytest.approx(3, abs=0.02)
+            expected = mixer.render(draw)
+            np.testing.assert_allclose(mixture, expected[0], atol=1e-5)
+            np.testing.assert_allclose(target, expected[1], atol=1e-5)
     assert kinds == {"LikeRecording", "ColouredNoise", "Hum", "Clicks", "Fan", "Wind"}
 
 
-def slope(noise: np.ndarray) -> float:
-    """Power of 200 to 1000 Hz over that of 1 to 3 kHz, dB."""
-    power = np.square(np.abs(np.fft.rfft(noise.astype(np.float64))))
-    hz = np.fft.rfftfreq(len(noise), 1 / RATE)
-    return 10 * np.log10(
-        power[(hz > 200) & (hz < 1000)].sum() / power[(hz >= 1000) & (hz < 3000)].sum()
-    )
-
-
-def test_silent_recordings_are_no_noise(prepared: Path) -> None:
-    mixer, device_mixer = mixers(prepared, settings_of(0.5, synthetic_noise=0.5, second_noise=0.5))
-    device_mixer.noise.held.zero_()
+def test_silent_recordings_are_no_noise(prepared: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(prepared, tmp_path / "data")
+    for shard in {row.shard for row in read_manifest(data / "noise.jsonl")}:
+        np.memmap(data / shard, "<i2", "r+")[:] = 0
+    mixer, device_mixer = mixers(data, settings_of(0.5, synthetic_noise=0.5, second_noise=0.5))
     draws = [mixer.draw_mixture(np.random.default_rng(number)) for number in range(20)]
     noisy, clean = device_mixer.render(draws)
     assert torch.isfinite(noisy).all()
@@ -133,12 +139,11 @@ def test_silent_recordings_are_no_noise(prepared: Path) -> None:
 
 
 def test_a_limited_band_ends_where_it_should(prepared: Path) -> None:
-    """The cut-offs lie above the Nyquist frequency of the small data, so the rate is said to be
-    twice what it is.
-    """
-    mixer, device_mixer = mixers(prepared, settings_of(0.5))
-    mixer.sample_rate = device_mixer.sample_rate = device_mixer.mixer.sample_rate = 2 * RATE
-    mixer.augment = AugmentSettings.plain(band_limit=1.0)
+    """All cut-offs are above the Nyquist frequency of the small data set: double its rate."""
+    settings = settings_of(0.5, band_limit=1.0)
+    corpus = Corpus(prepared, "train", settings)
+    corpus.sample_rate = 2 * RATE
+    mixer, device_mixer = Mixer(corpus, settings), DeviceMixer(corpus, settings, "cpu")
     draws = [mixer.draw_mixture(np.random.default_rng(number)) for number in range(4)]
     for side, waveforms in enumerate(device_mixer.render(draws)):
         for draw, waveform in zip(draws, waveforms, strict=True):
@@ -154,18 +159,4 @@ def test_the_audio_is_held_as_int16(prepared: Path) -> None:
     assert device_mixer.speech.held.dtype == torch.int16
     assert len(device_mixer.speech.held) == sum(
         row.samples for row in device_mixer.mixer.corpus.speech.rows
-    )
-
-
-def test_noise_of_one_seed_is_one_noise(prepared: Path) -> None:
-    _, device_mixer = mixers(prepared, settings_of())
-    flat = torch.ones(device_mixer.samples // 2 + 1)
-    one, same, other = (
-        device_mixer.shaped(noise, flat)
-        for noise in (ColouredNoise(0.0, 1), ShapedNoise(1), ColouredNoise(0.0, 2))
-    )
-    assert (
-        torch.equal(one, same)
-        and not torch.equal(one, other)
-        and rms(one.numpy()) == pytest.approx(1, rel=1e-4)
     )

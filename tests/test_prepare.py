@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from audioae.cli import main
 from audioae.data.manifest import Row, ShardReader, read_manifest
 from audioae.data.prepare import PrepareSettings, Progress, prepare
-from audioae.data.sources import find_entries
+from audioae.data.sources import Entry, find_entries, has_licence
 from audioae.errors import DataError, OutputError, SettingsError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -155,9 +155,14 @@ def test_what_would_spoil_a_training_is_left_out_with_its_reason(tmp_path: Path)
     assert sorted(Path(row.path).name for row in rows) == ["good.wav", "loud.wav"]
     reasons = {name: reason.split(":")[0] for name, reason in dropped(tmp_path / "out").items()}
     assert reasons == {
-        "silent.wav": "silent", "whisper.wav": "silent", "clipped.wav": "clipped", "short.wav": "too short", "nan.wav": "not finite",
-        "text.wav": "unreadable", "empty.flac": "unreadable",
-    }  # fmt: skip
+        "silent.wav": "silent",
+        "whisper.wav": "silent",
+        "clipped.wav": "clipped",
+        "short.wav": "too short",
+        "nan.wav": "not finite",
+        "text.wav": "unreadable",
+        "empty.flac": "unreadable",
+    }
 
 
 def test_clipped_noise_is_judged_more_mildly_and_rooms_not_at_all(tmp_path: Path) -> None:
@@ -224,8 +229,10 @@ def test_a_source_in_two_splits_of_a_table_is_kept_where_it_is_held_out(tmp_path
         save(tmp_path / str(row["path"]), tone(0.5))
     made = run(tmp_path / "out", noise=(table(tmp_path / "t.csv", rows),))["noise"]
     assert [(row.source, row.split, row.kind) for row in made] == [
-        ("freesound/0", "valid", "rain"), ("freesound/1", "train", "rain"), ("freesound/1", "train", "rain"),
-    ]  # fmt: skip
+        ("freesound/0", "valid", "rain"),
+        ("freesound/1", "train", "rain"),
+        ("freesound/1", "train", "rain"),
+    ]
     assert dropped(tmp_path / "out") == {
         "0.wav": "leak: freesound/0 is in valid too, this file is in train"
     }
@@ -390,7 +397,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_data(tmp_path: Path, speech
 
 
 def test_two_processes_do_not_prepare_one_folder(tmp_path: Path, speech: Path) -> None:
-    """The second changes nothing of what the first has begun, whichever of them is asked for what."""
+    """The second process changes nothing in the folder of the first."""
     pytest.importorskip("fcntl")
     out, heard = tmp_path / "out", []
 
@@ -590,3 +597,87 @@ def test_tables_of_the_shared_recordings_share_no_source_between_splits(
     assert all(len(split) == 1 for split in splits.values())
     assert {split for both in splits.values() for split in both} == {"train", "valid"}
     assert (len(left_out), min(entry.size for entry in entries) > 0) == (num_left_out, True)
+
+
+def licensed(folder: Path) -> tuple[str, str]:
+    """Tables of speech and noise whose files have different licences, or none."""
+    files = {
+        "speech": {"a": "CC0 1.0", "b": "cc0", "c": "CC BY 4.0", "d": ""},
+        "noise": {"e": "MIT", "f": "CC BY-NC 3.0"},
+    }
+    tables = []
+    for role, licences in files.items():
+        for name in licences:
+            save(folder / f"{name}.wav", tone(0.5, hz=200 + 10 * ord(name)))
+        rows = [
+            {"path": f"{name}.wav", "speaker": name, "source_file": name, "licence": licence}
+            for name, licence in licences.items()
+        ]
+        tables.append(table(folder / f"{role}.csv", rows))
+    return tables[0], tables[1]
+
+
+def test_only_files_with_a_wanted_licence_are_kept(tmp_path: Path) -> None:
+    speech, noise = licensed(tmp_path)
+    rows = run(tmp_path / "out", speech=(speech,), noise=(noise,), licences=("cc0*", "MIT"))
+    assert {Path(row.path).stem for role in rows.values() for row in role} == {"a", "b", "e"}
+    assert set(dropped(tmp_path / "out")) == {"c.wav", "d.wav", "f.wav"}
+    data = json.loads((tmp_path / "out/data.json").read_text())
+    assert data["dropped"] == {"licence": 3}
+    assert data["settings"]["licences"] == ["cc0*", "MIT"]
+    assert data["licences"] == {
+        "CC0 1.0": {"kept": 1, "dropped": 0},
+        "cc0": {"kept": 1, "dropped": 0},
+        "CC BY 4.0": {"kept": 0, "dropped": 1},
+        "none given": {"kept": 0, "dropped": 1},
+        "MIT": {"kept": 1, "dropped": 0},
+        "CC BY-NC 3.0": {"kept": 0, "dropped": 1},
+    }
+
+
+def test_without_the_option_every_licence_is_kept_and_counted(tmp_path: Path) -> None:
+    speech, noise = licensed(tmp_path)
+    rows = run(tmp_path / "out", speech=(speech,), noise=(noise,))
+    assert (len(rows["speech"]), len(rows["noise"])) == (4, 2)
+    licences = json.loads((tmp_path / "out/data.json").read_text())["licences"]
+    assert all(count == {"kept": 1, "dropped": 0} for count in licences.values())
+    assert set(licences) == {"CC0 1.0", "cc0", "CC BY 4.0", "none given", "MIT", "CC BY-NC 3.0"}
+
+
+@pytest.mark.parametrize(
+    ("licence", "patterns", "kept"),
+    [
+        ("CC0 1.0", ("CC0*",), True),
+        ("cc by 4.0", ("CC BY 4*",), True),
+        ("CC BY-NC 3.0", ("CC BY 4*", "CC0*"), False),
+        ("CC BY-NC 3.0", ("CC BY*",), True),
+        ("CC BY-NC 3.0", ("CC BY [0-9]*",), False),
+        ("MIT License", ("MIT",), False),
+        ("", ("*",), False),
+        ("", (), True),
+    ],
+)
+def test_licences_match_as_globs(licence: str, patterns: tuple[str, ...], kept: bool) -> None:
+    assert has_licence(Entry("speech", "a.wav", "a", licence=licence), patterns) is kept
+
+
+def test_a_role_without_a_wanted_licence_is_an_error_before_anything_is_decoded(
+    tmp_path: Path,
+) -> None:
+    speech, noise = licensed(tmp_path)
+    command = ["prepare", "--speech", speech, "--noise", noise, "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, [*command, "--licence", "CC0*"])
+    assert result.exit_code == 1 and "noise" in result.stderr and "licence" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_reports_licences_and_other_ones_need_another_folder(tmp_path: Path) -> None:
+    speech, _ = licensed(tmp_path)
+    command = ["prepare", "--speech", speech, "--out", str(tmp_path / "out"), "--json"]
+    result = CliRunner().invoke(main, [*command, "--licence", "CC0*", "--licence", "CC BY 4*"])
+    assert result.exit_code == 0, result.output
+    licences = json.loads(result.stdout)["licences"]
+    assert licences["none given"] == {"kept": 0, "dropped": 1}
+    assert sum(count["kept"] for count in licences.values()) == 3
+    assert "CC BY 4.0" in result.stderr
+    assert CliRunner().invoke(main, [*command, "--licence", "CC0*"]).exit_code == 2

@@ -118,12 +118,18 @@ def test_the_synthetic_data_of_other_tests_is_usable(prepared: Path) -> None:
     ] == []
 
 
-@pytest.mark.parametrize(("damage", "found", "example"), [
-    ("remove", "1 of 6 missing", "speech-00000.i16: not there"),
-    ("cut", "1 of 6 of another size", "speech-00000.i16: 100 bytes, 192,000 were written"),
-    ("flip", "1 of 6 changed since they were written", "speech-00000.i16: another sha256 than in "
-                                                       "data.json"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("damage", "found", "example"),
+    [
+        ("remove", "1 of 6 missing", "speech-00000.i16: not there"),
+        ("cut", "1 of 6 of another size", "speech-00000.i16: 100 bytes, 192,000 were written"),
+        (
+            "flip",
+            "1 of 6 changed since they were written",
+            "speech-00000.i16: another sha256 than in data.json",
+        ),
+    ],
+)
 def test_shards_that_are_not_what_was_written(
     data: Path, damage: str, found: str, example: str
 ) -> None:
@@ -145,12 +151,21 @@ def test_shards_that_are_not_what_was_written(
     )
 
 
-@pytest.mark.parametrize(("how", "found"), [
-    (lambda of: [replace(of[0], offset=10**9), *of[1:]], "1 row reaches out of its shard"),
-    (lambda of: [replace(of[0], seconds=9.0), *of[1:]], f"1 row is not at {RATE} Hz"),
-    (lambda of: [of[0], replace(of[1], shard=of[0].shard, offset=of[0].offset + 5), *of[2:]], "1 row shares samples with another"),
-    (lambda of: [replace(of[0], shard="shards/other.i16"), *of[1:]], "1 named by manifests only"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("how", "found"),
+    [
+        (lambda of: [replace(of[0], offset=10**9), *of[1:]], "1 row reaches out of its shard"),
+        (lambda of: [replace(of[0], seconds=9.0), *of[1:]], f"1 row is not at {RATE} Hz"),
+        (
+            lambda of: [of[0], replace(of[1], shard=of[0].shard, offset=of[0].offset + 5), *of[2:]],
+            "1 row shares samples with another",
+        ),
+        (
+            lambda of: [replace(of[0], shard="shards/other.i16"), *of[1:]],
+            "1 named by manifests only",
+        ),
+    ],
+)
 def test_manifests_that_do_not_fit(
     data: Path, how: Callable[[list[Row]], list[Row]], found: str
 ) -> None:
@@ -199,12 +214,15 @@ def test_a_folder_of_noise_alone_is_worth_a_warning(data: Path) -> None:
     assert (finding.check, finding.level, finding.found) == ("splits", "warning", "no speech")
 
 
-@pytest.mark.parametrize(("name", "spoil", "level"), [
-    ("clipping", lambda wave: np.clip(4.0 * wave, -20000, 20000), "error"),
-    ("silence", lambda wave: 0 * wave, "error"),
-    ("silence", lambda wave: wave * (np.arange(len(wave)) < 0.05 * len(wave)), "error"),
-    ("DC offset", lambda wave: 0.3 * wave + 9000, "warning"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "spoil", "level"),
+    [
+        ("clipping", lambda wave: np.clip(4.0 * wave, -20000, 20000), "error"),
+        ("silence", lambda wave: 0 * wave, "error"),
+        ("silence", lambda wave: wave * (np.arange(len(wave)) < 0.05 * len(wave)), "error"),
+        ("DC offset", lambda wave: 0.3 * wave + 9000, "warning"),
+    ],
+)
 def test_sound_that_spoils_is_found(
     data: Path, name: str, spoil: Callable[[np.ndarray], np.ndarray], level: str
 ) -> None:
@@ -221,7 +239,7 @@ def test_sound_that_spoils_is_found(
 def test_a_flaw_in_little_of_the_sound_is_a_warning(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audioae.data.prepare.check.TOLERATED", 0.2)
+    monkeypatch.setattr("audioae.data.prepare.measure.TOLERATED", 0.2)
     row = rows(data, "speech", "train")[0]
     put(
         data,

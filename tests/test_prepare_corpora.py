@@ -170,49 +170,93 @@ def slr28(root: Path) -> None:
 
 
 COPIES: dict[str, Callable[[Path], None]] = {
-    "voicebank-demand": voicebank_demand, "librispeech": librispeech, "ljspeech": ljspeech, "vctk": vctk, "common-voice": common_voice,
-    "musan": musan, "esc50": esc50, "demand": demand, "dns-challenge": dns_challenge, "slr28": slr28,
-}  # fmt: skip
+    "voicebank-demand": voicebank_demand,
+    "librispeech": librispeech,
+    "ljspeech": ljspeech,
+    "vctk": vctk,
+    "common-voice": common_voice,
+    "musan": musan,
+    "esc50": esc50,
+    "demand": demand,
+    "dns-challenge": dns_challenge,
+    "slr28": slr28,
+}
 
 # What each copy has to give: role, source, split ("" is drawn later), number of files.
 EXPECTED = {
     "voicebank-demand": {
-        ("speech", "vctk/p225x", "train", 1), ("speech", "vctk/p226", "valid", 1), ("speech", "vctk/p227", "train", 1),
-        ("speech", "vctk/p232", "test", 1), ("speech", "vctk/p257", "test", 1),
-        ("noise", "voicebank-demand/noise-p225x", "train", 1), ("noise", "voicebank-demand/noise-p226", "valid", 1),
-        ("noise", "voicebank-demand/noise-p227", "train", 1), ("noise", "voicebank-demand/noise-p232", "test", 1),
+        ("speech", "vctk/p225x", "train", 1),
+        ("speech", "vctk/p226", "valid", 1),
+        ("speech", "vctk/p227", "train", 1),
+        ("speech", "vctk/p232", "test", 1),
+        ("speech", "vctk/p257", "test", 1),
+        ("noise", "voicebank-demand/noise-p225x", "train", 1),
+        ("noise", "voicebank-demand/noise-p226", "valid", 1),
+        ("noise", "voicebank-demand/noise-p227", "train", 1),
+        ("noise", "voicebank-demand/noise-p232", "test", 1),
         ("noise", "voicebank-demand/noise-p257", "test", 1),
     },
     "librispeech": {
-        ("speech", "librispeech/1915", "train", 1), ("speech", "librispeech/2615", "train", 1), ("speech", "librispeech/199", "valid", 1),
-        ("speech", "librispeech/269", "valid", 1), ("speech", "librispeech/1910", "test", 1), ("speech", "librispeech/2610", "test", 1),
+        ("speech", "librispeech/1915", "train", 1),
+        ("speech", "librispeech/2615", "train", 1),
+        ("speech", "librispeech/199", "valid", 1),
+        ("speech", "librispeech/269", "valid", 1),
+        ("speech", "librispeech/1910", "test", 1),
+        ("speech", "librispeech/2610", "test", 1),
     },
-    "librispeech/train-clean-100": {("speech", "librispeech/1915", "", 1), ("speech", "librispeech/2615", "", 1)},
+    "librispeech/train-clean-100": {
+        ("speech", "librispeech/1915", "", 1),
+        ("speech", "librispeech/2615", "", 1),
+    },
     "ljspeech": {("speech", "ljspeech/LJ001", "", 2), ("speech", "ljspeech/LJ002", "", 1)},
-    "vctk": {("speech", "vctk/p225", "", 1), ("speech", "vctk/p280", "", 1), ("speech", "vctk/p232", "test", 1),
-             ("speech", "vctk/s5", "", 1)},
-    "common-voice/de": {
-        ("speech", "common-voice/anna", "train", 1), ("speech", "common-voice/anna", "", 1), ("speech", "common-voice/bert", "valid", 1),
-        ("speech", "common-voice/carl", "test", 1), ("speech", "common-voice/dora", "", 1),
+    "vctk": {
+        ("speech", "vctk/p225", "", 1),
+        ("speech", "vctk/p280", "", 1),
+        ("speech", "vctk/p232", "test", 1),
+        ("speech", "vctk/s5", "", 1),
     },
-    "musan": {("noise", "musan/noise-free-sound-0000", "", 1), ("noise", "musan/noise-sound-bible-0001", "", 1)},
+    "common-voice/de": {
+        ("speech", "common-voice/anna", "train", 1),
+        ("speech", "common-voice/anna", "", 1),
+        ("speech", "common-voice/bert", "valid", 1),
+        ("speech", "common-voice/carl", "test", 1),
+        ("speech", "common-voice/dora", "", 1),
+    },
+    "musan": {
+        ("noise", "musan/noise-free-sound-0000", "", 1),
+        ("noise", "musan/noise-sound-bible-0001", "", 1),
+    },
     "musan/music": {("noise", "musan/music-fma-0000", "", 1)},
     "musan/speech": {("speech", "musan/speech-librivox-0000", "", 1)},
-    "esc50": {("noise", "freesound/100032", "train", 1), ("noise", "freesound/100786", "train", 1),
-              ("noise", "freesound/9032", "valid", 2)},
+    "esc50": {
+        ("noise", "freesound/100032", "train", 1),
+        ("noise", "freesound/100786", "train", 1),
+        ("noise", "freesound/9032", "valid", 2),
+    },
     "demand": {
-        ("noise", f"demand/{place}", "test" if place in ("DLIVING", "OOFFICE", "SCAFE", "SPSQUARE", "TBUS") else "", 1)
+        (
+            "noise",
+            f"demand/{place}",
+            "test" if place in ("DLIVING", "OOFFICE", "SCAFE", "SPSQUARE", "TBUS") else "",
+            1,
+        )
         for place in DEMAND_PLACES
     },
     "dns-challenge": {
-        ("speech", "dns-challenge/reader-06709", "", 2), ("speech", "vctk/p232", "test", 1),
+        ("speech", "dns-challenge/reader-06709", "", 2),
+        ("speech", "vctk/p232", "test", 1),
         ("speech", "dns-challenge/emotional_speech", "", 1),
-        ("noise", "freesound/221567", "", 1), ("noise", "dns-challenge/-_AbCdEfGh1", "", 1),
-        ("rir", "dns-challenge/SLR28/RWCP/room1", "", 1), ("rir", "dns-challenge/simulated", "", 1),
+        ("noise", "freesound/221567", "", 1),
+        ("noise", "dns-challenge/-_AbCdEfGh1", "", 1),
+        ("rir", "dns-challenge/SLR28/RWCP/room1", "", 1),
+        ("rir", "dns-challenge/simulated", "", 1),
     },
-    "slr28": {("rir", "slr28/real_rirs_isotropic_noises/aula", "", 1), ("rir", "slr28/smallroom/Room001", "", 2)},
+    "slr28": {
+        ("rir", "slr28/real_rirs_isotropic_noises/aula", "", 1),
+        ("rir", "slr28/smallroom/Room001", "", 2),
+    },
     "slr28/noise": {("noise", "musan/noise-free-sound-0000", "", 1)},
-}  # fmt: skip
+}
 
 
 def tally(entries: list[Entry]) -> set[tuple[str, str, str, int]]:
@@ -276,26 +320,44 @@ def test_a_corpus_that_is_not_there_says_what_it_lacks_and_how_to_get_it(
 @pytest.mark.parametrize(
     ("name", "remove", "lacks"),
     [
-        ("voicebank-demand", "VoiceBank-DEMAND/noisy_testset_wav", r"lacks noisy_testset_wav\*/\*.wav; download it with --download \(5"),
-        ("voicebank-demand", "VoiceBank-DEMAND/noisy_testset_wav/p257_001.wav", "1 files of test "
-                                                                                "are clean or "
-                                                                                "noisy only, the "
-                                                                                "first is p2"),
-        ("librispeech/dev-other", "LibriSpeech/SPEAKERS.TXT", r"lacks dev-other/\*/\*/\*.flac; "
-                                                              r"download it with --download "
-                                                              r"\(0.3 GB"),
+        (
+            "voicebank-demand",
+            "VoiceBank-DEMAND/noisy_testset_wav",
+            r"lacks noisy_testset_wav\*/\*.wav; download it with --download \(5",
+        ),
+        (
+            "voicebank-demand",
+            "VoiceBank-DEMAND/noisy_testset_wav/p257_001.wav",
+            "1 files of test are clean or noisy only, the first is p2",
+        ),
+        (
+            "librispeech/dev-other",
+            "LibriSpeech/SPEAKERS.TXT",
+            r"lacks dev-other/\*/\*/\*.flac; "
+            r"download it with --download "
+            r"\(0.3 GB",
+        ),
         ("ljspeech", "LJSpeech-1.1/metadata.csv", "lacks metadata.csv;"),
         ("esc50", "ESC-50-master/meta/esc50.csv", "lacks meta/esc50.csv;"),
-        ("esc50", "ESC-50-master/audio/5-9032-B-0.wav", "lacks 1 of 4 clips, the first is "
-                                                        ".*5-9032-B-0.wav"),
+        (
+            "esc50",
+            "ESC-50-master/audio/5-9032-B-0.wav",
+            "lacks 1 of 4 clips, the first is .*5-9032-B-0.wav",
+        ),
         ("demand", "DEMAND/TBUS", r"lacks TBUS\*/\*\*/ch01.wav;"),
-        ("dns-challenge/speech", "DNS-Challenge/datasets/clean", "lacks datasets/clean or "
-                                                                 "datasets_fullband/.*its speech "
-                                                                 "is 850 GB"),
-        ("slr28/simulated", "RIRS_NOISES/simulated_rirs/smallroom/rir_list", r"lacks simulated_rirs/\*/rir_list"),
+        (
+            "dns-challenge/speech",
+            "DNS-Challenge/datasets/clean",
+            "lacks datasets/clean or datasets_fullband/.*its speech is 850 GB",
+        ),
+        (
+            "slr28/simulated",
+            "RIRS_NOISES/simulated_rirs/smallroom/rir_list",
+            r"lacks simulated_rirs/\*/rir_list",
+        ),
         ("musan", "musan/noise", r"lacks noise/\*/\*.wav"),
     ],
-)  # fmt: skip
+)
 def test_a_partial_layout_names_what_is_missing(
     tmp_path: Path, name: str, remove: str, lacks: str
 ) -> None:
@@ -343,9 +405,13 @@ def test_names_that_nobody_knows_get_the_nearest() -> None:
     ]:
         with pytest.raises(SettingsError, match=message):
             choose([name])
-    assert [(one.name, one.named, one.usual) for one in choose(["musan/noise", "esc50", "musan/music", "musan/noise"])] == [
-        ("musan", ("noise", "music"), False), ("esc50", (), True),
-    ]  # fmt: skip
+    assert [
+        (one.name, one.named, one.usual)
+        for one in choose(["musan/noise", "esc50", "musan/music", "musan/noise"])
+    ] == [
+        ("musan", ("noise", "music"), False),
+        ("esc50", (), True),
+    ]
 
 
 @pytest.mark.parametrize("rate", [16000, 48000])
@@ -382,7 +448,10 @@ def test_a_pair_of_other_lengths_is_dropped_with_its_reason(tmp_path: Path) -> N
     rows = run(tmp_path / "out", tmp_path, "voicebank-demand")
     assert len(rows["noise"]) == 4
     dropped = json.loads((tmp_path / "out/dropped.jsonl").read_text())
-    expected = "unlike its clean side: 48000 Hz x 1 channels x 9600 samples and 48000 Hz x 1 channels x 14400 samples; they have to be alike"
+    expected = (
+        "unlike its clean side: 48000 Hz x 1 channels x 9600 samples and "
+        "48000 Hz x 1 channels x 14400 samples; they have to be equal"
+    )
     assert (Path(dropped["path"]).name, dropped["reason"]) == ("p257_001.wav", expected)
 
 

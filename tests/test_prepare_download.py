@@ -278,7 +278,6 @@ def test_a_disk_that_is_too_small_is_refused_before_the_download(
 
 
 # --- archives
-# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def tar(
@@ -391,7 +390,6 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 # --- corpora
-# ----------------------------------------------------------------------------------------------------------------------------
 
 
 def clip(seed: int) -> bytes:

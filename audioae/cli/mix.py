@@ -1,4 +1,4 @@
-"""`audioae mix`: prepared data become fixed pairs of noisy and clean recordings to score models on."""
+"""`audioae mix`: mix fixed noisy/clean pairs from prepared data, for evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from audioae.cli.progress import progress_option, show_progress
 
-LEVEL_DBFS = (-35.0, -20.0)  # recordings as people have them; peaks stay below full scale
+LEVEL_DBFS = (-35.0, -20.0)  # typical recordings; peaks stay below full scale
 
 
 @click.command("mix")
@@ -18,57 +18,60 @@ LEVEL_DBFS = (-35.0, -20.0)  # recordings as people have them; peaks stay below 
     required=True,
     type=click.Path(path_type=Path),
     metavar="DATA",
-    help="Folder that audioae prepare wrote.",
+    help="Folder written by audioae prepare.",
 )
 @click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder to write; new or empty.",
+    help="Output folder, new or empty.",
 )
 @click.option(
-    "--pairs", type=click.IntRange(min=1), default=100, metavar="N", help="How many pairs."
+    "--pairs", type=click.IntRange(min=1), default=100, metavar="N", help="Number of pairs."
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.1),
     default=4.0,
     metavar="S",
-    help="Length of each, seconds.",
+    help="Length of a pair, seconds.",
 )
 @click.option(
     "--snr",
     default="-5:15",
     metavar="RANGE|GRID",
-    help="Signal-to-noise ratio on active levels, dB: a range, or a grid such as -5,0,5,10,15 "
-    "that the pairs go through in turn.",
+    help="Signal-to-noise ratio of active levels, dB: a range, or a grid such as -5,0,5,10,15 "
+    "that the pairs cycle through.",
 )
 @click.option(
     "--split",
     type=click.Choice(["train", "valid", "test"]),
     default="valid",
-    help="Speakers and noises of this split alone.",
+    help="Split of speakers and noises.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, help="The same seed gives the same pairs."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Random seed; the same seed gives the same pairs.",
 )
 @click.option(
     "--room",
     type=click.FloatRange(0, 1),
     default=0.0,
     metavar="0..1",
-    help="Share of the speech that is heard in a room.",
+    help="Fraction of pairs with room reverberation on the speech.",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["wav", "flac"]),
     default="wav",
-    help="Form of the files, 16 bit.",
+    help="File format, 16 bit.",
 )
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     data: Path,
     out: Path,
@@ -82,12 +85,12 @@ def command(
     progress: str,
     quiet: bool,
 ) -> None:
-    """Mix prepared speech and noise into fixed pairs that any tool can score.
+    """Mix prepared speech and noise into fixed noisy/clean pairs for evaluation.
 
-    DIR gets noisy/ and clean/ with equal names and pairs.csv, which says what each pair was mixed
-    from and at which ratio; audioae evaluate --pairs DIR reads it. No speaker and no noise of one
-    split is in another, so pairs of valid or test are new to a model that was trained on the same
-    data. In a room, the early 50 ms of the reflections belong to the clean side.
+    DIR gets noisy/ and clean/ with equal file names, and pairs.csv with the sources and the ratio
+    of each pair; audioae evaluate --pairs DIR reads it. Speakers and noises of one split are in no
+    other, so pairs of valid or test are unknown to a model trained on the same data. With
+    reverberation, the clean side has the reflections of the first 50 ms.
     """
     from audioae.errors import counted, require
 

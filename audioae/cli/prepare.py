@@ -1,5 +1,5 @@
-"""`audioae prepare`: corpora, folders and tables of recordings become data to train on; `--check`
-looks at what it made.
+"""`audioae prepare`: prepare corpora, folders and tables of recordings for training, or check
+prepared data.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,9 +26,7 @@ SEVERAL = ("--speech", "--noise", "--rir")
 
 
 class SeveralValues(click.Command):
-    """A command whose `--speech A B` is `--speech A --speech B`, so that a shell's `corpora/*`
-    works.
-    """
+    """A command in which `--speech A B` means `--speech A --speech B`, so that shell globs work."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, list(_spread(args)))
@@ -52,44 +50,54 @@ def _spread(args: list[str]) -> Iterator[str]:
     "--root",
     default="corpora",
     metavar="DIR",
-    help="Folder in which the corpora are, or are downloaded to.",
+    help="Folder with the corpora, also for downloads.",
 )
 @click.option(
     "--download",
     is_flag=True,
-    help="Download what is missing of the corpora, after saying how large it is.",
+    help="Download missing corpora; their sizes are printed first.",
 )
 @click.option(
     "--list",
     "list_corpora",
     is_flag=True,
-    help="Show the corpora, with licence, size and address, and do nothing else.",
+    help="List the known corpora with licence, size and address, and exit.",
 )
 @click.option(
     "--check",
     metavar="DATA",
-    help="Check the prepared folder DATA and do nothing else; exit code 1 if it would spoil a "
-    "training.",
+    help="Check the prepared folder DATA and exit; exit code 1 if it is not fit for training.",
 )
 @click.option(
     "--speech",
     multiple=True,
     metavar="DIR|CSV...",
-    help="Clean speech: folders, or tables with a column 'path'.  [default: none]",
+    help="Clean speech: folders, or CSV tables with a column 'path'.  [default: none]",
 )
 @click.option(
-    "--noise", multiple=True, metavar="DIR|CSV...", help="Noise, in the same ways.  [default: none]"
+    "--noise",
+    multiple=True,
+    metavar="DIR|CSV...",
+    help="Noise: folders or tables.  [default: none]",
 )
 @click.option(
     "--rir",
     multiple=True,
     metavar="DIR|CSV...",
-    help="Room impulse responses, in the same ways.  [default: none]",
+    help="Room impulse responses: folders or tables.  [default: none]",
+)
+@click.option(
+    "--licence",
+    "licences",
+    multiple=True,
+    metavar="PATTERN",
+    help='Keep only files whose licence matches, such as "CC0*" or "CC BY 4*"; case is ignored. '
+    "Files without a licence are left out. May be repeated.  [default: any or none]",
 )
 @click.option(
     "--out",
     metavar="DATA",
-    help="Folder to write, or to go on with. Needed unless --list or --check is given.",
+    help="Output folder; an interrupted run is resumed. Required without --list and --check.",
 )
 @click.option(
     "--sample-rate",
@@ -103,16 +111,16 @@ def _spread(args: list[str]) -> Iterator[str]:
     type=float,
     default=0.05,
     metavar="0..1",
-    help="Share held out for validation where no table gives a split.",
+    help="Fraction held out for validation, of files without a split.",
 )
 @click.option(
     "--test-share",
     type=float,
     default=0.0,
     metavar="0..1",
-    help="Share held out for testing where no table gives a split.",
+    help="Fraction held out for testing, of files without a split.",
 )
-@click.option("--seed", type=int, default=0, help="Of the draw of what is held out.")
+@click.option("--seed", type=int, default=0, help="Seed for the train/validation/test split.")
 @click.option(
     "--min-seconds",
     type=float,
@@ -125,14 +133,14 @@ def _spread(args: list[str]) -> Iterator[str]:
     type=float,
     default=-60.0,
     metavar="DBFS",
-    help="Leave out recordings whose peak is below this, dBFS.",
+    help="Leave out recordings with a peak below this level, dBFS.",
 )
 @click.option(
     "--max-clipped",
     type=float,
     default=0.001,
     metavar="0..1",
-    help="Leave out speech with more than this share of clipped samples.",
+    help="Leave out speech with a larger fraction of clipped samples.",
 )
 @click.option(
     "-j",
@@ -140,48 +148,38 @@ def _spread(args: list[str]) -> Iterator[str]:
     type=int,
     default=1,
     metavar="N",
-    help="Processes that decode; the data are the same for any number.",
+    help="Number of decoding processes; the output does not depend on it.",
 )
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print what was kept, or what --check found, as a JSON object on stdout.",
+    help="Print the summary, or the findings of --check, as JSON on stdout.",
 )
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     corpora: tuple[str, ...],
     root: str,
     download: bool,
     list_corpora: bool,
     check: str | None,
-    speech: tuple[str, ...],
-    noise: tuple[str, ...],
-    rir: tuple[str, ...],
     out: str | None,
-    sample_rate: int,
-    valid_share: float,
-    test_share: float,
-    seed: int,
-    min_seconds: float,
-    silence_db: float,
-    max_clipped: float,
-    jobs: int,
     as_json: bool,
     progress: str,
     quiet: bool,
+    **options: Any,
 ) -> None:
-    """Turn recordings of speech and noise into the folder DATA to train on.
+    """Prepare recordings of speech and noise for training.
 
-    Recordings are public corpora by name, before the options, and your own folders and tables. A
+    Recordings are public corpora, named before the options, and your own folders and tables. A
     part of a corpus is CORPUS/PART: audioae prepare librispeech/train-clean-100 esc50 --root DIR
     --download --out DATA
 
     Each file is read once, resampled and stored for random access. Splits are those of the tables;
-    files without one are split by speaker, noise recording or folder. Silent, clipped and
-    unreadable files are left out and listed in DATA/dropped.jsonl with the reason. Run it again
-    after an interruption and it goes on.
+    other files are split by speaker, noise recording or folder. Silent, clipped and unreadable
+    files are left out and listed in DATA/dropped.jsonl with the reason. Run the same command again
+    to resume after an interruption.
     """
     mode = "none" if quiet and progress == "auto" else progress
     if list_corpora:
@@ -192,36 +190,25 @@ def command(
         raise click.UsageError("Missing option '--out'.")
     from audioae.data.prepare import PrepareSettings, prepare
 
-    settings = PrepareSettings(
-        out=out,
-        speech=speech,
-        noise=noise,
-        rir=rir,
-        corpora=corpora,
-        root=root,
-        sample_rate=sample_rate,
-        valid_share=valid_share,
-        test_share=test_share,
-        seed=seed,
-        min_seconds=min_seconds,
-        silence_db=silence_db,
-        max_clipped=max_clipped,
-        jobs=jobs,
-    )
+    # the other options have the names of settings
+    settings = PrepareSettings(out=out, corpora=corpora, root=root, **options)
     if download:
         _download(corpora, root, mode, quiet)
     with show_preparing(mode) as report:
         summary = prepare(settings, progress=report)
     if not quiet:
-        alone = "Warning: {role}: nothing is held out for validation; it has one source only, or its tables put all of it elsewhere"
-        for line in describe_summary(summary, out, alone if valid_share else ""):
+        alone = (
+            "Warning: {role}: nothing is held out for validation; it has one source only, or its "
+            "tables put all files into other splits"
+        )
+        for line in describe_summary(summary, out, alone if settings.valid_share else ""):
             click.echo(line, err=True)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(summary)))
 
 
 def _download(corpora: tuple[str, ...], root: str, mode: str, quiet: bool) -> None:
-    """Say what comes from where, then fetch it."""
+    """Print sizes and addresses, then download."""
     from audioae.data.corpora.collect import choose, pending
     from audioae.data.corpora.collect import download as fetch_corpus
     from audioae.errors import SettingsError
@@ -269,7 +256,7 @@ def _download_bars(mode: str) -> Iterator[Callable[[Fetch], None]]:
 
 
 def _check(data: str, mode: str, as_json: bool) -> None:
-    """Show what was found, and raise `DataError` where it would spoil a training."""
+    """Print the findings; raise `DataError` if there is an error among them."""
     from audioae.data.prepare.check import check
     from audioae.errors import DataError
 
@@ -332,12 +319,12 @@ def _table_of_corpora() -> Table:
             escape(corpus.licence),
             corpus.homepage,
         )
-    table.caption = "* is taken where no part is named"
+    table.caption = "* used if no part is named"
     return table
 
 
 def _print(table: Table) -> None:
-    """Print a table on stdout, wide where no terminal limits it."""
+    """Print a table on stdout; 200 columns wide if that is not a terminal."""
     from rich.console import Console
 
     console = Console()
@@ -374,16 +361,26 @@ def show_preparing(mode: str) -> Iterator[Callable[[Progress], None]]:
 
 
 def describe_summary(summary: Summary, out: str | Path, alone: str) -> Iterator[str]:
-    """What was kept and what was dropped; `alone` is what to say of a {role} of which nothing is
-    held out, if anything.
+    """Lines about files kept and dropped. `alone` is the line for a {role} without validation data;
+    "" for none.
     """
+    from audioae.data.sources import NO_LICENCE
     from audioae.errors import counted
 
     for role, hours in summary.hours.items():
         kept = ", ".join(f"{split} {value:.2f} h" for split, value in hours.items() if value)
-        yield f"{role}: kept {sum(hours.values()):.2f} h in {counted(summary.files[role], 'file')} ({kept})"
-        if alone and role != "rir" and not hours["valid"]:  # rooms may be those of the training
+        files = counted(summary.files[role], "file")
+        yield f"{role}: kept {sum(hours.values()):.2f} h in {files} ({kept})"
+        if (
+            alone and role != "rir" and not hours["valid"]
+        ):  # rooms of the training split may be used
             yield alone.format(role=role)
+    if set(summary.licences) - {NO_LICENCE}:
+        licences = (
+            f"{name} {count['kept']} kept, {count['dropped']} dropped"
+            for name, count in summary.licences.items()
+        )
+        yield f"licences, files: {'; '.join(licences)}"
     if summary.dropped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.dropped.items())
         yield f"dropped: {reasons}; see {out}/dropped.jsonl"

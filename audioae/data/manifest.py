@@ -1,5 +1,5 @@
-"""Manifests: one row = one file whose samples lie in an int16 shard; read, write, split, and random
-access to the samples.
+"""Manifests: JSON Lines with one row per prepared file, whose samples are stored in an int16 shard.
+Reading, writing, splits, and random access to the samples.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ class Row:
     """One prepared file.
 
     Args:
-        path: the recording that it was made from.
-        source: who or what is heard (speaker, noise recording, room); no source is in two splits.
+        path: the original recording.
+        source: speaker, noise recording or room; no source is in two splits.
         seconds: length of the prepared audio.
-        shard, offset, samples: the file relative to the data folder, and the stretch of it in
-            samples.
-        kind: class of a noise. language: of speech. licence, corpus: where a table names them.
-        quiet_to_loud_db: level of the loud frames over the quiet ones, dB, where a table gives it.
-        gain_db: what was applied to the recording before it was stored.
+        shard, offset, samples: file name relative to the data folder, first sample and number of
+            samples in it.
+        licence, corpus: if known.
+        language: of speech, if known.
+        kind: class of a noise, if known.
+        quiet_to_loud_db: level of the loud frames relative to the quiet ones, dB, if known.
+        gain_db: gain applied to the recording before it was stored.
     """
 
     path: str
@@ -65,8 +67,10 @@ _NUMBERS: dict[str, type | tuple[type, ...]] = {
 
 
 def read_manifest(path: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a JSON Lines manifest, in its order; keys that a row does not have are ignored.
-    Raises `DataError` naming the line.
+    """Read the rows of a JSON Lines manifest, in order. Unknown keys are ignored.
+
+    Raises:
+        DataError: a line is wrong; the message has its number.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -88,7 +92,7 @@ def write_manifest(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
 
 
 def hours(rows: Iterable[Row]) -> dict[str, float]:
-    """Hours of audio in each split; a split without rows is 0."""
+    """Hours of audio in each split; 0 for a split without rows."""
     seconds = dict.fromkeys(SPLITS, 0.0)
     for row in rows:
         seconds[row.split] += row.seconds
@@ -103,16 +107,16 @@ def assign_splits(
     test_share: float = 0.0,
     seed: int = 0,
 ) -> dict[str, Split]:
-    """A split for every source, so that about `valid_share` and `test_share` of the seconds are
-    held out.
+    """Assign a split to every source, so that about `valid_share` and `test_share` of the seconds
+    are held out.
 
     Args:
-        seconds: audio of each source. given: sources whose split is already known; they keep it and
-            count in no share.
-        valid_share, test_share: of the seconds of the other sources. A share above 0 gets one
-            source at least while one stays for training.
-        seed: another seed, another draw. A source's place in the draw depends on its name and the
-            seed alone, not on its neighbours.
+        seconds: audio of each source.
+        given: sources whose split is known; they keep it and are not counted.
+        valid_share, test_share: fractions of the seconds of the other sources. A fraction above 0
+            gets at least one source, as long as one is left for training.
+        seed: for the random order of the sources. The key of a source depends only on its name and
+            the seed.
     """
     if not (valid_share >= 0 and test_share >= 0 and valid_share + test_share < 1):
         raise SettingsError(
@@ -139,10 +143,9 @@ def assign_splits(
 
 
 class ShardReader:
-    """Samples of any row of a data folder, by memory map: nothing is decoded and only what is asked
-    for is read.
+    """Reads samples of any row of a data folder through memory maps.
 
-    It can be sent to other processes: the maps stay behind and are opened again there.
+    It can be pickled: the maps are left out and opened again in the other process.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -150,8 +153,8 @@ class ShardReader:
         self._maps: dict[str, npt.NDArray[np.int16]] = {}
 
     def view(self, row: Row) -> npt.NDArray[np.int16]:
-        """All samples of a row as stored, `[samples]`, not copied. Raises `DataError` where the
-        shard is missing or too short.
+        """All samples of a row as stored, int16 `[samples]`, without a copy. Raises `DataError` if
+        the shard is missing or too short.
         """
         shard = self._maps.get(row.shard)
         if shard is None:
@@ -165,7 +168,7 @@ class ShardReader:
         return shard[row.offset : row.offset + row.samples]
 
     def read(self, row: Row, start: int, count: int) -> npt.NDArray[np.float32]:
-        """Samples `start` to `start + count` of a row as float32 `[count]`, full scale 1."""
+        """Samples `start` to `start + count` of a row, float32 `[count]` with full scale 1."""
         if start < 0 or count < 0 or start + count > row.samples:
             raise DataError(
                 f"samples {start} to {start + count} were asked of {row.path}, which "
@@ -228,18 +231,16 @@ def _draw(seed: int, source: str) -> bytes:
 def _fill(
     sources: Sequence[str], seconds: dict[str, float], target: float, spare: int
 ) -> list[str]:
-    """Sources, in their order, that fit into `target` seconds; the shortest one where none fits, so
-    that a wanted split is not empty.
-
-    `spare` sources at least are left for the splits that are filled later.
+    """Sources, in order, that fit into `target` seconds; the shortest one if none fits, so that no
+    wanted split is empty. At least `spare` sources are left for the other splits.
     """
-    room = len(sources) - spare
-    if target <= 0 or room < 1:
+    limit = len(sources) - spare
+    if target <= 0 or limit < 1:
         return []
     taken: list[str] = []
     filled = 0.0
     for source in sources:
-        if filled + seconds[source] <= target and len(taken) < room:
+        if filled + seconds[source] <= target and len(taken) < limit:
             taken.append(source)
             filled += seconds[source]
     return taken or [min(sources, key=seconds.__getitem__)]

@@ -1,5 +1,5 @@
-"""The recordings that somebody wants to train on become one data folder: their own, and for what is
-missing those of prepared data.
+"""Prepare a user's own recordings for a training. Roles without recordings are taken from a data
+folder prepared before.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from audioae.data.manifest import Row, read_manifest, write_manifest
 from audioae.data.prepare import PrepareSettings, Progress, Summary, prepare
 from audioae.errors import DataError, SettingsError
 
-VALID_SHARE = 0.1  # of the sources
-HELD_SHARE = 0.2  # of one recording, where there is one source only
+VALID_SHARE = 0.1  # of the seconds
+HELD_SHARE = 0.2  # of the longest recording, if no source can be held out
 NEEDED = ("speech", "noise")
 
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """Folders and tables of recordings, and a folder that `audioae prepare` wrote; each may be
-    missing.
-    """
+    """Folders and tables of recordings, and a folder written by `audioae prepare`; all optional."""
 
     speech: Sequence[str] = ()
     noise: Sequence[str] = ()
@@ -33,13 +31,13 @@ class Material:
 
     @property
     def own(self) -> dict[str, tuple[str, ...]]:
-        """The roles that recordings are given for."""
+        """The folders and tables by role, without the empty ones."""
         given = {role: tuple(getattr(self, role)) for role in ("speech", "noise", "rir")}
         return {role: places for role, places in given.items() if places}
 
     @property
     def missing(self) -> list[str]:
-        """What a training needs and nothing gives."""
+        """The roles that a training needs and that are not given."""
         return [] if self.data else [role for role in NEEDED if role not in self.own]
 
 
@@ -51,10 +49,11 @@ def gather(
     jobs: int = 1,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Path, Summary | None]:
-    """The folder of prepared data to train on: `material.data` where nothing else is given, else
-    `folder`, which is made or completed.
+    """Prepare recordings into `folder`, unless only prepared data are given.
 
-    Of the latter also what was kept of the recordings, and what was dropped.
+    Returns:
+        The folder to train on, and the summary of the preparation: `material.data` and None if no
+        recordings are given.
 
     Raises:
         SettingsError: neither recordings nor prepared data give speech, or noise.
@@ -86,9 +85,7 @@ def gather(
 
 
 def hold_out(manifest: Path) -> None:
-    """Where one source is all there is, make the last part of its longest recording the validation
-    split: other moments of one sound.
-    """
+    """If no row is in the validation split, move the end of the longest recording there."""
     rows = read_manifest(manifest)
     if any(row.split == "valid" for row in rows):
         return
@@ -103,14 +100,14 @@ def hold_out(manifest: Path) -> None:
 
 
 def part_of(row: Row, start: int, samples: int) -> Row:
-    """A stretch of a recording, a recording of its own."""
+    """A part of a recording as a row of its own."""
     return dataclasses.replace(
         row, offset=row.offset + start, samples=samples, seconds=row.seconds * samples / row.samples
     )
 
 
 def borrow(data: Path, folder: Path, role: str) -> None:
-    """Let a data folder use the recordings of another, whose shards stay where they are."""
+    """Add the recordings of another data folder; its shards stay where they are."""
     rows = read_manifest(data / f"{role}.jsonl")
     write_manifest(
         folder / f"{role}.jsonl",
@@ -119,7 +116,7 @@ def borrow(data: Path, folder: Path, role: str) -> None:
 
 
 def check_rate(data: Path, sample_rate: int) -> None:
-    """Raise `DataError` for prepared data of another rate."""
+    """Raise `DataError` if the sample rate of prepared data differs."""
     try:
         rate = int(json.loads((data / "data.json").read_text())["sample_rate"])
     except (OSError, ValueError, KeyError) as error:

@@ -1,5 +1,5 @@
-"""What is to be prepared: folders and tables become a list of entries, each with its source and,
-where a table gives it, its split.
+"""List the files to prepare from folders and tables, each with its source (speaker, noise recording
+or room) and, if a table gives it, its split and licence.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ import csv
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from audioae.errors import DataError
 
 Role = Literal["speech", "noise", "rir"]
 ROLES: tuple[Role, ...] = ("speech", "noise", "rir")
+LICENCE_REASON, NO_LICENCE = "licence", "none given"
 AUDIO_EXTENSIONS = (
     ".aif",
     ".aifc",
@@ -37,24 +39,24 @@ AUDIO_EXTENSIONS = (
 )
 
 _SPLIT_NAMES: dict[str, Split | Literal[""]] = {
-    "": "", "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
-    "test": "test", "testing": "test",
+    "": "", "train": "train", "training": "train", "valid": "valid", "validation": "valid",
+    "val": "valid", "dev": "valid", "test": "test", "testing": "test",
 }  # fmt: skip
 # ESC-50 names its clips FOLD-ID-TAKE[-CLASS]; clips with one ID are cut from one Freesound
 # recording.
 _FREESOUND = re.compile(r"\d-(\d+)-[A-Z](?:-\d+)?")
-# One response measured with several microphones is often stored as one file a channel.
+# A response measured with several microphones is often stored as one file per channel.
 _CHANNEL = re.compile(r"[-_]ch\d+$")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file to prepare; the fields are those of `manifest.Row`.
+    """One file to prepare; the other fields are those of `manifest.Row`.
 
     Args:
-        size: bytes, -1 for a file that is not there.
-        minus: a file that is subtracted from it, sample by sample: a noisy recording without its
-            clean one is the noise.
+        size: bytes; -1 for a missing file.
+        split: "" if it is to be drawn.
+        minus: file to subtract sample by sample: noisy minus clean speech gives the noise.
     """
 
     role: Role
@@ -72,7 +74,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A file that is left out, and why."""
+    """A file that is left out, and why: a kind of reason, a colon and details."""
 
     role: Role
     path: str
@@ -80,26 +82,49 @@ class Dropped:
 
 
 def find_entries(
-    role: Role, places: Iterable[str], known: Iterable[Entry] = ()
+    role: Role,
+    places: Iterable[str],
+    known: Iterable[Entry] = (),
+    licences: Sequence[str] = (),
 ) -> tuple[list[Entry], list[Dropped]]:
-    """Files of all folders and tables, in a fixed order, and those left out because they come twice
-    or would stand in two splits.
+    """The files of all folders and tables, in a fixed order, and those left out.
+
+    A file is left out if it is listed twice, if its licence is not wanted, or if its source would
+    be in two splits.
 
     Args:
         known: entries of corpora; those of this role come first.
+        licences: patterns such as "CC0*"; see `has_licence`. Empty: any licence or none.
     """
     entries: dict[str, Entry] = {}
     dropped: list[Dropped] = []
     found = (entry for place in places for entry in _of_place(role, Path(place)))
     for entry in chain((entry for entry in known if entry.role == role), found):
         if entry.path in entries:
-            dropped.append(
-                Dropped(role, entry.path, "duplicate: given twice, the first one is kept")
-            )
+            reason = "duplicate: listed twice, the first one is kept"
+            dropped.append(Dropped(role, entry.path, reason))
         else:
             entries[entry.path] = entry
-    kept, leaking = _without_leaks(list(entries.values()))
+    wanted = []
+    for entry in entries.values():
+        if has_licence(entry, licences):
+            wanted.append(entry)
+        else:
+            reason = f"{LICENCE_REASON}: {entry.licence or NO_LICENCE}"
+            dropped.append(Dropped(role, entry.path, reason))
+    kept, leaking = _without_leaks(wanted)
     return [replace(entry, size=_size(entry.path)) for entry in kept], dropped + leaking
+
+
+def has_licence(entry: Entry, patterns: Sequence[str]) -> bool:
+    """Whether the licence of an entry matches one of the patterns, or there are no patterns.
+
+    Patterns are those of a shell and ignore case: "CC BY 4*" matches "cc by 4.0". An entry without
+    a licence matches none.
+    """
+    licence = entry.licence.casefold()
+    matches = any(fnmatchcase(licence, pattern.casefold()) for pattern in patterns)
+    return not patterns or (bool(licence) and matches)
 
 
 def _of_place(role: Role, place: Path) -> Iterator[Entry]:
@@ -134,10 +159,8 @@ def _of_folder(role: Role, folder: Path) -> Iterator[Entry]:
 
 
 def _by_folder(files: list[Path]) -> list[str]:
-    """The first folder below the one that all files have in common, so that a speaker's chapters
-    stay together.
-
-    A file that lies in the common folder itself is a source of its own.
+    """The name of the first folder below the common parent of all files, so that the chapters of a
+    speaker stay together. A file directly in the parent is a source of its own.
     """
     common = Path(os.path.commonpath([file.parent for file in files])) if files else Path()
     inside = [file.relative_to(common) for file in files]
@@ -145,8 +168,8 @@ def _by_folder(files: list[Path]) -> list[str]:
 
 
 def _of_table(role: Role, table: Path) -> Iterator[Entry]:
-    """Rows of a table with a header; `path` is relative to the table's folder, columns that nobody
-    knows are ignored.
+    """Rows of a table with a header. `path` is relative to the folder of the table; unknown columns
+    are ignored.
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
@@ -200,9 +223,7 @@ def _of_row(
 
 
 def _name_of_source(role: Role, row: Mapping[str, str]) -> str:
-    """What a table says about who or what is heard; empty where it says nothing. A response without
-    a room is a room of its own.
-    """
+    """The source that a table gives, or "". A response without a room is a room of its own."""
     if role == "speech":
         return row.get("speaker", "")
     if role == "rir":
@@ -213,13 +234,13 @@ def _name_of_source(role: Role, row: Mapping[str, str]) -> str:
 def _source_of_file(role: Role, corpus: str, name: str) -> str:
     freesound = _FREESOUND.fullmatch(name) if role == "noise" else None
     if freesound:
-        # not within the corpus: several corpora are cut from the same recordings
+        # without the corpus: several corpora contain clips of the same recordings
         return f"freesound/{freesound[1]}"
     return _within(corpus, _CHANNEL.sub("", name) if role == "rir" else name)
 
 
 def _within(corpus: str, name: str) -> str:
-    """Two corpora may both have a speaker "1": the corpus is part of the name, once."""
+    """Prefix a name with its corpus, once: two corpora may both have a speaker "1"."""
     return (
         name
         if not corpus or name == corpus or name.startswith(f"{corpus}/")
@@ -228,8 +249,8 @@ def _within(corpus: str, name: str) -> str:
 
 
 def _without_leaks(entries: list[Entry]) -> tuple[list[Entry], list[Dropped]]:
-    """Where tables put one source into two splits, it stays in the one that is held out the most:
-    test, then valid.
+    """Leave out files so that no source is in two splits. A source in several splits stays in the
+    most protected one: test, then valid.
     """
     splits: dict[str, Split] = {}
     for entry in entries:
@@ -263,7 +284,7 @@ def _number(text: str, where: str) -> float | None:
 
 
 def is_audio(name: str) -> bool:
-    """Whether a file name ends like audio and is not hidden."""
+    """Whether a file name has an audio extension and is not hidden."""
     return not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS
 
 

@@ -1,10 +1,25 @@
-"""How a mixture may vary: each effect is a small record that is drawn, can be logged, and is
-applied as a pure function.
+"""Effects that vary a mixture. Each is a small record: drawn with a seed, logged as JSON, applied
+as a pure function. In reading order:
+
+- `settings`: probabilities and ranges of all effects
+- `backend`: how an effect works on NumPy arrays and torch tensors alike
+- `blend`: ratio of speech and noise, level, digital silence, exchange of noises in a batch
+- `noises`: synthetic noise and music
+- `playback`: speed of speech, reversal and grains of noise
+- `equaliser`, `rooms`: filters in the frequency domain
+- `channel`: clipping, band limits, codecs, packet loss
 """
 
-from audioae.data.augment.blend import Level, Remix, SignalToNoise, Silence
+from audioae.data.augment.blend import (
+    Level,
+    Remix,
+    SignalToNoise,
+    Silence,
+    mix_at_ratios,
+    set_levels,
+)
 from audioae.data.augment.channel import BandLimit, Clipping, Codec, PacketLoss, align
-from audioae.data.augment.equaliser import Band, Equaliser
+from audioae.data.augment.equaliser import Band, Equaliser, equalise
 from audioae.data.augment.noises import (
     Clicks,
     ColouredNoise,
@@ -22,13 +37,14 @@ from audioae.data.augment.rooms import (
     ImageRoom,
     bank_room,
     direct_sound,
-    filter_noise,
     filter_speech,
 )
 from audioae.data.augment.settings import AugmentSettings
 
 __all__ = [
-    "EARLY_SECONDS", "AugmentSettings", "Band", "BandLimit", "Clicks", "Clipping", "Codec", "ColouredNoise", "DecayingRoom", "Equaliser",
-    "Fan", "Hum", "ImageRoom", "Level", "MadeNoise", "Melody", "PacketLoss", "Remix", "ShapedNoise", "SignalToNoise", "Silence", "Speed", "Variation", "Wind",
-    "align", "bank_room", "direct_sound", "filter_noise", "filter_speech",
+    "EARLY_SECONDS", "AugmentSettings", "Band", "BandLimit", "Clicks", "Clipping", "Codec",
+    "ColouredNoise", "DecayingRoom", "Equaliser", "Fan", "Hum", "ImageRoom", "Level", "MadeNoise",
+    "Melody", "PacketLoss", "Remix", "ShapedNoise", "SignalToNoise", "Silence", "Speed",
+    "Variation", "Wind", "align", "bank_room", "direct_sound", "equalise", "filter_speech",
+    "mix_at_ratios", "set_levels",
 ]  # fmt: skip

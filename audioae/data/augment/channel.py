@@ -1,5 +1,8 @@
-"""What happens to a mixture between the microphone and us: clipping, a narrow band, a codec, lost
-packets. The target stays whole.
+"""What happens to a mixture on its way: clipping, band limits, codecs, lost packets. The target is
+not changed, except by a band limit when asked.
+
+`Clipping` and `BandLimit` take NumPy arrays or torch tensors, `Codec` and `PacketLoss` NumPy
+arrays.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy import fft
 
+from audioae.data.augment.backend import Waves, beside, transforms
 from audioae.signal.spectrogram import Array
 
 CUTOFFS_HZ = (4000.0, 8000.0, 11000.0)
@@ -20,66 +24,68 @@ BLOCK = 65536  # libsndfile crashes on longer blocks of Opus
 MAX_LAG_SECONDS = 0.2
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-OPUS_KBPS = (6.0, 256.0)  # what libsndfile's compression levels 1 and 0 ask of a channel
+OPUS_KBPS = (6.0, 256.0)  # bit rates of one channel at libsndfile's compression levels 1 and 0
 
 
 @dataclass(frozen=True)
 class Clipping:
-    """Cuts the waveform off at `fraction` of its peak."""
+    """Clips the waveform at `fraction` of its peak."""
 
     fraction: float
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Clipping:
-        """At 0.3 to 0.9 of the peak."""
+        """0.3 to 0.9 of the peak."""
         return cls(float(rng.uniform(0.3, 0.9)))
 
-    def apply(self, waveform: Array) -> Array:
-        """`[samples]`."""
-        limit = self.fraction * float(np.abs(waveform).max(initial=0.0))
-        return np.clip(waveform, -limit, limit)
+    def apply(self, waveform: Waves) -> Waves:
+        """Clip `[samples]`."""
+        if not len(waveform):
+            return waveform
+        limit = self.fraction * abs(waveform).max()
+        clipped: Waves = waveform.clip(-limit, limit)
+        return clipped
 
 
 @dataclass(frozen=True)
 class BandLimit:
-    """A cut-off without phase: all passes up to `cutoff_hz`, nothing from 1.1 times that on."""
+    """A zero-phase low-pass: passes all up to `cutoff_hz`, nothing from 1.1 times that on."""
 
     cutoff_hz: float
 
     @classmethod
     def draw(cls, rng: np.random.Generator, sample_rate: int) -> BandLimit | None:
-        """4, 8 or 11 kHz, of those that lie below the Nyquist frequency; None where none does."""
+        """4, 8 or 11 kHz, of those below the Nyquist frequency; None if there is none."""
         known = [cutoff for cutoff in CUTOFFS_HZ if cutoff < 0.49 * sample_rate]
         return cls(float(rng.choice(known))) if known else None
 
-    def apply(self, waveform: Array, sample_rate: int) -> Array:
-        """`[..., samples]`."""
-        samples = waveform.shape[-1]
+    def apply(self, waveform: Waves, sample_rate: int) -> Waves:
+        """Filter `[..., samples]`."""
+        transform, samples = transforms(waveform), waveform.shape[-1]
         size = fft.next_fast_len(samples, real=True)
-        limited: Array = fft.irfft(fft.rfft(waveform, size) * self.gains(size, sample_rate), size)[
+        gains = beside(waveform, _low_pass(size, sample_rate, self.cutoff_hz))
+        limited: Waves = transform.irfft(transform.rfft(waveform, size) * gains, size)[
             ..., :samples
         ]
         return limited
 
-    def gains(self, size: int, sample_rate: int) -> Array:
-        """Linear gain at the bins of a real transform of `size` samples, not to be written to."""
-        return _low_pass(size, sample_rate, self.cutoff_hz)
-
 
 @lru_cache(maxsize=8)
 def _low_pass(size: int, sample_rate: int, cutoff_hz: float) -> Array:
+    """Linear gains `[size // 2 + 1]` at the bins of an FFT of `size` samples."""
     into = np.clip((np.fft.rfftfreq(size, 1 / sample_rate) / cutoff_hz - 1) / 0.1, 0, 1)
     return np.asarray(np.square(np.cos(into * math.pi / 2)), np.float32)
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Encodes and decodes, in memory, and moves the answer to where the input was, to the sample,
-    by their cross-correlation.
+    """A codec: encodes and decodes in memory and aligns the result with the input by their
+    cross-correlation.
 
     Args:
-        name: of the codec. kbps: asked of Opus, kbit/s; MP3 takes it as quality between its best
-            (64 and above) and its worst (8).
+        name: of the codec.
+        kbps: bit rate of Opus, kbit/s; for MP3 it selects a quality between the best (64 and above)
+            and the worst (8).
     """
 
     name: Literal["opus", "mp3"]
@@ -89,7 +95,7 @@ class Codec:
     def draw(
         cls, rng: np.random.Generator, kbps: tuple[float, float], sample_rate: int
     ) -> Codec | None:
-        """One that has this sample rate; None where none has."""
+        """A codec that supports the sample rate; None if none does."""
         has: dict[Literal["opus", "mp3"], tuple[int, ...]] = {"opus": OPUS_RATES, "mp3": MP3_RATES}
         known = [name for name, rates in has.items() if sample_rate in rates]
         chosen, rate = rng.integers(2), float(np.exp(rng.uniform(*np.log(kbps))))
@@ -97,14 +103,14 @@ class Codec:
 
     @property
     def compression_level(self) -> float:
-        """libsndfile's: 0 is the best, 1 the smallest."""
+        """Compression level of libsndfile: 0 is the best quality, 1 the smallest file."""
         if self.name == "opus":
             low, high = OPUS_KBPS
             return min(1.0, max(0.0, (high - self.kbps) / (high - low)))
         return min(0.99, max(0.0, 1 - math.log2(max(self.kbps, 8) / 8) / 3))  # LAME refuses 1.0
 
     def apply(self, waveform: Array, sample_rate: int) -> Array:
-        """`[samples]`, of the same length."""
+        """Encode and decode `[samples]`; the length stays the same."""
         peak = float(np.abs(waveform).max(initial=0.0))
         if not peak:
             return waveform
@@ -135,8 +141,8 @@ class Codec:
 
 
 def align(late: Array, reference: Array, max_lag: int) -> Array:
-    """`late` moved by the lag of at most `max_lag` samples at which it is most like `reference`,
-    with its length.
+    """Shift `late` by the lag of at most `max_lag` samples at which its cross-correlation with
+    `reference` is highest, and cut or pad it to the length of `reference`.
     """
     size = fft.next_fast_len(len(late) + len(reference), real=True)
     likeness = fft.irfft(fft.rfft(late, size) * np.conj(fft.rfft(reference, size)), size)
@@ -148,12 +154,14 @@ def align(late: Array, reference: Array, max_lag: int) -> Array:
 
 @dataclass(frozen=True)
 class PacketLoss:
-    """Packets of 20 ms that do not arrive, in bursts (two states: Gilbert 1960).
+    """Packets of 20 ms are lost in bursts (two-state model, Gilbert 1960).
 
     Args:
-        share: of lost packets, 0..1. burst: mean number of packets lost in a row.
-        repeat: whether the last packet is heard again in their place, half as loud each time;
-            otherwise silence.
+        share: fraction of lost packets, 0..1.
+        burst: mean number of packets lost in a row.
+        repeat: whether a lost packet is replaced by the one before at half its amplitude;
+            otherwise by silence.
+        seed: for which packets are lost.
     """
 
     share: float
@@ -163,7 +171,7 @@ class PacketLoss:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, share: tuple[float, float]) -> PacketLoss:
-        """Bursts of 1 to 3 packets."""
+        """Mean bursts of 1 to 3 packets."""
         return cls(
             float(rng.uniform(*share)),
             float(rng.uniform(1, 3)),
@@ -172,7 +180,7 @@ class PacketLoss:
         )
 
     def lost(self, packets: int) -> list[bool]:
-        """Which packets are lost."""
+        """Whether each of `packets` packets is lost."""
         draws = np.random.default_rng(self.seed).random(packets)
         found, heal = 1 / self.burst, self.share / max(1 - self.share, 1e-9) / self.burst
         lost, now = [], bool(self.share >= 1)
@@ -182,7 +190,7 @@ class PacketLoss:
         return lost
 
     def apply(self, waveform: Array, sample_rate: int) -> Array:
-        """`[samples]`."""
+        """Replace the lost packets of `[samples]`."""
         packet = max(1, sample_rate // 50)
         received = waveform.copy()
         for number, lost in enumerate(self.lost(math.ceil(len(waveform) / packet))):

@@ -1,5 +1,5 @@
-"""Noise that nobody recorded: coloured, shaped like a recording, hum, clicks, fans, wind; each
-record makes `[samples]` of RMS 1.
+"""Synthetic noise: coloured, with the spectrum of a recording, hum, clicks, fans, wind, music. Each
+record renders `[samples]` with an RMS of 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SMOOTH_BINS = 33
 
 @dataclass(frozen=True)
 class ColouredNoise:
-    """Gaussian noise whose power falls as 1 / f^exponent: 0 white, 1 pink, 2 brown, below 0 blue."""
+    """Gaussian noise with power ~ 1 / f^exponent: 0 white, 1 pink, 2 brown, below 0 blue."""
 
     exponent: float
     seed: int
@@ -46,7 +46,7 @@ class ShapedNoise:
         return cls(_seed(rng))
 
     def apply(self, recording: Array) -> Array:
-        """`[samples]` like the recording `[samples]`; of a silent one, silence."""
+        """Noise `[samples]` like the recording `[samples]`; silence for a silent recording."""
         magnitude = np.abs(fft.rfft(recording))
         sums = np.cumsum(
             np.pad(magnitude, (SMOOTH_BINS // 2 + 1, SMOOTH_BINS // 2)), dtype=np.float64
@@ -57,11 +57,13 @@ class ShapedNoise:
 
 @dataclass(frozen=True)
 class Hum:
-    """Mains hum: harmonics of 50 or 60 Hz that fall with their number, and a floor of noise.
+    """Mains hum: harmonics of 50 or 60 Hz over white noise.
 
     Args:
-        hz: of the mains. levels_db, phases: of each harmonic, dB and radians, from the first on.
-            floor_db: of white noise below, dB RMS.
+        hz: mains frequency.
+        levels_db, phases: of each harmonic, dB and radians, from the first on.
+        floor_db: RMS of the white noise, dB.
+        seed: for the white noise.
     """
 
     hz: float
@@ -72,7 +74,7 @@ class Hum:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Hum:
-        """4 to 20 harmonics, the even ones often weaker; the mains within 0.2 %."""
+        """4 to 20 harmonics, the even ones often weaker; the frequency is within 0.2 %."""
         hz = float(rng.choice([50.0, 60.0]) * rng.uniform(0.998, 1.002))
         count, tilt, even_db = int(rng.integers(4, 21)), rng.uniform(3, 9), rng.uniform(-15, 3)
         levels = [
@@ -105,12 +107,14 @@ class Hum:
 
 @dataclass(frozen=True)
 class Clicks:
-    """Clicks (few, loud) or crackle (many, of very different levels): short decaying resonances at
+    """Clicks (few, loud) or crackle (many, at very different levels): short decaying resonances at
     random times.
 
     Args:
-        rate: clicks a second. spread_db: standard deviation of their levels. ring_hz, decay: of the
-            resonance, Hz and seconds.
+        rate: clicks per second.
+        spread_db: standard deviation of their levels, dB.
+        ring_hz, decay: frequency and time constant of the resonance, Hz and seconds.
+        seed: for times and levels.
     """
 
     rate: float
@@ -121,7 +125,7 @@ class Clicks:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Clicks:
-        """Half clicks of 0.5 to 5 a second, half crackle of 20 to 300."""
+        """Clicks (0.5 to 5 per second) or crackle (20 to 300), equally often."""
         crackle = rng.random() < 0.5
         rate = float(rng.uniform(20, 300) if crackle else rng.uniform(0.5, 5))
         return cls(
@@ -133,7 +137,7 @@ class Clicks:
         )
 
     def apply(self, samples: int, sample_rate: int) -> Array:
-        """`[samples]`; one click at least."""
+        """`[samples]`, with at least one click."""
         rng = np.random.default_rng(self.seed)
         count = max(1, int(rng.poisson(self.rate * samples / sample_rate)))
         train = np.zeros(samples, np.float32)
@@ -150,14 +154,14 @@ class Clicks:
 
 @dataclass(frozen=True)
 class Fan:
-    """A fan or a motor: noise that falls towards high frequencies, and the tones of its blades,
-    both swaying slowly.
+    """A fan or a motor: low-frequency noise and harmonics of the blade frequency, slowly modulated.
 
     Args:
-        blade_hz: blades passing a second. tones_db: level of its harmonics over the noise, dB RMS,
-            from the first on.
-        exponent: the noise falls as 1 / f^exponent in power. sway: share by which the level goes up
-            and down `sway_hz` times a second.
+        blade_hz: blade-pass frequency.
+        tones_db: RMS of each harmonic relative to the noise, dB, from the first on.
+        exponent: the noise has power ~ 1 / f^exponent.
+        sway, sway_hz: depth (0..1) and frequency of the amplitude modulation.
+        seed: for the noise.
     """
 
     blade_hz: float
@@ -169,7 +173,7 @@ class Fan:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Fan:
-        """Blades at 40 to 400 Hz, 2 to 6 harmonics."""
+        """A blade frequency of 40 to 400 Hz and 2 to 6 harmonics."""
         tones = tuple(float(rng.uniform(-25, 3) - 4 * k) for k in range(rng.integers(2, 7)))
         return cls(
             float(rng.uniform(40, 400)),
@@ -199,11 +203,12 @@ class Fan:
 
 @dataclass(frozen=True)
 class Wind:
-    """Wind on a microphone: noise below some hundred Hz that comes in gusts.
+    """Wind on a microphone: noise below a few hundred Hz whose level varies in gusts.
 
     Args:
-        corner_hz: above which the noise falls by 12 dB an octave. gusts_hz: how often gusts come;
-            gust_db: their standard deviation, dB.
+        corner_hz: corner frequency of the low-pass (12 dB per octave).
+        gusts_hz, gust_db: rate of the gusts and standard deviation of their level, dB.
+        seed: for noise and gusts.
     """
 
     corner_hz: float
@@ -213,7 +218,7 @@ class Wind:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Wind:
-        """From a breeze to a storm."""
+        """Gusts with a standard deviation of 3 to 9 dB."""
         return cls(
             float(rng.uniform(80, 400)),
             float(rng.uniform(0.3, 3)),
@@ -236,13 +241,15 @@ class Wind:
 
 @dataclass(frozen=True)
 class Melody:
-    """Synthetic music: notes with harmonics, several at a time, each with an attack and a decay.
+    """Synthetic music: overlapping notes with harmonics, each with an attack and a decay.
 
     Args:
-        notes_per_second: mean number of notes that begin in a second.
-        lowest_hz: lowest fundamental. octaves: range above it.
-        harmonics: number of partials of a note. tilt_db: level lost per octave of partials, dB.
+        notes_per_second: mean number of note onsets per second.
+        lowest_hz, octaves: lowest fundamental, and the range above it.
+        harmonics: number of partials of a note.
+        tilt_db: decrease of the partials per octave, dB.
         decay: time constant of a note, seconds.
+        seed: for times, pitches and levels.
     """
 
     notes_per_second: float
@@ -255,7 +262,7 @@ class Melody:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Melody:
-        """From slow chords to fast runs."""
+        """1 to 16 notes per second."""
         return cls(
             float(2 ** rng.uniform(0, 4)),
             float(rng.uniform(55, 220)),

@@ -1,5 +1,5 @@
-"""Recorded noise made into other noise of the same kind: played backwards, or cut into grains that
-change places.
+"""Effects on the playback of a recording: speed for speech, reversal and shuffled grains for
+noise.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from audioae.signal.spectrogram import Array
 
 @dataclass(frozen=True)
 class Speed:
-    """Plays speech `factor` times as fast, which raises its pitch and its formants by as much: a
-    voice of another size.
-    """
+    """Plays speech `factor` times as fast by resampling, which scales pitch and formants too."""
 
     factor: float
 
     @classmethod
     def draw(cls, rng: np.random.Generator, factor: tuple[float, float]) -> Speed:
-        """Even over the range in octaves."""
+        """Uniform in the range on a logarithmic scale."""
         return cls(float(np.exp(rng.uniform(*np.log(factor)))))
 
     def needed(self, samples: int) -> int:
-        """Samples of speech of which `apply` makes `samples`."""
+        """Number of input samples that `apply` needs for `samples` output samples."""
         return math.ceil(samples * self.factor) + 1
 
     def apply(self, waveform: Array, samples: int, sample_rate: int) -> Array:
-        """The first `samples` of the faster speech; `waveform` has at least `needed(samples)`."""
+        """The first `samples` samples at the new speed; `waveform` has at least
+        `needed(samples)` samples.
+        """
         return resample(waveform, round(self.factor * sample_rate), sample_rate)[:samples]
 
 
@@ -40,10 +40,13 @@ FADE_SHARE = 0.2  # of a grain, over which it fades into the next one
 
 @dataclass(frozen=True)
 class Variation:
-    """Args:
-    backwards: whether the noise is played backwards.
-    grain_seconds: length of the grains that change places; None leaves their order.
-    seed: for the order of the grains.
+    """Makes other noise of the same kind from recorded noise: reversed in time, or cut into grains
+    that are joined in random order.
+
+    Args:
+        backwards: whether the noise is reversed in time.
+        grain_seconds: length of the grains; None: no grains.
+        seed: for the order of the grains.
     """
 
     backwards: bool
@@ -52,19 +55,19 @@ class Variation:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Variation:
-        """Backwards half the time; grains of 0.05 to 1 s half the time."""
+        """Reversed with probability 0.5; grains of 0.05 to 1 s with probability 0.5."""
         grain = float(10 ** rng.uniform(-1.3, 0)) if rng.random() < 0.5 else None
         return cls(bool(rng.random() < 0.5), grain, int(rng.integers(1 << 32)))
 
     def apply(self, noise: Array, sample_rate: int) -> Array:
-        """Other noise `[samples]` made of `noise` `[samples]`."""
+        """Vary `noise` `[samples]`; the length stays the same."""
         played = noise[::-1] if self.backwards else noise
         if self.grain_seconds is None:
             return np.ascontiguousarray(played)
         return self._shuffled(played, max(16, round(self.grain_seconds * sample_rate)))
 
     def _shuffled(self, noise: Array, grain: int) -> Array:
-        """Grains in random order, each faded into the next with constant power."""
+        """Grains in random order with equal-power cross-fades."""
         samples, fade = len(noise), max(1, round(FADE_SHARE * grain))
         rng = np.random.default_rng(self.seed)
         starts = rng.integers(0, max(1, samples - grain - fade), -(-samples // grain))

@@ -1,38 +1,41 @@
-"""Speech in rooms, measured or made: the direct sound stays where it is, and early reflections stay
-in the target.
+"""Room responses, measured or simulated, and their convolution with speech. The direct sound is not
+delayed, and the target keeps the early reflections.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from scipy import fft
 
-from audioae.data.augment.equaliser import Equaliser
+from audioae.data.augment.backend import Waves, beside, transforms
+from audioae.data.augment.equaliser import Equaliser, bin_gains, equalise
 from audioae.signal.spectrogram import Array
 
-# reflections up to here help intelligibility, so they stay in the target (Bradley et al. 2003)
+# reflections up to here help intelligibility and stay in the target (Bradley et al. 2003)
 EARLY_SECONDS = 0.05
 SPEED_OF_SOUND = 343.0  # m/s
 # t60 = EYRING * volume / (-log(1 - absorbed) * surface), s/m
 EYRING = 24 * math.log(10) / SPEED_OF_SOUND
 NUM_ROOMS = 300
 BANK_SEED = 17
-IMAGE_SECONDS = 0.08  # after which reflections lie so close that noise stands in for them
+IMAGE_SECONDS = 0.08  # later reflections are so dense that decaying noise replaces them
 Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class DecayingRoom:
-    """A direct sound, then noise that decays (the idea: Lehmann & Johansson 2008).
+    """The direct sound followed by decaying noise (after Lehmann & Johansson 2008).
 
     Args:
-        t60: seconds in which the noise falls by 60 dB, and length of the response.
-        distance_db: energy of the direct sound over that of the noise, dB. gap: seconds between the
-            two. seed: of the noise.
+        t60: reverberation time, and length of the response, seconds.
+        distance_db: direct-to-reverberant energy ratio, dB.
+        gap: time between the direct sound and the noise, seconds.
+        seed: for the noise.
     """
 
     t60: float
@@ -42,7 +45,7 @@ class DecayingRoom:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> DecayingRoom:
-        """A room of 0.15 to 0.8 s."""
+        """A reverberation time of 0.15 to 0.8 s."""
         return cls(
             float(rng.uniform(0.15, 0.8)),
             float(rng.uniform(-3, 12)),
@@ -51,7 +54,7 @@ class DecayingRoom:
         )
 
     def response(self, sample_rate: int) -> Array:
-        """`[samples]`; the direct sound is the first sample and is 1."""
+        """The response `[samples]`; its first sample is the direct sound, 1."""
         samples = int(self.t60 * sample_rate)
         decay = np.exp(
             np.arange(samples, dtype=np.float32)
@@ -68,16 +71,18 @@ class DecayingRoom:
 
 @dataclass(frozen=True)
 class ImageRoom:
-    """A shoe-box room by the image source method (Allen & Berkley 1979), up to 80 ms; then noise
-    that decays as the images do.
+    """A shoebox room by the image source method (Allen & Berkley 1979) up to 80 ms, then noise with
+    the same decay.
 
-    Walls reflect alike, by the coefficient that Eyring's formula asks for `t60`. It is taken as
-    negative: with positive coefficients all reflections add up at 0 Hz, where the original method
-    needs a high-pass filter (Lehmann & Johansson 2008).
+    All walls have the reflection coefficient that gives `t60` by Eyring's formula. It is negative:
+    with positive coefficients all reflections add up at 0 Hz, and the original method needs a
+    high-pass filter (Lehmann & Johansson 2008).
 
     Args:
-        size: of the room, m. source, microphone: places in it, m. t60: seconds in which the sound
-            falls by 60 dB. seed: of the noise.
+        size: of the room, m.
+        source, microphone: their positions, m.
+        t60: reverberation time, seconds.
+        seed: for the noise.
     """
 
     size: Point
@@ -88,24 +93,24 @@ class ImageRoom:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> ImageRoom:
-        """One of the `NUM_ROOMS` rooms of the bank: they are the same in every process, and each is
-        computed once.
+        """One of the `NUM_ROOMS` rooms of the bank, which are the same in every process; each
+        response is computed once.
         """
         return bank_room(int(rng.integers(NUM_ROOMS)))
 
     def response(self, sample_rate: int) -> Array:
-        """`[samples]`, not to be written to; the direct sound comes first and is 1."""
+        """The response `[samples]`, read-only; its first sample is the direct sound, 1."""
         return _image_response(self, sample_rate)
 
     @property
     def reflection(self) -> float:
-        """What the pressure is multiplied by at each wall."""
+        """Reflection coefficient of the sound pressure at each wall."""
         volume = math.prod(self.size)
         x, y, z = self.size
         return -math.exp(-EYRING * volume / (2 * self.t60 * 2 * (x * y + y * z + x * z)))
 
     def images(self, seconds: float) -> tuple[Array, Array]:
-        """Delays in s and amplitudes of all images that arrive within `seconds`, in no order."""
+        """Delays (s) and amplitudes of all images that arrive within `seconds`, unordered."""
         reach = SPEED_OF_SOUND * seconds
         squares, bounces = zip(
             *(
@@ -124,8 +129,8 @@ class ImageRoom:
 
 
 def _axis(size: float, source: float, microphone: float, reach: float) -> tuple[Array, Array]:
-    """Along one axis, squared distance of each image to the microphone and the walls between:
-    images lie at 2nL + s and 2nL - s.
+    """Squared distances of the images to the microphone along one axis, and their numbers of
+    reflections. Images lie at 2nL + s and 2nL - s.
     """
     n = np.arange(-math.ceil(reach / (2 * size)) - 1, math.ceil(reach / (2 * size)) + 2)
     place = np.concatenate([2 * n * size + source, 2 * n * size - source]) - microphone
@@ -134,7 +139,7 @@ def _axis(size: float, source: float, microphone: float, reach: float) -> tuple[
 
 @lru_cache(maxsize=NUM_ROOMS)
 def bank_room(number: int) -> ImageRoom:
-    """Room `number` of the bank: 2.5 to 10 m long, 2.2 to 4 m high, 0.2 to 0.8 s."""
+    """Room `number` of the bank: 2.5 to 10 m long, 2.2 to 4 m high, T60 of 0.2 to 0.8 s."""
     rng = np.random.default_rng([BANK_SEED, number])
     size = (rng.uniform(2.5, 10), rng.uniform(2.5, 8), rng.uniform(2.2, 4))
     microphone = tuple(float(rng.uniform(0.15, 0.85) * length) for length in size)
@@ -143,7 +148,7 @@ def bank_room(number: int) -> ImageRoom:
         if 0.3 < math.dist(source, microphone) < 2.5:
             break
     walls = 2 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2])
-    # coefficients of less than 0.55 are no room
+    # below a reflection coefficient of 0.55 it would not sound like a room
     shortest = EYRING * math.prod(size) / (1.2 * walls)
     t60 = max(float(rng.uniform(0.2, 0.8)), shortest)
     return ImageRoom(tuple(map(float, size)), source, microphone, t60, int(rng.integers(1 << 32)))  # type: ignore[arg-type]
@@ -157,7 +162,7 @@ def _image_response(room: ImageRoom, sample_rate: int) -> Array:
     response = np.zeros(max(samples, int(IMAGE_SECONDS * sample_rate) + 1), np.float32)
     places = np.rint((delays - first) * sample_rate).astype(np.intp)
     np.add.at(response, places, amplitudes / amplitudes.max())
-    # The tail goes on at the level of the last 20 ms that all images have reached.
+    # The tail continues at the level of the last 20 ms for which all images are computed.
     end = int((IMAGE_SECONDS - first) * sample_rate)
     window = min(end // 2, int(0.02 * sample_rate))
     level = float(np.sqrt(np.mean(np.square(response[end - window : end]))))
@@ -169,39 +174,61 @@ def _image_response(room: ImageRoom, sample_rate: int) -> Array:
 
 
 def direct_sound(room: Array) -> int:
-    """The sample at which the direct sound arrives: the first that reaches half of the peak."""
+    """Index of the direct sound: the first sample that reaches half of the peak."""
     loud = np.abs(room)
     return int(np.argmax(loud >= loud.max() / 2))
 
 
-def filter_speech(
-    speech: Array, room: Array | None, equaliser: Equaliser | None, sample_rate: int
-) -> tuple[Array, Array]:
-    """Speech in a room behind an equaliser: `(heard, target)`, each `[samples]`, aligned to the
-    direct sound.
+def from_direct_sound(room: Array) -> Array:
+    """A room response from its direct sound on, scaled to a peak of 1."""
+    peak = float(np.abs(room).max())
+    return room[direct_sound(room) :] / np.float32(max(peak, 1e-9))
 
-    The target keeps the direct sound and `EARLY_SECONDS` of reflections and passes the same
-    equaliser.
+
+def filter_speech(
+    speech: Waves,
+    rooms: Sequence[Array | None],
+    equalisers: Sequence[Equaliser | None],
+    sample_rate: int,
+) -> tuple[Waves, Waves]:
+    """Convolve speech with room responses and filter it by equalisers.
+
+    Args:
+        speech: `[batch, samples]`.
+        rooms: one response `[samples]` of any length for each row; None: no room.
+        equalisers: one for each row; None: no equaliser.
+
+    Returns:
+        `(heard, target)`, each `[batch, samples]`, aligned to the direct sound. The target has the
+        direct sound and `EARLY_SECONDS` of reflections and passes the same equaliser.
     """
-    if room is None and equaliser is None:
-        return speech, speech
-    samples = speech.shape[-1]
-    size = fft.next_fast_len(samples + (0 if room is None else room.shape[-1]), real=True)
-    spectrum = fft.rfft(speech, size)
-    if equaliser is not None:
-        spectrum *= equaliser.bins(size, sample_rate)
-    if room is None:
-        heard = fft.irfft(spectrum, size)[:samples]
+    if all(room is None for room in rooms):
+        heard = equalise(speech, equalisers, sample_rate)
         return heard, heard
-    direct = direct_sound(room)
-    room = room[direct:] / np.float32(max(float(np.abs(room).max()), 1e-9))
-    early = room[: int(EARLY_SECONDS * sample_rate)]
+    transform, samples = transforms(speech), speech.shape[-1]
+    responses = beside(speech, _stacked(rooms))
+    early = responses[:, : int(EARLY_SECONDS * sample_rate)]
+    size = fft.next_fast_len(samples + responses.shape[-1], real=True)
+    spectrum = transform.rfft(speech, size)
+    if any(equalisers):
+        spectrum = spectrum * bin_gains(speech, equalisers, size, sample_rate)
     heard, target = (
-        fft.irfft(spectrum * fft.rfft(response, size), size)[:samples] for response in (room, early)
+        transform.irfft(spectrum * transform.rfft(response, size), size)[:, :samples]
+        for response in (responses, early)
     )
     return heard, target
 
 
-def filter_noise(noise: Array, equaliser: Equaliser | None, sample_rate: int) -> Array:
-    """Noise `[samples]` behind an equaliser."""
-    return filter_speech(noise, None, equaliser, sample_rate)[0]
+def _stacked(rooms: Sequence[Array | None]) -> Array:
+    """Responses from their direct sound on, scaled to a peak of 1: `[batch, samples]`. None becomes
+    an impulse.
+    """
+    direct = [np.ones(1, np.float32) if room is None else _from_direct(room) for room in rooms]
+    stacked = np.zeros((len(rooms), max(map(len, direct))), np.float32)
+    for row, response in zip(stacked, direct, strict=True):
+        row[: len(response)] = response
+    return stacked
+
+
+def _from_direct(room: Array) -> Array:
+    return room[direct_sound(room) :] / np.float32(max(float(np.abs(room).max()), 1e-9))

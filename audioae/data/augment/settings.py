@@ -1,4 +1,4 @@
-"""What is drawn for each mixture, and how often."""
+"""Probabilities and ranges of the effects."""
 
 from __future__ import annotations
 
@@ -26,37 +26,38 @@ RANGES = (
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """What is drawn for each mixture; probabilities are 0..1, ranges (lowest, highest).
+    """Probabilities (0..1) and ranges (lowest, highest) from which each mixture is drawn.
 
     Args:
-        snr_db: range of the signal-to-noise ratio on active levels.
-        easy: probability of `easy_snr_db` instead, half of them without any noise.
-        speech_free: probability of noise alone, whose target is silence.
-        second_noise: probability of a second recording, 0..10 dB below the first.
-        synthetic_noise: probability that the noise is made: coloured, with the spectrum of a
-            recording, hum, clicks, fan or wind.
-        babble: probability that the noise is 3 to 8 speakers of the split.
-        reverb: probability of a room on the speech; half measured (when there are any), half made.
-        eq: probability of a random equaliser, drawn apart for speech and noise; `eq_db` is its
+        snr_db: range of the signal-to-noise ratio of active levels.
+        easy: probability of a ratio from `easy_snr_db`; half of these mixtures have no noise.
+        speech_free: probability of noise alone, with silence as its target.
+        second_noise: probability of a second noise recording, 0 to 10 dB below the first.
+        synthetic_noise: probability of synthetic noise: coloured, with the spectrum of a recording,
+            hum, clicks, fan or wind.
+        babble: probability that the noise is 3 to 8 speakers of the same split.
+        reverb: probability that the speech is convolved with a room response, half of them measured
+            (if there are any), half simulated.
+        eq: probability of a random equaliser, drawn separately for speech and noise; `eq_db` is its
             largest gain.
         level_dbfs: range of the mixture's RMS level.
         clipping: probability of clipping the mixture at 0.3..0.9 of its peak.
-        speed: probability of speech that is faster and higher, or slower and lower, by a
-            `speed_factor`.
-        band_limit: probability of a cut-off at 4, 8 or 11 kHz, as far as the sample rate has it.
-        band_limit_target: whether the cut-off holds for the target too; if not, the network learns
-            to extend the band.
-        codec: probability of Opus or MP3 on the mixture, at `codec_kbps`; an encoding takes 10 to
-            20 times as long as all other effects.
-        packet_loss: probability that packets of the mixture are lost, a `packet_loss_share` of
-            them.
-        silence: probability of a stretch of digital silence in mixture and target,
-            `silence_seconds` long, at most half the segment.
-        remix: probability that the noises of a batch change places among its mixtures (Defossez et
-            al. 2020).
-        vary_noise: probability that recorded noise is played backwards or cut into grains that
-            change places.
-        music: probability that the noise is synthetic music instead.
+        speed: probability that the speech is resampled by a `speed_factor`, which changes its pitch
+            too.
+        band_limit: probability of a low-pass at 4, 8 or 11 kHz, of those below the Nyquist
+            frequency.
+        band_limit_target: whether the target is low-passed too; if not, the network learns to
+            extend the bandwidth.
+        codec: probability that the mixture is encoded with Opus or MP3 at `codec_kbps`; this takes
+            10 to 20 times as long as all other effects.
+        packet_loss: probability of packet loss in the mixture; `packet_loss_share` is the fraction
+            of lost packets.
+        silence: probability of `silence_seconds` of digital silence in mixture and target, at most
+            half of the segment.
+        remix: probability that the noises of a batch are exchanged between its mixtures (Défossez
+            et al. 2020).
+        vary_noise: probability that recorded noise is reversed in time or cut into shuffled grains.
+        music: probability that the noise is replaced by synthetic music.
     """
 
     snr_db: Range = (-5.0, 20.0)
@@ -104,6 +105,8 @@ class AugmentSettings:
 
     @classmethod
     def plain(cls, **more: Any) -> AugmentSettings:
-        """One noise at a ratio and a level, and nothing else but what is asked."""
+        """Settings with all probabilities 0 except those given: one noise recording at a ratio and
+        a level.
+        """
         nothing: dict[str, Any] = dict.fromkeys(PROBABILITIES, 0.0)
         return cls(**(nothing | more))

@@ -1,1 +1,8 @@
-"""Public corpora by name: where they are, how their folders are laid out, and how they are downloaded."""
+"""Public corpora by name. In reading order:
+
+- `corpus`: the record of a corpus: parts, archives, licence
+- `catalog`: the known corpora
+- `layouts`: reads the folders of each corpus as published
+- `download`: downloads, verifies and unpacks one archive
+- `collect`: finds corpora in a folder, downloads what is missing and lists their files
+"""

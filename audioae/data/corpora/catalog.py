@@ -1,9 +1,9 @@
-"""Public corpora as they are published: names, addresses, licences, sizes, checksums, and what has
-to be in their folders.
+"""Public corpora as published: names, addresses, licences, sizes, checksums, and the files that
+must be in their folders.
 
-Facts only; `layouts` reads the folders, `collect` brings both together. A checksum stands here only
-where the publisher or a widely used library documents it; elsewhere `unchecked` says why there is
-none, and the size is what is verified.
+Data only; `layouts` reads the folders and `collect` combines both. Checksums are those that the
+publisher or a widely used library documents; elsewhere `unchecked` says why there is none, and the
+size is verified.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ def _parts(**parts: Part) -> MappingProxyType[str, Part]:
     return MappingProxyType({name.replace("_", "-"): part for name, part in parts.items()})
 
 
-_NO_RECORD = "the publisher's checksum could not be confirmed; the size that the server states and the archive's own checks count"
+_NO_RECORD = (
+    "the publisher's checksum could not be confirmed; the size that the server states and the "
+    "archive's own checks count"
+)
 _SLR = "https://www.openslr.org/resources"
 _DATASHARE = "https://datashare.ed.ac.uk/bitstream/handle/10283"
 _DNS = "https://dns4public.blob.core.windows.net/dns4archive/datasets_fullband"

@@ -1,6 +1,4 @@
-"""Corpora that are asked for by name are found below a folder, downloaded where they are not there,
-and read into entries.
-"""
+"""Find corpora in a folder, download what is missing, and list their files as entries."""
 
 from __future__ import annotations
 
@@ -15,13 +13,13 @@ from audioae.data.corpora.layouts import matches
 from audioae.data.sources import Entry
 from audioae.errors import DataError, SettingsError, nearest
 
-UNPACKED = ".unpacked"  # beside what an archive brought: its content is there, whole
+UNPACKED = ".unpacked"  # suffix of a marker: the archive was unpacked completely
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One corpus and the parts of it that are asked for by name; `usual`: those that are taken when
-    none is named, too.
+    """A corpus and the parts of it that were named; `usual`: whether the corpus was named without a
+    part, too.
     """
 
     name: str
@@ -30,8 +28,8 @@ class Wanted:
     usual: bool
 
     def folder(self, root: Path) -> Path:
-        """The corpus' folder: one of its names below `root`, or `root` itself; where downloads go
-        if there is none.
+        """The folder of the corpus: below `root`, or `root` itself; if there is none, the folder
+        for downloads.
         """
         places = [
             path
@@ -47,8 +45,8 @@ class Wanted:
         return root if whole else root / self.corpus.folders[0].replace("*", self.name)
 
     def parts(self, folder: Path, *, download: bool = False) -> tuple[str, ...]:
-        """The parts to take: those named, and where the usual ones are wanted what is there, or the
-        default.
+        """The parts to use: those named and, if the corpus was named without a part, those that
+        exist or the default ones.
         """
         if not self.usual:
             return self.named
@@ -67,7 +65,7 @@ class Wanted:
         )
 
     def missing(self, folder: Path, parts: Iterable[str]) -> list[str]:
-        """What these parts need and the folder lacks."""
+        """The paths that these parts need and the folder does not have."""
         known = self.corpus.parts
         return [
             need
@@ -78,8 +76,10 @@ class Wanted:
 
 
 def choose(names: Iterable[str]) -> list[Wanted]:
-    """The corpora that `NAME` and `NAME/PART` mean, each once. Raises `SettingsError` naming the
-    nearest known one.
+    """The corpora named by `NAME` and `NAME/PART`, each once.
+
+    Raises:
+        SettingsError: an unknown name; the message has the nearest known one.
     """
     parts: dict[str, dict[str, None]] = {}
     for name in names:
@@ -101,8 +101,8 @@ def choose(names: Iterable[str]) -> list[Wanted]:
 
 
 def corpus_entries(names: Iterable[str], root: Path) -> list[Entry]:
-    """Entries of all corpora that are asked for. Raises `DataError` naming what is missing of a
-    corpus and how to get it.
+    """Entries of all named corpora. Raises `DataError`, which says what is missing and how to get
+    it.
     """
     return [entry for wanted in choose(names) for entry in _entries_of(wanted, root)]
 
@@ -136,11 +136,12 @@ def _advice(wanted: Wanted, parts: tuple[str, ...]) -> str:
     size = sum(archive.size for archive in archives_of(wanted, parts))
     if not size:
         return f"get it from {wanted.corpus.homepage} ({wanted.corpus.manual})"
-    return f"download it with --download ({size / 1e9:.1f} GB, {wanted.corpus.licence}, from {wanted.corpus.homepage})"
+    about = f"{size / 1e9:.1f} GB, {wanted.corpus.licence}, from {wanted.corpus.homepage}"
+    return f"download it with --download ({about})"
 
 
 def archives_of(wanted: Wanted, parts: Iterable[str]) -> list[Archive]:
-    """The archives of these parts, each once: several parts may lie in one."""
+    """The archives of these parts, each once: several parts may be in one."""
     known = wanted.corpus.parts
     return list(
         dict.fromkeys(
@@ -150,10 +151,10 @@ def archives_of(wanted: Wanted, parts: Iterable[str]) -> list[Archive]:
 
 
 def pending(wanted: Wanted, root: Path) -> list[Archive]:
-    """What has to be downloaded: nothing where a copy of the user's own is complete.
+    """The archives to download; none if the user's own copy is complete.
 
     Raises:
-        DataError: a part that is not there and cannot be downloaded.
+        DataError: a part is missing and cannot be downloaded.
     """
     folder = wanted.folder(root)
     parts = wanted.parts(folder, download=True)
@@ -175,12 +176,12 @@ def pending(wanted: Wanted, root: Path) -> list[Archive]:
 def download(
     wanted: Wanted, root: Path, *, report: Callable[[Fetch], None] = lambda _: None
 ) -> None:
-    """Download, verify and unpack what is missing of a corpus; an interrupted download goes on
-    where it stopped.
+    """Download, verify and unpack the missing archives of a corpus. An interrupted download is
+    resumed.
 
     Raises:
-        DataError: the address does not answer, or with something else than was published.
-        OutputError: `root` cannot be written, or is too full.
+        DataError: the server does not answer, or the file is not the published one.
+        OutputError: `root` cannot be written or has too little space.
     """
     folder = wanted.folder(root)
     archives = pending(wanted, root)
@@ -202,8 +203,8 @@ def _marker(folder: Path, archive: Archive) -> Path:
 
 
 def _begun(folder: Path, archive: Archive) -> bool:
-    """Whether this archive was downloaded here, wholly or in part; otherwise what is there is the
-    user's own copy.
+    """Whether this archive was downloaded here, completely or in part; otherwise existing files are
+    the user's own copy.
     """
     return _marker(folder, archive).exists() or was_begun(_target(folder, archive))
 

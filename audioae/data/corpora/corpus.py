@@ -1,4 +1,4 @@
-"""What is known of a public corpus before any of it is here: a record of facts, no code."""
+"""The record of a public corpus: parts, archives, licence."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ class Archive:
 
     Args:
         url: official address.
-        size: bytes; `exact` where known to the byte, so that another size is an error.
-        checksum: "sha256:HEX" or "md5:HEX". unchecked: why there is none.
-        inside: folder in the archive whose content belongs into the corpus' folder; all of it where there is none.
+        size: bytes.
+        exact: whether another size is an error.
+        checksum: "sha256:HEX" or "md5:HEX".
+        unchecked: why there is no checksum.
+        inside: folder in the archive whose content is unpacked; "" for the whole archive.
     """
 
     url: str
@@ -32,20 +34,25 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """File name of the archive."""
         return self.url.partition("?")[0].rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Part:
-    """What can be asked for on its own: the paths (globs, below the corpus' folder) that it needs and the archives that bring them."""
+    """A part that can be prepared on its own.
+
+    Args:
+        needs: paths that it needs, globs below the folder of the corpus.
+        archives: the archives that contain them.
+    """
 
     needs: tuple[str, ...]
     archives: tuple[Archive, ...] = ()
 
     @property
     def size(self) -> int:
-        """Bytes to download, nothing for a part that has to be fetched by hand."""
+        """Bytes to download; 0 for a part that cannot be downloaded by audioae."""
         return sum(archive.size for archive in self.archives)
 
 
@@ -54,12 +61,14 @@ class Corpus:
     """A public corpus.
 
     Args:
-        title, homepage, licence, contents: what people should know before they download it.
-        folders: names (globs) of its folder; the first one is where downloads go.
-        parts: by name. default: those that are taken, and downloaded, where no part is named.
-        present: where no part is named, take every part that is there instead.
-        free: parts are folders that the corpus itself names, such as languages.
-        manual: how to get what has no archives.
+        title, homepage, licence, contents: shown to the user.
+        folders: names (globs) of its folder; downloads go into the first.
+        read: lists the files of the parts in its folder.
+        parts: by name.
+        default: the parts used, and downloaded, if none is named.
+        present: if no part is named, use all parts that exist instead.
+        free: parts are folders named by the corpus itself, such as languages.
+        manual: how to get parts without archives.
     """
 
     title: str

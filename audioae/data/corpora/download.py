@@ -1,6 +1,4 @@
-"""One archive over HTTP: it goes on where it was interrupted, and counts only when its size and
-checksum are what was published.
-"""
+"""Download, verify and unpack one archive over HTTP, resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -42,12 +40,10 @@ BROKEN = (
 
 
 def unpack(archive: Path, folder: Path, *, inside: str = "") -> None:
-    """Unpack a .zip or .tar.*, or what is `inside` one folder of it, into `folder`; files that are
-    there already stay.
+    """Unpack a .zip or .tar.*, or the folder `inside` it, into `folder`. Existing files are kept.
 
     Raises:
-        DataError: it is damaged, of another kind, or has members that would land outside the
-            folder.
+        DataError: the archive is damaged, of another kind, or has members outside the folder.
         OutputError: the folder cannot be written or is full.
     """
     try:
@@ -96,7 +92,7 @@ def _extract(archive: Path, folder: Path) -> None:
 
 
 def _refuse_outside(archive: Path, name: str, special: bool) -> None:
-    """Corpora are files and folders; a link or a name that leads elsewhere has no place in one."""
+    """Raise `DataError` for links and for names that lead out of the folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     drive = bool(path.parts) and ":" in path.parts[0]
     if special or drive or path.is_absolute() or ".." in path.parts:
@@ -107,7 +103,7 @@ def _refuse_outside(archive: Path, name: str, special: bool) -> None:
 
 
 def _move_into(source: Path, folder: Path) -> None:
-    """Rename what is new; go into folders that exist. A folder that appears is therefore whole."""
+    """Rename new items and recurse into existing folders, so that new folders are complete."""
     for item in sorted(source.iterdir()):
         target = folder / item.name
         if item.is_dir() and target.is_dir():
@@ -118,16 +114,14 @@ def _move_into(source: Path, folder: Path) -> None:
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60.0
-RETRY_SECONDS = (1.0, 3.0, 10.0, 30.0)  # waits between attempts that brought nothing
-# of archives when they are unpacked: FLAC and speech in zips have little left to shrink
+RETRY_SECONDS = (1.0, 3.0, 10.0, 30.0)  # waits between attempts without progress
+# size of unpacked archives: FLAC and speech compress little
 UNPACKED_GROWTH = 1.4
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """How far a download is: `done` of `total` bytes, None where the server does not say; or it is
-    being verified.
-    """
+    """Progress of a download or of its verification: `done` of `total` bytes, None if unknown."""
 
     name: str
     done: int
@@ -136,19 +130,17 @@ class Fetch:
 
 
 class Interrupted(Exception):
-    """The connection ended early; what arrived is kept."""
+    """The connection ended early; the bytes received are kept."""
 
 
 def fetch(
     archive: Archive, target: Path, *, report: Callable[[Fetch], None] = lambda _: None
 ) -> None:
-    """Download `archive` to `target`, or the rest of it, and verify it; `target` appears when it is
-    whole.
+    """Download `archive`, or the rest of it, and verify it. `target` appears when it is complete.
 
     Raises:
-        DataError: the server refuses, breaks off again and again, or sends something else than was
-            published.
-        OutputError: it cannot be written; what has arrived is kept.
+        DataError: the server refuses, interrupts repeatedly, or sends another file than published.
+        OutputError: it cannot be written; the bytes received are kept.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -170,13 +162,13 @@ def fetch(
 
 
 def was_begun(target: Path) -> bool:
-    """Whether `target` has been downloaded, or some of it."""
+    """Whether `target` has been downloaded completely or in part."""
     return target.exists() or _part(target).exists()
 
 
 def refuse_full_disk(folder: Path, sizes: Sequence[int]) -> None:
-    """Raise `OutputError` where archives of these sizes, unpacked and removed one after the other,
-    do not fit, bytes.
+    """Raise `OutputError` if there is no space for archives of these sizes (bytes), unpacked and
+    removed one after the other.
     """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     needed, free = (
@@ -191,14 +183,12 @@ def refuse_full_disk(folder: Path, sizes: Sequence[int]) -> None:
 
 
 def _part(target: Path) -> Path:
-    """Where a download lies until it is whole."""
+    """File name of an incomplete download."""
     return temporary_path(target)
 
 
 def _complete(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> None:
-    """Ask again after each interruption, as long as each attempt brings something or the waits are
-    not used up.
-    """
+    """Retry after each interruption, as long as an attempt makes progress or waits are left."""
     waits = list(RETRY_SECONDS)
     while True:
         before = _size(part)
@@ -339,7 +329,7 @@ def _notes(part: Path) -> Path:
 
 
 def _remember(part: Path, answer: Any) -> None:
-    """What tells this version of the file from another; a weak ETag does not."""
+    """Store what identifies this version of the file; a weak ETag does not."""
     tag = answer.headers.get("ETag", "")
     validator = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
     write_text(_notes(part), json.dumps({"validator": validator or ""}))

@@ -1,8 +1,7 @@
-"""The folders of public corpora, as published, become entries: who or what is heard in each file,
-and which files are held out.
+"""Read the folders of public corpora as published: the source and the split of every file.
 
-Each reader takes the corpus' folder and the parts that are asked for. Sources that several corpora
-share have one name: the speakers of VCTK (VoiceBank is cut from it), Freesound recordings, the
+Each reader takes the folder of the corpus and the wanted parts. Sources that occur in several
+corpora have one name: the speakers of VCTK (VoiceBank is cut from it), Freesound recordings, the
 noises of MUSAN (SLR28 has them too).
 """
 
@@ -24,19 +23,23 @@ VOICEBANK_VALID = ("p226", "p287")  # no official split; the two that most paper
 # the noises of the VoiceBank+DEMAND test set
 DEMAND_TEST = ("DLIVING", "OOFFICE", "SCAFE", "SPSQUARE", "TBUS")
 DEMAND_PLACES = (
-    "DKITCHEN", "DLIVING", "DWASHING", "NFIELD", "NPARK", "NRIVER", "OHALLWAY", "OMEETING", "OOFFICE",
-    "PCAFETER", "PRESTO", "PSTATION", "SCAFE", "SPSQUARE", "STRAFFIC", "TBUS", "TCAR", "TMETRO",
+    "DKITCHEN", "DLIVING", "DWASHING", "NFIELD", "NPARK", "NRIVER", "OHALLWAY", "OMEETING",
+    "OOFFICE", "PCAFETER", "PRESTO", "PSTATION", "SCAFE", "SPSQUARE", "STRAFFIC", "TBUS",
+    "TCAR", "TMETRO",
 )  # fmt: skip
 # Challenge 1 and 2 | 3 and 4 | 5; one of them is enough.
 DNS_FOLDERS: dict[str, tuple[str, ...]] = {
     "speech": (
-        "{datasets/clean,datasets_fullband/clean_fullband,datasets_fullband/*_speech,V5_training_dataset/Track1_Headset}",
+        "{datasets/clean,datasets_fullband/clean_fullband,datasets_fullband/*_speech,"
+        "V5_training_dataset/Track1_Headset}",
     ),
     "noise": (
-        "{datasets/noise,datasets_fullband/noise_fullband,V5_training_dataset/noise_fullband,noise_fullband}",
+        "{datasets/noise,datasets_fullband/noise_fullband,V5_training_dataset/noise_fullband,"
+        "noise_fullband}",
     ),
     "rir": (
-        "{datasets/impulse_responses,datasets_fullband/impulse_responses,V5_training_dataset/impulse_responses,impulse_responses}",
+        "{datasets/impulse_responses,datasets_fullband/impulse_responses,"
+        "V5_training_dataset/impulse_responses,impulse_responses}",
     ),
 }
 _READER = re.compile(r"_reader_(\d+)_")
@@ -45,17 +48,15 @@ _VCTK_SPEAKER = re.compile(r"([ps]\d+)_\d+")
 
 
 def matches(folder: Path, needed: str) -> Iterator[Path]:
-    """Paths below `folder` that match a glob, or one of several: `{a,b}`. They come as they are
-    found, so the first one is cheap.
+    """Paths below `folder` that match a glob, or one of several: `{a,b}`. Lazy, so the first one is
+    cheap.
     """
     choices = needed[1:-1].split(",") if needed.startswith("{") else [needed]
     return (path for choice in choices for path in folder.glob(choice))
 
 
 def read_voicebank_demand(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """Clean files are speech; noisy - clean, taken sample by sample when they are decoded, is
-    noise.
-    """
+    """Clean files are speech; noisy minus clean, subtracted when decoded, is noise."""
     entries = []
     for part in parts:
         name = "trainset_28spk" if part == "train" else "testset"
@@ -91,8 +92,8 @@ def read_voicebank_demand(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_librispeech(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """`PART/SPEAKER/CHAPTER/*.flac`; without a dev part some training speakers are drawn for
-    validation.
+    """`PART/SPEAKER/CHAPTER/*.flac`. Without a dev part, validation speakers are drawn from the
+    training speakers.
     """
     has_dev = any(part.startswith("dev") for part in parts)
     splits: dict[str, Split | Literal[""]] = {
@@ -122,9 +123,7 @@ def read_ljspeech(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_vctk(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """The second microphone (the first has more rumble), the first of the speakers who have no
-    second.
-    """
+    """The second microphone (the first has more rumble), or the first if there is no second."""
     entries = []
     for file in _audio(folder / "wav48_silence_trimmed"):
         if (
@@ -137,8 +136,8 @@ def read_vctk(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_common_voice(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """`LANGUAGE/clips` and its tables: train, dev and test, and the rest of validated with the
-    split that its speaker has.
+    """`LANGUAGE/clips` and its tables: train, dev and test; other clips of validated get the split
+    of their speaker.
     """
     entries = []
     for clips in sorted(path for path in folder.rglob("clips") if path.is_dir()):
@@ -183,7 +182,7 @@ def read_common_voice(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_musan(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """`PART/COLLECTION/*.wav`; music is one more noise."""
+    """`PART/COLLECTION/*.wav`; music is used as noise."""
     roles: dict[str, Role] = {"noise": "noise", "music": "noise", "speech": "speech"}
     return [
         _entry(roles[part], file, f"musan/{file.stem}", kind=part)
@@ -193,7 +192,7 @@ def read_musan(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_esc50(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """`meta/esc50.csv` names the fold, the class and the Freesound recording of every clip."""
+    """`meta/esc50.csv` has the fold, the class and the Freesound recording of every clip."""
     entries = []
     for row in _rows(folder / "meta/esc50.csv", ",", ("filename", "fold", "category", "src_file")):
         split: Split = "valid" if row["fold"] == "5" else "train"
@@ -209,7 +208,7 @@ def read_esc50(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_demand(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """`PLACE/ch01.wav`: the other 15 channels are the same sound a few centimetres away."""
+    """`PLACE/ch01.wav`; the other 15 channels are microphones a few centimetres away."""
     entries = []
     for place in DEMAND_PLACES:
         file = min(matches(folder, f"{place}*/**/ch01.wav"))
@@ -226,8 +225,8 @@ def read_demand(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_dns(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """The folders of the challenge's scripts; speakers are those that file names tell, else the
-    folder that a file lies in.
+    """The folders of the challenge's scripts. Speakers are taken from file names, or from the
+    folder of a file.
     """
     readers = {"speech": _dns_speech, "noise": _dns_noise, "rir": _dns_room}
     places = [
@@ -239,7 +238,7 @@ def read_dns(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
 
 
 def read_slr28(folder: Path, parts: tuple[str, ...]) -> list[Entry]:
-    """`rir_list` of each set names the room of every response: `--rir-id ID --room-id ROOM PATH`."""
+    """`rir_list` of each set has the room of every response: `--rir-id ID --room-id ROOM PATH`."""
     entries: list[Entry] = []
     lists = {
         "measured": "real_rirs_isotropic_noises/rir_list",
@@ -304,7 +303,7 @@ def _dns_noise(place: Path, file: Path) -> Entry:
 
 
 def _dns_room(place: Path, file: Path) -> Entry:
-    """A room is a folder; responses that lie in no folder of their own are rooms of their own."""
+    """A room is a folder; a response in no folder of its own is a room of its own."""
     inside = file.relative_to(place).parts
     return _entry(
         "rir", file, f"dns-challenge/{'/'.join(inside[:-1]) if len(inside) > 2 else file.stem}"
@@ -334,8 +333,8 @@ def _wavs(folder: Path) -> dict[str, Path]:
 
 
 def _rows(table: Path, delimiter: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """Rows of a table that has these columns. Sentences of Common Voice hold quotes that open
-    nothing, so quotes mean nothing in a TSV.
+    """Rows of a table that must have these columns. Quotes are not special in a TSV, as sentences
+    of Common Voice have unpaired ones.
     """
     form: dict[str, Any] = {
         "delimiter": delimiter,

@@ -1,5 +1,12 @@
-"""Prepared speech and noise become noisy/clean pairs, drawn on the fly: pair `index` of a seed is
-always the same pair.
+"""Noisy/clean pairs mixed on the fly from prepared speech and noise. Pair `index` of a seed is
+always the same pair. In reading order:
+
+- `corpus`: the prepared recordings of one split, and crops of them
+- `draws`: the records of everything that is drawn for a mixture
+- `mixer`: draws mixtures; `MixtureDataset` for the data loader of torch
+- `renderer`: renders draws, on the CPU or on a device
+- `device`: mixes batches on an accelerator that holds all recordings
+- `folders`: writes pairs as files, for `audioae mix`
 """
 
 from audioae.data.mixtures.corpus import Corpus, Crop, DataSettings, Piece, Pool
@@ -16,6 +23,7 @@ from audioae.data.mixtures.folders import MixedPair, parse_ratios, write_pairs
 from audioae.data.mixtures.mixer import Mixer, MixtureDataset
 
 __all__ = [
-    "Babble", "Corpus", "Crop", "DataSettings", "DeviceMixer", "LikeRecording", "MeasuredRoom", "MixedPair", "Mixer", "MixtureDataset",
-    "MixtureDraw", "Piece", "Pool", "Recording", "SecondNoise", "parse_ratios", "write_pairs",
+    "Babble", "Corpus", "Crop", "DataSettings", "DeviceMixer", "LikeRecording", "MeasuredRoom",
+    "MixedPair", "Mixer", "MixtureDataset", "MixtureDraw", "Piece", "Pool", "Recording",
+    "SecondNoise", "parse_ratios", "write_pairs",
 ]  # fmt: skip

@@ -1,10 +1,11 @@
-"""The prepared recordings of one split, and crops of them: drawn as records, read when they are
-asked for.
+"""The prepared recordings of one split, and crops of them, which are drawn as records and read on
+demand.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from audioae.errors import DataError, SettingsError
 from audioae.signal.mixing import active_rms, rms
 from audioae.signal.spectrogram import Array
 
-PROBE_SAMPLES = 53  # between the samples that are looked at to tell sound from silence
-TRIES = 20  # draws of a crop before a split counts as silent
-CROP_RMS = 0.05  # that each recording in a crop is brought to
+PROBE_SAMPLES = 53  # step between the samples checked for silence
+TRIES = 20  # silent crops in a row before giving up
+CROP_RMS = 0.05  # of every recording in a crop
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class DataSettings:
 
     Args:
         segment_seconds: length of a pair.
-        min_quiet_to_loud_db: leave out speech that is known to carry more room noise than this; 0
-            takes all.
-        max_noise_weight_seconds: a noise recording counts by its length up to here, so that long
-            ones do not drown the others.
-        augment: what is drawn for each mixture.
+        min_quiet_to_loud_db: leave out speech whose known level difference between loud and quiet
+            frames is below this; 0 keeps all.
+        max_noise_weight_seconds: noise recordings are drawn in proportion to their length, up to
+            this one, so that a few long recordings do not dominate.
+        augment: probabilities and ranges of the effects.
     """
 
     segment_seconds: float = 3.0
@@ -48,7 +49,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class Piece:
-    """`count` samples of recording `row` of a pool from `start` on, at sample `place` of a crop."""
+    """`count` samples of recording `row` from `start` on, at sample `place` of a crop."""
 
     row: int
     start: int
@@ -58,14 +59,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Crop:
-    """`samples` out of a pool: one recording, or several short ones and the pauses between them."""
+    """`samples` samples of a pool: of one recording, or of several with pauses between them."""
 
     samples: int
     pieces: tuple[Piece, ...]
 
 
 class Pool:
-    """Recordings of one kind and split, drawn in proportion to their weight."""
+    """Recordings of one role and split, drawn in proportion to their weights."""
 
     def __init__(self, shards: ShardReader, rows: list[Row], weights: list[float]) -> None:
         self.shards, self.rows = shards, rows
@@ -75,14 +76,14 @@ class Pool:
         return len(self.rows)
 
     def draw(self, rng: np.random.Generator) -> int:
-        """The number of a random recording."""
+        """The row number of a random recording."""
         return int(
             np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
         )
 
     def draw_crop(self, rng: np.random.Generator, samples: int) -> Crop:
-        """A crop, perhaps silent; a short recording is followed by others, after a pause of up to
-        half its length.
+        """A crop, possibly silent. A recording shorter than the crop is followed by others, each
+        after a pause of up to half its length.
         """
         pieces, filled = [], 0
         while filled < samples:
@@ -94,9 +95,7 @@ class Pool:
         return Crop(samples, tuple(pieces))
 
     def draw_sound(self, rng: np.random.Generator, samples: int, sample_rate: int) -> Crop:
-        """A crop that is not silent: silent ones have no level that a ratio could refer to, and are
-        drawn again.
-        """
+        """A crop that is not digital silence, which has no level that a ratio could refer to."""
         for _ in range(TRIES):
             crop = self.draw_crop(rng, samples)
             if self.is_surely_sound(crop, sample_rate) or active_rms(self.read(crop), sample_rate):
@@ -107,8 +106,8 @@ class Pool:
         )
 
     def is_surely_sound(self, crop: Crop, sample_rate: int) -> bool:
-        """Whether one of a few samples in whole 20 ms frames is not zero: as good as reading the
-        crop, where it holds, and much faster.
+        """Whether one of a few samples within whole 20 ms frames is not zero. Much faster than
+        reading the crop; False says nothing.
         """
         end = crop.samples // max(1, sample_rate // 50) * (sample_rate // 50)
         piece = crop.pieces[0]
@@ -119,7 +118,7 @@ class Pool:
         )
 
     def read(self, crop: Crop) -> Array:
-        """`[samples]` of a crop; each recording in it has the RMS `CROP_RMS`."""
+        """The waveform `[samples]` of a crop; each recording is scaled to the RMS `CROP_RMS`."""
         waveform = np.zeros(crop.samples, np.float32)
         for piece in crop.pieces:
             sound = self.shards.read(self.rows[piece.row], piece.start, piece.count)
@@ -132,13 +131,17 @@ class Pool:
                 )
         return waveform
 
+    def read_all(self, crops: Sequence[Crop]) -> Array:
+        """Crops of one length, `[batch, samples]`."""
+        return np.stack([self.read(crop) for crop in crops])
+
     def sources(self, crop: Crop) -> list[str]:
-        """Who or what is heard in a crop, in order."""
+        """The sources (speakers, noise recordings) in a crop, in order."""
         return list(dict.fromkeys(self.rows[piece.row].source for piece in crop.pieces))
 
 
 class Corpus:
-    """A folder that `audioae prepare` wrote, one split of it."""
+    """One split of a folder written by `audioae prepare`."""
 
     def __init__(self, folder: Path, split: str, settings: DataSettings) -> None:
         self.sample_rate = read_sample_rate(folder)
@@ -177,7 +180,7 @@ class Corpus:
 
 
 def read_sample_rate(folder: Path) -> int:
-    """The rate in Hz that a folder was prepared at."""
+    """The sample rate of a prepared folder, Hz."""
     try:
         return int(json.loads((folder / "data.json").read_text())["sample_rate"])
     except (OSError, ValueError, KeyError) as error:
@@ -188,11 +191,11 @@ def read_sample_rate(folder: Path) -> int:
 
 
 def is_clean(row: Row, min_quiet_to_loud_db: float) -> bool:
-    """Whether a recording is not known to carry more room noise than this."""
+    """Whether the level difference of loud and quiet frames is unknown or at least this."""
     return row.quiet_to_loud_db is None or row.quiet_to_loud_db >= min_quiet_to_loud_db
 
 
 def rows_of(folder: Path, kind: str, split: str) -> list[Row]:
-    """The rows of a manifest that belong to a split; none where there is no such manifest."""
+    """The rows of a manifest in a split; empty if there is no such manifest."""
     path = folder / f"{kind}.jsonl"
     return [row for row in read_manifest(path) if row.split == split] if path.exists() else []

@@ -1,5 +1,5 @@
-"""The draw of a mixture: a record of all that was drawn, which can be logged as JSON and rendered
-again bit for bit.
+"""The draw of a mixture: a record of everything that was drawn, which can be logged as JSON and
+rendered again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from audioae.errors import DataError
 
 @dataclass(frozen=True)
 class MeasuredRoom:
-    """A room response of the corpus, by its number."""
+    """A room response of the corpus, by its row number."""
 
     number: int
 
@@ -46,14 +46,14 @@ class Recording:
 
 @dataclass(frozen=True)
 class Babble:
-    """Several speakers at once, at one level."""
+    """Several speakers at once, at equal levels."""
 
     crops: tuple[Crop, ...]
 
 
 @dataclass(frozen=True)
 class LikeRecording:
-    """Stationary noise with the spectrum of a recorded one."""
+    """Stationary noise with the spectrum of a recording."""
 
     crop: Crop
     noise: ShapedNoise
@@ -61,8 +61,8 @@ class LikeRecording:
 
 @dataclass(frozen=True)
 class SecondNoise:
-    """Another recorded noise, so many dB below the first on active levels; it stands in for a
-    silent first.
+    """A second noise recording, `below_db` below the first in active level. It replaces a silent
+    first noise.
     """
 
     crop: Crop
@@ -71,10 +71,12 @@ class SecondNoise:
 
 @dataclass(frozen=True)
 class MixtureDraw:
-    """One mixture of `samples`, in the order in which it is rendered; what is None was not drawn.
+    """One mixture of `samples` samples, in the order of rendering. None: the effect was not drawn.
 
-    `blend` None is noise alone, whose target is silence. `limits_target` says whether the band
-    limit holds for the target too.
+    Args:
+        blend: None: noise alone, with silence as the target.
+        limits_target: whether the band limit applies to the target too.
+        variation: of recorded noise.
     """
 
     samples: int
@@ -93,17 +95,17 @@ class MixtureDraw:
     codec: Codec | None
     packet_loss: PacketLoss | None
     silence: Silence | None
-    variation: Variation | None = None  # of recorded noise
+    variation: Variation | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; each record carries its class under `is`."""
+        """Values for JSON; each record has its class name under `is`."""
         written: dict[str, Any] = _written(self)
         return written
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MixtureDraw:
-        """The draw that `to_dict` wrote, also after a way through JSON; `DataError` for anything
-        else.
+        """The draw for a value of `to_dict`, also after a round trip through JSON. Raises
+        `DataError` for anything else.
         """
         try:
             draw = _read(values)

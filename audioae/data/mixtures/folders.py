@@ -1,4 +1,4 @@
-"""Fixed pairs of recordings as folders that any tool can score."""
+"""Write fixed noisy/clean pairs as audio files with a table, for any evaluation tool."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from audioae.errors import DataError, OutputError, SettingsError
 from audioae.signal.spectrogram import Array
 from audioae.storage import write_text
 
-PEAK = 0.98  # of full scale, at most: both sides of a pair that is louder are brought down together
+PEAK = 0.98  # of full scale; louder pairs are scaled down, both sides by the same factor
 NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
 
 
 @dataclass(frozen=True)
 class MixedPair:
-    """A row of pairs.csv: two files relative to it, what they were mixed from, and how.
+    """A row of pairs.csv.
 
     Args:
-        snr_db: ratio of active levels, dB. speaker, noise_source: sources of the manifests; several
-            are joined by " + ".
-        room: kind of the room on the speech; empty for none.
+        noisy, clean: file names relative to the table.
+        snr_db: ratio of active levels, dB.
+        speaker, noise_source: sources in the manifests; several are joined by " + ".
+        room: kind of room response; empty for none.
     """
 
     noisy: str
@@ -50,9 +51,7 @@ class MixedPair:
 
 @dataclass(frozen=True)
 class Ratios:
-    """Signal-to-noise ratios to mix at, dB: a grid that is gone through again and again, or a range
-    that is drawn from.
-    """
+    """Signal-to-noise ratios, dB: a grid that the pairs cycle through, or a range to draw from."""
 
     values: tuple[float, ...]
     is_range: bool
@@ -89,11 +88,11 @@ def write_pairs(
     split: str,
     form: Literal["wav", "flac"] = "wav",
 ) -> Iterator[MixedPair]:
-    """Write `folder`/noisy, `folder`/clean and, when all are there, `folder`/pairs.csv; yields each
-    pair as it is written.
+    """Write `folder`/noisy, `folder`/clean and, last, `folder`/pairs.csv; yield each pair once
+    written.
 
-    Pair i depends on the seed, i and the ratios alone. Raises `OutputError` where the folder holds
-    anything already.
+    Pair i depends only on the seed, i and the ratios. Raises `OutputError` if the folder is not
+    empty.
     """
     check_folder(folder)
     rows = []
@@ -113,12 +112,12 @@ def write_pairs(
 
 
 def draw_audible(mixer: Mixer, rng: np.random.Generator) -> MixtureDraw:
-    """A mixture whose noise is no digital silence, for that has no ratio to anything. Raises
-    `DataError` where there is no other.
+    """A mixture whose noise is not digital silence, which would have no signal-to-noise ratio.
+    Raises `DataError` if every attempt is silent.
     """
     for _ in range(TRIES):
         draw = mixer.draw_mixture(rng)
-        if mixer.sounds(mixer.render_noise(draw)):
+        if mixer.has_noise(draw):
             return draw
     raise DataError(
         f"{TRIES} crops of noise in a row were digital silence; the prepared noise "
@@ -127,7 +126,7 @@ def draw_audible(mixer: Mixer, rng: np.random.Generator) -> MixtureDraw:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `OutputError` unless the folder is empty or can be made."""
+    """Raise `OutputError` unless the folder is empty or can be created."""
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise OutputError(
@@ -136,7 +135,7 @@ def check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be made ({error.strerror}); name a folder that can"
+            f"cannot create {folder}: {error.strerror}; name another folder"
         ) from error
 
 

@@ -1,9 +1,17 @@
-"""Recordings become data to train on: manifests and int16 shards at one sample rate, each file read
+"""Prepare recordings for training: manifests and int16 shards at one sample rate. Each file is read
 once.
 
-The folder that `prepare` writes holds `speech.jsonl`, `noise.jsonl`, `rir.jsonl` (rows of
-`audioae.data.manifest`), `dropped.jsonl` (what was left out and why), `data.json` (rate, hours,
+The output folder has `speech.jsonl`, `noise.jsonl`, `rir.jsonl` (rows of `audioae.data.manifest`),
+`dropped.jsonl` (files left out, with the reason), `data.json` (sample rate, hours, licences,
 settings), `shards/` and `journal/`.
+
+Modules in reading order:
+
+- `settings`: settings, progress and summary of `prepare`
+- `decoding`: decodes one recording, or tells why it is left out
+- `shards`: writes shards so that an interrupted run can be resumed
+- `measure`: measures prepared recordings and finds equal and similar ones
+- `check`: checks a prepared folder before training
 """
 
 from __future__ import annotations
@@ -13,7 +21,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -32,7 +40,15 @@ from audioae.data.prepare.shards import (
     output_error,
     trusted_pages,
 )
-from audioae.data.sources import ROLES, Dropped, Entry, Role, find_entries
+from audioae.data.sources import (
+    LICENCE_REASON,
+    NO_LICENCE,
+    ROLES,
+    Dropped,
+    Entry,
+    Role,
+    find_entries,
+)
 from audioae.errors import DataError, OutputError, SettingsError
 from audioae.storage import lock, write_json_lines, write_text
 
@@ -40,18 +56,17 @@ __all__ = ["PrepareSettings", "Progress", "Summary", "prepare"]
 
 DATA, DROPPED = "data.json", "dropped.jsonl"
 IDENTITY, LOCK = "settings.json", "lock"  # in the journal
-# settings that do not change what comes out of the same files
-PLACES_AND_PACE = ("out", *ROLES, "corpora", "root", "jobs")
+# settings that do not change the output for the same files; `licences` selects files
+PLACES_AND_PACE = ("out", *ROLES, "corpora", "root", "licences", "jobs")
 
 
 def prepare(
     settings: PrepareSettings, *, progress: Callable[[Progress], None] = lambda _: None
 ) -> Summary:
-    """Prepare everything that `settings` name, or the rest of it after an interruption.
+    """Prepare all files of `settings`, or the remaining ones after an interruption.
 
     Raises:
-        DataError: a folder, table or corpus that is wrong or incomplete, or of which no file is
-            kept.
+        DataError: a folder, table or corpus is wrong or incomplete, or no file of a role is kept.
         SettingsError: the output folder was made with other settings or from other files.
         OutputError: the output folder cannot be written, or another process is preparing it.
     """
@@ -61,7 +76,11 @@ def prepare(
         for role in ROLES
         if settings.places(role) or any(entry.role == role for entry in known)
     ]
-    found = {role: find_entries(role, settings.places(role), known) for role in roles}
+    found = {
+        role: find_entries(role, settings.places(role), known, settings.licences) for role in roles
+    }
+    for role, (entries, left_out) in found.items():
+        _refuse_nothing(role, entries, left_out)
     folder = Path(settings.out)
     try:
         with _alone(folder):
@@ -84,7 +103,8 @@ def prepare(
             rows = {
                 role: _rows(pages[role], entries, settings) for role, (entries, _) in found.items()
             }
-            _refuse_nothing(rows, dropped)
+            for role, role_rows in rows.items():
+                _refuse_nothing(role, role_rows, dropped)
             for role, role_rows in rows.items():
                 write_manifest(folder / f"{role}.jsonl", role_rows)
             return _write_data(
@@ -100,9 +120,7 @@ def prepare(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder, or take the one that an earlier run left, and keep other processes from
-    preparing it too.
-    """
+    """Create the folder or reuse that of an earlier run, and lock it against other processes."""
     journal = folder / JOURNAL
     if (
         not (journal / IDENTITY).exists()
@@ -127,9 +145,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _check_settings(
     folder: Path, settings: PrepareSettings, entries: dict[Role, list[Entry]]
 ) -> None:
-    """Write down what the folder is made with, or check that it was begun with these settings and
-    these files.
-    """
+    """Record settings and files of a new folder, or check those of the earlier run."""
     wanted = _identity(settings, entries)
     path = folder / JOURNAL / IDENTITY
     if not path.exists():
@@ -149,9 +165,8 @@ def _check_settings(
 
 
 def _identity(settings: PrepareSettings, entries: dict[Role, list[Entry]]) -> dict[str, Any]:
-    """All that the output depends on."""
-    # `minus` counts where it is used, so that folders from before there was one can still be gone
-    # on with.
+    """Everything that the output depends on."""
+    # `minus` is included only if used, so that folders made before it existed can be resumed
     listed = json.dumps(
         [
             dataclasses.astuple(entry)[: None if entry.minus else -1]
@@ -176,7 +191,7 @@ def _fill_shards(
     settings: PrepareSettings,
     progress: Callable[[Progress], None],
 ) -> list[Page]:
-    """Pages of all entries: those that are there already, then new ones."""
+    """Pages of all entries: existing ones first, then new ones."""
     pages = trusted_pages(folder, role)
     done = sum(page.num_entries for page in pages)
     if done < len(entries):
@@ -211,7 +226,7 @@ def _store(shard: ShardWriter, entry: Entry, decoded: Decoded) -> None:
 def _decoded(
     entries: list[Entry], settings: PrepareSettings
 ) -> Iterator[Iterator[tuple[Entry, Decoded]]]:
-    """Entries and what they decode to, in order, by one process or several."""
+    """Entries and their decoded samples, in order, by one process or several."""
     if settings.jobs == 1 or len(entries) < 2:
         yield ((entry, decode(entry, settings)) for entry in entries)
         return
@@ -233,9 +248,7 @@ def _decoded(
 def _ahead(
     pool: ProcessPoolExecutor, entries: list[Entry], settings: PrepareSettings
 ) -> Iterator[tuple[Entry, Decoded]]:
-    """Keep a few decodings ahead of what is asked for: enough to keep all processes busy, few
-    enough to fit into memory.
-    """
+    """Decode a few entries ahead: enough to keep all processes busy, but not all in memory."""
     waiting: list[tuple[Entry, Future[Decoded]]] = []
     for entry in entries:
         waiting.append((entry, pool.submit(decode, entry, settings)))
@@ -247,8 +260,8 @@ def _ahead(
 
 
 def _rows(pages: Iterable[Page], entries: list[Entry], settings: PrepareSettings) -> list[Row]:
-    """Rows of what was kept; sources whose split no table gives get one now that their lengths are
-    known.
+    """Rows of the files kept. Sources without a given split get one here, as their lengths are
+    known now.
     """
     by_path = {entry.path: entry for entry in entries}
     kept = [(by_path[item.path], page.shard, item) for page in pages for item in page.kept]
@@ -283,17 +296,27 @@ def _rows(pages: Iterable[Page], entries: list[Entry], settings: PrepareSettings
     ]
 
 
-def _refuse_nothing(rows: dict[Role, list[Row]], dropped: list[Dropped]) -> None:
-    for role, role_rows in rows.items():
-        if not role_rows:
-            example = next(drop for drop in dropped if drop.role == role)
-            count = sum(drop.role == role for drop in dropped)
-            which = (
-                "its only file was dropped,"
-                if count == 1
-                else f"all {count:,} files were dropped, the first one"
-            )
-            raise DataError(f"nothing kept of {role}: {which} {example.path} ({example.reason})")
+def _refuse_nothing(role: Role, kept: Sequence[object], dropped: list[Dropped]) -> None:
+    if kept:
+        return
+    drops = [drop for drop in dropped if drop.role == role]
+    which = (
+        "its only file was dropped,"
+        if len(drops) == 1
+        else f"all {len(drops):,} files were dropped, the first one"
+    )
+    raise DataError(f"nothing kept of {role}: {which} {drops[0].path} ({drops[0].reason})")
+
+
+def _licences(rows: dict[Role, list[Row]], dropped: list[Dropped]) -> dict[str, dict[str, int]]:
+    """Files kept, and files left out because of their licence, by licence."""
+    kept = Counter(row.licence or NO_LICENCE for role_rows in rows.values() for row in role_rows)
+    reasons = (drop.reason.partition(": ") for drop in dropped)
+    left_out = Counter(licence for kind, _, licence in reasons if kind == LICENCE_REASON)
+    return {
+        licence: {"kept": kept[licence], "dropped": left_out[licence]}
+        for licence in sorted({*kept, *left_out})
+    }
 
 
 def _write_data(
@@ -303,7 +326,7 @@ def _write_data(
     pages: list[Page],
     dropped: list[Dropped],
 ) -> Summary:
-    """data.json is written last: a folder that has it is complete."""
+    """Write data.json, which is written last: a folder that has it is complete."""
     summary = Summary(
         sample_rate=settings.sample_rate,
         hours={
@@ -312,6 +335,7 @@ def _write_data(
         },
         files={role: len(role_rows) for role, role_rows in rows.items()},
         dropped=dict(Counter(drop.reason.partition(":")[0] for drop in dropped)),
+        licences=_licences(rows, dropped),
     )
     shards = {
         page.shard: {"samples": page.samples, "sha256": page.sha256}

@@ -1,4 +1,4 @@
-"""One recording becomes int16 samples at the asked rate, or a reason why it is left out."""
+"""Decode one recording to int16 samples at a given rate, or give the reason to leave it out."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ FLAT_TOP = 0.999  # of full scale; lossy codecs round the flat tops of a clipped
 
 @dataclass(frozen=True, kw_only=True)
 class Checks:
-    """What a recording has to pass.
+    """Sample rate of the output, and limits for recordings.
 
     Args:
-        sample_rate: of the samples that come out, Hz.
+        sample_rate: of the output, Hz.
         min_seconds: shorter speech and noise is left out.
-        silence_db: a peak below it is silence, dBFS.
-        max_clipped: share of samples in runs of three or more at full scale above which speech is
-            left out: it would teach to distort.
-        max_clipped_noise: the same for noise, where some clipping is one more noise. Room responses
-            are not asked.
+        silence_db: recordings with a lower peak are silent and left out, dBFS.
+        max_clipped: speech with a larger fraction of samples in runs of three or more at full scale
+            is left out, as a network would learn its distortion.
+        max_clipped_noise: the same for noise. Room responses have no limit.
     """
 
     sample_rate: int = 16000
@@ -45,8 +44,8 @@ class Checks:
 
 @dataclass(frozen=True)
 class Decoded:
-    """`samples` int16 `[samples]` and the gain that they were stored with, or None and the
-    `reason`.
+    """The int16 samples `[samples]` of a recording and the gain applied to them; or None and the
+    reason to leave it out.
     """
 
     samples: npt.NDArray[np.int16] | None
@@ -55,8 +54,8 @@ class Decoded:
 
 
 def decode(entry: Entry, checks: Checks) -> Decoded:
-    """Read an entry's file once, to one channel: the mean of all for speech, the first for noise
-    and room responses.
+    """Decode the file of an entry to one channel: the mean of all channels for speech, the first
+    channel for noise and room responses.
     """
     try:
         waveform, clipped = _read(entry, checks.sample_rate)
@@ -75,11 +74,11 @@ def decode(entry: Entry, checks: Checks) -> Decoded:
 
 
 class UnlikeError(Exception):
-    """Two recordings that cannot be subtracted."""
+    """The recordings to subtract differ in form."""
 
 
 def _read(entry: Entry, sample_rate: int) -> tuple[npt.NDArray[np.float32], float]:
-    """`[samples]` at `sample_rate`, and the share of clipped samples before any of it was changed."""
+    """`[samples]` at `sample_rate`, and the fraction of clipped samples of the original."""
     pieces, seen, clipped = [], 0, 0
     with AudioReader(entry.path) as reader, _minus(entry, reader.info) as minus:
         resampler = StreamResampler(reader.info.sample_rate, sample_rate, 1)
@@ -96,7 +95,7 @@ def _read(entry: Entry, sample_rate: int) -> tuple[npt.NDArray[np.float32], floa
 
 @contextmanager
 def _minus(entry: Entry, info: AudioInfo) -> Iterator[AudioReader | None]:
-    """What is subtracted, if anything: a recording of the same rate, channels and length."""
+    """Open the recording to subtract, which must have the same rate, channels and length."""
     if not entry.minus:
         yield None
         return
@@ -109,13 +108,13 @@ def _minus(entry: Entry, info: AudioInfo) -> Iterator[AudioReader | None]:
                 f"{rate} Hz x {channels} channels x {num_samples} samples"
                 for rate, channels, num_samples in forms
             )
-            raise UnlikeError(f"{says}; they have to be alike")
+            raise UnlikeError(f"{says}; they have to be equal")
         yield reader
 
 
 def _count_clipped(block: npt.NDArray[np.float32]) -> int:
-    """Samples of `[channels, samples]` that start a run of three at full scale. One alone is a
-    peak, not a clipped one.
+    """Number of samples of `[channels, samples]` that begin a run of three at full scale. A single
+    one is a peak, not clipping.
     """
     full = np.abs(block) >= FLAT_TOP
     return int(np.count_nonzero(full[:, :-2] & full[:, 1:-1] & full[:, 2:]))

@@ -1,8 +1,8 @@
-"""What `prepare` is asked, what it says on the way, and what it answers."""
+"""Settings, progress and summary of `prepare`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from audioae.data.manifest import assign_splits
 from audioae.data.prepare.decoding import Checks
@@ -12,23 +12,24 @@ from audioae.errors import SettingsError
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSettings(Checks):
-    """What to prepare, and how; the sample rate and what a recording has to pass are those of
-    `Checks`.
+    """What to prepare, and how. Sample rate and limits are those of `Checks`.
 
     Args:
-        out: folder to write, new or one that an interrupted run with the same settings left.
-        speech, noise, rir: folders of audio files, and CSV tables: column `path` relative to the
-            table, and where they are there `speaker`, `source_file`, `class`, `room`, `corpus`,
-            `split`, `licence`, `language`, `quiet_to_loud_db`.
-        corpora: names of public corpora, `librispeech` or one part of it, `librispeech/dev-clean`;
-            see `corpora.CORPORA`.
-        root: folder in which their folders lie.
-        valid_share, test_share: of the seconds whose split no table gives, held out by source
-            (speaker, noise recording, room).
-        seed: of that draw.
-        shard_seconds: audio after which the next shard is begun, at the end of a recording; an
-            interruption costs one shard's work at most.
-        jobs: processes that decode; the output is the same for any number.
+        out: output folder: new, or of an interrupted run with the same settings.
+        speech, noise, rir: folders of audio files, and CSV tables with a column `path` relative to
+            the table and optionally `speaker`, `source_file`, `class`, `room`, `corpus`, `split`,
+            `licence`, `language`, `quiet_to_loud_db`.
+        corpora: names of public corpora such as `librispeech`, or of a part such as
+            `librispeech/dev-clean`; see `corpora.catalog`.
+        root: folder that contains their folders.
+        licences: patterns of licences, such as "CC0*"; other files are left out, those without a
+            licence too. Empty: any licence or none.
+        valid_share, test_share: fractions of the seconds without a given split to hold out, by
+            source (speaker, noise recording, room).
+        seed: for that split.
+        shard_seconds: a shard ends with the recording that reaches this length; an interruption
+            costs at most one shard.
+        jobs: number of decoding processes; the output does not depend on it.
     """
 
     out: str
@@ -37,6 +38,7 @@ class PrepareSettings(Checks):
     rir: tuple[str, ...] = ()
     corpora: tuple[str, ...] = ()
     root: str = "."
+    licences: tuple[str, ...] = ()
     valid_share: float = 0.05
     test_share: float = 0.0
     seed: int = 0
@@ -68,7 +70,7 @@ class PrepareSettings(Checks):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is: files of `role` done of all, seconds kept and files dropped so far."""
+    """Progress in one role: files done of all, seconds kept and files dropped so far."""
 
     role: Role
     done: int
@@ -77,18 +79,25 @@ class Progress:
     dropped: int
 
     def after(self, kept: float | None) -> Progress:
-        """One file later, of which `kept` seconds were kept, or which was dropped (None)."""
+        """The progress after one more file: `kept` seconds, None if it was dropped."""
         kept_seconds, dropped = self.kept_seconds + (kept or 0.0), self.dropped + (kept is None)
         return Progress(self.role, self.done + 1, self.total, kept_seconds, dropped)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a data folder holds: hours by role and split, files kept by role, files dropped by the
-    kind of reason.
+    """What a data folder holds.
+
+    Args:
+        hours: by role and split.
+        files: number of files kept, by role.
+        dropped: number of files left out, by kind of reason.
+        licences: `{"kept": n, "dropped": n}` by licence: the files kept, and those left out
+            because of their licence. "none given" stands for files without one.
     """
 
     sample_rate: int
     hours: dict[str, dict[str, float]]
     files: dict[str, int]
     dropped: dict[str, int]
+    licences: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -1,9 +1,9 @@
-"""Shards and their journal: what is on disk after any interruption is either whole and trusted, or
-thrown away.
+"""Shards and their journal. After an interruption, every shard on disk is either complete and
+reused, or removed.
 
-A shard is written under a temporary name and renamed when it is full. Then one journal page,
-renamed into place in the same way, says what is in it and which files were left out on the way. A
-shard without its page, or of another size than its page says, does not count.
+A shard is written under a temporary name and renamed when it is complete. Then a journal page is
+written in the same way, with the files in the shard and those left out. A shard without a page, or
+with another size than in its page, is removed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHARDS, JOURNAL = "shards", "journal"
 
 @dataclass(frozen=True)
 class Kept:
-    """Where the samples of an entry are: `offset` and `samples` in the page's shard."""
+    """Position of an entry's samples in the shard of its page."""
 
     path: str
     offset: int
@@ -39,9 +39,7 @@ class Kept:
 
 @dataclass
 class Page:
-    """What became of a stretch of the entries of one role, in their order: kept in this shard, or
-    dropped.
-    """
+    """Consecutive entries of one role, in order, each kept in this shard or dropped."""
 
     role: Role
     number: int
@@ -63,16 +61,16 @@ class Page:
         return folder / JOURNAL / f"{self.role}-{self.number:05}.json"
 
     def is_whole(self, folder: Path) -> bool:
-        """Whether the shard is there with the size that the page says. A page that only drops has
-        no shard.
+        """Whether the shard exists with the size in the page. A page without kept files has no
+        shard.
         """
         shard = folder / self.shard
         return not self.samples or (shard.is_file() and shard.stat().st_size == 2 * self.samples)
 
 
 class ShardWriter:
-    """Fills one shard. Leaving it without an error makes the shard and its page count, leaving it
-    with one removes both.
+    """Writes one shard, as a context manager: without an error shard and page are renamed into
+    place, with one both are removed.
     """
 
     def __init__(self, folder: Path, role: Role, number: int) -> None:
@@ -116,8 +114,8 @@ class ShardWriter:
 
 
 def trusted_pages(folder: Path, role: Role) -> list[Page]:
-    """The pages of a role up to the first one that is missing or whose shard is not whole; what
-    comes after it is removed.
+    """The pages of a role up to the first that is missing or whose shard is incomplete. Later ones
+    are removed.
     """
     pages: list[Page] = []
     while (page := _read_page(folder, role, len(pages))) and page.is_whole(folder):
@@ -133,7 +131,7 @@ def trusted_pages(folder: Path, role: Role) -> list[Page]:
 
 
 def output_error(error: OSError, folder: Path) -> OutputError:
-    """The one line for a write that failed."""
+    """The error for a failed write."""
     advice = (
         "free some space and run it again, it goes on where it stopped"
         if error.errno == errno.ENOSPC
