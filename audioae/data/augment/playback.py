@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from audioae.data.augment.channel import BandLimit
 from audioae.signal.resample import resample
 from audioae.signal.spectrogram import Array
 
@@ -35,6 +36,7 @@ class Speed:
         return resample(waveform, round(self.factor * sample_rate), sample_rate)[:samples]
 
 
+LEFT_DB = -50.0  # what a low-pass leaves of a noise above its cut-off
 FADE_SHARE = 0.2  # of a grain, over which it fades into the next one
 
 
@@ -47,21 +49,31 @@ class Variation:
         backwards: whether the noise is reversed in time.
         grain_seconds: length of the grains; None: no grains.
         seed: for the order of the grains.
+        cutoff_hz: of a low-pass, so that a network does not infer noise in one band from another;
+            None: none.
     """
 
     backwards: bool
     grain_seconds: float | None
     seed: int
+    cutoff_hz: float | None = None
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Variation:
-        """Reversed with probability 0.5; grains of 0.05 to 1 s with probability 0.5."""
+        """Reversed with probability 0.5; grains of 0.05 to 1 s with probability 0.5; a low-pass at
+        1.5 to 15 kHz with probability 0.3.
+        """
         grain = float(10 ** rng.uniform(-1.3, 0)) if rng.random() < 0.5 else None
-        return cls(bool(rng.random() < 0.5), grain, int(rng.integers(1 << 32)))
+        backwards, seed = bool(rng.random() < 0.5), int(rng.integers(1 << 32))
+        cutoff = float(np.exp(rng.uniform(*np.log([1500, 15000])))) if rng.random() < 0.3 else None
+        return cls(backwards, grain, seed, cutoff)
 
     def apply(self, noise: Array, sample_rate: int) -> Array:
         """Vary `noise` `[samples]`; the length stays the same."""
         played = noise[::-1] if self.backwards else noise
+        if self.cutoff_hz is not None and self.cutoff_hz < 0.45 * sample_rate:
+            limited = BandLimit(self.cutoff_hz).apply(played, sample_rate)
+            played = limited + np.float32(10 ** (LEFT_DB / 20)) * played
         if self.grain_seconds is None:
             return np.ascontiguousarray(played)
         return self._shuffled(played, max(16, round(self.grain_seconds * sample_rate)))
