@@ -189,7 +189,7 @@ def test_the_input_is_never_an_output(tmp_path: Path, same: str) -> None:
     (tmp_path / "link.wav").symlink_to(src)
     (tmp_path / "hard.wav").hardlink_to(src)
     kept = src.read_bytes()
-    with pytest.raises(OutputError, match=r"in\.wav is both the input and the output"):
+    with pytest.raises(OutputError, match="both the input and the output"):
         denoise_file(src, tmp_path / same, model=constant(1.0), overwrite=True)
     with pytest.raises(OutputError, match="both the input and the residual"):
         denoise_file(
