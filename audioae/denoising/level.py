@@ -10,8 +10,8 @@ falls by 10 dB per second. Between `LOWEST` and `HIGHEST` the factor is exactly 
 input is corrected by 2 dB per dB, until the level reaches `QUIET_TARGET` or `LOUD_TARGET`.
 
 The computation is causal and goes frame by frame, so the result does not depend on blocks. A live
-stream starts with a usual level, because the first frames of a quiet recording cannot be told from
-a pause in a loud one. For a recording, the level of the first 30 s is the initial value.
+stream starts with a usual level, because the start of a quiet recording is like a pause in a loud
+one. For a recording, the level of the first 30 s is the initial value.
 """
 
 from __future__ import annotations
