@@ -142,7 +142,7 @@ def test_a_record_that_cannot_be_written_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     result, job = run(tmp_path)
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
         OutputError, match=r"out\.wav\.audioae\.json cannot be written \(No space left on device\)"
     ):
