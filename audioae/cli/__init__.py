@@ -30,7 +30,7 @@ COMMANDS = {
     "mix": "Mix prepared speech and noise into fixed pairs that any tool can score.",
     "train": "Train a denoiser from a recipe.",
     "export": "Export a checkpoint to an ONNX model that runs without torch.",
-    "denoise": "Clean the recording IN into OUT.",
+    "denoise": "Remove noise from the recording IN and write the result to OUT.",
     "live": "Denoise a microphone in real time.",
     "evaluate": "Evaluate a model on pairs of noisy and clean recordings.",
     "models": "List, describe and verify the models in the package.",

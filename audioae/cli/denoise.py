@@ -1,4 +1,4 @@
-"""`audioae denoise`: clean a recording, many of them, or what comes through a pipe."""
+"""`audioae denoise`: denoise a file, many files, or a pipe."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Stretch(click.ParamType[tuple[float, float]]):
         try:
             start, end = (float(part) for part in value.split(":"))
         except ValueError:
-            self.fail(f"{value!r} is no START:END; expected seconds such as 0.5:2", param, ctx)
+            self.fail(f"{value!r} is not START:END; expected seconds such as 0.5:2", param, ctx)
         return start, end
 
 
@@ -54,7 +54,7 @@ class Loudness(click.ParamType[float]):
         try:
             return float(value.upper().removesuffix("LUFS"))
         except ValueError:
-            self.fail(f"{value!r} is no loudness; expected LUFS such as -16LUFS", param, ctx)
+            self.fail(f"{value!r} is not a loudness; expected LUFS such as -16LUFS", param, ctx)
 
 
 @click.command("denoise")
@@ -70,7 +70,7 @@ class Loudness(click.ParamType[float]):
     "--output-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Clean all IN, files, folders or patterns, into DIR.",
+    help="Output folder: denoise all IN (files, folders, patterns) into DIR.",
 )
 @model_option
 @preset_option
@@ -79,13 +79,14 @@ class Loudness(click.ParamType[float]):
 @click.option(
     "--channels",
     type=click.Choice(["linked", "independent"]),
-    help="One gain for all channels, or one for each.  [default: linked]",
+    help="One gain for all channels (keeps the stereo image), or one per channel.  "
+    "[default: linked]",
 )
 @click.option(
     "--noise-from",
     type=Stretch(),
     metavar="START:END",
-    help="Seconds that hold nothing but steady noise, which is lowered further.",
+    help="Time range in seconds with nothing but steady noise, which is then reduced further.",
 )
 @adapt_noise_option
 @quality_option
@@ -93,36 +94,38 @@ class Loudness(click.ParamType[float]):
     "--start",
     type=float,
     metavar="SECONDS",
-    help="Clean from here on, leave what is before.  [default: 0]",
+    help="Start of the range to denoise; audio before it is not changed.  [default: 0]",
 )
 @click.option(
     "--end",
     type=float,
     metavar="SECONDS",
-    help="Clean up to here, leave what is after.  [default: the end of IN]",
+    help="End of the range to denoise; audio after it is not changed.  [default: end of IN]",
 )
 @click.option(
     "--clip-mode",
     type=click.Choice(["clamp", "rescale"]),
     default="clamp",
-    help="What would clip is held at full scale, or the whole file is lowered until nothing does.",
+    help="Clamp samples beyond full scale, or lower the level of the whole file so that none are.",
 )
 @click.option(
     "--normalize",
     type=Loudness(),
     metavar="LUFS",
-    help="Scale the output to a loudness, as -16LUFS.  [default: keep the level]",
+    help="Scale the output to this integrated loudness, such as -16LUFS.  [default: keep the "
+    "level]",
 )
 @click.option(
     "--residual",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="Write what is taken away: OUT + PATH = IN. With -O a folder.  [default: not written]",
+    help="Write the residual, IN - OUT, to this file; with -O, to this folder.  [default: not "
+    "written]",
 )
 @click.option(
     "--format",
     metavar="KIND",
-    help="Container of outputs in DIR or to stdout: wav, flac, mp3, ...  [default: the input's]",
+    help="Container of outputs in DIR or on stdout: wav, flac, mp3, ...  [default: the input's]",
 )
 @click.option(
     "--subtype",
@@ -130,16 +133,14 @@ class Loudness(click.ParamType[float]):
     help="Sample format of the output, such as PCM_16, PCM_24, FLOAT.  [default: the input's]",
 )
 @device_option
-@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option(
-    "--skip-existing", is_flag=True, help="Leave outputs that exist, and their inputs, alone."
-)
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+@click.option("--skip-existing", is_flag=True, help="Skip inputs whose output exists.")
 @click.option(
     "--template",
     default="{stem}{ext}",
     metavar="NAME",
-    help="Names of the outputs: {stem}, {ext}, {folder} below IN, {root} for IN's own name. With "
-    "a / it is the path below DIR.",
+    help="Names of outputs in DIR. Fields: {stem}, {ext}, {folder} (path below IN), {root} (name "
+    "of IN). With a / it is the path below DIR.",
 )
 @click.option(
     "-j",
@@ -147,62 +148,61 @@ class Loudness(click.ParamType[float]):
     type=click.IntRange(0),
     default=1,
     metavar="N",
-    help="Files at the same time; 0 is one for each core.",
+    help="Number of worker processes; 0: one per core.",
 )
 @click.option(
     "--ray",
     is_flag=False,
     flag_value="local",
     metavar="[ADDRESS]",
-    help="Clean on a Ray cluster; without ADDRESS that of RAY_ADDRESS or a local one.  [default: "
-    "no cluster]",
+    help="Run on the Ray cluster at ADDRESS, RAY_ADDRESS or a local one.  [default: no cluster]",
 )
-@click.option("--fail-fast", is_flag=True, help="Begin no further file after one has failed.")
+@click.option("--fail-fast", is_flag=True, help="Stop after the first file that fails.")
 @click.option(
     "--failed-list",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the inputs that failed, one a line.",
+    help="Write the names of inputs that failed to this file, one per line.",
 )
 @click.option(
     "--raw",
     metavar="RATE:CHANNELS:SUBTYPE",
-    help="What comes and goes at - are bare samples, such as 16000:1:PCM_16.",
+    help="Format of raw samples on stdin and stdout, such as 16000:1:PCM_16.",
 )
-@click.option(
-    "--record", is_flag=True, help="Write beside each output how it was made, as OUT.audioae.json."
-)
+@click.option("--record", is_flag=True, help="Write how each output was made to OUT.audioae.json.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print what was done, with hashes and levels, as one JSON object a file on stdout.",
+    help="Print a JSON object per file on stdout, with hashes and levels.",
 )
 @progress_option
 @click.option(
     "-n",
     "--dry-run",
     is_flag=True,
-    help="Check everything and say what would be done; write nothing.",
+    help="Check inputs and outputs and print what would be done; write nothing.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option(
     "-v",
     "--verbose",
     is_flag=True,
-    help="Say more: the model, the formats, what happens above the model's band.",
+    help="Also print the model, the formats and how the band above the model's is treated.",
 )
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
-    """Clean the recording IN into OUT.
+    """Remove noise from the recording IN and write the result to OUT.
 
-    With -O all IN are cleaned into DIR: files, folders with all that is below them (the tree is
-    mirrored) and patterns. A run that was interrupted or killed goes on where it was when it is
-    called again. - is stdin or stdout.
+    With -O all IN are denoised into DIR: files, folders (recursively, keeping the tree) and
+    patterns. Run the same command again to resume an interrupted run. - is stdin or stdout.
 
     OUT keeps the sample rate, channels, length, container, bit depth and tags of IN, unless its
-    name or an option says otherwise. It appears when it is complete; nothing is overwritten without
-    --overwrite.
+    name or an option says otherwise. It appears under its name when it is complete. Existing files
+    are not overwritten without --overwrite.
+
+    Exit codes: 0 success, 1 some files failed, 2 usage error, 3 model or package missing, 130
+    interrupted.
     """
     options = DenoiseOptions(**given)
     _check(ctx, options)
@@ -213,7 +213,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         return
     src, dst = options.paths
     if options.skip_existing and dst.exists():
-        options.say(f"{dst} exists and is left alone")
+        options.say(f"{dst} exists; skipped")
     elif PIPE in (src, dst):
         from audioae.cli.piped import denoise_piped
 
@@ -223,29 +223,29 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
 
 def _check(ctx: click.Context, options: DenoiseOptions) -> None:
-    """Raise a usage error for options that exclude or need each other."""
+    """Raise a usage error for options that do not go together."""
     if options.quiet and options.verbose:
-        raise click.UsageError("--quiet and --verbose exclude each other")
+        raise click.UsageError("--quiet and --verbose cannot be used together")
     if options.overwrite and options.skip_existing:
-        raise click.UsageError("--overwrite and --skip-existing exclude each other")
+        raise click.UsageError("--overwrite and --skip-existing cannot be used together")
     if options.output_dir is not None:
         if PIPE in options.paths:
-            raise click.UsageError("- is one recording; give it an OUT instead of -O")
+            raise click.UsageError(
+                "- is a single recording and needs an OUT instead of -O"
+            )
         return
     for name in ONLY_MANY:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"--{name.replace('_', '-')} is for many files; give it with -O DIR"
-            )
+            raise click.UsageError(f"--{name.replace('_', '-')} needs -O DIR")
     if len(options.paths) != 2:
         raise click.UsageError(
             f"got {len(options.paths)} paths; expected IN OUT, or IN... -O DIR for many files"
         )
     if PIPE not in options.paths and options.raw:
-        raise click.UsageError("--raw says what comes and goes at -; neither IN nor OUT is -")
+        raise click.UsageError("--raw is the format of -; neither IN nor OUT is -")
     if options.format and options.paths[1] != PIPE:
         raise click.UsageError(
-            "--format is for -O and for - as OUT; the suffix of OUT tells its format"
+            "--format needs -O or - as OUT; otherwise the suffix of OUT sets the format"
         )
 
 
