@@ -165,6 +165,9 @@ def test_levels_of_a_batch_are_those_of_each_waveform(samples: int, rate: int, s
     batch[2, samples // 3 :] *= 1e-3  # a pause
     expected = [active_rms(waveform, rate) for waveform in batch]
     np.testing.assert_allclose(batch_active_rms(batch, rate), expected, rtol=1e-4)
+    mixed = mix_at_ratios(batch, batch[::-1], [3.0, 3.0, None], rate)
+    levelled = set_levels(mixed, batch, [Level(-20.0)] * 3)
+    assert all(each.dtype == np.float32 for each in (batch_rms(batch), mixed, *levelled))
     np.testing.assert_allclose(batch_rms(batch), [rms(waveform) for waveform in batch], rtol=1e-5)
 
 

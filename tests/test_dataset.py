@@ -42,6 +42,8 @@ EVERYTHING: dict[str, Any] = {
     "codec": 0.2,
     "packet_loss": 0.3,
     "silence": 0.3,
+    "vary_noise": 0.4,
+    "music": 0.1,
 }
 
 
@@ -158,6 +160,7 @@ def test_a_draw_that_was_logged_renders_to_the_same_bits(prepared: Path) -> None
         "Clicks",
         "Fan",
         "Wind",
+        "Melody",
     }
     # Everything was drawn at least once, but the band limit: all cut-offs lie above the Nyquist
     # frequency of this rate.

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 
 from audioae.cli import main
 from audioae.data.manifest import Row, ShardReader, read_manifest
-from audioae.data.prepare import PrepareSettings, Progress, prepare
+from audioae.data.prepare import PrepareProgress, PrepareSettings, prepare
 from audioae.data.sources import Entry, find_entries, has_licence
 from audioae.errors import DataError, OutputError, SettingsError
 
@@ -388,7 +388,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_data(tmp_path: Path, speech
             *moment.split(),
         ]
         assert subprocess.run(command, env=environment, check=False).returncode == -9, moment
-    steps: list[Progress] = []
+    steps: list[PrepareProgress] = []
     settings = PrepareSettings(out=str(tmp_path / "out"), speech=(str(speech),), shard_seconds=2.0)
     prepare(settings, progress=steps.append)
     assert [step.done for step in steps] == [18]  # nothing was left to decode
@@ -401,7 +401,7 @@ def test_two_processes_do_not_prepare_one_folder(tmp_path: Path, speech: Path) -
     pytest.importorskip("fcntl")
     out, heard = tmp_path / "out", []
 
-    def meanwhile(progress: Progress) -> None:
+    def meanwhile(progress: PrepareProgress) -> None:
         if progress.done == 7:
             before = {path.name for path in out.rglob("*")}
             for more in ([], ["--sample-rate", "8000"]):

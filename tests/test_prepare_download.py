@@ -29,8 +29,8 @@ import audioae.data.corpora.download
 from audioae.cli import main
 from audioae.data.corpora.catalog import CORPORA
 from audioae.data.corpora.collect import choose, download, pending
-from audioae.data.corpora.corpus import Archive, Part
 from audioae.data.corpora.download import Fetch, fetch, refuse_full_disk, unpack
+from audioae.data.corpora.records import Archive, Part
 from audioae.errors import DataError, OutputError
 
 BODY = np.random.default_rng(0).bytes(300_000)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from audioae.data.corpora.download import Fetch
-    from audioae.data.prepare import Progress, Summary
+    from audioae.data.prepare import PrepareProgress, Summary
     from audioae.data.prepare.check import Finding
 
 SEVERAL = ("--speech", "--noise", "--rir")
@@ -334,12 +334,12 @@ def _print(table: Table) -> None:
 
 
 @contextmanager
-def show_preparing(mode: str) -> Iterator[Callable[[Progress], None]]:
+def show_preparing(mode: str) -> Iterator[Callable[[PrepareProgress], None]]:
     """A bar for speech, then one for noise, then one for room responses, in files."""
     with ExitStack() as bar:
         shown: tuple[str, int, Advance] | None = None
 
-        def report(progress: Progress) -> None:
+        def report(progress: PrepareProgress) -> None:
             nonlocal shown
             if shown is None or shown[0] != progress.role:
                 bar.close()

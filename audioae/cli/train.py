@@ -17,7 +17,7 @@ from audioae.cli.progress import Advance, progress_option, show_progress
 
 if TYPE_CHECKING:
     from audioae.data.material import Material
-    from audioae.data.prepare import Progress as Prepared
+    from audioae.data.prepare import PrepareProgress as Prepared
     from audioae.models import Denoiser
     from audioae.training import Noisy, Report, Row, Start
     from audioae.training.recipe import Recipe

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from audioae.data.manifest import Row, read_manifest, write_manifest
-from audioae.data.prepare import PrepareSettings, Progress, Summary, prepare
+from audioae.data.prepare import PrepareProgress, PrepareSettings, Summary, prepare
 from audioae.errors import DataError, SettingsError
 
 VALID_SHARE = 0.1  # of the seconds
@@ -47,7 +47,7 @@ def gather(
     *,
     sample_rate: int,
     jobs: int = 1,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Callable[[PrepareProgress], None] = lambda _: None,
 ) -> tuple[Path, Summary | None]:
     """Prepare recordings into `folder`, unless only prepared data are given.
 

@@ -71,7 +71,8 @@ def active_rms(waveforms: Waves, sample_rate: int) -> Waves:
     power = _energies(waveforms, frame) / frame  # batch, frames
     loudest = namespace(waveforms).amax(power, -1, keepdims=True)
     active = power >= loudest * 10 ** (-ACTIVE_RANGE_DB / 10)
-    level: Waves = ((power * active).sum(-1) / active.sum(-1)) ** 0.5
+    # the dtype: NumPy divides float32 by integers in double precision
+    level: Waves = ((power * active).sum(-1) / active.sum(-1, dtype=power.dtype)) ** 0.5
     return level
 
 

@@ -1,6 +1,6 @@
 """Public corpora by name. In reading order:
 
-- `corpus`: the record of a corpus: parts, archives, licence
+- `records`: what is known of a corpus: parts, archives, licence
 - `catalog`: the known corpora
 - `layouts`: reads the folders of each corpus as published
 - `download`: downloads, verifies and unpacks one archive

@@ -11,7 +11,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from audioae.data.corpora import layouts
-from audioae.data.corpora.corpus import Archive, Corpus, Part
+from audioae.data.corpora.records import Archive, Part, PublicCorpus
 
 
 def _parts(**parts: Part) -> MappingProxyType[str, Part]:
@@ -54,7 +54,7 @@ def _dns(name: str, size: int, *, exact: bool = False) -> Archive:
 
 
 CORPORA = {
-    "voicebank-demand": Corpus(
+    "voicebank-demand": PublicCorpus(
         title="VoiceBank+DEMAND, 28 speakers",
         homepage="https://doi.org/10.7488/ds/2117",
         licence="CC BY 4.0",
@@ -98,7 +98,7 @@ CORPORA = {
         ),
         default=("train", "test"),
     ),
-    "librispeech": Corpus(
+    "librispeech": PublicCorpus(
         title="LibriSpeech",
         homepage="https://www.openslr.org/12",
         licence="CC BY 4.0",
@@ -146,7 +146,7 @@ CORPORA = {
         default=("train-clean-100", "dev-clean"),
         present=True,
     ),
-    "ljspeech": Corpus(
+    "ljspeech": PublicCorpus(
         title="LJ Speech 1.1",
         homepage="https://keithito.com/LJ-Speech-Dataset/",
         licence="public domain",
@@ -168,7 +168,7 @@ CORPORA = {
             )
         ),
     ),
-    "vctk": Corpus(
+    "vctk": PublicCorpus(
         title="VCTK 0.92",
         homepage="https://doi.org/10.7488/ds/2645",
         licence="CC BY 4.0",
@@ -189,7 +189,7 @@ CORPORA = {
             )
         ),
     ),
-    "common-voice": Corpus(
+    "common-voice": PublicCorpus(
         title="Mozilla Common Voice",
         homepage="https://commonvoice.mozilla.org/datasets",
         licence="CC0 1.0",
@@ -202,7 +202,7 @@ CORPORA = {
         manual="its terms have to be accepted in a browser; unpack the archive of a language "
         "below --root",
     ),
-    "musan": Corpus(
+    "musan": PublicCorpus(
         title="MUSAN",
         homepage="https://www.openslr.org/17",
         licence="CC BY 4.0 and public domain, see its LICENSE files",
@@ -228,7 +228,7 @@ CORPORA = {
         ),
         default=("noise",),
     ),
-    "esc50": Corpus(
+    "esc50": PublicCorpus(
         title="ESC-50",
         homepage="https://github.com/karolpiczak/ESC-50",
         licence="CC BY-NC 3.0 (no commercial use)",
@@ -251,7 +251,7 @@ CORPORA = {
             )
         ),
     ),
-    "demand": Corpus(
+    "demand": PublicCorpus(
         title="DEMAND",
         homepage="https://doi.org/10.5281/zenodo.1227121",
         licence="CC BY-SA 3.0",
@@ -279,7 +279,7 @@ CORPORA = {
             )
         ),
     ),
-    "dns-challenge": Corpus(
+    "dns-challenge": PublicCorpus(
         title="DNS-Challenge",
         homepage="https://github.com/microsoft/DNS-Challenge",
         licence="CC BY 4.0 in the main, see the repository for each source",
@@ -328,7 +328,7 @@ CORPORA = {
         manual="its speech is 850 GB; choose the archives in the repository's download script "
         "and unpack them below --root",
     ),
-    "slr28": Corpus(
+    "slr28": PublicCorpus(
         title="Room impulse responses and noises, SLR28",
         homepage="https://www.openslr.org/28",
         licence="Apache-2.0",

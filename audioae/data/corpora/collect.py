@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audioae.data.corpora.catalog import CORPORA
-from audioae.data.corpora.corpus import Archive, Corpus
 from audioae.data.corpora.download import Fetch, fetch, refuse_full_disk, unpack, was_begun
 from audioae.data.corpora.layouts import matches
+from audioae.data.corpora.records import Archive, PublicCorpus
 from audioae.data.sources import Entry
 from audioae.errors import DataError, SettingsError, nearest
 
@@ -23,7 +23,7 @@ class Wanted:
     """
 
     name: str
-    corpus: Corpus
+    corpus: PublicCorpus
     named: tuple[str, ...]
     usual: bool
 

@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from audioae import __version__
-from audioae.data.corpora.corpus import Archive
+from audioae.data.corpora.records import Archive
 from audioae.errors import DataError, OutputError
 from audioae.storage import publish, temporary_path, write_text
 

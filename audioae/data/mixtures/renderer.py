@@ -68,16 +68,23 @@ class Renderer(Generic[Waves]):
         return noisy, clean
 
     def render_speech(self, draws: Sequence[MixtureDraw]) -> tuple[Waves, Waves]:
-        """Speech as it is heard in a room, and the target, each `[batch, samples]`."""
+        """Speech as recorded in a room, and the target, each `[batch, samples]`.
+
+        Both may be the same array.
+        """
         crops = [None if draw.speed else draw.speech for draw in draws]
         dry = self._read(draws, crops, self.read_speech, self._change_speed)
-        rows = [n for n, draw in enumerate(draws) if draw.room or draw.speech_eq]
-        if not rows:
+        # apart, so that FFTs without a room have the same size in any batch
+        in_rooms = [n for n, draw in enumerate(draws) if draw.room]
+        equalised = [n for n, draw in enumerate(draws) if draw.speech_eq and not draw.room]
+        if not in_rooms and not equalised:
             return dry, dry
-        if len(rows) == len(draws):
+        if len(draws) in (len(in_rooms), len(equalised)):
             return self._filter_speech(dry, draws)
-        heard, clean = 1 * dry, 1 * dry  # copies
-        heard[rows], clean[rows] = self._filter_speech(dry[rows], [draws[n] for n in rows])
+        heard, clean = dry, 1 * dry  # a copy
+        for rows in filter(None, (in_rooms, equalised)):
+            some = [draws[n] for n in rows]
+            heard[rows], clean[rows] = self._filter_speech(dry[rows], some)
         return heard, clean
 
     def _filter_speech(self, dry: Waves, draws: Sequence[MixtureDraw]) -> tuple[Waves, Waves]:

@@ -31,7 +31,7 @@ from typing import Any
 from audioae.data.corpora.collect import corpus_entries
 from audioae.data.manifest import Row, Split, assign_splits, hours, write_manifest
 from audioae.data.prepare.decoding import Decoded, decode
-from audioae.data.prepare.settings import PrepareSettings, Progress, Summary
+from audioae.data.prepare.settings import PrepareProgress, PrepareSettings, Summary
 from audioae.data.prepare.shards import (
     JOURNAL,
     SHARDS,
@@ -52,7 +52,7 @@ from audioae.data.sources import (
 from audioae.errors import DataError, OutputError, SettingsError
 from audioae.storage import lock, write_json_lines, write_text
 
-__all__ = ["PrepareSettings", "Progress", "Summary", "prepare"]
+__all__ = ["PrepareProgress", "PrepareSettings", "Summary", "prepare"]
 
 DATA, DROPPED = "data.json", "dropped.jsonl"
 IDENTITY, LOCK = "settings.json", "lock"  # in the journal
@@ -61,7 +61,7 @@ PLACES_AND_PACE = ("out", *ROLES, "corpora", "root", "licences", "jobs")
 
 
 def prepare(
-    settings: PrepareSettings, *, progress: Callable[[Progress], None] = lambda _: None
+    settings: PrepareSettings, *, progress: Callable[[PrepareProgress], None] = lambda _: None
 ) -> Summary:
     """Prepare all files of `settings`, or the remaining ones after an interruption.
 
@@ -189,7 +189,7 @@ def _fill_shards(
     role: Role,
     entries: list[Entry],
     settings: PrepareSettings,
-    progress: Callable[[Progress], None],
+    progress: Callable[[PrepareProgress], None],
 ) -> list[Page]:
     """Pages of all entries: existing ones first, then new ones."""
     pages = trusted_pages(folder, role)
@@ -198,7 +198,7 @@ def _fill_shards(
         (folder / DATA).unlink(missing_ok=True)
     rate = settings.sample_rate
     kept, dropped = sum(page.samples for page in pages), sum(len(page.dropped) for page in pages)
-    so_far = Progress(role, done, len(entries), kept / rate, dropped)
+    so_far = PrepareProgress(role, done, len(entries), kept / rate, dropped)
     progress(so_far)
     with _decoded(entries[done:], settings) as results:
         while so_far.done < so_far.total:

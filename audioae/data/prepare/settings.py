@@ -69,7 +69,7 @@ class PrepareSettings(Checks):
 
 
 @dataclass(frozen=True)
-class Progress:
+class PrepareProgress:
     """Progress in one role: files done of all, seconds kept and files dropped so far."""
 
     role: Role
@@ -78,10 +78,10 @@ class Progress:
     kept_seconds: float
     dropped: int
 
-    def after(self, kept: float | None) -> Progress:
+    def after(self, kept: float | None) -> PrepareProgress:
         """The progress after one more file: `kept` seconds, None if it was dropped."""
         kept_seconds, dropped = self.kept_seconds + (kept or 0.0), self.dropped + (kept is None)
-        return Progress(self.role, self.done + 1, self.total, kept_seconds, dropped)
+        return PrepareProgress(self.role, self.done + 1, self.total, kept_seconds, dropped)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corpus:
+class PublicCorpus:
     """A public corpus.
 
     Args:
