@@ -86,7 +86,7 @@ def test_quiet_prints_nothing(folder: Path) -> None:
 
 def test_verbose_prints_the_model_the_formats_and_the_high_band(folder: Path) -> None:
     result = run("in.wav", "out.wav", "-v")
-    assert "model: half, 16000 Hz" in result.stderr
+    assert "model: half-16k, 16000 Hz" in result.stderr
     assert "WAV PCM_16, 48000 Hz, 2 channels" in result.stderr
     assert "above 8 kHz" in result.stderr
 
