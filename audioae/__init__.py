@@ -82,8 +82,7 @@ if TYPE_CHECKING:
         denoise,
         denoise_file,
     )
-    from audioae.engine import Engine
-    from audioae.engine import load_model
+    from audioae.engine import Engine, load_model
     from audioae.errors import (
         AudioaeError,
         AudioFileError,

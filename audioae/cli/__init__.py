@@ -26,8 +26,8 @@ from audioae.errors import AudioaeError, nearest
 # The command `name` is the object `command` in `audioae/cli/name.py`. The text here is the first
 # sentence of its help, so that `audioae --help` imports no command.
 COMMANDS = {
-    "prepare": "Turn recordings of speech and noise into the folder DATA to train on.",
-    "mix": "Mix prepared speech and noise into fixed pairs that any tool can score.",
+    "prepare": "Prepare recordings of speech and noise for training.",
+    "mix": "Mix prepared speech and noise into fixed noisy/clean pairs for evaluation.",
     "train": "Train a denoiser from a recipe.",
     "export": "Export a checkpoint to an ONNX model that runs without torch.",
     "denoise": "Remove noise from the recording IN and write the result to OUT.",

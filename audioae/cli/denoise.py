@@ -230,9 +230,7 @@ def _check(ctx: click.Context, options: DenoiseOptions) -> None:
         raise click.UsageError("--overwrite and --skip-existing cannot be used together")
     if options.output_dir is not None:
         if PIPE in options.paths:
-            raise click.UsageError(
-                "- is a single recording and needs an OUT instead of -O"
-            )
+            raise click.UsageError("- is a single recording and needs an OUT instead of -O")
         return
     for name in ONLY_MANY:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from audioae.data.corpora.download import Fetch
     from audioae.data.prepare import PrepareProgress, Summary
-    from audioae.data.prepare.check import Finding
+    from audioae.data.prepare.measure import Finding
 
 SEVERAL = ("--speech", "--noise", "--rir")
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from audioae.errors import SettingsError
 from audioae.models.bands import band_matrix
 from audioae.models.base import Autoencoder, Estimate, GainKind, NetworkSettings, State
-from audioae.models.dualpath import DualpathAutoencoder, DualpathSettings
+from audioae.models.dualpath import DualpathAutoencoder, DualpathSettings, zero
 
 FLOOR_FRAMES = 94  # 1.5 s
 RATIO_FLOOR = 0.02  # of a compressed magnitude; keeps the ratio to a floor near zero finite
@@ -101,8 +101,7 @@ class HighBands(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.constant_(self.last.bias, 3.0)
         self.local = nn.Sequential(nn.Linear(3, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))
-        nn.init.zeros_(self.local[2].weight)
-        nn.init.zeros_(self.local[2].bias)
+        zero(self.local[2])
 
     def forward(
         self, high: Tensor, low: Tensor, mask: Tensor, pasts: State

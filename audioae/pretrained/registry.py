@@ -227,7 +227,7 @@ def add_model(
     )
     rows = {}
     for entry in sorted([*others, added], key=lambda entry: entry.name):
-        row = {"file": entry.file, "sha256": entry.sha256}
+        row: dict[str, Any] = {"file": entry.file, "sha256": entry.sha256}
         row["default"] = entry.default and (entry is added or not default)
         row["full_band"] = card.name if entry.name == full_band_of else entry.full_band
         row["offline"] = card.name if entry.name == offline_of else entry.offline

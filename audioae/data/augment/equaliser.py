@@ -134,7 +134,8 @@ def bin_gains(
 
 @lru_cache(maxsize=16)
 def _bin_phi(size: int) -> npt.NDArray[np.float32]:
-    return np.square(np.sin(np.arange(size // 2 + 1) * (np.pi / size))).astype(np.float32)
+    phi = np.square(np.sin(np.arange(size // 2 + 1) * (np.pi / size)))
+    return np.asarray(phi, np.float32)
 
 
 def _responses(equalisers: Sequence[Equaliser | None], phi: Any, sample_rate: int) -> Any:

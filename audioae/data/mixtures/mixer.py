@@ -53,7 +53,9 @@ class Mixer:
         self.corpus, self.settings, self.augment = corpus, settings, settings.augment
         self.sample_rate = corpus.sample_rate
         self.samples = round(settings.segment_seconds * corpus.sample_rate)
-        self.renderer = Renderer(corpus, corpus.speech.read_all, corpus.noise.read_all, np.asarray)
+        self.renderer: Renderer[Array] = Renderer(
+            corpus, corpus.speech.read_all, corpus.noise.read_all, np.asarray
+        )
 
     def pair(self, rng: np.random.Generator) -> tuple[Array, Array]:
         """A noisy and a clean waveform, each `[samples]`."""

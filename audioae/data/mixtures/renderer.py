@@ -44,7 +44,9 @@ class Renderer(Generic[Waves]):
         place: Callable[[Array], Waves],
     ) -> None:
         self.corpus, self.sample_rate = corpus, corpus.sample_rate
-        self.read_speech, self.read_noise, self.place = read_speech, read_noise, place
+        self.read_speech: Callable[[Sequence[Crop]], Waves] = read_speech
+        self.read_noise: Callable[[Sequence[Crop]], Waves] = read_noise
+        self.place: Callable[[Array], Waves] = place
 
     def render(self, draws: Sequence[MixtureDraw]) -> tuple[Waves, Waves]:
         """The mixtures of draws of one length.
@@ -55,9 +57,8 @@ class Renderer(Generic[Waves]):
         """
         heard, clean = self.render_speech(draws)
         noise = self.render_noise(draws)
-        noisy = mix_at_ratios(
-            heard, noise, [draw.blend and draw.blend.snr_db for draw in draws], self.sample_rate
-        )
+        ratios = [None if draw.blend is None else draw.blend.snr_db for draw in draws]
+        noisy = mix_at_ratios(heard, noise, ratios, self.sample_rate)
         for number, draw in enumerate(draws):
             if draw.blend is None:  # noise alone
                 noisy[number], clean[number] = noise[number], 0
@@ -153,7 +154,7 @@ class Renderer(Generic[Waves]):
         for row, draw, crop in zip(batch, draws, crops, strict=True):
             if not crop:
                 row[:] = make(draw)
-        placed = self.place(batch)
+        placed: Waves = self.place(batch)
         if found:
             placed[rows] = read(found)
         return placed
