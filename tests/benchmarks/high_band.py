@@ -4,7 +4,7 @@
 
 All measures are of the band from 8 to 20 kHz, in frames of 32 ms every 16 ms:
 
-- Magnitude SNR, dB: sum |S|^2 over sum (|E| - |S|)^2, in frames with speech, E enhanced and S clean.
+- Magnitude SNR, dB: sum |S|^2 over sum (|E| - |S|)^2 in frames with speech; E enhanced, S clean.
 - Level of sibilants, dB: |E|^2 over |S|^2, of each run of frames whose clean high band is within
   15 dB of its loudest; the mean over all runs and the mean of the lowest tenth.
 - Level of pauses, dB: |E|^2 over |S|^2 in frames without speech.

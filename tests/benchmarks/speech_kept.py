@@ -3,7 +3,8 @@
 With E and S the spectra of the enhanced and of the clean recording, frames of 20 ms every 10 ms,
 what is left in the frames T and band F is
 
-    kept = sum over t in T of Re<E_t, S_t> / |S_t|  /  sum over t in T of |S_t|,    <E_t, S_t> = sum over f in F of E_tf conj(S_tf)
+    kept = sum over t in T of Re<E_t, S_t> / |S_t|  /  sum over t in T of |S_t|,
+    <E_t, S_t> = sum over f in F of E_tf conj(S_tf)
 
 and its attenuation -20 log10(kept) dB. It is the part of the output that is the clean speech: noise
 that is left has nothing to do with S and takes no part in it, so a recording that nothing was done

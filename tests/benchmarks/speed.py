@@ -35,9 +35,12 @@ LAUNCH = """
 import json, os, sys, time
 started = time.perf_counter()
 nowhere = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-_, status, usage = os.wait4(os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ, file_actions=nowhere), 0)
+arguments = [sys.executable, *sys.argv[1:]]
+process = os.posix_spawn(sys.executable, arguments, os.environ, file_actions=nowhere)
+_, status, usage = os.wait4(process, 0)
 seconds = time.perf_counter() - started
-print(json.dumps([os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))
+cpu, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+print(json.dumps([os.waitstatus_to_exitcode(status), seconds, cpu, memory]))
 """
 
 
