@@ -271,7 +271,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "audioae.denoising.ready_engine",
         lambda model, *, device: SimpleNamespace(info=SimpleNamespace(name=model)),
     )
-    monkeypatch.setattr("audioae.denoising.denoise", lambda waveform, rate, *, model: waveform)
+    monkeypatch.setattr("audioae.denoising.denoise", lambda waveform, rate, **_: waveform)
     yield
 
 

@@ -161,7 +161,7 @@ def test_the_last_override_counts(tmp_path: Path) -> None:
         ("data.augment.snr_db=[5]", r"DataSettings.augment.snr_db"),
         ("network.skip=1", "Conv2dSettings.skip: .*boolean; got 1"),
         ("network.time_strides=[2]", "differ in length"),
-        ("stft.hop_length=100", "no multiple"),
+        ("stft.hop_length=100", "hop_length"),
         ("training=5", "TrainSettings should be a table; got 5"),
         ("name=5", "needs a name at its top"),
         ("name.first=5", "name is a value"),
