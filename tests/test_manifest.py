@@ -74,15 +74,18 @@ def test_manifest_ignores_keys_of_others_and_fills_in_what_may_be_absent(tmp_pat
         ("[]", "line 2 has no 'path'"),
         ('{"path": "a"}', "line 2 has no 'source'"),
         (
-            '{"path":"a","source":"b","seconds":"1","split":"test","shard":"c","offset":0,"samples":1}',
+            '{"path":"a","source":"b",'
+            '"seconds":"1","split":"test","shard":"c","offset":0,"samples":1}',
             "line 2 has seconds '1'",
         ),
         (
-            '{"path":"a","source":"b","seconds":1,"split":"dev","shard":"c","offset":0,"samples":1}',
+            '{"path":"a","source":"b",'
+            '"seconds":1,"split":"dev","shard":"c","offset":0,"samples":1}',
             "line 2 has split 'dev'",
         ),
         (
-            '{"path":"a","source":"b","seconds":1,"split":"test","shard":"c","offset":0.5,"samples":1}',
+            '{"path":"a","source":"b",'
+            '"seconds":1,"split":"test","shard":"c","offset":0.5,"samples":1}',
             "line 2 has offset 0.5",
         ),
     ],
