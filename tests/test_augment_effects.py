@@ -269,7 +269,7 @@ def test_a_codec_keeps_length_and_place(name: str, kbps: float) -> None:
     assert likeness.argmax() == 0
     error = rms(decoded - speech) / rms(speech)
     assert 1e-4 < error < (0.5 if kbps < 32 else 0.25)
-    np.testing.assert_array_equal(decoded, Codec(name, kbps).apply(speech, RATE))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(decoded, Codec(name, kbps).apply(speech, RATE))
 
 
 def test_more_bits_sound_closer_and_full_scale_is_no_limit() -> None:

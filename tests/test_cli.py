@@ -30,7 +30,7 @@ def all_commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
 
 
 def invoke(*arguments: str, **more: object) -> Result:
-    return CliRunner().invoke(main, list(arguments), prog_name="audioae", **more)  # type: ignore[arg-type]
+    return CliRunner().invoke(main, list(arguments), prog_name="audioae", **more)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], Non
             callback=function,
             params=[click.Option(["--strength"], type=float, default=1.0)],
         )
-        monkeypatch.setitem(sys.modules, "audioae.cli.fake", types.SimpleNamespace(command=command))  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "audioae.cli.fake", types.SimpleNamespace(command=command))
         monkeypatch.setitem(COMMANDS, "fake", "A command for tests.")
 
     return install

@@ -59,7 +59,7 @@ def mixtures(
 
 
 def pairs_of(dataset: MixtureDataset, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [tuple(each.numpy() for each in dataset[index]) for index in range(count)]  # type: ignore[misc]
+    return [tuple(each.numpy() for each in dataset[index]) for index in range(count)]
 
 
 def white(seconds: float, seed: int) -> np.ndarray:

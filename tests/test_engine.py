@@ -35,7 +35,7 @@ STFT = StftSettings(n_fft=32, hop_length=16, win_length=32)
 
 
 def info(*, lookahead: int = 0, context: int = 0, stride: int = 1, gain: str = "real") -> ModelInfo:
-    return ModelInfo("toy", "toy", STFT, gain, lookahead, context, stride, 1, 1, "0")  # type: ignore[arg-type]
+    return ModelInfo("toy", "toy", STFT, gain, lookahead, context, stride, 1, 1, "0")
 
 
 def random_spectrum(frames: int, batch: int = 2, seed: int = 0) -> np.ndarray:

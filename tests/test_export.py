@@ -35,7 +35,7 @@ State = tuple[Tensor, ...]
 
 
 def info(family: str, gain: str, around: int = 0, stride: int = 1) -> ModelInfo:
-    return ModelInfo("toy", family, STFT, gain, around, around, stride, 1000, 1000, "0")  # type: ignore[arg-type]
+    return ModelInfo("toy", family, STFT, gain, around, around, stride, 1000, 1000, "0")
 
 
 def magnitude(spectrum: Tensor) -> Tensor:

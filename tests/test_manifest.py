@@ -126,7 +126,7 @@ def test_every_source_gets_one_split_and_training_is_never_empty(
 @given(SECONDS, st.integers(0, 5))
 def test_given_splits_stay(seconds: dict[str, float], seed: int) -> None:
     known = dict.fromkeys(sorted(seconds)[::2], "test")
-    splits = assign_splits(seconds, given={**known, "elsewhere": "valid"}, seed=seed)  # type: ignore[dict-item]
+    splits = assign_splits(seconds, given={**known, "elsewhere": "valid"}, seed=seed)
     assert {source: splits[source] for source in known} == known
     assert "elsewhere" not in splits
 

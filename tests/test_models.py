@@ -99,7 +99,7 @@ def settle(module: nn.Module) -> nn.Module:
 
 def build(variant: str, **changes: object) -> Autoencoder:
     torch.manual_seed(0)
-    return settle(build_autoencoder(replace(VARIANTS[variant], **changes)))  # type: ignore[return-value,arg-type]
+    return settle(build_autoencoder(replace(VARIANTS[variant], **changes)))
 
 
 def inputs(network: Autoencoder, frames: int, *, batch: int = 2, seed: int = 0) -> Tensor:

@@ -267,7 +267,7 @@ def tally(entries: list[Entry]) -> set[tuple[str, str, str, int]]:
 
 
 def run(out: Path, root: Path, *names: str, **settings: object) -> dict[str, list[Row]]:
-    prepare(PrepareSettings(out=str(out), root=str(root), corpora=names, **settings))  # type: ignore[arg-type]
+    prepare(PrepareSettings(out=str(out), root=str(root), corpora=names, **settings))
     return {
         path.stem: read_manifest(path) for path in out.glob("*.jsonl") if path.stem != "dropped"
     }

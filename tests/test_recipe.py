@@ -115,7 +115,7 @@ def test_a_recipe_builds_the_same_weights_every_time(tmp_path: Path) -> None:
         ("training.precision = bf16", lambda r: r.training.precision, "bf16"),
     ],
 )
-def test_overrides_replace_values(override: str, got, expected: object, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_overrides_replace_values(override: str, got, expected: object, tmp_path: Path) -> None:
     assert got(read_recipe(written(tmp_path), [override])) == expected
 
 

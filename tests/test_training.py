@@ -182,12 +182,12 @@ def test_loss_falls_and_the_model_denoises(prepared: Path, tmp_path: Path) -> No
         list(fit(build(CONV1D), plan, like_valid, folder=prepared, out=tmp_path / "run"))
     )
     validation = Validation(prepared, like_valid, plan.validation, plan.loss)
-    noisy, untrained = (validation.score(each) for each in (AsItIs(), build(CONV1D).eval()))  # type: ignore[arg-type]
+    noisy, untrained = (validation.score(each) for each in (AsItIs(), build(CONV1D).eval()))
     assert told[-1].loss < 0.8 * told[0].loss
     assert told[-1].valid_loss < 0.8 * untrained["loss"]  # type: ignore[operator]
-    assert told[-1].valid_si_sdr > max(noisy["si_sdr"] + 0.5, untrained["si_sdr"])  # type: ignore[operator,type-var]
+    assert told[-1].valid_si_sdr > max(noisy["si_sdr"] + 0.5, untrained["si_sdr"])
     best = validation.score(load_denoiser(tmp_path / "run"))
-    assert best["si_sdr"] == pytest.approx(max(row.valid_si_sdr for row in told), abs=1e-3)  # type: ignore[type-var]
+    assert best["si_sdr"] == pytest.approx(max(row.valid_si_sdr for row in told), abs=1e-3)
 
 
 class AsItIs(nn.Module):
@@ -450,7 +450,7 @@ def test_the_best_checkpoint_is_the_best_report(
 
     monkeypatch.setattr(Validation, "rows", rows)
     monkeypatch.setattr("audioae.training.loop.find_spec", lambda name: object())
-    told = reports(train(prepared, tmp_path / "run", dataclasses.replace(SHORT, best=best)))  # type: ignore[arg-type]
+    told = reports(train(prepared, tmp_path / "run", dataclasses.replace(SHORT, best=best)))
     assert [row.is_best for row in told] == [values[0] is not None, True, False]
     best_tensors, about = read_tensors(tmp_path / "run" / "best.safetensors")
     assert same_tensors(best_tensors, averages[1]) and about["training"]["step"] == 12

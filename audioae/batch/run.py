@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from audioae.batch.ledger import Ledger
 from audioae.batch.processes import run_in_processes
@@ -55,7 +56,7 @@ def _run_here(
 ) -> None:
     for plan in files:
         listener.started(plan)
-        outcome = runner.attempt(plan, lambda seconds, plan=plan: listener.advanced(plan, seconds))  # type: ignore[misc]
+        outcome = runner.attempt(plan, partial(listener.advanced, plan))
         listener.ended(plan, outcome)
         if fail_fast and outcome.error:
             return

@@ -151,7 +151,10 @@ def bank_room(number: int) -> ImageRoom:
     # below a reflection coefficient of 0.55 it would not sound like a room
     shortest = EYRING * math.prod(size) / (1.2 * walls)
     t60 = max(float(rng.uniform(0.2, 0.8)), shortest)
-    return ImageRoom(tuple(map(float, size)), source, microphone, t60, int(rng.integers(1 << 32)))  # type: ignore[arg-type]
+    seed = int(rng.integers(1 << 32))
+    width, depth, height = map(float, size)
+    room = width, depth, height
+    return ImageRoom(room, source, microphone, t60, seed)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=2 * NUM_ROOMS)
