@@ -238,7 +238,7 @@ def test_gains_at_the_bins_are_those_of_the_response(seed: int, size: int) -> No
     equaliser = Equaliser.draw(np.random.default_rng(seed), 9, RATE)
     exact = equaliser.response(np.arange(size // 2 + 1) * RATE / size, RATE)
     (gains,) = bin_gains(white(size)[None], [equaliser], size, RATE)
-    assert np.abs(20 * np.log10(gains / exact)).max() < 1e-3
+    assert np.abs(20 * np.log10(gains / exact)).max() < 0.05  # of float32 polynomials, in dB
 
 
 def test_bands_add_up_in_decibels() -> None:
