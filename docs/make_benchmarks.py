@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks_page import FOLDER, MEASURED, METRICS, PARTS, is_current, render
 
-from audioae.batch.processes import one_thread
+from audioae.batch.run import one_thread
 from audioae.denoising import denoise, ready_engine
 from audioae.errors import AudioaeError, DataError
 from audioae.evaluation import evaluate, read_pairs, summarise

@@ -28,7 +28,7 @@ from audioae.training.losses import (
     levelled_loss,
     weighted_loss,
 )
-from audioae.training.losses.high_band import high_band_magnitude, high_band_snr
+from audioae.training.losses.distances import high_band_magnitude, high_band_snr
 from audioae.training.losses.pesq import disturbances, opinion_score
 
 SAMPLES = Path(__file__).parents[1] / "samples"

@@ -45,7 +45,7 @@ from audioae.models.checkpoint import (
 )
 from audioae.models.dense import DenseSettings
 from audioae.training import Batches, Team, Trainer, TrainSettings, find_device, mean_weights
-from audioae.training.batches import mixed_on_device
+from audioae.training.loop import mixed_on_device
 from audioae.training.recipe import check_version, parse_recipe, stored_recipe
 from audioae.training.validation import Validation
 

@@ -6,7 +6,8 @@ tree        input files from paths, folders and patterns; the names of the outpu
 plan        jobs, output folders, and all checks before the first sample is computed
 ledger      which outputs are complete, so that a batch can be resumed
 work        one file of a batch, the same in any process; events and outcomes
-run         a plan to its outcomes; `processes` and `ray` do the same in parallel
+run         a plan to its outcomes, in this process or in worker processes
+ray         the same on a Ray cluster
 provenance  hashes and levels of files, and the record of how an output was made
 pipes       recordings and raw samples through stdin and stdout
 """

@@ -1,16 +1,28 @@
-"""Run a batch, in this process, in worker processes or on a Ray cluster, and keep its ledger."""
+"""Run a batch, in this process, in worker processes or on a Ray cluster, and keep its ledger.
+
+A worker process that crashes fails the file it was at and is replaced. Each worker has its own
+pipe, so a dying process cannot leave a shared queue locked, and a worker whose parent process has
+died reads the end of its pipe and exits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 
 from audioae.batch.ledger import Ledger
-from audioae.batch.processes import run_in_processes
 from audioae.batch.ray import run_on_ray
-from audioae.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner
+from audioae.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner, failure
 from audioae.denoising import FilePlan
 from audioae.engine import Engine
+from audioae.errors import AudioaeError
 
 
 def run_batch(
@@ -78,3 +90,192 @@ class _LedgerKeeper:
     def ended(self, plan: FilePlan, outcome: Outcome) -> None:
         self._ledger.end(plan.job.src, plan.job.dst, error=outcome.error)
         self._listener.ended(plan, outcome)
+
+
+STOP_SECONDS = 10.0  # that a worker has to remove its unfinished output
+
+
+def run_in_processes(
+    files: Sequence[FilePlan],
+    settings: BatchSettings,
+    listener: BatchListener,
+    *,
+    jobs: int,
+    fail_fast: bool = False,
+) -> None:
+    """Denoise the files in up to `jobs` processes; with `fail_fast`, start none after a failure.
+
+    Raises:
+        AudioaeError: no worker process starts.
+    """
+    with _Pool(settings, min(jobs, len(files))) as pool:
+        waiting = deque(files)
+        while waiting or pool.busy:
+            for worker, outcome in pool.events(listener):
+                if outcome is not None and worker.plan is not None:
+                    plan, worker.plan = worker.plan, None
+                    listener.ended(plan, outcome)
+                    if fail_fast and outcome.error:
+                        waiting.clear()
+                if waiting and worker.ready:
+                    worker.start(waiting.popleft(), listener)
+
+
+class _Worker:
+    """A worker process and the file it is at."""
+
+    def __init__(self, settings: BatchSettings) -> None:
+        # a forked copy of a process with threads (ONNX Runtime) can hang
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(
+            target=_serve, args=(theirs, settings), daemon=True
+        )
+        self.ready = False
+        self.plan: FilePlan | None = None
+        with one_thread(), _interrupts_blocked():
+            self.process.start()
+        theirs.close()  # the pipe then ends when the process does
+
+    def start(self, plan: FilePlan, listener: BatchListener) -> None:
+        self.plan = plan
+        listener.started(plan)
+        with suppress(OSError):  # the process has just died; `events` reports it
+            self.pipe.send(plan)
+
+
+class _Pool:
+    """Worker processes. On exit, idle ones end and busy ones are stopped."""
+
+    def __init__(self, settings: BatchSettings, size: int) -> None:
+        self.settings, self.size = settings, size
+        self.workers: list[_Worker] = []
+
+    def __enter__(self) -> _Pool:
+        try:
+            for _ in range(self.size):
+                self.workers.append(_Worker(self.settings))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any worker is at a file."""
+        return any(worker.plan for worker in self.workers)
+
+    def events(self, listener: BatchListener) -> Iterator[tuple[_Worker, Outcome | None]]:
+        """Wait for messages. Yields the workers that are ready for a file, with the outcome of the
+        last one, and the workers that died.
+        """
+        by_pipe = {worker.pipe: worker for worker in self.workers}
+        for pipe in wait(list(by_pipe)):
+            worker = by_pipe[pipe]  # type: ignore[index]  # `wait` returns what it is given
+            try:
+                kind, value = worker.pipe.recv()
+            except (EOFError, OSError):
+                yield from self._replace(worker)
+                continue
+            if kind == "broken":
+                raise value
+            if kind == "advanced" and worker.plan is not None:
+                listener.advanced(worker.plan, value)
+                continue
+            worker.ready = True
+            yield worker, value if kind == "ended" else None
+
+    def _replace(self, worker: _Worker) -> Iterator[tuple[_Worker, Outcome]]:
+        """Start another worker in place of one that died, whose file has failed."""
+        worker.process.join()
+        code = worker.process.exitcode or 0
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if not worker.ready:
+            raise AudioaeError(
+                f"no worker process starts ({cause}); in a script, call it below `if __name__ == "
+                "'__main__':`"
+            )
+        self.workers[self.workers.index(worker)] = _Worker(self.settings)
+        if worker.plan is not None:
+            worker.ready = False
+            job = worker.plan.job
+            error = AudioaeError(f"the process that denoised {job.src} died ({cause})")
+            yield worker, failure(job, error)
+
+    def stop(self) -> None:
+        """End all processes; busy ones remove their unfinished outputs."""
+        for worker in self.workers:
+            worker.pipe.close()
+            if worker.plan is not None or not worker.ready:
+                worker.process.terminate()
+        for worker in self.workers:
+            worker.process.join(STOP_SECONDS)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+
+
+def _serve(pipe: Connection, settings: BatchSettings) -> None:
+    """The main loop of a worker: denoise files until the pipe ends."""
+    signal.signal(signal.SIGTERM, _exit)
+    with suppress(EOFError, OSError):
+        try:
+            runner = PlanRunner(settings)
+        except AudioaeError as error:
+            pipe.send(("broken", error))
+            return
+        pipe.send(("ready", None))
+        while True:
+            plan = pipe.recv()
+            outcome = runner.attempt(plan, lambda seconds: pipe.send(("advanced", seconds)))
+            pipe.send(("ended", outcome))
+
+
+def _exit(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)  # unlike the default action, this closes and removes files
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT in processes started in this context.
+
+    A terminal sends SIGINT to the workers as well as to the parent; the parent handles it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Limit processes started in this context to one thread each.
+
+    Their numeric libraries read these environment variables when they are imported.
+    """
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

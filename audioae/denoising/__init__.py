@@ -6,7 +6,7 @@ The modules in reading order:
 - `level`: scales very quiet and very loud recordings at the input of the model.
 - `gains`: the gains of a model for a live stream, or a recording in the quality "fast" or "best".
 - `noise`: tracks steady noise and lowers it further than the model does.
-- `gain`: channel linking, strength, attenuation limit, the gain of the band above the model's.
+- `shaping`: channel linking, strength, attenuation limit, the gain of the band above the model's.
 - `verdict`: estimates without a reference: input SNR, attenuation, whether it is speech.
 - `spectral`: denoising at the sample rate of the model.
 - `stream`: denoising at any sample rate, and the latency of a live stream.

@@ -21,7 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
-from audioae.denoising.gain import Gain
+from audioae.denoising.shaping import Gain
 from audioae.engine import Engine, Quality, State
 from audioae.pretrained import ModelInfo
 from audioae.signal.spectrogram import ComplexArray

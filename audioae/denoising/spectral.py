@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audioae.denoising.gain import Gain, power_of, shape_gain
 from audioae.denoising.gains import build_gains
 from audioae.denoising.level import LevelMatch
 from audioae.denoising.noise import MinimumStatistics, NoiseTracker
 from audioae.denoising.settings import DenoiseSettings
+from audioae.denoising.shaping import Gain, power_of, shape_gain
 from audioae.denoising.verdict import VerdictMeter
 from audioae.engine import Engine
 from audioae.errors import CheckpointError

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from audioae.denoising.gain import HighBandGain
 from audioae.denoising.level import LevelMatch
 from audioae.denoising.noise import NoiseTracker
 from audioae.denoising.settings import DenoiseSettings
+from audioae.denoising.shaping import HighBandGain
 from audioae.denoising.spectral import Attenuation, SpectralStream
 from audioae.denoising.verdict import Verdict, VerdictMeter
 from audioae.engine import Engine, choose_engine

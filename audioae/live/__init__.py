@@ -3,16 +3,22 @@ output device, a file or both.
 
 In reading order:
 
-session  the loop from a source to its sinks, its counters and its result
-files    a file in place of a microphone
+session  the loop from a source to its sinks, its counters and its result; a file as source
 devices  the audio devices of this machine, found by name or index
 duplex   a microphone and an output device, driven by the callback of PortAudio
 """
 
 from audioae.live.devices import Device, DeviceForm, choose_form, load_sounddevice, read_devices
 from audioae.live.duplex import Duplex
-from audioae.live.files import FileSource
-from audioae.live.session import BlockSink, BlockSource, LiveResult, Session, Xruns, warm_up
+from audioae.live.session import (
+    BlockSink,
+    BlockSource,
+    FileSource,
+    LiveResult,
+    Session,
+    Xruns,
+    warm_up,
+)
 
 __all__ = [
     "BlockSink",

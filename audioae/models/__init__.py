@@ -6,8 +6,7 @@ Modules in reading order:
 - `features`: STFT in torch, compressed spectra, gains
 - `denoiser`: a network between an STFT and its inverse
 - `bottlenecks`: plain, sparse or Gaussian latents
-- `layers`: convolutions with an explicit past
-- `bands`: frequency bins to ERB bands and back
+- `layers`: convolutions with an explicit past; frequency bins to ERB bands and back
 - `dense`, `conv1d`, `conv2d`, `dualpath`: the autoencoders
 - `bidirectional`: two `dualpath` networks, one per direction of time, for files
 - `fullband`: a `dualpath` network and gains for the bands above it

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from audioae.errors import SettingsError
-from audioae.models.bands import Bands
 from audioae.models.base import Autoencoder, NetworkSettings, State
-from audioae.models.layers import ConvLayer, Pasts, TimeFrequencyConv, Upsampling
+from audioae.models.layers import Bands, ConvLayer, Pasts, TimeFrequencyConv, Upsampling
 
 TimeMixer = Literal["conv", "lstm", "gru"]
 

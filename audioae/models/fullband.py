@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audioae.errors import SettingsError
-from audioae.models.bands import band_matrix
 from audioae.models.base import Autoencoder, Estimate, GainKind, NetworkSettings, State
 from audioae.models.dualpath import DualpathAutoencoder, DualpathSettings, zero
+from audioae.models.layers import band_matrix
 
 FLOOR_FRAMES = 94  # 1.5 s
 RATIO_FLOOR = 0.02  # of a compressed magnitude; keeps the ratio to a floor near zero finite

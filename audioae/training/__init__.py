@@ -4,9 +4,8 @@ Modules in reading order:
 
 - `recipe`: TOML files with all settings of a training
 - `settings`: `TrainSettings` and the learning rate schedule
-- `loop`: `fit`, the training loop
+- `loop`: the pairs of each step, and `fit`, the training loop
 - `trainer`: network, optimizer and moving average, and one training step
-- `batches`: the noisy/clean pairs of each step
 - `losses`: the losses
 - `validation`: the fixed mixtures on which a model is scored
 - `reports`: validation, checkpoints and history
@@ -17,8 +16,7 @@ Modules in reading order:
 - `export`: ONNX files
 """
 
-from audioae.training.batches import Batches
-from audioae.training.loop import Pace, check_metrics, fit
+from audioae.training.loop import Batches, Pace, check_metrics, fit
 from audioae.training.reports import mean_weights
 from audioae.training.rows import Mixing, Noisy, Progress, Report, Row, Start
 from audioae.training.settings import Precision, TrainSettings, learning_rate_at

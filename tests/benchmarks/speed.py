@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.batch.processes import one_thread
+from audioae.batch.run import one_thread
 from audioae.denoising import Stream, ready_engine
 from audioae.engine import Engine
 

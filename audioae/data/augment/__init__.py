@@ -5,9 +5,8 @@ as a pure function. In reading order:
 - `backend`: how an effect works on NumPy arrays and torch tensors alike
 - `blend`: ratio of speech and noise, level, digital silence, exchange of noises in a batch
 - `noises`: synthetic noise and music
-- `playback`: speed of speech, reversal and grains of noise
 - `equaliser`, `rooms`: filters in the frequency domain
-- `channel`: clipping, band limits, codecs, packet loss
+- `channel`: playback speed, reversal and grains, clipping, band limits, codecs, packet loss
 """
 
 from audioae.data.augment.blend import (
@@ -18,7 +17,15 @@ from audioae.data.augment.blend import (
     mix_at_ratios,
     set_levels,
 )
-from audioae.data.augment.channel import BandLimit, Clipping, Codec, PacketLoss, align
+from audioae.data.augment.channel import (
+    BandLimit,
+    Clipping,
+    Codec,
+    PacketLoss,
+    Speed,
+    Variation,
+    align,
+)
 from audioae.data.augment.equaliser import Band, Equaliser, equalise
 from audioae.data.augment.noises import (
     Clicks,
@@ -30,7 +37,6 @@ from audioae.data.augment.noises import (
     ShapedNoise,
     Wind,
 )
-from audioae.data.augment.playback import Speed, Variation
 from audioae.data.augment.rooms import (
     EARLY_SECONDS,
     DecayingRoom,

@@ -3,14 +3,12 @@ always the same pair. In reading order:
 
 - `corpus`: the prepared recordings of one split, and crops of them
 - `draws`: the records of everything that is drawn for a mixture
-- `mixer`: draws mixtures; `MixtureDataset` for the data loader of torch
+- `mixer`: draws mixtures, for the data loader of torch or in batches on the device
 - `renderer`: renders draws, on the CPU or on a device
-- `device`: mixes batches on an accelerator that holds all recordings
 - `folders`: writes pairs as files, for `audioae mix`
 """
 
 from audioae.data.mixtures.corpus import Corpus, Crop, DataSettings, Piece, Pool
-from audioae.data.mixtures.device import DeviceMixer
 from audioae.data.mixtures.draws import (
     Babble,
     LikeRecording,
@@ -20,7 +18,7 @@ from audioae.data.mixtures.draws import (
     SecondNoise,
 )
 from audioae.data.mixtures.folders import MixedPair, parse_ratios, write_pairs
-from audioae.data.mixtures.mixer import Mixer, MixtureDataset
+from audioae.data.mixtures.mixer import DeviceMixer, Mixer, MixtureDataset
 
 __all__ = [
     "Babble", "Corpus", "Crop", "DataSettings", "DeviceMixer", "LikeRecording", "MeasuredRoom",

@@ -5,11 +5,10 @@ not use the spectrum inside the denoiser.
 
 Modules in reading order:
 
-- `distances`: spectra, compressed spectra and waveforms; SI-SDR
+- `distances`: spectra, compressed spectra, magnitudes above 8 kHz, waveforms; SI-SDR
 - `envelope`: log-likelihood ratio of linear predictors
 - `intelligibility`: STOI
 - `pesq`: the disturbance of PESQ
-- `high_band`: magnitudes above 8 kHz
 """
 
 from __future__ import annotations
@@ -25,6 +24,8 @@ from audioae.training.losses.distances import (
     Signal,
     compressed_complex,
     compressed_magnitude,
+    high_band_magnitude,
+    high_band_snr,
     level_error,
     magnitude_bce,
     magnitude_mae,
@@ -33,7 +34,6 @@ from audioae.training.losses.distances import (
     negative_si_sdr,
 )
 from audioae.training.losses.envelope import log_likelihood_ratio
-from audioae.training.losses.high_band import high_band_magnitude, high_band_snr
 from audioae.training.losses.intelligibility import unintelligibility
 from audioae.training.losses.pesq import pesq_disturbance
 

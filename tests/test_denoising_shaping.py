@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioae.denoising import DenoiseSettings, denoise
-from audioae.denoising.gain import limit, link, scale, shape_gain
+from audioae.denoising.shaping import limit, link, scale, shape_gain
 from audioae.errors import SettingsError
 
 
