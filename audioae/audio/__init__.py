@@ -11,6 +11,7 @@ otherwise. In reading order:
 - `riff`: chunks of WAV, RF64, W64, AIFF and CAF files.
 - `xiph`: metadata of FLAC and Ogg files.
 - `mp3`: length and ID3 tags of MP3 files.
+- `content`: what a file holds, told by its first bytes, and how FFmpeg opens it.
 - `media`: audio tracks of video files and other containers that FFmpeg handles.
 
 All errors are `AudioFileError` for inputs and `OutputError` for outputs.

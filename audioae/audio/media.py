@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from audioae.audio import content
 from audioae.audio.form import AudioInfo
 from audioae.errors import AudioFileError, OutputError, nearest, require
 
@@ -97,17 +98,13 @@ def read_track(path: Path) -> Track:
 
 
 def open_container(path: Path) -> Any:
-    """Open a file with PyAV. Raises `AudioFileError` unless it has an audio track."""
-    av = require("av", extra="media")
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, ValueError) as error:
-        raise AudioFileError(
-            f"{path} cannot be read as audio or video ({_reason(error)}); copy it again"
-        ) from error
-    if not container.streams.audio:
+    """Open a file with PyAV. Raises `AudioFileError` unless it has an audio track to decode."""
+    container = content.open_input(path)
+    audio = container.streams.audio
+    if not audio or audio[0].codec_context is None:
         container.close()
-        raise AudioFileError(f"{path} has no audio track")
+        problem = "an audio codec that FFmpeg does not know" if audio else "no audio track"
+        raise AudioFileError(f"{path} has {problem}")
     return container
 
 
@@ -151,7 +148,9 @@ def _decode(container: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
             for part in convert.resample(frame):
                 yield part.to_ndarray().T
     except (av.FFmpegError, ValueError) as error:
-        raise AudioFileError(f"{path} is damaged ({_reason(error)}); copy it again") from error
+        raise AudioFileError(
+            f"{path} is damaged ({content.reason(error)}); copy it again"
+        ) from error
 
 
 def _coded_bytes(path: Path) -> int:
@@ -163,10 +162,6 @@ def _tags(metadata: dict[str, str]) -> dict[str, str]:
     lower = {name.lower(): text for name, text in metadata.items()}
     number = {"tracknumber": lower["track"]} if lower.get("track") else {}
     return {name: text for name, text in lower.items() if name in TAGS and text} | number
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error)
 
 
 @dataclass(frozen=True)
@@ -276,7 +271,7 @@ class MediaSink:
         exact = muxer in ("ipod", "mp4", "mov")
         options = {"movie_timescale": str(form.sample_rate)} if exact else {}
         self._source = _source(form)
-        self._output = self._av.open(str(path), "w", format=muxer, options=options)
+        self._output = content.open_output(path, muxer, options)
         self._copies: dict[int, Any] = {}
         self._packets = self._copy_streams()
         self._waiting = next(self._packets, None)
