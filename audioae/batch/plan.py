@@ -18,7 +18,7 @@ from audioae.batch.ledger import Ledger
 from audioae.batch.tree import DEFAULT_TEMPLATE, FoundInputs, check_template, output_names
 from audioae.batch.work import Outcome, failure
 from audioae.denoising import FileJob, FilePlan, plan_file
-from audioae.errors import AudioaeError, OutputError
+from audioae.errors import OutputError
 from audioae.storage import AtomicFile
 
 ORPHAN_SECONDS = 10.0  # a worker of a killed run may need this long to finish its last block
@@ -154,7 +154,7 @@ def _add(plan: BatchPlan, job: FileJob, *, begun: bool) -> None:
         _await_orphans(job)
     try:
         file_plan = plan_file(replace(job, overwrite=begun or job.overwrite))
-    except (AudioaeError, OSError) as error:
+    except Exception as error:  # of a decoder, for example: it concerns this file only
         plan.refused.append(failure(job, error))
     else:
         plan.files.append(file_plan)

@@ -74,7 +74,8 @@ def _check_list(path: Path | None, jobs: list[FileJob]) -> None:
             f"{path} cannot be written; expected the name of a list in a folder that can be "
             "written to"
         )
-    if path.resolve() in {each.resolve() for job in jobs for each in (job.src, *job.outputs)}:
+    places = {os.path.realpath(each) for job in jobs for each in (job.src, *job.outputs)}
+    if os.path.realpath(path) in places:
         raise OutputError(
             f"{path} is a recording of this batch; give the list of failures another name"
         )

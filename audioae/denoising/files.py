@@ -308,7 +308,7 @@ def _check_distinct(paths: Mapping[str, Path | None]) -> None:
     known = [(name, path) for name, path in paths.items() if path is not None]
     for index, (name, path) in enumerate(known):
         for other_name, other in known[index + 1 :]:
-            if path.resolve() == other.resolve() or (
+            if _place(path) == _place(other) or (
                 path.exists() and other.exists() and path.samefile(other)
             ):
                 raise OutputError(
@@ -318,11 +318,16 @@ def _check_distinct(paths: Mapping[str, Path | None]) -> None:
     source = known[0][1]
     for name, path in known[1:]:
         # The writer replaces a file with its temporary name, which a killed run may have left.
-        if source.resolve() == temporary_path(path):
+        if _place(source) == temporary_path(path):
             raise OutputError(
                 f"{source} is the temporary name of {path} while it is written; choose another "
                 f"name for the {name}"
             )
+
+
+def _place(path: Path) -> Path:
+    """The path with all links resolved. A loop of links stays; `Path.resolve` would raise."""
+    return Path(os.path.realpath(path))
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
