@@ -124,7 +124,8 @@ class TransposedConv(nn.ConvTranspose2d):
         )
         kernels = kernels.permute(4, 1, 0, 2, 3).flatten(0, 1)  # 2 * outputs, inputs, time, taps
         bias = None if self.bias is None else self.bias.repeat(2)
-        kernels = kernels.contiguous(memory_format=torch.channels_last)
+        if x.is_contiguous(memory_format=torch.channels_last):
+            kernels = kernels.contiguous(memory_format=torch.channels_last)
         y = F.conv2d(x, kernels, bias, padding=(pad_time, after), dilation=self.dilation)
         y = y.unflatten(1, (2, -1)).permute(0, 2, 3, 4, 1).flatten(3)  # B, C, T, F
         return F.pad(y, (-2 * (after - before), -1))

@@ -62,8 +62,8 @@ class Trainer:
     ) -> None:
         self.denoiser, self.settings, self.team = denoiser, settings, team
         self.device = find_device(device)
-        # Conv2d is fastest with it, on CPUs and GPUs.
-        denoiser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        memory_format = fastest_format(self.device)
+        denoiser.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.average = copy.deepcopy(denoiser).eval()
         if settings.compile:
             denoiser.autoencoder.compile()
@@ -182,6 +182,18 @@ class Trainer:
             self.step >= self.settings.steps
             or 0 < self.settings.patience <= self.reports_since_best
         )
+
+
+def fastest_format(device: torch.device) -> torch.memory_format:
+    """The memory format in which Conv2d trains fastest.
+
+    Channels last, except on CPUs without AVX-512, where the gradients of its weights take 2.5 times
+    as long as with contiguous tensors (64 channels, 3 x 3), and a step of speech-offline-16k a
+    quarter longer.
+    """
+    if device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def find_device(name: str) -> torch.device:
