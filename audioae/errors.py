@@ -4,10 +4,10 @@ AudioaeError               1   base class; the message is one line: found, expec
 ├── AudioFileError         1   a file cannot be read as audio
 ├── OutputError            1   an output cannot be written
 ├── DataError              1   a corpus, manifest or shard is wrong or incomplete
-├── CheckpointError        1   a checkpoint or weights file cannot be used
 ├── ScoreError             1   a metric cannot be computed for this pair of signals
 ├── DeviceError            1   an audio device cannot be opened, or was disconnected
 ├── SettingsError          2   a setting, option or recipe key is unknown or out of range
+├── CheckpointError        3   a checkpoint, model file or model card cannot be used
 └── MissingError           3   a requirement is missing
     ├── ModelNotFoundError 3   there is no model of that name or at that path
     └── DependencyError    3   an optional package is missing; names the command that installs it
@@ -54,7 +54,9 @@ class DataError(AudioaeError):
 
 
 class CheckpointError(AudioaeError):
-    """A checkpoint or weights file is damaged or was made for other settings."""
+    """A checkpoint, model file or model card is damaged or was made for other settings."""
+
+    exit_code = 3
 
 
 class ScoreError(AudioaeError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,10 +157,92 @@ def test_verify_reports_a_missing_file_and_a_wrong_card(weights: Path) -> None:
     assert "model.onnx" in verify_model("first-16k").problems[0]
     (weights / "another-16k" / "card.json").write_text(json.dumps(CARD.to_dict()))
     (problem,) = verify_model("another-16k").problems
+    assert "sha256" in problem and "card.json" in problem
+    without_hashes(weights)
+    (problem,) = verify_model("another-16k").problems
     assert "'first-16k'" in problem
     (weights / "another-16k" / "card.json").write_text("{")
     (problem,) = verify_model("another-16k").problems
     assert "card.json" in problem
+
+
+def without_hashes(weights: Path) -> dict[str, Any]:
+    """Write the registry as older versions did, without hashes of cards and of itself."""
+    rows = json.loads((weights / "models.json").read_text())["models"]
+    for row in rows.values():
+        row.pop("card_sha256", None)
+    (weights / "models.json").write_text(json.dumps({"models": rows}))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"file": "../elsewhere/model.onnx"}, "elsewhere"),
+        ({"file": "/etc/model.onnx"}, "/etc"),
+        ({"file": 3}, "file"),
+        ({"sha256": "abc"}, "'abc'"),
+        ({"sha256": None}, "sha256"),
+        ({"default": "yes"}, "default"),
+        ({"full_band": "gone-48k"}, "gone-48k"),
+        ({"offline": []}, "offline"),
+        (None, "models.json"),
+    ],
+)
+def test_a_damaged_registry_is_an_error_that_names_the_field(
+    weights: Path, change: dict[str, Any] | None, word: str
+) -> None:
+    rows = without_hashes(weights)
+    rows["first-16k"] = {**rows["first-16k"], **change} if change else None
+    (weights / "models.json").write_text(json.dumps({"models": rows}))
+    with pytest.raises(CheckpointError, match=re.escape(word)):
+        list_models()
+
+
+def test_a_byte_changed_in_the_registry_or_a_card_is_noticed(weights: Path) -> None:
+    text = (weights / "models.json").read_text()
+    assert json.loads(text)["models"]["first-16k"]["card_sha256"]
+    (weights / "models.json").write_text(text.replace("first-16k/model", "another-16k/model"))
+    with pytest.raises(CheckpointError, match=r"models\.json"):
+        find_model("first-16k")
+    (weights / "models.json").write_text(text)
+    card = weights / "first-16k" / "card.json"
+    card.write_text(card.read_text().replace("MIT", "MITT"))
+    with pytest.raises(CheckpointError, match=r"card\.json"):
+        load_card("first-16k")
+    assert not verify_model("first-16k").ok and verify_model("another-16k").ok
+
+
+WRONG: dict[str, list[object]] = {
+    "name": [3, None, "", "a\x1b[31m", "x" * 101],
+    "family": [3, None, ["conv1d"]],
+    "stft": [None, [], "x", {"sample_rate": 10**9}, {"sample_rate": 1}, {"sample_rate": "16000"},
+             {"sample_rate": 16000.5}, {"n_fft": 0}, {"n_fft": 1 << 40}, {"hop_length": 0},
+             {"hop_length": -256}, {"win_length": True}, {"win_length": None}],
+    "gain": ["imaginary", 1, None, ["real"]],
+    "lookahead": [-1, 1.5, "0", True, None, 10**6, float("nan")],
+    "context": [-1, "x", 10**9, {}],
+    "stride": [0, -1, 10**9, 1.0, "1", False],
+    "parameters": [-1, "many", None, float("inf")],
+    "macs_per_second": [-1, "many", 0.5],
+    "version": [1, None, {}],
+    "edges": ["cliff", 0, None],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, each in WRONG.items() for v in each])
+def test_every_field_of_model_info_is_checked(name: str, value: object) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        ModelInfo.from_dict({**INFO.to_dict(), name: value})
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("values", [None, [], "x", 3, {"info": None}, {"stages": [{}]}])
+def test_a_card_of_another_form_is_an_error(values: Any) -> None:
+    if isinstance(values, dict):
+        values = {**CARD.to_dict(), **values}
+    with pytest.raises(CheckpointError, match="card"):
+        Card.from_dict(values)
 
 
 def test_card_as_markdown() -> None:
@@ -217,11 +301,13 @@ def test_the_package_uses_neither_the_network_nor_a_runtime() -> None:
         "__future__",
         "audioae",
         "collections",
+        "contextlib",
         "dataclasses",
         "hashlib",
         "json",
         "os",
         "pathlib",
+        "re",
         "typing",
     }
     for file in Path(audioae.pretrained.__file__).parent.glob("*.py"):

@@ -15,6 +15,7 @@ from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.shaping import Gain, power_of, shape_gain
 from audioae.denoising.verdict import VerdictMeter
 from audioae.engine import Engine
+from audioae.engine.checks import check_values
 from audioae.errors import CheckpointError
 from audioae.signal.spectrogram import Array, ComplexArray, analyse, frame_powers, synthesise
 
@@ -130,22 +131,23 @@ class SpectralStream:
             that were used for them, `[channels or 1, freq, frames]`.
         """
         noisy, gain = self._gain_for(self._analyse(waveform, last=last), last=last)
+        check_values(gain, self.engine.info)
         if self._meter is not None:
             self._meter.add(noisy, gain)
         gain = shape_gain(gain, noisy, self.settings, self._noise_in(noisy))
         enhanced = noisy * gain
         self.attenuation.add(noisy, enhanced)
-        if not math.isfinite(self.attenuation.power_out):
-            raise CheckpointError(
-                f"model {self.engine.info.name!r} returns NaN or infinite gains; train or install "
-                "it again"
-            )
         output, self._overlap = synthesise(enhanced, self.stft, self._overlap)
         start, self._given = (
             min(max(-self._given, 0), output.shape[-1]),
             self._given + output.shape[-1],
         )
         surplus = max(self._given - self._samples, 0) if last else 0
+        if last and self._given < self._samples:
+            raise CheckpointError(
+                f"model {self.engine.info.name!r} returns gains for {max(self._given, 0)} of "
+                f"{self._samples} samples; export it again"
+            )
         return output[:, start : output.shape[-1] - surplus], gain
 
     def _noise_in(self, noisy: ComplexArray) -> Array | None:

@@ -6,13 +6,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from audioae.errors import CheckpointError, DataError
+from audioae.errors import CheckpointError, DataError, SettingsError
 from audioae.signal.spectrogram import StftSettings
+from audioae.storage import build, check_types, parse_json
+
+MAX_NAME = 100  # characters
+MAX_REACH_SECONDS = 60  # of stride, look-ahead and context; more takes gigabytes
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class ModelInfo:
             and on whole chunks of a recording only, see `denoising.gains`.
 
     Raises:
-        CheckpointError: a value is out of range.
+        CheckpointError: a value has a wrong type or is out of range.
 
     Example:
         >>> info = ModelInfo("m", "conv1d", StftSettings(), "real", 0, 0, 1, 9000, 500_000, "0.1")
@@ -56,15 +61,30 @@ class ModelInfo:
     edges: Literal["silence", "mirror"] = "silence"
 
     def __post_init__(self) -> None:
-        if self.gain not in ("real", "complex"):
+        with _damage_errors("the properties of the model"):
+            check_types(self)
+        if not self.name or not self.name.isprintable() or len(self.name) > MAX_NAME:
             raise CheckpointError(
-                f"model {self.name!r} has gain {self.gain!r}; expected 'real' or 'complex'"
+                f"a model has the name {self.name[:MAX_NAME]!r}; expected 1 to {MAX_NAME} "
+                "printable characters"
             )
         if self.stride < 1 or self.lookahead < 0 or self.context < 0:
             timing = f"stride {self.stride}, lookahead {self.lookahead}, context {self.context}"
             raise CheckpointError(
                 f"model {self.name!r} has {timing}; expected stride >= 1, lookahead >= 0 and "
                 "context >= 0"
+            )
+        reach = max(self.stride, self.lookahead, self.context) * self.stft.hop_length
+        if reach > MAX_REACH_SECONDS * self.stft.sample_rate:
+            raise CheckpointError(
+                f"model {self.name!r} has a stride of {self.stride}, {self.lookahead} frames of "
+                f"look-ahead and {self.context} of context; expected at most "
+                f"{MAX_REACH_SECONDS} s of each"
+            )
+        if self.parameters < 0 or self.macs_per_second < 0:
+            raise CheckpointError(
+                f"model {self.name!r} has {self.parameters} parameters and {self.macs_per_second} "
+                "MAC/s; expected no negative numbers"
             )
 
     @property
@@ -81,34 +101,19 @@ class ModelInfo:
         """The inverse of `to_dict`; unknown keys are ignored.
 
         Raises:
-            CheckpointError: a field without a default is missing.
+            CheckpointError: a field is missing, has a wrong type or is out of range.
         """
-        known = known_values(cls, values)
-        return cls(**{**known, "stft": StftSettings(**known_values(StftSettings, known["stft"]))})
+        with _damage_errors("the properties of the model"):
+            return build(cls, values)
 
 
-def known_values(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `values` that are fields of the dataclass `settings`.
-
-    A newer audioae may have written more fields; those are ignored.
-
-    Raises:
-        CheckpointError: a field without a default is missing.
-
-    Example:
-        >>> known_values(Scores, dict(pairs="a", count=1, enhanced={}, noisy={}, later=2))
-        {'pairs': 'a', 'count': 1, 'enhanced': {}, 'noisy': {}}
-    """
-    known = {each.name: each for each in fields(settings)}
-    missing = [
-        name for name, each in known.items() if each.default is MISSING and name not in values
-    ]
-    if missing:
-        raise CheckpointError(
-            f"{settings.__name__} lacks {', '.join(missing)}; make the file again with this "
-            "version of audioae"
-        )
-    return {name: values[name] for name in known if name in values}
+@contextmanager
+def _damage_errors(what: str) -> Iterator[None]:
+    """Raise the errors of values that are damaged as `CheckpointError`."""
+    try:
+        yield
+    except (ValueError, SettingsError) as error:
+        raise CheckpointError(f"{what} cannot be used: {error}") from error
 
 
 # Names of metrics in the Markdown table; others are written as they are.
@@ -162,6 +167,19 @@ class Card:
     scores: tuple[Scores, ...] = ()
     stages: tuple[dict[str, Any], ...] = ()
 
+    def __post_init__(self) -> None:
+        with _damage_errors("the model card"):
+            check_types(self)
+            texts = [*self.data, self.licence, self.commit, *(each.pairs for each in self.scores)]
+            if wrong := next((each for each in texts if not each.isprintable()), None):
+                raise ValueError(f"{wrong[:60]!r} has control characters; expected plain text")
+            if self.seconds_seen < 0:
+                raise ValueError(f"seconds_seen is {self.seconds_seen}; expected no less than 0")
+            for stage in self.stages:
+                hours = stage.get("audio_hours")
+                if isinstance(hours, bool) or not isinstance(hours, (int, float)):
+                    raise ValueError("a stage has no audio_hours; expected a number")
+
     @property
     def name(self) -> str:
         """The name of the model."""
@@ -181,16 +199,10 @@ class Card:
         """The inverse of `to_dict`; unknown keys are ignored.
 
         Raises:
-            CheckpointError: a field without a default is missing.
+            CheckpointError: a field is missing, has a wrong type or is out of range.
         """
-        known = known_values(cls, values)
-        scores = tuple(Scores(**known_values(Scores, row)) for row in known["scores"])
-        sequences = {
-            "data": tuple(known["data"]),
-            "scores": scores,
-            "stages": tuple(known["stages"]),
-        }
-        return cls(**{**known, **sequences, "info": ModelInfo.from_dict(known["info"])})
+        with _damage_errors("the model card"):
+            return build(cls, values)
 
 
 def card_markdown(card: Card) -> str:
@@ -242,14 +254,13 @@ def read_scores(path: Path, *, pairs: str = "") -> Scores:
         Scores(pairs='pairs.csv', count=3, enhanced={'snr': 9.0}, noisy={'snr': 2.5})
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         sides = {
             side: {name: means[side]["value"] for name, means in found["means"].items()}
             for side in ("enhanced", "noisy")
         }
-        return Scores(
-            pairs or Path(found["pairs"]).name, found["count"], sides["enhanced"], sides["noisy"]
-        )
+        name = pairs or Path(found["pairs"]).name
+        return build(Scores, {"pairs": name, "count": found["count"], **sides}, "scores")
     except OSError as error:
         raise DataError(
             f"cannot read the scores {path} ({error.strerror}); make them with: audioae "

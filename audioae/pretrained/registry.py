@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError, nearest
 from audioae.pretrained.card import Card
-from audioae.storage import write_text
+from audioae.storage import build, check_types, parse_json, write_text
 
 WEIGHTS = Path(__file__).parent / "weights"
+_DAMAGED, _REINSTALL = "models.json is damaged", "install audioae again"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class ModelEntry:
             none.
         offline: name of the model that takes its place for recordings in the quality "best"; empty
             for none.
+        card_sha256: hash of its card.json, hexadecimal; empty in registries of older versions.
+
+    Raises:
+        CheckpointError: a value has a wrong type, or is no name, path or hash.
     """
 
     name: str
@@ -39,6 +45,25 @@ class ModelEntry:
     default: bool = False
     full_band: str = ""
     offline: str = ""
+    card_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            check_types(self)
+        except ValueError as error:
+            raise CheckpointError(f"{_DAMAGED} ({error}); {_REINSTALL}") from error
+        path = PurePosixPath(self.file)
+        if path.is_absolute() or ".." in path.parts or path.suffix != ".onnx":
+            raise CheckpointError(
+                f"{_DAMAGED} (the file of {self.name!r} is {self.file!r}; expected an .onnx file "
+                f"below its folder); {_REINSTALL}"
+            )
+        for digest in filter(None, (self.sha256 or "missing", self.card_sha256)):
+            if not re.fullmatch("[0-9a-f]{64}", digest):
+                raise CheckpointError(
+                    f"{_DAMAGED} (a sha256 of {self.name!r} is {digest[:64]!r}; expected 64 "
+                    f"hexadecimal digits); {_REINSTALL}"
+                )
 
     @property
     def path(self) -> Path:
@@ -69,12 +94,30 @@ class ModelCheck:
 def list_models() -> list[ModelEntry]:
     """All models in the package, the default first, then by name.
 
+    Raises:
+        ModelNotFoundError: the registry cannot be read.
+        CheckpointError: the registry is damaged.
+
     Example:
         >>> [entry.name for entry in list_models()][0]
         'speech-16k'
     """
-    rows = _read_json(WEIGHTS / "models.json").get("models", {})
-    entries = [ModelEntry(name=name, **row) for name, row in rows.items()]
+    registry = _read_json(WEIGHTS / "models.json")
+    rows = registry.get("models")
+    if not isinstance(rows, dict) or registry.get("sha256", _rows_hash(rows)) != _rows_hash(rows):
+        raise CheckpointError(f"{_DAMAGED} (its sha256 is wrong, or it has no rows); {_REINSTALL}")
+    try:
+        entries = [build(ModelEntry, {**row, "name": name}) for name, row in rows.items()]
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{_DAMAGED} ({error}); {_REINSTALL}") from error
+    for entry in entries:
+        lost = {entry.full_band, entry.offline} - {"", *rows}
+        if lost or sum(each.default for each in entries) > 1:
+            raise CheckpointError(
+                f"{_DAMAGED} (it names the model {lost.pop()!r}, which it lacks); {_REINSTALL}"
+                if lost
+                else f"{_DAMAGED} (several models are the default); {_REINSTALL}"
+            )
     return sorted(entries, key=lambda entry: (not entry.default, entry.name))
 
 
@@ -135,7 +178,15 @@ def load_card(name: str) -> Card:
         >>> load_card("speech-16k").licence
         'MIT'
     """
-    return Card.from_dict(_read_json(get_entry(name).path.with_name("card.json")))
+    entry = get_entry(name)
+    path = entry.path.with_name("card.json")
+    values = _read_json(path)
+    if entry.card_sha256 and file_hash(path) != entry.card_sha256:
+        raise CheckpointError(f"the sha256 of {path} is wrong; {_REINSTALL}")
+    try:
+        return Card.from_dict(values)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); {_REINSTALL}") from error
 
 
 def get_entry(name: str) -> ModelEntry:
@@ -155,7 +206,8 @@ def get_entry(name: str) -> ModelEntry:
 
 
 def verify_model(name: str) -> ModelCheck:
-    """Compare the file of a model with its sha256 in the registry, and its card with its name.
+    """Compare the file and the card of a model with their sha256 in the registry, and the card with
+    the name of the model.
 
     Raises:
         ModelNotFoundError: there is no model of that name. Damage is returned, not raised.
@@ -224,6 +276,7 @@ def add_model(
         default,
         before.full_band if before else "",
         before.offline if before else "",
+        file_hash(folder / "card.json"),
     )
     rows = {}
     for entry in sorted([*others, added], key=lambda entry: entry.name):
@@ -231,8 +284,9 @@ def add_model(
         row["default"] = entry.default and (entry is added or not default)
         row["full_band"] = card.name if entry.name == full_band_of else entry.full_band
         row["offline"] = card.name if entry.name == offline_of else entry.offline
+        row["card_sha256"] = entry.card_sha256
         rows[entry.name] = {name: value for name, value in row.items() if value != ""}
-    _write_json(WEIGHTS / "models.json", {"models": rows})
+    _write_json(WEIGHTS / "models.json", {"models": rows, "sha256": _rows_hash(rows)})
     return added
 
 
@@ -284,9 +338,14 @@ def _unknown(name: str) -> ModelNotFoundError:
     )
 
 
+def _rows_hash(rows: Any) -> str:
+    """The sha256 of the rows of the registry, as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelNotFoundError(
             f"cannot read {path} ({error.strerror}); install audioae again"

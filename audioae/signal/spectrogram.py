@@ -15,9 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from audioae.errors import SettingsError
+from audioae.storage import check_types
 
 Array = npt.NDArray[np.float32]
 ComplexArray = npt.NDArray[np.complex64]
+
+LOWEST_RATE, HIGHEST_RATE = 100, 768_000  # Hz, of the STFT
+LONGEST_FFT = 65_536  # samples
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class StftSettings:
             least twice.
 
     Raises:
-        SettingsError: the lengths do not fit together.
+        SettingsError: a value is no integer or is out of range, or the lengths do not fit together.
 
     Example:
         >>> settings = StftSettings(sample_rate=16000, n_fft=512, hop_length=256, win_length=512)
@@ -46,6 +50,19 @@ class StftSettings:
     win_length: int = 512
 
     def __post_init__(self) -> None:
+        try:
+            check_types(self)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        if not LOWEST_RATE <= self.sample_rate <= HIGHEST_RATE:
+            raise SettingsError(
+                f"StftSettings.sample_rate is {self.sample_rate} Hz; expected {LOWEST_RATE} to "
+                f"{HIGHEST_RATE} Hz"
+            )
+        if not 2 <= self.n_fft <= LONGEST_FFT:
+            raise SettingsError(
+                f"StftSettings.n_fft is {self.n_fft}; expected 2 to {LONGEST_FFT} samples"
+            )
         if (
             self.hop_length < 1
             or self.win_length % self.hop_length

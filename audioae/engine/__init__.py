@@ -3,11 +3,12 @@
 A network returns gains for all frames of its input, but only those with `context` frames before and
 `lookahead` frames after them are correct. `advance` keeps the frames that later gains still need,
 so the gains do not depend on blocks. Both engines run their network with it.
+
+`checks` tries a model file that is not in the package in a child process before it is loaded.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,17 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from audioae.engine.checks import (
+    answer,
+    check_engine,
+    check_form,
+    check_gain,
+    first_line,
+    read_info,
+    try_model,
+)
 from audioae.errors import CheckpointError, DependencyError, SettingsError, nearest, require
-from audioae.pretrained import ModelInfo, find_model, list_models
+from audioae.pretrained import ModelInfo, file_hash, find_model, list_models
 from audioae.signal.spectrogram import ComplexArray
 
 if TYPE_CHECKING:
@@ -170,10 +180,11 @@ class OnnxEngine:
             raise
         except Exception as error:  # the errors of ONNX Runtime have no common base class
             raise CheckpointError(
-                f"ONNX Runtime cannot load {path} ({_first_line(error)})"
+                f"ONNX Runtime cannot load {path} ({first_line(error)})"
             ) from error
-        self.info = _read_info(self._session, path)
-        self._states = {each.name: each.shape for each in self._session.get_inputs()[1:]}
+        self.info = read_info(self._session, path)
+        self._states = check_form(self._session, self.info, path)
+        self._outputs = ["gain", *(f"next_{name}" for name in self._states)]
 
     def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
         """See `Engine.step`."""
@@ -210,7 +221,20 @@ class OnnxEngine:
                 zip(self._states, tensors, strict=True),
                 spectrum=spectrum[..., start : start + length],
             )
-            gain, *tensors = self._session.run(None, inputs)
+            try:
+                gain, *following = self._session.run(self._outputs, inputs)
+            except Exception as error:  # the errors of ONNX Runtime have no common base class
+                raise CheckpointError(
+                    f"model {self.info.name!r} fails in ONNX Runtime ({first_line(error)}); "
+                    "export it again"
+                ) from error
+            check_gain(gain, self.info, inputs["spectrum"].shape)
+            if [each.shape for each in following] != [each.shape for each in tensors]:
+                raise CheckpointError(
+                    f"model {self.info.name!r} returns states of other shapes than it takes; "
+                    "export it again"
+                )
+            tensors = tuple(following)
             gains.append(gain)
         return np.concatenate(gains, -1) if len(gains) > 1 else gains[0], tuple(tensors)
 
@@ -252,7 +276,14 @@ class TorchEngine:
             gain, following = self._denoiser.gain(
                 self._torch.from_numpy(spectrum).to(self._device), tensors
             )
+        check_gain(gain, self.info, spectrum.shape)
         return gain.float().cpu().numpy(), following
+
+
+def main(path: str) -> None:
+    """The child process of `checks.try_model`."""
+    require("onnxruntime", extra="train")
+    answer(Path(path), lambda file: check_engine(OnnxEngine(file)))
 
 
 def load_model(name_or_path: str | Path, *, device: str = "auto") -> Engine:
@@ -281,7 +312,10 @@ def load_model(name_or_path: str | Path, *, device: str = "auto") -> Engine:
         )
     path = find_model(name_or_path)
     if path.suffix == ".onnx":
-        entry = next((entry for entry in list_models() if entry.path == path), None)
+        entries, sha256 = list_models(), file_hash(path)
+        if all(entry.sha256 != sha256 for entry in entries):
+            try_model(path, sha256)
+        entry = next((entry for entry in entries if entry.path == path), None)
         if entry is None:
             return OnnxEngine(path, device=device)
         return OnnxEngine(path, device=device, full_band=entry.full_band, offline=entry.offline)
@@ -346,22 +380,3 @@ def _torch_device(torch: Any, device: str) -> str:
     if device == "cuda" and not found:
         raise DependencyError("torch finds no CUDA device; use the device 'cpu'")
     return "cuda" if found and device != "cpu" else "cpu"
-
-
-def _read_info(session: Any, path: str | Path) -> ModelInfo:
-    """The model info in the metadata of the file, which `audioae.training.export` wrote."""
-    metadata = session.get_modelmeta().custom_metadata_map.get("audioae")
-    if metadata is None:
-        raise CheckpointError(
-            f"{path} has no audioae metadata; make it with: audioae export CHECKPOINT {path}"
-        )
-    try:
-        return ModelInfo.from_dict(json.loads(metadata))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path} has damaged audioae metadata ({error}); export it again"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
