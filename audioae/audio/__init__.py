@@ -5,6 +5,7 @@ otherwise. In reading order:
 
 - `form`: `AudioInfo`, the form of an audio file.
 - `reader`: `AudioReader`, `read` and `info`.
+- `sources`: opens a file with libsndfile or FFmpeg, behind one interface.
 - `writer`: `AudioWriter`, `write` and `check_output`.
 - `formats`: which container and encoding an output gets, and how a lossy encoder is set.
 - `quantise`: float samples to integer codes.

@@ -51,6 +51,7 @@ MP3_KBPS = {
     16000: (160, 144, 128, 112, 96, 80, 64, 56, 48, 40, 32, 24, 16, 8),
     0: (64, 56, 48, 40, 32, 24, 16, 8),
 }
+MP3_TAG_BYTES = 160  # of an MP3 frame with LAME's tag, without the side information
 STEP = 1.1  # factor on the bit rate for encoders without steps
 OPUS_KBPS = (256.0, 6.0)  # per channel, at compression levels 0 and 1
 DEFAULT_OPUS_KBPS = 96.0  # per channel: transparent for a lossless source
@@ -183,16 +184,18 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
         return "OPUS"
     if like.subtype in possible:
         return like.subtype
+    asked_for = like.source is None  # a file may have an encoding that libsndfile does not know
     if (
-        like.subtype not in soundfile.available_subtypes()
+        asked_for
+        and like.subtype not in soundfile.available_subtypes()
         and like.container in soundfile.available_formats()
     ):
         raise OutputError(
             f"{path}: unknown subtype "
             f"{like.subtype}{nearest(like.subtype, soundfile.available_subtypes())}"
         )
-    # A file cannot have such a form, so the caller asked for it.
-    if container == like.container and like.subtype not in soundfile.available_subtypes(container):
+    known = like.subtype in soundfile.available_subtypes(container)
+    if asked_for and container == like.container and not known:
         raise OutputError(
             f"{path}: {container} cannot hold {like.subtype}; it can hold {', '.join(possible)}"
         )
@@ -264,10 +267,17 @@ def encoder_settings(info: AudioInfo) -> dict[str, float | str]:
 
 
 def _mp3_level(info: AudioInfo) -> float:
-    """The compression level of the next bit rate above the input's mean."""
+    """The compression level of the next bit rate above the input's mean.
+
+    LAME writes the delays of encoder and decoder into the first MP3 frame, and leaves them out
+    where that is too short. Without them the output would start late.
+    """
     table = next(rates for lowest, rates in MP3_KBPS.items() if info.sample_rate >= lowest)
     wanted = (info.bit_rate or DEFAULT_MP3_KBPS * 1000) / 1000
-    kbps = min((rate for rate in table if rate > wanted), default=table[0])
+    mpeg1 = info.sample_rate >= 32000
+    side_bytes = (17 if mpeg1 else 9) if info.channels == 1 else (32 if mpeg1 else 17)
+    smallest = (MP3_TAG_BYTES + side_bytes) * info.sample_rate / (144_000 if mpeg1 else 72_000)
+    kbps = min((rate for rate in table if rate > wanted and rate >= smallest), default=table[0])
     return (table[0] - kbps) / (table[0] - table[-1])
 
 

@@ -1,19 +1,19 @@
 """Exact length and ID3 tags of MP3 files.
 
 An MP3 stream has no length field. Most encoders store the number of MP3 frames in a first, silent
-frame, the Xing header. Where it is missing or wrong, libsndfile estimates the length from the bit
-rate of the first frame and stops too early or reads past the end. `scan` counts the MP3 frames, and
-`CountedFile` presents the file with a correct Xing header.
+frame, the Xing header, and the delays of encoder and decoder in a LAME tag behind it. Where the
+header is missing or wrong, libsndfile estimates the length from the bit rate of the first frame and
+stops too early or reads past the end, and it leaves out samples. `scan` counts the MP3 frames, and
+`Stream.bare` is the stream without a wrong header.
 """
 
 from __future__ import annotations
 
-import io
 import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from audioae.storage import splice
 
@@ -24,6 +24,8 @@ KBPS = {
 }
 RATES = (44100, 48000, 32000)  # Hz, MPEG 1; MPEG 2 has half, MPEG 2.5 a quarter of these
 SAME = 0xFFFE0C00  # sync, version, layer and sample rate: equal in all headers of a stream
+RUN = 4  # frames in a row that make a stream
+DECODER_DELAY = 529  # samples
 TOLERANCE = 0.01  # one MP3 frame more or less at the end is common and harmless
 
 
@@ -35,8 +37,13 @@ class Stream:
         start: offset of the first MP3 frame with audio, bytes.
         end: end of the last complete MP3 frame, bytes.
         mp3_frames: number of complete MP3 frames with audio.
-        declared_frames: the number in the Xing header; None without one.
+        declared_frames: the number in the Xing, Info or VBRI header; None without one.
         header: the first four bytes of an MP3 frame.
+        longest: bytes of the longest MP3 frame.
+        delay: samples at the start that the encoder has added, as its LAME tag says; None without
+            one.
+        change: bytes of the header of an MP3 frame with another sample rate or number of channels
+            that follows the stream; None if there is none.
     """
 
     start: int
@@ -44,92 +51,115 @@ class Stream:
     mp3_frames: int
     declared_frames: int | None
     header: int
+    longest: int
+    delay: int | None = None
+    change: int | None = None
 
     @property
     def samples_per_frame(self) -> int:
         """Samples per channel in an MP3 frame."""
         return 1152 if _is_mpeg1(self.header) else 576
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether libsndfile reads the stream as it is, from the first sample to the last one."""
+        return self.delay is not None and self.declared_frames == self.mp3_frames
 
-class CountedFile(io.RawIOBase):
-    """An MP3 file, read-only, behind a Xing header with the true number of MP3 frames."""
+    @property
+    def skipped(self) -> int:
+        """Samples to leave out at the start of what libsndfile decodes from `bare`: the delays of
+        encoder and decoder if a LAME tag tells them, none otherwise.
+        """
+        return 0 if self.delay is None else self.delay + DECODER_DELAY
 
-    def __init__(self, path: Path, stream: Stream) -> None:
-        self._head = _xing_frame(stream)
-        self._file = path.open("rb")
-        self._skip = stream.start
-        # Bytes after the last MP3 frame may confuse the decoder, so they are left out.
-        self._length = len(self._head) + stream.end - stream.start
-        self._at = 0
+    @property
+    def num_samples(self) -> int:
+        """Samples per channel that libsndfile decodes from `bare`, without `skipped`."""
+        return max(self.mp3_frames * self.samples_per_frame - self.skipped, 0)
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Move to a byte position; the Xing header counts."""
-        self._at = offset + {0: 0, 1: self._at, 2: self._length}[whence]
-        return self._at
+    def bare(self) -> list[bytes | tuple[int, int] | int]:
+        """Pieces for `content.FileView`: the stream without its header, whose count is wrong.
 
-    def tell(self) -> int:
-        """The byte position of the next read."""
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with the next bytes and return their number."""
-        size = max(min(len(buffer), self._length - self._at), 0)
-        part = self._head[self._at : self._at + size]
-        self._file.seek(self._skip + max(self._at - len(self._head), 0))
-        part += self._file.read(size - len(part))
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
-
-    def close(self) -> None:
-        """Close the MP3 file."""
-        self._file.close()
-        super().close()
+        libsndfile leaves out 529 samples of a stream with a Xing header and none of one without,
+        and takes the length of the latter from the bit rate of the first frame. The zeros at the
+        end make that length long enough; they are not decoded.
+        """
+        size = self.end - self.start
+        return [(self.start, self.end), max((self.mp3_frames + 8) * (self.longest + 1) - size, 0)]
 
 
-def scan(path: Path) -> Stream | None:
+def scan(path: Path, start: int = 0, end: int | None = None) -> Stream | None:
     """Count the frames of an MP3 file.
+
+    Args:
+        start, end: part of the file with the stream, bytes.
 
     Returns None if there are no layer III frames, or if they have a free bit rate.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        at = _first(data)
+        end = len(data) if end is None else end
+        at = _first(data, start, end)
         if at is None:
             return None
         header = _word(data, at)
-        declared = _xing_count(data, at, header)
+        declared, delay = _xing_count(data, at, header), None
         if declared is not None:
+            delay = _lame_delay(data, at, header)
             at += _length(header)
-        count, end = _count(data, at, header)
-        return Stream(at, end, count, declared, header)
+        count, last, longest, change = _count(data, at, end, header)
+        return Stream(at, last, count, declared, header, longest, delay, change)
 
 
-def _count(data: mmap.mmap, at: int, header: int) -> tuple[int, int]:
-    """Number of complete frames from offset `at` on, and where the last one ends."""
-    count, last, end = 0, at, len(data)
+def describe(header: int) -> str:
+    """The sample rate and the channels of an MP3 frame."""
+    return f"{sample_rate(header)} Hz {'mono' if _is_mono(header) else 'stereo'}"
+
+
+def _count(data: mmap.mmap, at: int, end: int, header: int) -> tuple[int, int, int, int | None]:
+    """Number of complete frames from offset `at` on, where the last one ends, the bytes of the
+    longest, and the header of the first frame of another kind after them.
+    """
+    count, last, longest = 0, at, 0
     while at + 4 <= end:
         word = _word(data, at)
-        length = _length(word) if word & SAME == header & SAME else 0
+        length = _length(word) if _is_same(word, header) else 0
         if not length:
-            at = _next(data, at + 1, header)
+            following = min(_next(data, at + 1, header), end)
+            if (other := _other(data, at, following, end)) is not None:
+                return count, last, longest, other
+            at = following
             continue
         at += length
         if at <= end:  # an incomplete frame cannot be decoded
-            count, last = count + 1, at
-    return count, last
+            count, last, longest = count + 1, at, max(longest, length)
+    return count, last, longest, None
 
 
-def _first(data: mmap.mmap) -> int | None:
+def _other(data: mmap.mmap, at: int, until: int, end: int) -> int | None:
+    """The header of the first of `RUN` frames in a row that start between two offsets."""
+    while (at := data.find(b"\xff", at, until)) >= 0:
+        word, place = _word(data, at), at
+        for _ in range(RUN):
+            length = _length(_word(data, place)) if place + 4 <= end else 0
+            if not length or not _is_same(_word(data, place), word):
+                break
+            place += length
+        else:
+            return word
+        at += 1
+    return None
+
+
+def _first(data: mmap.mmap, at: int, end: int) -> int | None:
     """Offset of the first frame header that is followed by another one, after any ID3v2 tags."""
-    at = 0
-    while data[at : at + 3] == b"ID3" and len(data) >= at + 10:
+    while data[at : at + 3] == b"ID3" and end >= at + 10:
         at += 10 + decode_syncsafe(data[at + 6 : at + 10]) + (10 if data[at + 5] & 0x10 else 0)
-    limit = min(len(data) - 4, at + 2**16)
+    limit = min(end - 4, at + 2**16)
     while at <= limit:
         word = _word(data, at)
         length = _length(word)
         following = at + length
-        if length and (following + 4 > len(data) or _word(data, following) & SAME == word & SAME):
+        if length and (following + 4 > end or _is_same(_word(data, following), word)):
             return at
         at = data.find(b"\xff", at + 1)
         if at < 0:
@@ -144,38 +174,62 @@ def _next(data: mmap.mmap, at: int, header: int) -> int:
     return len(data) if found < 0 else found
 
 
+def _side_bytes(header: int) -> int:
+    """Bytes of the side information of a frame."""
+    if _is_mpeg1(header):
+        return 17 if _is_mono(header) else 32
+    return 9 if _is_mono(header) else 17
+
+
 def _xing_count(data: mmap.mmap, at: int, header: int) -> int | None:
-    """Number of frames in the Xing header at offset `at`; None without one."""
-    mono = header >> 6 & 3 == 3
-    side = (17 if mono else 32) if _is_mpeg1(header) else (9 if mono else 17)
-    tag = data[at + 4 + side : at + 4 + side + 12]
+    """Number of frames in the Xing or VBRI header at offset `at`; None without one."""
+    if data[at + 36 : at + 40] == b"VBRI":
+        return int.from_bytes(data[at + 50 : at + 54], "big")
+    start = at + 4 + _side_bytes(header)
+    tag = data[start : start + 12]
     if tag[:4] not in (b"Xing", b"Info") or len(tag) < 12 or not tag[7] & 1:
         return None
     return int.from_bytes(tag[8:], "big")
 
 
-def _xing_frame(stream: Stream) -> bytes:
-    """A silent frame of the same kind with a Xing header."""
-    # No padding, no checksum, and a bit rate that makes the frame long enough for the header.
-    header = stream.header & ~0xF200 | 0x10000 | 0x9000
-    frame = bytearray(_length(header))
-    frame[:4] = struct.pack(">I", header)
-    mono = header >> 6 & 3 == 3
-    at = 4 + ((17 if mono else 32) if _is_mpeg1(header) else (9 if mono else 17))
-    frame[at : at + 12] = b"Xing" + struct.pack(">II", 1, stream.mp3_frames)
-    return bytes(frame)
+def _lame_delay(data: mmap.mmap, at: int, header: int) -> int | None:
+    """The encoder's delay in the LAME tag of the Xing header at offset `at`; None without one.
+
+    Programs without a known delay leave the tag empty.
+    """
+    start = at + 4 + _side_bytes(header)
+    flags = data[start + 7]
+    # After the flags: number of frames, bytes, a table of 100 bytes, the quality.
+    tag = start + 8 + sum(size for bit, size in enumerate((4, 4, 100, 4)) if flags >> bit & 1)
+    if data[start : start + 4] not in (b"Xing", b"Info") or not data[tag]:
+        return None
+    return int.from_bytes(data[tag + 21 : tag + 24], "big") >> 12
 
 
 def _length(header: int) -> int:
     """Bytes of the layer III frame with this header; 0 if it is not a valid header."""
     if header >> 21 != 0x7FF or header >> 17 & 3 != 1 or header >> 19 & 3 == 1:
         return 0
-    index, rate = header >> 12 & 15, header >> 10 & 3
-    if index in (0, 15) or rate == 3:
+    index = header >> 12 & 15
+    if index in (0, 15) or header >> 10 & 3 == 3:
         return 0
     first = _is_mpeg1(header)
-    hertz = RATES[rate] // (1 if first else 4 if header >> 19 & 3 == 0 else 2)
-    return (144 if first else 72) * KBPS[first][index] * 1000 // hertz + (header >> 9 & 1)
+    bits = (144 if first else 72) * KBPS[first][index] * 1000
+    return bits // sample_rate(header) + (header >> 9 & 1)
+
+
+def sample_rate(header: int) -> int:
+    """The sample rate of an MP3 frame with this header, in Hz."""
+    return RATES[header >> 10 & 3] // {3: 1, 2: 2}.get(header >> 19 & 3, 4)
+
+
+def _is_same(one: int, other: int) -> bool:
+    """Whether two headers may be of the same stream."""
+    return one & SAME == other & SAME and _is_mono(one) == _is_mono(other)
+
+
+def _is_mono(header: int) -> bool:
+    return header >> 6 & 3 == 3
 
 
 def _is_mpeg1(header: int) -> bool:

@@ -2,159 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.audio import media, mp3, riff
 from audioae.audio.form import AnyPath, AudioInfo
+from audioae.audio.sources import SKIP_BLOCK, Source, open_sound
 from audioae.errors import AudioFileError
 
-PADDED = ("IMA_ADPCM", "MS_ADPCM", "GSM610")  # codecs that pad the last block with silence
 UNKNOWN_LENGTH = 2**62  # libsndfile reports more for a FLAC that was written to a pipe
-SKIP_BLOCK = 2**16  # samples per channel that are decoded at a time only to be skipped or counted
 
 Array = npt.NDArray[np.float32]
 Precision = Literal["float32", "float64"]
-
-
-class Source(Protocol):
-    """An open audio file, read by libsndfile or FFmpeg."""
-
-    exact: bool  # whether `seek` arrives at the requested sample
-
-    def read(
-        self, num_samples: int, *, dtype: str, always_2d: bool
-    ) -> npt.NDArray[np.floating[Any]]:
-        """The next `[n, channels]` samples."""
-
-    def seek(self, sample: int) -> int:
-        """Move to a sample and return the position reached."""
-
-    def form(self, path: Path) -> AudioInfo:
-        """The form of the file, with the length in its header."""
-
-
-class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """A sound file that is read strictly in order.
-
-    soundfile seeks after every read. libsndfile's seek is off by a constant in Vorbis files and
-    damages the decoding of MP3 files. `seekable` returns False to prevent it; `seek` still works
-    where it is exact.
-    """
-
-    def seekable(self) -> bool:
-        """Always False, so that soundfile does not seek after reading."""
-        return False
-
-    @property
-    def exact(self) -> bool:
-        """Whether `seek` arrives at the requested sample."""
-        return self.format not in ("OGG", "MP3")
-
-    def form(self, path: Path) -> AudioInfo:
-        """The form of the file, with the length in its header corrected."""
-        tags = {name: text for name, text in self.copy_metadata().items() if text}
-        form = AudioInfo(
-            self.samplerate,
-            self.channels,
-            self.frames,
-            self.format,
-            self.subtype,
-            self.endian,
-            tags,
-            path,
-        )
-        if form.subtype in PADDED and form.container in ("WAV", "WAVEX"):
-            form = replace(form, num_samples=riff.wav_num_samples(path, form.num_samples))
-        elif form.container == "W64":
-            form = replace(form, num_samples=riff.w64_num_samples(path, form.num_samples))
-        elif form.container == "AIFF" and form.subtype.startswith(
-            ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
-        ):
-            form = replace(form, num_samples=riff.aiff_num_samples(path, form.num_samples))
-        lossy = form.container in ("OGG", "MP3") and form.num_samples
-        return replace(form, bit_rate=path.stat().st_size * 8 / form.seconds) if lossy else form
-
-
-@contextmanager
-def open_sound(path: Path, suffix: str) -> Iterator[Source]:
-    """Open `path` for reading, as a file with this suffix.
-
-    Raises:
-        AudioFileError: the file holds no audio, or less than its header declares.
-    """
-    check_file(path)
-    if suffix.lower() in media.SUFFIXES:
-        with media.MediaSource(path) as decoded:
-            yield decoded
-        return
-    with _readable(path) as sound:
-        if sound.format == "MP3" and (stream := _miscounted_mp3(path)):
-            with mp3.CountedFile(path, stream) as file, _readable(path, file) as counted:
-                yield counted
-            return
-        if damage := riff.find_damage(path):
-            raise AudioFileError(f"{path} {damage}")
-        yield sound
-
-
-@contextmanager
-def _readable(path: Path, file: mp3.CountedFile | None = None) -> Iterator[Sound]:
-    try:
-        sound = Sound(file or native_path(path))
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file
-        reason = getattr(error, "error_string", "a raw file has no header").rstrip(".")
-        raise AudioFileError(
-            f"{path} cannot be read as audio ({reason}); expected wav, flac, aiff, ogg, mp3, ..."
-        ) from error
-    try:
-        yield sound
-    finally:
-        sound.close()
-
-
-def _miscounted_mp3(path: Path) -> mp3.Stream | None:
-    """The stream of an MP3 file whose header has no frame count or a wrong one, else None."""
-    stream = mp3.scan(path)
-    if stream is None or stream.declared_frames == stream.mp3_frames:
-        return None
-    declared = stream.declared_frames or 0
-    if stream.mp3_frames < declared * (1 - mp3.TOLERANCE) - 1:
-        raise AudioFileError(
-            f"{path} is cut short: its header declares {declared * stream.samples_per_frame} "
-            f"samples, the file holds {stream.mp3_frames * stream.samples_per_frame}; copy it again"
-        )
-    return stream
-
-
-def check_file(path: Path) -> None:
-    """Raise `AudioFileError` unless `path` is a readable file that is not empty."""
-    if os.path.isdir(path):  # unlike Path.is_dir it raises no errors
-        raise AudioFileError(f"{path} is a folder; expected an audio file")
-    try:
-        size = path.stat().st_size
-        with path.open("rb"):
-            pass
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise AudioFileError(
-            f"{path} cannot be opened ({getattr(error, 'strerror', error)}); check the path"
-        ) from error
-    if size == 0:
-        raise AudioFileError(f"{path} is empty (0 bytes); expected an audio file")
-
-
-def native_path(path: AnyPath) -> str | bytes:
-    """The path as libsndfile expects it: bytes on POSIX, where names need not be valid text."""
-    return os.fsencode(path) if os.name == "posix" else os.fspath(path)
 
 
 class AudioReader:
@@ -191,7 +56,7 @@ class AudioReader:
 
     def _open(self) -> None:
         self._stack = ExitStack()
-        self._sound = self._stack.enter_context(open_sound(self.path, self.path.suffix))
+        self._sound = self._stack.enter_context(open_sound(self.path))
         self._at = 0
 
     def __enter__(self) -> AudioReader:
@@ -307,18 +172,12 @@ def info(path: AnyPath) -> AudioInfo:
         >>> form.container, form.subtype, form.channels, form.seconds
         ('WAV', 'PCM_16', 2, 0.5)
     """
-    return info_as(Path(path), Path(path).suffix)
-
-
-def info_as(path: Path, suffix: str) -> AudioInfo:
-    """The form of a file, read as if its name had this suffix."""
-    with open_sound(path, suffix) as sound:
+    path = Path(path)
+    with open_sound(path) as sound:
         form = sound.form(path)
-        return (
-            replace(form, num_samples=_count(sound, path))
-            if form.num_samples > UNKNOWN_LENGTH
-            else form
-        )
+        if form.num_samples > UNKNOWN_LENGTH:
+            form = replace(form, num_samples=_count(sound, path))
+        return form
 
 
 def _count(sound: Source, path: Path) -> int:

@@ -37,6 +37,8 @@ OWN = {
 EXTENSIBLE = 0xFFFE  # format tag of a WAV with a loudspeaker mask
 MASK_OFFSET = 20  # of the mask in the fmt chunk, bytes
 W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # end of the GUIDs of fmt, data and fact
+WIDE = (b"RF64", b"BW64")  # with 64-bit sizes in a ds64 chunk
+STARTS, FORMS = (b"RIFF", b"RIFX", b"FORM", b"caff", *WIDE), (b"WAVE", b"AIFF", b"AIFC")
 # Sizes that programs writing to a pipe put in the header (sox, arecord).
 UNKNOWN_SIZES = range(0x7FFFF000, 0x80000001)
 
@@ -85,9 +87,9 @@ def family(file: BinaryIO) -> Family | None:
     """The layout of a file, from its first bytes; None if it has no chunks."""
     file.seek(0)
     head = file.read(12)
-    if head[:4] in (b"RIFF", b"RF64", b"RIFX") and head[8:] == b"WAVE":
+    if head[:4] in (b"RIFF", b"RIFX", *WIDE) and head[8:] == b"WAVE":
         return Family(
-            "RF64" if head[:4] == b"RF64" else "WAV",
+            "RF64" if head[:4] in WIDE else "WAV",
             ">" if head[:4] == b"RIFX" else "<",
             12,
             2,
@@ -111,9 +113,10 @@ def chunks(file: BinaryIO, kind: Family) -> Iterator[Chunk]:
         offset = at + kind.head_bytes
         if name == b"ds64" and kind.name == "RF64" and size >= 16:
             wide = struct.unpack("<8xQ", file.read(16))[0] if end - offset >= 16 else 0
-        if name == b"data" and kind.name == "RF64" and size == 0xFFFFFFFF and wide:
+        if name == b"data" and kind.name == "RF64" and size == 0xFFFFFFFF:
             size = wide
-        if size < 0:  # in a CAF: to the end of the file
+        # A CAF may say -1. Programs writing to a pipe leave 0 in other files.
+        if size < 0 or size >= 2**63 or (name == kind.data and _is_open(file, kind, offset, size)):
             size = end - offset
         yield Chunk(name, offset, size, min(size, end - offset))
         at = (
@@ -133,6 +136,22 @@ def _head(head: bytes, kind: Family) -> tuple[bytes, int]:
     return head[:4], struct.unpack(kind.order + "I", head[4:])[0]
 
 
+def _is_open(file: BinaryIO, kind: Family, offset: int, size: int) -> bool:
+    """Whether samples follow although the header declares none, because it was never finished."""
+    empty = 8 if kind.name == "AIFF" else 0
+    if size > empty or kind.name == "W64":
+        return kind.name == "AIFF" and 0x7F000000 <= size > file.seek(0, 2) - offset
+    at, end = offset + size, file.seek(0, 2)
+    while at + kind.head_bytes <= end:  # are there only other chunks, up to the end?
+        file.seek(at)
+        name, length = _head(file.read(kind.head_bytes), kind)
+        if not all(32 <= byte < 127 for byte in name):
+            return True
+        at += kind.head_bytes + length
+        at += -at % kind.alignment
+    return not end <= at <= end + 1
+
+
 def find_damage(path: Path) -> str | None:
     """Describe a mismatch between the header and the samples of a file; None if they agree.
 
@@ -145,18 +164,22 @@ def find_damage(path: Path) -> str | None:
         if kind is None:
             return None
         data = next((chunk for chunk in chunks(file, kind) if chunk.name == kind.data), None)
-        if data is None or _size_unknown(data.size, kind):
+        if data is None or size_unknown(data.size, kind):
             return None
-        end = file.seek(0, 2)
+        end, after = file.seek(0, 2), data.offset + data.size
         if data.size > data.held:
             return (
                 f"is cut short: its header declares {data.size} bytes of samples, the file "
                 f"holds {data.held}; copy it again"
             )
-        file.seek(4)
-        outer = struct.unpack(kind.order + "I", file.read(4))[0] + 8
-        rest = end - data.offset - data.size
-        if kind.name == "WAV" and ((data.size == 0 < rest and outer < end) or rest > 2**32 - 2**16):
+        rest = end - after
+        file.seek(after + after % kind.alignment if kind.name != "W64" else end)
+        following = file.read(12)
+        if following[:4] in STARTS and (following[8:] in FORMS or following[:4] == b"caff"):
+            return (
+                f"holds a second recording after the first one, from byte {after} on; cut it there"
+            )
+        if kind.name == "WAV" and rest > 2**32 - 2**16:
             return (
                 f"was not closed properly: its header declares {data.size} bytes of samples, "
                 f"{rest} more follow; repair its header first"
@@ -164,7 +187,8 @@ def find_damage(path: Path) -> str | None:
     return None
 
 
-def _size_unknown(size: int, kind: Family) -> bool:
+def size_unknown(size: int, kind: Family) -> bool:
+    """Whether a size of the samples stands for "to the end of the file", as libsndfile knows."""
     return kind.name in ("WAV", "RF64") and (
         size in UNKNOWN_SIZES or 0xFFFFFF00 <= size <= 0xFFFFFFFF
     )
@@ -198,7 +222,8 @@ def aiff_num_samples(path: Path, num_samples: int) -> int:
         kind = family(file)
         for chunk in chunks(file, kind) if kind and kind.name == "AIFF" else ():
             if chunk.name == b"COMM" and chunk.held >= 6:
-                return min(num_samples, _number(file, chunk.offset + 2))
+                # 0 in a file that was written to a pipe
+                return min(num_samples, _number(file, chunk.offset + 2) or num_samples)
     return num_samples
 
 

@@ -8,6 +8,7 @@ packet; the comments and the codebooks of Vorbis follow on pages of their own (R
 from __future__ import annotations
 
 import hashlib
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -152,6 +153,7 @@ def _join_blocks(blocks: list[Block]) -> bytes:
 
 MAGIC = {b"\x01vorbis": b"\x03vorbis", b"OpusHead": b"OpusTags"}  # of first and comment packet
 POLYNOMIAL = 0x104C11DB7  # of the checksum of a page
+FIRST_PAGE = b"OggS\0\x02"  # start of the first page of a stream
 SERIAL_AT, SEQUENCE_AT, CRC_AT = 14, 18, 22
 
 
@@ -204,6 +206,30 @@ def ogg_extras(path: Path) -> list[str]:
     with path.open("rb") as file:
         head = _head(file)
         return unusual_comments(head.comments) if head else []
+
+
+def links(path: Path) -> list[tuple[int, int]]:
+    """The start and end, in bytes, of the recordings in a chained Ogg file; one in most files.
+
+    Streams that start together, such as sound and picture, are one recording.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        starts, end, at = [0], 0, 0
+        while (at := data.find(FIRST_PAGE, at)) >= 0:
+            table = data[at + 27 : at + 27 + data[at + 26]] if at + 27 <= len(data) else b""
+            length = 27 + len(table) + sum(table)
+            page = data[at : at + length]
+            if len(page) == length > 27 and _is_sound(page):
+                starts += [at] if at > end else []
+                end = max(at + length, end)
+            at += 4
+        return list(zip(starts, [*starts[1:], len(data)], strict=True))
+
+
+def _is_sound(page: bytes) -> bool:
+    """Whether a page is undamaged: its checksum holds."""
+    cleared = page[:CRC_AT] + bytes(4) + page[CRC_AT + 4 :]
+    return page[CRC_AT : CRC_AT + 4] == struct.pack("<I", _crc(cleared))
 
 
 def normalize_ogg(target: Path, source: Path | None) -> list[str]:

@@ -1,0 +1,276 @@
+"""Open audio files with libsndfile or FFmpeg, as their content asks for, behind one interface.
+
+libsndfile reads one recording with a complete header. MP3 streams without a frame count, chained
+Ogg files and WAV files from a pipe are presented to it through `content.FileView`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from audioae.audio import content, media, mp3, riff, xiph
+from audioae.audio.form import AnyPath, AudioInfo
+from audioae.errors import AudioFileError, DependencyError
+
+PADDED = ("IMA_ADPCM", "MS_ADPCM", "GSM610")  # codecs that pad the last block with silence
+SKIP_BLOCK = 2**16  # samples per channel that are decoded at a time only to be skipped or counted
+
+
+class Source(Protocol):
+    """An open audio file, read by libsndfile or FFmpeg."""
+
+    exact: bool  # whether `seek` arrives at the requested sample
+
+    def read(
+        self, num_samples: int, *, dtype: str, always_2d: bool
+    ) -> npt.NDArray[np.floating[Any]]:
+        """The next `[n, channels]` samples."""
+
+    def seek(self, sample: int) -> int:
+        """Move to a sample and return the position reached."""
+
+    def form(self, path: Path) -> AudioInfo:
+        """The form of the file, with the length in its header."""
+
+
+class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A sound file that is read strictly in order.
+
+    soundfile seeks after every read. libsndfile's seek is off by a constant in Vorbis files and
+    damages the decoding of MP3 files. `seekable` returns False to prevent it; `seek` still works
+    where it is exact.
+    """
+
+    def seekable(self) -> bool:
+        """Always False, so that soundfile does not seek after reading."""
+        return False
+
+    @property
+    def exact(self) -> bool:
+        """Whether `seek` arrives at the requested sample."""
+        return self.format not in ("OGG", "MP3")
+
+    def form(self, path: Path) -> AudioInfo:
+        """The form of the file, with the length in its header corrected."""
+        tags = {name: text for name, text in self.copy_metadata().items() if text}
+        form = AudioInfo(
+            self.samplerate,
+            self.channels,
+            self.frames,
+            self.format,
+            self.subtype,
+            self.endian,
+            tags,
+            path,
+        )
+        if form.subtype in PADDED and form.container in ("WAV", "WAVEX"):
+            form = replace(form, num_samples=riff.wav_num_samples(path, form.num_samples))
+        elif form.container == "W64":
+            form = replace(form, num_samples=riff.w64_num_samples(path, form.num_samples))
+        elif form.container == "AIFF" and form.subtype.startswith(
+            ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+        ):
+            form = replace(form, num_samples=riff.aiff_num_samples(path, form.num_samples))
+        lossy = form.container in ("OGG", "MP3") and form.num_samples
+        return replace(form, bit_rate=path.stat().st_size * 8 / form.seconds) if lossy else form
+
+
+class Counted(Sound):
+    """An MP3 stream without a header, whose MP3 frames were counted, see `mp3.Stream.bare`."""
+
+    def __init__(self, file: content.FileView, stream: mp3.Stream, container: str) -> None:
+        super().__init__(file)
+        self._stream, self._container = stream, container
+        left = stream.skipped
+        while left and (part := len(super().read(min(left, SKIP_BLOCK), always_2d=True))):
+            left -= part
+
+    def form(self, path: Path) -> AudioInfo:
+        """The form of the file, with the length of the stream."""
+        form, num_samples = super().form(path), self._stream.num_samples
+        seconds = num_samples / form.sample_rate
+        coded = self._stream.end - self._stream.start
+        return replace(
+            form,
+            num_samples=num_samples,
+            container=self._container,
+            bit_rate=coded * 8 / seconds if seconds else None,
+        )
+
+
+class Chain:
+    """The recordings of a chained Ogg file, one after the other; see `Source`.
+
+    Raises:
+        AudioFileError: they differ in sample rate or channels.
+    """
+
+    exact = False
+
+    def __init__(self, sounds: Sequence[Sound], path: Path) -> None:
+        self._sounds, self._at = sounds, 0
+        first, done = sounds[0], 0
+        for sound in sounds:
+            if (sound.samplerate, sound.channels) != (first.samplerate, first.channels):
+                raise _changing(
+                    path,
+                    done / first.samplerate,
+                    f"{first.samplerate} Hz and {first.channels} channels",
+                    f"{sound.samplerate} Hz and {sound.channels} channels",
+                )
+            done += sound.frames
+
+    def form(self, path: Path) -> AudioInfo:
+        """The form of the first recording, with the length of all."""
+        form, num_samples = self._sounds[0].form(path), sum(each.frames for each in self._sounds)
+        seconds = num_samples / form.sample_rate
+        bit_rate = path.stat().st_size * 8 / seconds if seconds else None
+        return replace(form, num_samples=num_samples, bit_rate=bit_rate)
+
+    def seek(self, sample: int) -> int:
+        """Not supported: returns -1."""
+        return -1
+
+    def read(
+        self, num_samples: int, *, dtype: str, always_2d: bool
+    ) -> npt.NDArray[np.floating[Any]]:
+        """The next `[n, channels]` samples."""
+        parts = [self._sounds[0].read(0, dtype=dtype, always_2d=always_2d)]
+        while num_samples and self._at < len(self._sounds):
+            part = self._sounds[self._at].read(num_samples, dtype=dtype, always_2d=always_2d)
+            self._at += not len(part)
+            num_samples -= len(part)
+            parts.append(part)
+        return np.concatenate(parts)
+
+
+def _changing(path: Path, seconds: float, before: str, after: str) -> AudioFileError:
+    return AudioFileError(
+        f"{path} changes from {before} to {after} after {seconds:.2f} s; split it there"
+    )
+
+
+@contextmanager
+def open_sound(path: Path) -> Iterator[Source]:
+    """Open `path` for reading, with libsndfile or FFmpeg as its content asks for.
+
+    Raises:
+        AudioFileError: the file holds no audio, or less than its header declares.
+        DependencyError: it needs FFmpeg, and PyAV is not installed.
+    """
+    check_file(path)
+    found, is_media = content.sniff(path), path.suffix.lower() in media.SUFFIXES
+    with ExitStack() as stack:
+        if found.library == "media" or (found.library == "" and is_media):
+            source: Source = stack.enter_context(media.MediaSource(path))
+        else:
+            try:
+                source = _open_native(path, stack, found)
+            except UnreadableError as error:
+                source = _open_other(path, stack, found, error)
+        yield source
+
+
+class UnreadableError(AudioFileError):
+    """libsndfile cannot read a file, but FFmpeg may."""
+
+
+def _open_other(
+    path: Path, stack: ExitStack, found: content.Content, refusal: UnreadableError
+) -> Source:
+    """Open a file that libsndfile refused with FFmpeg, which knows more codecs.
+
+    FFmpeg also reads what is left of damaged files, so files that libsndfile should know are left
+    out.
+    """
+    if damage := riff.find_damage(path):
+        raise AudioFileError(f"{path} {damage}") from refusal
+    with suppress(AudioFileError, DependencyError):
+        if found is content.MP3 or not content.is_foreign(path):
+            raise refusal
+        return stack.enter_context(media.MediaSource(path))
+    raise AudioFileError(
+        f"{path} is {found.name} that cannot be read as audio ({refusal}); expected wav, flac, "
+        "aiff, ogg, mp3, ..."
+    ) from refusal
+
+
+def _open_native(path: Path, stack: ExitStack, found: content.Content) -> Source:
+    """Open a file with libsndfile, through a `FileView` if it cannot read it as it is."""
+    start, end, container = content.mp3_part(path) or (0, None, "MP3")
+    inside = end is not None
+    if not inside and (head := content.completed_head(path)):
+        view = stack.enter_context(content.FileView(path, [head, (len(head), path.stat().st_size)]))
+        return _sound(path, stack, view)
+    sound = None if inside or found is content.MP3 else _sound(path, stack)
+    if sound is None or sound.format == "MP3":
+        stream = mp3.scan(path, start, end)
+        if stream is not None:
+            _check_stream(path, stream)
+            if inside or not stream.is_exact:
+                view = stack.enter_context(content.FileView(path, stream.bare()))
+                return _entered(path, stack, lambda: Counted(view, stream, container))
+    sound = sound or _sound(path, stack)
+    if sound.format == "OGG" and len(parts := xiph.links(path)) > 1:
+        views = [stack.enter_context(content.FileView(path, [part])) for part in parts]
+        return Chain([_sound(path, stack, view) for view in views], path)
+    if damage := riff.find_damage(path) or content.second_flac(path):
+        raise AudioFileError(f"{path} {damage}")
+    return sound
+
+
+def _sound(path: Path, stack: ExitStack, view: content.FileView | None = None) -> Sound:
+    return _entered(path, stack, lambda: Sound(view or native_path(path)))
+
+
+def _entered(path: Path, stack: ExitStack, open_it: Callable[[], Sound]) -> Sound:
+    try:
+        sound = open_it()
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file
+        reason = getattr(error, "error_string", "a raw file has no header").rstrip(".")
+        raise UnreadableError(reason) from error
+    stack.callback(sound.close)
+    return sound
+
+
+def _check_stream(path: Path, stream: mp3.Stream) -> None:
+    """Raise `AudioFileError` if an MP3 stream is cut short or changes."""
+    declared, per_frame = stream.declared_frames or 0, stream.samples_per_frame
+    if stream.change is not None:
+        seconds = stream.mp3_frames * per_frame / mp3.sample_rate(stream.header)
+        raise _changing(path, seconds, mp3.describe(stream.header), mp3.describe(stream.change))
+    if stream.mp3_frames < declared * (1 - mp3.TOLERANCE) - 1:
+        raise AudioFileError(
+            f"{path} is cut short: its header declares {declared * per_frame} samples, the file "
+            f"holds {stream.mp3_frames * per_frame}; copy it again"
+        )
+
+
+def check_file(path: Path) -> None:
+    """Raise `AudioFileError` unless `path` is a readable file that is not empty."""
+    if os.path.isdir(path):  # unlike Path.is_dir it raises no errors
+        raise AudioFileError(f"{path} is a folder; expected an audio file")
+    try:
+        size = path.stat().st_size
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise AudioFileError(
+            f"{path} cannot be opened ({getattr(error, 'strerror', error)}); check the path"
+        ) from error
+    if size == 0:
+        raise AudioFileError(f"{path} is empty (0 bytes); expected an audio file")
+
+
+def native_path(path: AnyPath) -> str | bytes:
+    """The path as libsndfile expects it: bytes on POSIX, where names need not be valid text."""
+    return os.fsencode(path) if os.name == "posix" else os.fspath(path)
