@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from tiny import BINS, STFT
 
 import audioae
-from audioae.errors import CheckpointError, ModelNotFoundError
+from audioae.errors import CheckpointError, ModelNotFoundError, OutputError
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder
 from audioae.models.bidirectional import BidirectionalSettings
 from audioae.models.checkpoint import (
@@ -239,7 +239,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        CheckpointError,
+        OutputError,
         match=r"cannot write .*last\.safetensors: No space left",
     ):
         save_denoiser(path, denoiser(seed=1))
@@ -268,7 +268,7 @@ def test_an_interruption_leaves_the_earlier_checkpoint(
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot write .*gone.*No such file or directory"):
+    with pytest.raises(OutputError, match=r"cannot write .*gone.*No such file or directory"):
         save_denoiser(tmp_path / "gone" / "last.safetensors", denoiser())
 
 

@@ -227,7 +227,7 @@ def test_missing_files_and_packages_are_named(
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "resume.safetensors").write_bytes(b"nothing")
     damaged = train(recipe, prepared, tmp_path / "damaged")
-    assert damaged.exit_code == 1 and "is not an audioae checkpoint" in damaged.stderr
+    assert damaged.exit_code == 3 and "is not an audioae checkpoint" in damaged.stderr
     monkeypatch.setitem(sys.modules, "pesq", None)
     no_pesq = train(recipe, prepared, out, "--set", "training.best=pesq")
     assert no_pesq.exit_code == 3 and "pip install 'audioae[metrics]'" in no_pesq.stderr

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from audioae.data.augment import AugmentSettings
 from audioae.data.mixtures import DataSettings, Mixer
-from audioae.errors import CheckpointError, DataError, DependencyError, SettingsError
+from audioae.errors import CheckpointError, DataError, DependencyError, OutputError, SettingsError
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder
 from audioae.models.checkpoint import load_denoiser, read_tensors
 from audioae.signal.spectrogram import StftSettings
@@ -273,7 +273,7 @@ def test_history_drops_steps_that_are_repeated(tmp_path: Path) -> None:
     path.unlink()
     begin_history(path, noisy, 10)
     assert path.read_text() == first
-    with pytest.raises(CheckpointError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot write"):
         begin_history(tmp_path / "gone" / "history.jsonl", noisy, 10)
 
 
@@ -523,7 +523,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         if next(written) >= 6:
             raise OSError(28, os.strerror(28))
 
-    with monkeypatch.context() as patched, pytest.raises(CheckpointError, match="No space left"):
+    with monkeypatch.context() as patched, pytest.raises(OutputError, match="No space left"):
         patched.setattr(os, "fsync", full)
         train(prepared, out)
     assert (

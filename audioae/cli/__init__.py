@@ -131,6 +131,6 @@ def main(debug: bool) -> None:
     Options can be set by environment variables: AUDIOAE_DENOISE_MODEL sets --model of `audioae
     denoise`.
 
-    Exit codes: 0 success, 1 some files failed, 2 usage error, 3 model or package missing, 130
-    interrupted.
+    Exit codes: 0 success, 1 some files failed, 2 usage error, 3 model or package missing or
+    damaged, 130 interrupted.
     """

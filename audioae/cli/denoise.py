@@ -201,8 +201,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     name or an option says otherwise. It appears under its name when it is complete. Existing files
     are not overwritten without --overwrite.
 
-    Exit codes: 0 success, 1 some files failed, 2 usage error, 3 model or package missing, 130
-    interrupted.
+    Exit codes: 0 success, 1 some files failed, 2 usage error, 3 model or package missing or
+    damaged, 130 interrupted.
     """
     options = DenoiseOptions(**given)
     _check(ctx, options)
@@ -249,8 +249,7 @@ def _check(ctx: click.Context, options: DenoiseOptions) -> None:
 
 def denoise_one(src: Path, dst: Path, options: DenoiseOptions) -> None:
     """Denoise one file and report it."""
-    from audioae.denoising import plan_file, ready_engine
-    from audioae.engine import choose_engine
+    from audioae.denoising import choose_engine, plan_file, ready_engine
 
     plan = plan_file(options.file_job(src, dst, options.residual))
     model = options.model_path()

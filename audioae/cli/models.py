@@ -49,9 +49,16 @@ def list_command(as_json: bool) -> None:
 @click.argument("name", shell_complete=complete_models)
 @json_option
 def info_command(name: str, as_json: bool) -> None:
-    """Show the card of model NAME: training data, licence, training and scores."""
-    from audioae.pretrained import card_markdown, get_entry, load_card
+    """Show the card of model NAME: training data, licence, training and scores.
 
+    If NAME is the path of an .onnx file, a checkpoint or a run folder, the model is loaded and its
+    properties are shown.
+    """
+    from audioae.pretrained import card_markdown, get_entry, list_models, load_card
+
+    if all(entry.name != name for entry in list_models()):
+        _show_file(name, as_json)
+        return
     entry, card = get_entry(name), load_card(name)
     if as_json:
         click.echo(json.dumps({**_as_object(entry, card), "card": card.to_dict()}))
@@ -68,10 +75,14 @@ def verify_command(ctx: click.Context, name: str | None, as_json: bool) -> None:
 
     Exit codes: 0 all intact, 1 a model is damaged.
     """
-    from audioae.pretrained import list_models, verify_model
+    from audioae.errors import CheckpointError
+    from audioae.pretrained import ModelCheck, list_models, verify_model
 
-    names = [name] if name else [entry.name for entry in list_models()]
-    checks = [verify_model(each) for each in names]
+    try:
+        names = [name] if name else [entry.name for entry in list_models()]
+        checks = [verify_model(each) for each in names]
+    except CheckpointError as error:  # the registry itself
+        checks = [ModelCheck("models.json", "", (str(error),))]
     if as_json:
         rows = [
             {"name": each.name, "ok": each.ok, "sha256": each.sha256, "problems": each.problems}
@@ -86,6 +97,21 @@ def verify_command(ctx: click.Context, name: str | None, as_json: bool) -> None:
         _print_table(["name", "sha256", "result"], cells)
     if not all(each.ok for each in checks):
         ctx.exit(1)
+
+
+def _show_file(path: str, as_json: bool) -> None:
+    """Show the properties of a model that is not in the package."""
+    from audioae.engine import load_model
+    from audioae.pretrained import file_hash, find_model
+
+    file, info = find_model(path), load_model(path, device="cpu").info
+    values = {"name": info.name, "path": str(file), "sha256": file_hash(file)}
+    if as_json:
+        click.echo(json.dumps({**values, "info": info.to_dict()}))
+        return
+    stft, properties = info.stft, info.to_dict()
+    properties["stft"] = f"{stft.sample_rate} Hz, {stft.n_fft}/{stft.hop_length}"
+    _print_table(["property", "value"], [[k, str(v)] for k, v in (values | properties).items()])
 
 
 def _as_object(entry: ModelEntry, card: Card) -> dict[str, Any]:

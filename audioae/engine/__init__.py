@@ -116,10 +116,7 @@ def advance(
         )
     stride, context = info.stride, _round_up(info.context, info.stride)
     if info.edges == "mirror":
-        raise SettingsError(
-            f"model {info.name!r} uses both directions of time and cannot denoise a live stream; "
-            "choose a causal model, such as the default"
-        )
+        raise not_causal(info)
     if state is None:
         state = State(np.zeros((*spectrum.shape[:2], context), np.complex64))
     frames = np.concatenate([state.frames, spectrum.astype(np.complex64, copy=False)], -1)
@@ -136,6 +133,14 @@ def advance(
     return _to_gain(gain[..., context : context + due]), State(frames[..., due:].copy(), tensors)
 
 
+def not_causal(info: ModelInfo) -> SettingsError:
+    """The error of a step of a model that uses both directions of time."""
+    return SettingsError(
+        f"model {info.name!r} uses both directions of time and cannot denoise a live stream; "
+        "choose a causal model, such as the default"
+    )
+
+
 def run_whole(network: Network, info: ModelInfo, spectrum: ComplexArray) -> Gain:
     """Run a network on all frames of a spectrum at once; see `Engine.whole`."""
     frames = spectrum.shape[-1]
@@ -149,7 +154,7 @@ class OnnxEngine:
     Args:
         path: the ONNX file.
         device: "cuda", or the CPU.
-        full_band, offline: names of the models that replace this one, see `choose_engine`; empty
+        full_band, offline: names of its companions, see `pretrained.ModelEntry`; empty
             for none.
 
     Raises:
@@ -323,24 +328,6 @@ def load_model(name_or_path: str | Path, *, device: str = "auto") -> Engine:
     from audioae.models.checkpoint import load_denoiser
 
     return TorchEngine(load_denoiser(path), device=device)
-
-
-def choose_engine(engine: Engine, sample_rate: int, quality: Quality | None) -> Engine:
-    """The model that replaces a model of the package for a recording or a live stream.
-
-    For sample rates above its own this is its full-band companion, otherwise for recordings in the
-    quality "best" its offline companion. Without a companion it is the model itself.
-
-    Args:
-        engine: the model.
-        sample_rate: of the recording or the live stream, Hz.
-        quality: of the recording; None for a live stream.
-    """
-    if not isinstance(engine, OnnxEngine):
-        return engine
-    if sample_rate > engine.info.stft.sample_rate:
-        return engine.companion("full_band")
-    return engine.companion("offline") if quality == "best" else engine
 
 
 def _to_features(spectrum: ComplexArray, frames: int) -> FloatArray:

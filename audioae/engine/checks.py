@@ -37,7 +37,7 @@ except ImportError:  # Windows
 MAX_GAIN = 1e9  # of a bin; squares of larger ones overflow
 MAX_STATE = 2**26  # numbers in a state of one channel
 
-CPU_SECONDS = 6  # for the imports, loading and the first runs: a second for a usual model
+CPU_SECONDS = 3  # for loading and the first runs, which take a usual model a tenth of a second
 WALL_SECONDS = 60.0  # on a machine with other work
 MEMORY_BYTES = 10**9
 # Loading a model takes a few times the size of its file.
@@ -215,10 +215,12 @@ def _set_limits(path: Path) -> None:
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 2))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = math.ceil(used.ru_utime + used.ru_stime) + CPU_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
     with suppress(ValueError, OSError):  # macOS does not limit memory
-        used, resident = _memory_pages()
-        limit = more + (used - resident) * resource.getpagesize()
+        size, resident = _memory_pages()
+        limit = more + (size - resident) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 

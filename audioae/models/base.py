@@ -11,6 +11,12 @@ from torch import Tensor, nn
 
 from audioae.errors import SettingsError
 from audioae.models.bottlenecks import BottleneckName, build_bottleneck
+from audioae.storage import check_types
+
+# Limits of the settings: bins and channels, frames, and layers of a kind.
+MAX_SIZE, MAX_FRAMES, MAX_LAYERS = 65_536, 1024, 100
+MIN_COMPRESSION = 0.01  # a gain is a mask to the power of 1 / compression
+IN_FRAMES = ("kernel", "dilations", "patch")  # settings that are limited by `MAX_FRAMES`
 
 State = tuple[Tensor, ...]
 GainKind = Literal["real", "complex"]
@@ -53,6 +59,7 @@ class NetworkSettings:
     bottleneck_weight: float = 1e-3
 
     def __post_init__(self) -> None:
+        self._check_sizes()
         if self.num_features not in (1, 3):
             raise SettingsError(
                 f"num_features is {self.num_features}; expected 1 (magnitude) or 3 (magnitude, "
@@ -60,9 +67,29 @@ class NetworkSettings:
             )
         if self.gain not in ("real", "complex"):
             raise SettingsError(f"gain is {self.gain!r}; expected 'real' or 'complex'")
-        if not 0 < self.compression <= 1:
+        if not MIN_COMPRESSION <= self.compression <= 1:
             raise SettingsError(
-                f"compression is {self.compression}; expected a power above 0, at most 1"
+                f"compression is {self.compression}; expected a power of {MIN_COMPRESSION} to 1"
+            )
+
+    def _check_sizes(self) -> None:
+        """Raise `SettingsError` for wrong types, and for numbers that no network can have."""
+        try:
+            check_types(self)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        for name, value in vars(self).items():
+            values = value if isinstance(value, tuple) else (value,)
+            most = MAX_FRAMES if name in IN_FRAMES else MAX_SIZE
+            numbers = [each for each in values if type(each) is int]
+            if len(values) > MAX_LAYERS or not all(1 <= each <= most for each in numbers):
+                raise SettingsError(
+                    f"{type(self).__name__}.{name} is {value}; expected numbers of 1 to {most:,}, "
+                    f"at most {MAX_LAYERS} of them"
+                )
+        if not self.bottleneck_weight >= 0:
+            raise SettingsError(
+                f"bottleneck_weight is {self.bottleneck_weight}; expected no less than 0"
             )
 
     @property

@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -18,11 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from audioae import __version__
-from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError, nearest
+from audioae.errors import (
+    CheckpointError,
+    ModelNotFoundError,
+    OutputError,
+    SettingsError,
+    nearest,
+)
 from audioae.models import Denoiser, build_autoencoder, settings_class
 from audioae.pretrained import list_models
 from audioae.signal.spectrogram import StftSettings
-from audioae.storage import write_bytes
+from audioae.storage import build, parse_json, write_bytes
 
 METADATA_KEY = "audioae"
 # In format 1, which had no number, kernels of two dimensions were (freq, time).
@@ -41,24 +49,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     try:
         write_bytes(path, data)
     except OSError as error:
-        raise CheckpointError(
+        raise OutputError(
             f"cannot write {path}: {error.strerror or error}; the previous checkpoint is kept"
         ) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the metadata of a file that `write_tensors` wrote."""
-    from safetensors import SafetensorError, safe_open
+    """Read the tensors and the metadata of a file that `write_tensors` wrote.
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})[METADATA_KEY])
-            earlier = metadata.pop("format", 1) < FORMAT
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} is not an audioae checkpoint ({error})") from error
-    if earlier:
+    Raises:
+        CheckpointError: the file is damaged, or of another kind.
+    """
+    with _opened(path) as file:
+        metadata = _metadata(file)
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+    if metadata.pop("format", 1) < FORMAT:
         tensors = {
             name: tensor.transpose(2, 3) if tensor.ndim == 4 else tensor
             for name, tensor in tensors.items()
@@ -67,15 +72,61 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Read the metadata only."""
+    """Read the metadata only. Raises `CheckpointError`."""
+    with _opened(path) as file:
+        return _metadata(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; errors while it is read are raised as `CheckpointError`."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {})[METADATA_KEY])
-            return about
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+            yield file
+    except CheckpointError:
+        raise
+    # KeyError and RuntimeError come from types and sizes of tensors that torch does not have.
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not an audioae checkpoint ({error})") from error
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    """The metadata of an open file. Raises `ValueError` and `KeyError`."""
+    about: dict[str, Any] = parse_json((file.metadata() or {})[METADATA_KEY])
+    build(_About, about, "its metadata")
+    for stage in about.get("stages", []):
+        build(_Stage, stage, "a stage")
+    if about.get("format", 1) > FORMAT:
+        raise ValueError(
+            f"its format {about['format']} is newer than {FORMAT}; update audioae to read it"
+        )
+    return about
+
+
+@dataclass(frozen=True)
+class _About:
+    """The types of what is in the metadata, as far as it is used."""
+
+    format: int = 1
+    version: str = ""
+    name: str = ""
+    family: str = ""
+    stft: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] | None = None
+    data: str = ""
+    stages: tuple[dict[str, Any], ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The types of a training stage."""
+
+    audio_hours: float
+    recipe: dict[str, Any] | None = None
 
 
 def describe(denoiser: Denoiser) -> dict[str, Any]:
@@ -90,11 +141,16 @@ def describe(denoiser: Denoiser) -> dict[str, Any]:
 
 
 def build_denoiser(description: Mapping[str, Any]) -> Denoiser:
-    """A denoiser with random weights and the settings that `describe` returned."""
+    """A denoiser with random weights and the settings that `describe` returned.
+
+    Raises:
+        KeyError, ValueError, SettingsError: a setting is missing, wrong or unknown.
+    """
+    stft = settings_from(StftSettings, description["stft"])
     settings = settings_from(settings_class(description["family"]), description["network"])
-    return Denoiser(
-        build_autoencoder(settings), StftSettings(**description["stft"]), name=description["name"]
-    )
+    if settings.num_bins != stft.num_bins:
+        raise ValueError(f"the network has {settings.num_bins} bins, the STFT {stft.num_bins}")
+    return Denoiser(build_autoencoder(settings), stft, name=description["name"])
 
 
 def settings_from(settings: type[Any], values: Mapping[str, Any]) -> Any:
@@ -103,15 +159,18 @@ def settings_from(settings: type[Any], values: Mapping[str, Any]) -> Any:
     Args:
         settings: a settings dataclass.
         values: its fields. Lists become tuples, and tables the settings class of their field.
+
+    Raises:
+        ValueError: a value has a wrong type, or is no field.
+        SettingsError: a value is out of range.
     """
     hints = get_type_hints(settings)
-    parsed = {}
     for name, value in values.items():
-        if isinstance(value, Mapping) and dataclasses.is_dataclass(hints.get(name)):
-            parsed[name] = settings_from(hints[name], value)
-        else:
-            parsed[name] = tuple(value) if isinstance(value, list) else value
-    return settings(**parsed)
+        if name not in hints:
+            raise ValueError(f"{settings.__name__} has no setting {name!r}")
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(hints[name]):
+            settings_from(hints[name], value)  # unknown keys inside
+    return build(settings, values)
 
 
 def save_denoiser(
@@ -142,8 +201,11 @@ def load_denoiser(path: str | os.PathLike[str]) -> Denoiser:
     file = checkpoint_file(Path(path))
     tensors, metadata = read_tensors(file)
     try:
+        with torch.device("meta"):  # damaged settings could ask for more memory than there is
+            check_weights(build_denoiser(metadata), tensors, file)
         denoiser = build_denoiser(metadata)
-    except (KeyError, TypeError, SettingsError) as error:
+        _ = denoiser.info  # raises errors for settings that cannot be run
+    except (KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
         raise CheckpointError(
             f"{file} was written for other settings than those of this version ({error})"
         ) from error
@@ -248,14 +310,11 @@ def load_start(denoiser: Denoiser, tensors: Mapping[str, Tensor], source: Path) 
     return len(tensors)
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> int:
-    """Load all weights of a module; names and shapes must be those of the module.
-
-    Returns:
-        The number of tensors.
+def check_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Compare weights with those of a module, which may be without memory (on the device "meta").
 
     Raises:
-        CheckpointError: names or shapes differ; nothing is loaded.
+        CheckpointError: names, shapes or types differ, or a weight is NaN or infinite.
     """
     own = module.state_dict()
     wrong = [name for name in own if name not in tensors or tensors[name].shape != own[name].shape]
@@ -266,6 +325,30 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path)
             f"{source} fits {fitting} of {len(own)} tensors (not: {examples} ...); it is from "
             "another network"
         )
+    for name, value in own.items():
+        given = tensors[name]
+        if given.is_floating_point() != value.is_floating_point() or given.is_complex():
+            raise CheckpointError(
+                f"{source} is damaged: {name} has type {given.dtype}; expected {value.dtype}"
+            )
+        if not given.float().isfinite().all():
+            raise CheckpointError(
+                f"{source} cannot be used: {name} contains NaN or infinite numbers; the training "
+                "diverged, or the file is damaged"
+            )
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> int:
+    """Load all weights of a module; names and shapes must be those of the module.
+
+    Returns:
+        The number of tensors.
+
+    Raises:
+        CheckpointError: see `check_weights`; nothing is loaded.
+    """
+    check_weights(module, tensors, source)
+    own = module.state_dict()
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(tensors[name])

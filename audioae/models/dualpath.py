@@ -48,6 +48,12 @@ class DualpathSettings(NetworkSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.low_bins > self.num_bins - 2 or self.num_bands < 2 or self.nyquist_hz <= 0:
+            raise SettingsError(
+                f"low_bins is {self.low_bins}, num_bands {self.num_bands}, nyquist_hz "
+                f"{self.nyquist_hz:g}; expected at least 2 of {self.num_bins} bins above the low "
+                "ones, 2 bands and a positive frequency"
+            )
         if (self.low_bins + self.num_bands - 1) % 4:
             raise SettingsError(
                 f"low_bins {self.low_bins} + num_bands {self.num_bands} - 1 is not a multiple of 4"

@@ -49,6 +49,11 @@ class FullbandSettings(NetworkSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.rate_ratio <= 0 or self.high_bands < 2 or self.low_bands < 3:
+            raise SettingsError(
+                f"rate_ratio is {self.rate_ratio:g}, high_bands {self.high_bands}, low_bands "
+                f"{self.low_bands}; expected more than 0, at least 2 and at least 3"
+            )
         if self.num_features != 3 or self.gain != "complex":
             raise SettingsError("a fullband network has 3 features and a complex gain")
         if not self.trunk.causal or self.trunk.num_bins >= self.num_bins:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audioae.errors import CheckpointError
+from audioae.errors import CheckpointError, OutputError
 from audioae.models import Denoiser
 from audioae.models.checkpoint import load_weights, read_about, read_tensors, save_denoiser
 from audioae.training.rows import Noisy, Report
@@ -36,7 +36,7 @@ def keep(out: Path, denoiser: Denoiser, settings: TrainSettings, **about: Any) -
         for file in set(folder.glob("*.safetensors")) - set(kept(out, settings)):
             file.unlink()
     except OSError as error:
-        raise CheckpointError(
+        raise OutputError(
             f"cannot write {folder}: {error.strerror or error}; the previous checkpoints are kept"
         ) from error
 
@@ -50,9 +50,11 @@ def kept(out: Path, settings: TrainSettings) -> list[Path]:
 
 
 def goodness(file: Path, best: str) -> float:
-    """The score of a kept checkpoint in its report; higher is better."""
-    value = read_about(file)["training"][f"valid_{best}"]
-    return -math.inf if value is None else float(-value if best == "loss" else value)
+    """The score of a kept checkpoint in its report; higher is better, -inf without a score."""
+    value = read_about(file).get("training", {}).get(f"valid_{best}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        return -math.inf
+    return float(-value if best == "loss" else value)
 
 
 def mean_weights(files: Sequence[Path]) -> dict[str, Tensor]:
@@ -140,7 +142,7 @@ class Judge:
         trainer, path = self.trainer, self.out / AVERAGED
         files = trainer.team.from_first(lambda: kept(self.out, trainer.settings))
         if len(files) < 2 or trainer.team.from_first(
-            lambda: path.exists() and read_tensors(path)[1]["training"]["step"] == trainer.step
+            lambda: path.exists() and read_about(path).get("training", {}).get("step") == trainer.step
         ):
             return None
         denoiser = copy.deepcopy(trainer.average)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from audioae.errors import CheckpointError
+from audioae.errors import CheckpointError, OutputError
 from audioae.models.checkpoint import describe, load_weights, read_tensors, write_tensors
-from audioae.storage import write_text
+from audioae.storage import build, parse_json, write_text
 from audioae.training.rows import Noisy, Report
 from audioae.training.trainer import Trainer
 
@@ -30,7 +32,7 @@ def save(trainer: Trainer, path: Path) -> None:
         "step": trainer.step,
         "skipped": trainer.skipped,
         "seconds": trainer.seconds,
-        "losses": trainer.losses,
+        "losses": [loss if math.isfinite(loss) else None for loss in trainer.losses],
         "best": trainer.best if math.isfinite(trainer.best) else None,
         "reports_since_best": trainer.reports_since_best,
         "scaler": trainer.scaler.state_dict(),
@@ -48,30 +50,73 @@ def load(trainer: Trainer, path: Path) -> None:
                 f"{path} has another {part} than this recipe; give another --out, or the recipe "
                 "that began the run"
             )
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
-    for name, value in tensors.items():
-        group, _, rest = name.partition(".")
-        parts[group][rest] = value
+    try:
+        losses = [None if each != each else each for each in metadata.get("losses", [])]  # NaN
+        counters = build(Counters, {**metadata, "losses": losses}, "its state")
+        counters.check()
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            parts[group][rest] = value
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = value
+        check_optimizer(trainer, state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({error}); give another --out, or start from a checkpoint with "
+            "--from"
+        ) from error
     load_weights(trainer.denoiser, parts["model"], path)
     load_weights(trainer.average, parts["average"], path)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in parts["optimizer"].items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
     trainer.optimizer.load_state_dict(
         {"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]}
     )
-    if trainer.scaler.is_enabled() and metadata.get("scaler"):
-        trainer.scaler.load_state_dict(metadata["scaler"])
+    if trainer.scaler.is_enabled() and counters.scaler:
+        trainer.scaler.load_state_dict(counters.scaler)
     trainer.step, trainer.skipped, trainer.seconds = (
-        metadata["step"],
-        metadata["skipped"],
-        metadata["seconds"],
+        counters.step,
+        counters.skipped,
+        counters.seconds,
     )
-    trainer.best = -math.inf if metadata["best"] is None else metadata["best"]
-    # Older versions wrote neither.
-    trainer.reports_since_best = metadata.get("reports_since_best", 0)
-    trainer.losses = metadata.get("losses", [])
+    trainer.best = -math.inf if counters.best is None else counters.best
+    trainer.reports_since_best = counters.reports_since_best
+    trainer.losses = [math.nan if loss is None else loss for loss in counters.losses]
+
+
+@dataclass(frozen=True)
+class Counters:
+    """The counters in the metadata of the state; see `Trainer`. Older versions lack the last ones.
+
+    A loss is None if its step was skipped.
+    """
+
+    step: int
+    skipped: int
+    seconds: float
+    best: float | None
+    reports_since_best: int = 0
+    losses: tuple[float | None, ...] = ()
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise `ValueError` for counters that are out of range."""
+        if not (0 <= self.skipped <= self.step and self.seconds >= 0):
+            raise ValueError(f"step is {self.step}, {self.skipped} of them skipped")
+
+
+def check_optimizer(trainer: Trainer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Compare the state of the optimizer with the weights; raises `ValueError`."""
+    weights = [each for group in trainer.optimizer.param_groups for each in group["params"]]
+    for index, values in state.items():
+        if not 0 <= index < len(weights) or set(values) != {"step", "exp_avg", "exp_avg_sq"}:
+            raise ValueError(f"its optimizer has another form at weight {index}")
+        for name, value in values.items():
+            if name != "step" and value.shape != weights[index].shape:
+                raise ValueError(f"its optimizer has {name} of another shape at weight {index}")
+            if not (value.is_floating_point() and value.isfinite().all()):
+                raise ValueError(f"its optimizer has {name} that is no finite number")
 
 
 def begin_history(history: Path, noisy: Noisy, step: int) -> None:
@@ -80,9 +125,18 @@ def begin_history(history: Path, noisy: Noisy, step: int) -> None:
     Later reports, which a resumed run makes again, are removed, and so is an incomplete last line.
     """
     with history_errors(history):
-        *lines, _incomplete = history.read_text().split("\n") if history.exists() else [""]
-        reports = [line for line in lines if 0 < json.loads(line)["step"] <= step]
+        *lines, _incomplete = history.read_text(errors="replace").split("\n") if history.exists() else [""]
+        reports = [line for line in lines if 0 < step_of(line) <= step]
         write_text(history, "".join(line + "\n" for line in [line_of(noisy), *reports]))
+
+
+def step_of(line: str) -> int:
+    """The step of a line of the history; 0 for a damaged line, which is dropped."""
+    try:
+        step = parse_json(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return step if isinstance(step, int) else 0
 
 
 def append_history(history: Path, row: Report) -> None:
@@ -98,10 +152,10 @@ def line_of(row: Noisy | Report) -> str:
 
 @contextmanager
 def history_errors(history: Path) -> Iterator[None]:
-    """Raise OSError as `CheckpointError`."""
+    """Raise OSError as `OutputError`."""
     try:
         yield
     except OSError as error:
-        raise CheckpointError(
+        raise OutputError(
             f"cannot write {history}: {error.strerror or error}; the checkpoints are not affected"
         ) from error
