@@ -26,12 +26,14 @@ from audioae.denoising.gains import (
     Gains,
     LiveGains,
     PrimedGains,
+    TwoBandEngine,
     build_gains,
+    choose_engine,
     context_frames,
     lookahead_seconds,
     mirrored,
 )
-from audioae.engine import Engine, Quality, load_model
+from audioae.engine import Engine, OnnxEngine, Quality, load_model
 from audioae.errors import SettingsError
 from audioae.signal.spectrogram import StftSettings, stft
 
@@ -325,3 +327,70 @@ def test_the_command_refuses_an_unknown_quality(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["denoise", *paths, "--quality", "bset"])
     assert result.exit_code == 2
     assert not (tmp_path / "out.wav").exists()
+
+
+class Family(OnnxEngine):
+    """A model whose companions are named by their roles."""
+
+    def __init__(self, **companions: Engine) -> None:
+        self.info = constant().info
+        self.companions = companions
+
+    def companion(self, role: str) -> Engine:
+        return self.companions.get(role, self)
+
+
+FULL_BAND = StftSettings(48000, 1536, 768, 1536)
+
+
+def falling() -> FakeEngine:
+    """Full band, causal: the gain falls with the time since the first frame."""
+    return FakeEngine(
+        lambda spectrum: np.broadcast_to(
+            np.float32(1) / (1 + np.arange(spectrum.shape[-1], dtype=np.float32)), spectrum.shape
+        ),
+        stft=FULL_BAND,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "quality", "chosen"),
+    [
+        (16000, None, "model"),
+        (16000, "fast", "model"),
+        (16000, "best", "offline"),
+        (8000, "best", "offline"),
+        (16001, None, "full_band"),
+        (48000, "fast", "full_band"),
+        (48000, "best", "both"),
+    ],
+)
+def test_companions_take_the_place_of_a_model(
+    sample_rate: int, quality: Quality | None, chosen: str
+) -> None:
+    full_band, offline = falling(), constant(0.5)
+    model = Family(full_band=full_band, offline=offline)
+    names = {"model": model, "full_band": full_band, "offline": offline}
+    found = choose_engine(model, sample_rate, quality)
+    assert found is names[chosen] if chosen in names else isinstance(found, TwoBandEngine)
+    for alone in (Family(), constant()):
+        assert choose_engine(alone, sample_rate, quality) is alone
+    expected = full_band if sample_rate > 16000 else None
+    lonely = Family(full_band=full_band)
+    assert choose_engine(lonely, sample_rate, quality) is (expected or lonely)
+
+
+def test_two_bands_have_the_gains_of_their_models() -> None:
+    levels = FakeEngine(lambda spectrum: np.abs(spectrum))
+    engine = TwoBandEngine(levels, falling())
+    assert (engine.info.name, engine.info.edges) == ("fake+fake", "mirror")
+    rng = np.random.default_rng(0)
+    spectrum = rng.normal(size=(2, FULL_BAND.num_bins, 9)).astype(np.complex64)
+    gain = engine.whole(spectrum)
+    bins = StftSettings().num_bins
+    np.testing.assert_allclose(gain[:, :bins], np.abs(spectrum[:, :bins]) / 3, rtol=1e-6)
+    falls = 1 / (1 + np.arange(9))
+    both = FORWARD_SHARE * falls + (1 - FORWARD_SHARE) * falls[::-1]
+    np.testing.assert_allclose(gain[:, bins:], np.broadcast_to(both, (2, 512, 9)), rtol=1e-6)
+    with pytest.raises(SettingsError):
+        engine.step(spectrum)

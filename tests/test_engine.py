@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_engines import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,10 +19,8 @@ from audioae import engine as engines
 from audioae.engine import (
     Engine,
     OnnxEngine,
-    Quality,
     State,
     advance,
-    choose_engine,
     load_model,
     run_whole,
 )
@@ -277,21 +274,7 @@ def test_a_model_for_both_directions_has_no_streaming_form() -> None:
     assert run_whole(running_sum, model, random_spectrum(9)).shape == (2, STFT.num_bins, 9)
 
 
-@pytest.mark.parametrize(
-    ("sample_rate", "quality", "chosen"),
-    [
-        (16000, None, ""),
-        (16000, "fast", ""),
-        (16000, "best", "offline"),
-        (8000, "best", "offline"),
-        (16001, None, "wide"),
-        (48000, "fast", "wide"),
-        (48000, "best", "wide"),
-    ],
-)
-def test_companions_replace_a_model(
-    sample_rate: int, quality: Quality | None, chosen: str, tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_companions_of_a_model_are_loaded_once(tmp_path: Path, monkeypatch: Any) -> None:
     path = onnx_running_sum(tmp_path / "toy.onnx", json.dumps(info().to_dict()))
     model = OnnxEngine(path, full_band="wide", offline="offline")
     loaded: list[tuple[str, str]] = []
@@ -301,11 +284,10 @@ def test_companions_replace_a_model(
         return name
 
     monkeypatch.setattr(engines, "load_model", load)
-    assert model.info.stft.sample_rate == 16000
     for _ in range(2):
-        assert choose_engine(model, sample_rate, quality) == (chosen or model)
-    assert loaded == ([(chosen, "cpu")] if chosen else [])  # at most once
+        assert model.companion("full_band") == "wide"
+        assert model.companion("offline") == "offline"
+    assert loaded == [("wide", "cpu"), ("offline", "cpu")]
     alone = OnnxEngine(path)
-    assert choose_engine(alone, sample_rate, quality) is alone
-    other = FakeEngine(np.abs)
-    assert choose_engine(other, sample_rate, quality) is other
+    assert alone.companion("full_band") is alone
+    assert alone.companion("offline") is alone

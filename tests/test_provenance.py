@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -51,12 +52,14 @@ def test_a_record_has_everything_that_decides_on_the_bytes(tmp_path: Path, model
     result, job = run(tmp_path, residual=tmp_path / "rest.wav", subtype="PCM_24")
     told = record(result, job, model_path=model)
     assert told["audioae"] == __version__
-    assert told["model"] == {
-        "name": "fake",
-        "path": str(model),
-        "bytes": 7,
-        "sha256": hashlib.sha256(b"weights").hexdigest(),
-    }
+    assert told["models"] == [
+        {
+            "name": "fake",
+            "path": str(model),
+            "bytes": 7,
+            "sha256": hashlib.sha256(b"weights").hexdigest(),
+        }
+    ]
     for role, path in {
         "input": result.src,
         "output": result.dst,
@@ -155,18 +158,23 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
         record(*run(tmp_path), model_path=tmp_path / "gone.onnx")
 
 
-def test_the_companion_that_ran_in_place_of_a_model_is_recorded(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ran", ["wide", "offline", "offline+wide"])
+def test_the_companions_that_ran_in_place_of_a_model_are_recorded(
+    ran: str, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    companion = tmp_path / "companion.onnx"
-    companion.write_bytes(b"other weights")
+    hashes = {}
+    for name in ("wide", "offline"):
+        (tmp_path / f"{name}.onnx").write_text(f"weights of {name}")
+        hashes[name] = sha256(tmp_path / f"{name}.onnx")
     entries = [
-        ModelEntry("base", str(model), sha256(model), full_band="fake"),
-        ModelEntry("fake", str(companion), sha256(companion)),
+        ModelEntry("base", str(model), sha256(model), full_band="wide", offline="offline"),
+        *(ModelEntry(name, str(tmp_path / f"{name}.onnx"), hashes[name]) for name in hashes),
     ]
     monkeypatch.setattr(registry, "list_models", lambda: entries)
     monkeypatch.setattr(provenance, "list_models", lambda: entries)
     result, job = run(tmp_path)
+    result = dataclasses.replace(result, model=ran)
     told = record(result, job, model_path="base")
-    assert (told["model"]["name"], told["model"]["sha256"]) == ("fake", sha256(companion))
-    assert describe(result, model)["model_sha256"] == sha256(companion)
+    expected = {name: hashes[name] for name in ran.split("+")}
+    assert {each["name"]: each["sha256"] for each in told["models"]} == expected
+    assert describe(result, "base")["model_sha256"] == "+".join(expected.values())

@@ -22,7 +22,7 @@ from audioae.pretrained import default_model, find_model, list_models
 from audioae.signal.loudness import Meter
 from audioae.storage import output_errors, write_text
 
-FORMAT = 1  # of records; raised when a key changes its meaning
+FORMAT = 2  # of records; raised when a key changes its meaning
 SUFFIX = ".audioae.json"
 BLOCK = 2**16  # samples per channel
 # packages whose arithmetic or encoders change the bytes of outputs
@@ -36,7 +36,7 @@ def describe(result: FileResult, model_path: str | Path | None) -> dict[str, Any
         model_path: path or name of the model; None is the default model.
     """
     files = {"input": file_facts(result.src), "output": file_facts(result.dst)}
-    model_sha256 = _model_sha256(model_file(result, model_path))
+    model_sha256 = "+".join(map(_model_sha256, model_files(result, model_path).values()))
     return {"status": "done", **result.to_dict(), "model_sha256": model_sha256, **files}
 
 
@@ -92,7 +92,9 @@ def record(result: FileResult, job: FileJob, *, model_path: str | Path | None) -
     return {
         "format": FORMAT,
         "audioae": __version__,
-        "model": {"name": result.model, **_file(model_file(result, model_path))},
+        "models": [
+            {"name": name, **_file(path)} for name, path in model_files(result, model_path).items()
+        ],
         "settings": dataclasses.asdict(job.settings),
         "options": job.file_options(),
         **{role: None if path is None else _file(path) for role, path in files.items()},
@@ -134,23 +136,25 @@ def _file(path: Path) -> dict[str, Any]:
     return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def model_file(result: FileResult, model_path: str | Path | None) -> Path:
-    """The file of the model that ran: the given one, or the companion that replaced it, see
-    `choose_engine`.
+def model_files(result: FileResult, model_path: str | Path | None) -> dict[str, Path]:
+    """The files of the models that ran, by name: the given one, or companions that replaced it, see
+    `denoising.choose_engine`.
 
     Raises:
-        ModelNotFoundError: it no longer exists.
+        ModelNotFoundError: one no longer exists.
     """
     found = find_model(default_model() if model_path is None else model_path)
     entry = next((entry for entry in list_models() if entry.path == found), None)
-    if entry is not None and result.model in (entry.full_band, entry.offline):
-        found = find_model(result.model)
-    if not found.is_file():
-        raise ModelNotFoundError(
-            f"the model {found} no longer exists, so no record can be written; restore it and "
-            "run again"
-        )
-    return found
+    files, ran = {result.model: found}, result.model.split("+")
+    if entry is not None and not {entry.full_band, entry.offline}.isdisjoint(ran):
+        files = {name: find_model(name) for name in ran}
+    for path in files.values():
+        if not path.is_file():
+            raise ModelNotFoundError(
+                f"the model {path} no longer exists, so no record can be written; restore it and "
+                "run again"
+            )
+    return files
 
 
 def _versions() -> dict[str, str]:

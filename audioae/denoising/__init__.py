@@ -11,7 +11,8 @@ The modules in reading order:
 - `spectral`: denoising at the sample rate of the model.
 - `stream`: denoising at any sample rate, and the latency of a live stream.
 - `arrays`: a recording in memory.
-- `passes`: the passes over a file: levels, scaling, writing.
+- `passes`: the passes over an audio track: levels, scaling.
+- `tracks`: the audio tracks of a file, and writing them.
 - `files`: a file, with all checks before the first sample.
 """
 
@@ -25,6 +26,7 @@ from audioae.denoising.files import (
     plan_file,
     run_plan,
 )
+from audioae.denoising.gains import choose_engine
 from audioae.denoising.settings import PRESETS, ChannelMode, DenoiseSettings
 from audioae.denoising.spectral import Attenuation
 from audioae.denoising.stream import Stream
@@ -41,6 +43,7 @@ __all__ = [
     "FileResult",
     "Stream",
     "Verdict",
+    "choose_engine",
     "denoise",
     "denoise_file",
     "plan_file",

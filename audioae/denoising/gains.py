@@ -17,12 +17,13 @@ conjugates of its frames, in reverse order.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from audioae.denoising.shaping import Gain
-from audioae.engine import Engine, Quality, State
+from audioae.engine import Engine, OnnxEngine, Quality, State, not_causal
 from audioae.pretrained import ModelInfo
 from audioae.signal.spectrogram import ComplexArray
 
@@ -47,6 +48,29 @@ class Gains(Protocol):
             stride may return more gains than there are frames.
         """
         ...
+
+
+def choose_engine(engine: Engine, sample_rate: int, quality: Quality | None) -> Engine:
+    """The model that takes the place of a model of the package for a recording or a live stream.
+
+    In the quality "best" this is its offline companion, for sample rates above its own its
+    full-band companion, for both a `TwoBandEngine` of the two. Without companions it is the model
+    itself.
+
+    Args:
+        engine: the model.
+        sample_rate: of the recording or the live stream, Hz.
+        quality: of the recording; None for a live stream.
+    """
+    if not isinstance(engine, OnnxEngine):
+        return engine
+    offline = engine.companion("offline") if quality == "best" else engine
+    if sample_rate <= engine.info.stft.sample_rate:
+        return offline
+    full_band = engine.companion("full_band")
+    if offline is engine or full_band is engine:
+        return full_band if offline is engine else offline
+    return TwoBandEngine(offline, full_band)
 
 
 def build_gains(engine: Engine, quality: Quality | None) -> Gains:
@@ -79,6 +103,35 @@ def both_directions(engine: Engine, spectrum: ComplexArray) -> Gain:
     forward, backward = engine.whole(spectrum), engine.whole(mirrored(spectrum))
     mean: Gain = FORWARD_SHARE * forward + (1 - FORWARD_SHARE) * np.conj(backward[..., ::-1])
     return mean.astype(forward.dtype, copy=False)
+
+
+class TwoBandEngine:
+    """An offline model for the lower bins of a spectrum, and a causal one for those above.
+
+    With the same window and hop in seconds, the frames and the bin spacing of both are the same,
+    and a bin is larger by the ratio of the sample rates.
+
+    Args:
+        lower: the model with the lower sample rate.
+        upper: the causal model. Its gains are averaged over both directions of time.
+    """
+
+    def __init__(self, lower: Engine, upper: Engine) -> None:
+        self._lower, self._upper = lower, upper
+        self._ratio = upper.info.stft.sample_rate / lower.info.stft.sample_rate
+        name = f"{lower.info.name}+{upper.info.name}"
+        self.info = replace(upper.info, name=name, edges="mirror")
+
+    def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
+        """Raises SettingsError: the model needs a whole recording, see `Engine.whole`."""
+        raise not_causal(self.info)
+
+    def whole(self, spectrum: ComplexArray) -> Gain:
+        """See `Engine.whole`."""
+        gain = both_directions(self._upper, spectrum)
+        bins = self._lower.info.stft.num_bins
+        gain[:, :bins] = self._lower.whole(spectrum[:, :bins] / np.float32(self._ratio))
+        return gain
 
 
 class LiveGains:
