@@ -167,9 +167,10 @@ def test_the_companions_that_ran_in_place_of_a_model_are_recorded(
         (tmp_path / f"{name}.onnx").write_text(f"weights of {name}")
         hashes[name] = sha256(tmp_path / f"{name}.onnx")
     entries = [
-        ModelEntry("base", str(model), sha256(model), full_band="wide", offline="offline"),
-        *(ModelEntry(name, str(tmp_path / f"{name}.onnx"), hashes[name]) for name in hashes),
+        ModelEntry("base", model.name, sha256(model), full_band="wide", offline="offline"),
+        *(ModelEntry(name, f"{name}.onnx", hashes[name]) for name in hashes),
     ]
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
     monkeypatch.setattr(registry, "list_models", lambda: entries)
     monkeypatch.setattr(provenance, "list_models", lambda: entries)
     result, job = run(tmp_path)

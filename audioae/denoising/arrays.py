@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from audioae.denoising.gains import choose_engine
 from audioae.denoising.level import running_level
 from audioae.denoising.noise import measure_noise
 from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.stream import Stream, find_invalid
-from audioae.engine import Engine, choose_engine, load_model
+from audioae.engine import Engine, load_model
 from audioae.errors import SettingsError
 from audioae.pretrained import default_model
 from audioae.signal.spectrogram import Array
