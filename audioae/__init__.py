@@ -60,6 +60,7 @@ _MODULES = {
     "SettingsError": "audioae.errors",
     "StftSettings": "audioae.signal.spectrogram",
     "Stream": "audioae.denoising",
+    "TrainingError": "audioae.errors",
     "Verdict": "audioae.denoising",
     "denoise": "audioae.denoising",
     "denoise_file": "audioae.denoising",
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
         OutputError,
         ScoreError,
         SettingsError,
+        TrainingError,
     )
     from audioae.pretrained import ModelInfo, list_models
     from audioae.signal.spectrogram import StftSettings
@@ -119,6 +121,7 @@ __all__ = [
     "SettingsError",
     "StftSettings",
     "Stream",
+    "TrainingError",
     "Verdict",
     "__version__",
     "denoise",

@@ -4,6 +4,7 @@ AudioaeError               1   base class; the message is one line: found, expec
 ├── AudioFileError         1   a file cannot be read as audio
 ├── OutputError            1   an output cannot be written
 ├── DataError              1   a corpus, manifest or shard is wrong or incomplete
+├── TrainingError          1   a training diverged and was stopped
 ├── ScoreError             1   a metric cannot be computed for this pair of signals
 ├── DeviceError            1   an audio device cannot be opened, or was disconnected
 ├── SettingsError          2   a setting, option or recipe key is unknown or out of range
@@ -57,6 +58,10 @@ class CheckpointError(AudioaeError):
     """A checkpoint, model file or model card is damaged or was made for other settings."""
 
     exit_code = 3
+
+
+class TrainingError(AudioaeError):
+    """A training diverged and was stopped; its last good checkpoints are kept."""
 
 
 class ScoreError(AudioaeError):

@@ -10,8 +10,8 @@ new one, also after a crash, a full disk or a power cut.
 - `publish`: the last step alone, for temporary files that survive an interruption (downloads).
 - `output_errors`: turns an `OSError` into an `OutputError` that names the file.
 
-`parse_json`, `build` and `check_types` read JSON that may be damaged: types are checked as strictly
-as pydantic does, without the dependency.
+`parse_json`, `build`, `check_types` and `check_settings` read JSON and settings that may be wrong:
+types are checked as strictly as pydantic does, without the dependency.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from types import TracebackType, UnionType
 from typing import Any, BinaryIO, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from audioae.errors import OutputError
+from audioae.errors import OutputError, SettingsError
 
 try:
     import fcntl
@@ -293,6 +293,30 @@ def check_types(record: Any) -> None:
         checked = _typed(hint, value, f"{type(record).__name__}.{name}")
         if checked is not value:
             object.__setattr__(record, name, checked)
+
+
+def check_settings(record: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Check the types and ranges of a settings class, for its `__post_init__`.
+
+    Args:
+        record: the settings.
+        ranges: the lowest and the highest value by name of field; of each value for a tuple.
+
+    Raises:
+        SettingsError: a field has a wrong type, is NaN or infinite, or is out of range.
+    """
+    try:
+        check_types(record)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    for name, (lowest, highest) in ranges.items():
+        value = getattr(record, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if not all(lowest <= each <= highest for each in values):
+            raise SettingsError(
+                f"{type(record).__name__}.{name} is {_short(value)}; expected {lowest:,} to "
+                f"{highest:,}"
+            )
 
 
 @functools.cache

@@ -37,7 +37,14 @@ from torch import Tensor, nn
 
 from audioae.data.augment import AugmentSettings
 from audioae.data.mixtures import DataSettings, Mixer
-from audioae.errors import CheckpointError, DataError, DependencyError, OutputError, SettingsError
+from audioae.errors import (
+    CheckpointError,
+    DataError,
+    DependencyError,
+    OutputError,
+    SettingsError,
+    TrainingError,
+)
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder
 from audioae.models.checkpoint import load_denoiser, read_tensors
 from audioae.signal.spectrogram import StftSettings
@@ -351,10 +358,41 @@ def test_skipped_steps_are_counted(
     )
 
 
-def test_a_corpus_without_finite_samples_changes_no_weights(prepared: Path, tmp_path: Path) -> None:
-    wild = dataclasses.replace(SHORT, learning_rate=math.inf, warmup_steps=0, steps=6)
-    told = reports(train(prepared, tmp_path / "run", wild, CONV1D))
-    assert told[0].skipped_steps >= 5  # the first step ruins the weights, none after it is taken
+def test_a_diverging_training_is_stopped_and_keeps_its_checkpoints(
+    prepared: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    train(prepared, out, stop=stop_after(6))  # to the first report
+    kept = {path.name: path.read_bytes() for path in out.glob("*.safetensors")}
+    assert {"last.safetensors", "best.safetensors", "resume.safetensors"} <= kept.keys()
+    wild = dataclasses.replace(SHORT, warmup_steps=0)
+    object.__setattr__(wild, "learning_rate", math.inf)  # settings refuse it
+    with pytest.raises(TrainingError, match="diverged at step 12") as caught:
+        train(prepared, out, wild)
+    assert "last.safetensors" in str(caught.value) and caught.value.exit_code == 1
+    assert {path.name: path.read_bytes() for path in out.glob("*.safetensors")} == kept
+    with pytest.raises(TrainingError):
+        train(prepared, tmp_path / "other", wild)
+    assert list((tmp_path / "other").glob("*.safetensors")) == []
+
+
+def test_many_skipped_steps_in_a_row_end_a_training(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audioae.training.state.MAX_SKIPPED", 4)
+    monkeypatch.setattr(Trainer, "backward", lambda self, *_: torch.tensor(math.nan))
+    with pytest.raises(TrainingError, match="4 steps"):
+        train(prepared, tmp_path / "run")
+    assert not (tmp_path / "run" / "resume.safetensors").exists()
+
+
+def test_a_model_far_worse_than_none_ends_a_training(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audioae.training.reports.WORST", 1e-9)
+    with pytest.raises(TrainingError, match="validation loss"):
+        train(prepared, tmp_path / "run")
+    assert list((tmp_path / "run").glob("*.safetensors")) == []
 
 
 def test_large_gradients_are_clipped() -> None:
@@ -543,6 +581,21 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         ({"learning_rate": -1.0}, "learning_rate is -1"),
         ({"workers": -1}, "workers is -1"),
         ({"loss": {"nothing": 1.0}}, "no loss 'nothing'"),
+        ({"loss": {"magnitude_mse": -1.0}}, "loss"),
+        ({"loss": {"magnitude_mse": math.nan}}, "magnitude_mse is nan"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"learning_rate": 1e6}, "learning_rate is 1000000"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"betas": (0.9,)}, "betas"),
+        ({"ema": 1.5}, "ema is 1.5"),
+        ({"clip_norm": -1.0}, "clip_norm is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"steps": 10**12}, "steps is"),
+        ({"steps": True}, "steps is True"),
+        ({"steps": "7"}, "steps is '7'"),
+        ({"precision": "fp8"}, "precision is 'fp8'"),
+        ({"decay_steps": -1}, "decay_steps is -1"),
     ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from audioae.errors import SettingsError
 from audioae.models.bottlenecks import BottleneckName, build_bottleneck
-from audioae.storage import check_types
+from audioae.storage import check_settings
 
 # Limits of the settings: bins and channels, frames, and layers of a kind.
 MAX_SIZE, MAX_FRAMES, MAX_LAYERS = 65_536, 1024, 100
@@ -74,10 +74,7 @@ class NetworkSettings:
 
     def _check_sizes(self) -> None:
         """Raise `SettingsError` for wrong types, and for numbers that no network can have."""
-        try:
-            check_types(self)
-        except ValueError as error:
-            raise SettingsError(str(error)) from error
+        check_settings(self, {"bottleneck_weight": (0.0, 1e6)})
         for name, value in vars(self).items():
             values = value if isinstance(value, tuple) else (value,)
             most = MAX_FRAMES if name in IN_FRAMES else MAX_SIZE
@@ -87,10 +84,6 @@ class NetworkSettings:
                     f"{type(self).__name__}.{name} is {value}; expected numbers of 1 to {most:,}, "
                     f"at most {MAX_LAYERS} of them"
                 )
-        if not self.bottleneck_weight >= 0:
-            raise SettingsError(
-                f"bottleneck_weight is {self.bottleneck_weight}; expected no less than 0"
-            )
 
     @property
     def num_outputs(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audioae.errors import SettingsError
-from audioae.storage import check_types
+from audioae.storage import check_settings
 
 Array = npt.NDArray[np.float32]
 ComplexArray = npt.NDArray[np.complex64]
@@ -50,19 +50,9 @@ class StftSettings:
     win_length: int = 512
 
     def __post_init__(self) -> None:
-        try:
-            check_types(self)
-        except ValueError as error:
-            raise SettingsError(str(error)) from error
-        if not LOWEST_RATE <= self.sample_rate <= HIGHEST_RATE:
-            raise SettingsError(
-                f"StftSettings.sample_rate is {self.sample_rate} Hz; expected {LOWEST_RATE} to "
-                f"{HIGHEST_RATE} Hz"
-            )
-        if not 2 <= self.n_fft <= LONGEST_FFT:
-            raise SettingsError(
-                f"StftSettings.n_fft is {self.n_fft}; expected 2 to {LONGEST_FFT} samples"
-            )
+        check_settings(
+            self, {"sample_rate": (LOWEST_RATE, HIGHEST_RATE), "n_fft": (2, LONGEST_FFT)}
+        )
         if (
             self.hop_length < 1
             or self.win_length % self.hop_length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -19,7 +20,7 @@ from audioae.models import Denoiser
 from audioae.training.reports import Judge, mean_of
 from audioae.training.rows import Mixing, Progress, Row, Start
 from audioae.training.settings import TrainSettings
-from audioae.training.state import HISTORY, RESUME, begin_history, load, save
+from audioae.training.state import HISTORY, RESUME, begin_history, check_progress, load, save
 from audioae.training.team import Team, process_group
 from audioae.training.trainer import Trainer
 from audioae.training.validation import Validation
@@ -193,6 +194,7 @@ def fit(
         DependencyError: the metric that selects the best checkpoint is not installed.
         CheckpointError: `out` contains a run with another network.
         OutputError: `out` cannot be created.
+        TrainingError: the training diverged; the last good checkpoints are kept.
     """
     check_metrics(settings)
     corpus = Corpus(folder, "train", data)
@@ -232,6 +234,7 @@ class Run:
         pairs = iter(() if trainer.is_done else batches(trainer, self.corpus, self.data))
         for noisy, clean in pairs:
             trainer.losses.append(trainer.train_step(noisy, clean))
+            check_progress(trainer, self.out)
             trainer.seconds = first_seconds + time.monotonic() - began
             pace.step()
             is_report = trainer.step % settings.report_steps == 0 or trainer.step == settings.steps
@@ -269,6 +272,8 @@ class Run:
         judge = Judge(trainer, validation, data.segment_seconds, self.out, self.about)
         if not trainer.is_done:
             row = judge.score_noisy()
+            if row.noisy_loss is not None:
+                judge = dataclasses.replace(judge, noisy_loss=row.noisy_loss)
             if team.leads:
                 begin_history(self.out / HISTORY, row, trainer.step)
             yield row

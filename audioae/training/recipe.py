@@ -18,6 +18,7 @@ from audioae.data.mixtures import DataSettings
 from audioae.errors import CheckpointError, SettingsError, nearest, require
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder, settings_class
 from audioae.models.checkpoint import read_about
+from audioae.pretrained.card import MAX_NAME
 from audioae.signal.spectrogram import StftSettings
 from audioae.training import TrainSettings
 
@@ -27,6 +28,7 @@ PACKAGE = Path(__file__).parents[1]
 RECIPES = PACKAGE / "recipes", PACKAGE.parent / "recipes"  # installed, and in a checkout
 DEFAULT_RECIPE = "quick-16k"
 TUNE_STEPS = 2000
+MAX_PARAMETERS = 500_000_000  # 8 GB in training
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,32 @@ class Recipe:
     training: TrainSettings = field(default_factory=TrainSettings)
     version: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.isprintable() or len(self.name) > MAX_NAME:
+            raise SettingsError(
+                f"the recipe has the name {self.name[:MAX_NAME]!r}; expected 1 to {MAX_NAME} "
+                "printable characters"
+            )
+        if self.network.num_bins != self.stft.num_bins:
+            raise SettingsError(
+                f"network.num_bins is {self.network.num_bins}, the STFT has {self.stft.num_bins} "
+                "bins; leave num_bins out"
+            )
+
     def build(self) -> Denoiser:
-        """The denoiser of the recipe, with random weights from its seed."""
+        """The denoiser of the recipe, with random weights from its seed.
+
+        Raises:
+            SettingsError: the network is too large, or the settings do not fit together.
+        """
         import torch
 
+        with torch.device("meta"):  # counts the parameters without memory for them
+            network = build_autoencoder(self.network)
+        if (count := sum(each.numel() for each in network.parameters())) > MAX_PARAMETERS:
+            raise SettingsError(
+                f"the network has {count:,} parameters; expected at most {MAX_PARAMETERS:,}"
+            )
         torch.manual_seed(self.training.seed)
         return Denoiser(build_autoencoder(self.network), self.stft, name=self.name)
 

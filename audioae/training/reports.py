@@ -18,11 +18,19 @@ from audioae.models import Denoiser
 from audioae.models.checkpoint import load_weights, read_about, read_tensors, save_denoiser
 from audioae.training.rows import Noisy, Report
 from audioae.training.settings import TrainSettings, learning_rate_at
-from audioae.training.state import HISTORY, RESUME, append_history, save
+from audioae.training.state import (
+    HISTORY,
+    RESUME,
+    append_history,
+    check_weights_finite,
+    diverged,
+    save,
+)
 from audioae.training.trainer import Trainer
 from audioae.training.validation import Validation, means
 
 KEPT, AVERAGED = "kept", "averaged.safetensors"
+WORST = 1000.0  # times the loss without a model: a training that is worse has diverged
 
 
 def keep(out: Path, denoiser: Denoiser, settings: TrainSettings, **about: Any) -> None:
@@ -88,6 +96,7 @@ class Judge:
         segment_seconds: length of a training segment, to count hours of audio.
         out: the run folder.
         about: stored in every checkpoint.
+        noisy_loss: the validation loss of the noisy mixtures.
     """
 
     trainer: Trainer
@@ -95,6 +104,7 @@ class Judge:
     segment_seconds: float
     out: Path
     about: Mapping[str, Any]
+    noisy_loss: float = math.inf
 
     def score(self, denoiser: Denoiser) -> dict[str, float | None]:
         """Mean scores of a model on the validation mixtures."""
@@ -120,8 +130,11 @@ class Judge:
     def report(self) -> Report:
         """Score the moving average; write checkpoints, history and state."""
         trainer = self.trainer
-        loss, trainer.losses = mean_of(trainer.losses), []
+        check_weights_finite(trainer, self.out)
+        loss = mean_of(trainer.losses)
         scores = self.score(trainer.average)
+        self.check(loss, scores["loss"])
+        trainer.losses = []
         is_best = self.is_best(scores)
         trainer.reports_since_best = 0 if is_best else trainer.reports_since_best + 1
         row = self.row(scores, loss, is_best)
@@ -133,6 +146,19 @@ class Judge:
             save(trainer, self.out / RESUME)
         return row
 
+    def check(self, loss: float, valid_loss: float | None) -> None:
+        """Raise `TrainingError` if no step since the last report had a finite loss, or the model is
+        far worse than no model.
+        """
+        if not math.isfinite(loss):
+            raise diverged(self.trainer, self.out, "no loss since the last report is finite")
+        if valid_loss is None or not valid_loss <= WORST * max(self.noisy_loss, 1.0):
+            raise diverged(
+                self.trainer,
+                self.out,
+                f"the validation loss is {valid_loss}, without a model it is {self.noisy_loss:g}",
+            )
+
     def report_average(self) -> Report | None:
         """Score the mean of the kept checkpoints, once at the end of a run.
 
@@ -142,7 +168,9 @@ class Judge:
         trainer, path = self.trainer, self.out / AVERAGED
         files = trainer.team.from_first(lambda: kept(self.out, trainer.settings))
         if len(files) < 2 or trainer.team.from_first(
-            lambda: path.exists() and read_about(path).get("training", {}).get("step") == trainer.step
+            lambda: (
+                path.exists() and read_about(path).get("training", {}).get("step") == trainer.step
+            )
         ):
             return None
         denoiser = copy.deepcopy(trainer.average)

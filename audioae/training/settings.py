@@ -7,10 +7,32 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from audioae.errors import SettingsError
+from audioae.storage import check_settings
 from audioae.training.losses import check_weights
 from audioae.training.validation import ValidationSettings
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
+
+MAX_STEPS = 10**9
+# Larger values are mistakes: nothing trains with them, or there is no memory for it.
+RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, MAX_STEPS),
+    "batch_size": (1, 65_536),
+    "accumulate": (1, 65_536),
+    "learning_rate": (0, 10),
+    "warmup_steps": (0, MAX_STEPS),
+    "decay_steps": (0, MAX_STEPS),
+    "weight_decay": (0, 100),
+    "betas": (0, 1),
+    "clip_norm": (0, 1e6),
+    "ema": (0, 1),
+    "report_steps": (1, MAX_STEPS),
+    "patience": (0, MAX_STEPS),
+    "average_checkpoints": (0, 1000),
+    "workers": (0, 1024),
+    "seed": (0, 2**31 - 1),
+}
 
 
 def default_weights() -> dict[str, float]:
@@ -76,24 +98,12 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_settings(self, RANGES)
         check_weights(self.loss)
-        for name in ("steps", "batch_size", "accumulate", "report_steps"):
-            if getattr(self, name) < 1:
-                raise SettingsError(
-                    f"TrainSettings.{name} is {getattr(self, name)}; expected at least 1"
-                )
-        for name in (
-            "learning_rate",
-            "weight_decay",
-            "clip_norm",
-            "workers",
-            "patience",
-            "average_checkpoints",
-        ):
-            if getattr(self, name) < 0:
-                raise SettingsError(
-                    f"TrainSettings.{name} is {getattr(self, name)}; expected no less than 0"
-                )
+        if not all(0 <= weight <= 1e6 for weight in self.loss.values()):
+            raise SettingsError(f"TrainSettings.loss is {self.loss}; expected weights of 0 to 1e6")
+        if max(self.betas) >= 1:
+            raise SettingsError(f"TrainSettings.betas is {self.betas}; expected less than 1 each")
 
     def share(self, processes: int) -> int:
         """Pairs per batch and process; `SettingsError` if the batch does not divide evenly."""

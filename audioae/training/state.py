@@ -13,17 +13,52 @@ from typing import Any
 
 from torch import Tensor
 
-from audioae.errors import CheckpointError, OutputError
+from audioae.errors import CheckpointError, OutputError, TrainingError
 from audioae.models.checkpoint import describe, load_weights, read_tensors, write_tensors
 from audioae.storage import build, parse_json, write_text
 from audioae.training.rows import Noisy, Report
 from audioae.training.trainer import Trainer
 
 RESUME, HISTORY = "resume.safetensors", "history.jsonl"
+MAX_SKIPPED = 50  # steps in a row
+CHECK_STEPS = 100  # between two checks of the weights, besides those before a file is written
+
+
+def check_progress(trainer: Trainer, out: Path) -> None:
+    """Raise `TrainingError` if a training has diverged: the loss of `MAX_SKIPPED` steps in a row,
+    or a weight, is not finite.
+
+    Args:
+        out: the run folder, for the error message.
+    """
+    recent = trainer.losses[-MAX_SKIPPED:]
+    if len(recent) == MAX_SKIPPED and not any(map(math.isfinite, recent)):
+        raise diverged(trainer, out, f"the loss of the last {MAX_SKIPPED} steps is not finite")
+    if trainer.step % CHECK_STEPS == 0:
+        check_weights_finite(trainer, out)
+
+
+def check_weights_finite(trainer: Trainer, out: Path) -> None:
+    """Raise `TrainingError` if a weight or its average is NaN or infinite."""
+    for module in (trainer.denoiser, trainer.average):
+        for name, value in module.state_dict().items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise diverged(trainer, out, f"{name} is not finite")
+
+
+def diverged(trainer: Trainer, out: Path, reason: str) -> TrainingError:
+    """The error for a training that has diverged."""
+    kept = out / "last.safetensors"
+    start = f", or add --from {kept} to start from its last checkpoint" if kept.exists() else ""
+    return TrainingError(
+        f"the training diverged at step {trainer.step:,}: {reason}. Start again in another --out "
+        f"with a lower training.learning_rate (it was {trainer.settings.learning_rate:g}){start}"
+    )
 
 
 def save(trainer: Trainer, path: Path) -> None:
-    """Write everything that the next step depends on."""
+    """Write everything that the next step depends on; `TrainingError` if the training diverged."""
+    check_weights_finite(trainer, path.parent)
     tensors = {f"model.{name}": value for name, value in trainer.denoiser.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in trainer.average.state_dict().items()}
     for index, state in trainer.optimizer.state_dict()["state"].items():
@@ -125,7 +160,8 @@ def begin_history(history: Path, noisy: Noisy, step: int) -> None:
     Later reports, which a resumed run makes again, are removed, and so is an incomplete last line.
     """
     with history_errors(history):
-        *lines, _incomplete = history.read_text(errors="replace").split("\n") if history.exists() else [""]
+        text = history.read_text(errors="replace") if history.exists() else ""
+        *lines, _incomplete = text.split("\n")
         reports = [line for line in lines if 0 < step_of(line) <= step]
         write_text(history, "".join(line + "\n" for line in [line_of(noisy), *reports]))
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from audioae.data.augment import AugmentSettings
 from audioae.data.mixtures import Corpus, DataSettings, Mixer, MixtureDataset
+from audioae.errors import SettingsError
 from audioae.evaluation.metrics import score
 from audioae.models import Denoiser
 from audioae.signal.spectrogram import StftSettings
+from audioae.storage import check_settings
 from audioae.training.losses import levelled_loss
 
 METRICS = {"si_sdr": "si_sdr", "pesq": "pesq_wb", "stoi": "stoi"}
@@ -34,6 +36,13 @@ class ValidationSettings:
     pairs: int = 64
     seconds: float = 4.0
     snr_db: tuple[float, float] = (-5.0, 15.0)
+
+    def __post_init__(self) -> None:
+        check_settings(self, {"pairs": (1, 100_000), "seconds": (0.01, 600), "snr_db": (-100, 100)})
+        if self.snr_db[0] > self.snr_db[1]:
+            raise SettingsError(
+                f"ValidationSettings.snr_db is {self.snr_db}; expected (lowest, highest)"
+            )
 
 
 class Validation:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audioae.errors import SettingsError
+from audioae.storage import check_settings
 
 Range = tuple[float, float]
 
@@ -13,6 +14,17 @@ PROBABILITIES = (
     "easy", "speech_free", "second_noise", "synthetic_noise", "babble", "reverb", "eq", "clipping",
     "speed", "band_limit", "codec", "packet_loss", "silence", "remix", "vary_noise", "music",
 )  # fmt: skip
+# Lowest and highest values of the other settings.
+LIMITS: dict[str, tuple[float, float]] = {
+    "snr_db": (-100, 200),
+    "easy_snr_db": (-100, 200),
+    "eq_db": (0, 60),
+    "level_dbfs": (-120, 20),
+    "speed_factor": (0.5, 2),
+    "codec_kbps": (1, 1000),
+    "packet_loss_share": (0, 1),
+    "silence_seconds": (0, 600),
+}
 RANGES = (
     "snr_db",
     "easy_snr_db",
@@ -87,21 +99,13 @@ class AugmentSettings:
     music: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in PROBABILITIES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(
-                    f"AugmentSettings.{name} is {getattr(self, name)}; expected a probability, 0..1"
-                )
+        check_settings(self, dict.fromkeys(PROBABILITIES, (0, 1)) | LIMITS)
         for name in RANGES:
             low, high = getattr(self, name)
             if not low <= high:
                 raise SettingsError(
                     f"AugmentSettings.{name} is ({low}, {high}); expected (lowest, highest)"
                 )
-        if not 0.5 <= self.speed_factor[0] <= self.speed_factor[1] <= 2:
-            raise SettingsError(
-                f"AugmentSettings.speed_factor is {self.speed_factor}; expected factors of 0.5 to 2"
-            )
 
     @classmethod
     def plain(cls, **more: Any) -> AugmentSettings:

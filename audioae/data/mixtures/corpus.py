@@ -13,9 +13,10 @@ import numpy as np
 
 from audioae.data.augment import AugmentSettings
 from audioae.data.manifest import Row, ShardReader, read_manifest
-from audioae.errors import DataError, SettingsError
+from audioae.errors import DataError
 from audioae.signal.mixing import active_rms, rms
 from audioae.signal.spectrogram import Array
+from audioae.storage import check_settings
 
 PROBE_SAMPLES = 53  # step between the samples checked for silence
 TRIES = 20  # silent crops in a row before giving up
@@ -41,10 +42,14 @@ class DataSettings:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
     def __post_init__(self) -> None:
-        if not self.segment_seconds > 0:
-            raise SettingsError(
-                f"DataSettings.segment_seconds is {self.segment_seconds}; expected more than 0"
-            )
+        check_settings(
+            self,
+            {
+                "segment_seconds": (0.01, 600),
+                "min_quiet_to_loud_db": (0, 200),
+                "max_noise_weight_seconds": (0.01, 1e9),
+            },
+        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from audioae.data.manifest import assign_splits
 from audioae.data.prepare.decoding import Checks
@@ -60,6 +61,13 @@ class PrepareSettings(Checks):
             raise SettingsError(
                 f"jobs {self.jobs} and shard_seconds {self.shard_seconds:g} were given; expected "
                 "at least 1 and more than 0"
+            )
+        if same := {Path(each).resolve() for each in self.speech if Path(each).is_dir()} & {
+            Path(each).resolve() for each in self.noise
+        }:
+            raise SettingsError(
+                f"{min(same)} is given as speech and as noise; a network cannot learn to tell them "
+                "apart: give the folder of the clean speech and that of the noise"
             )
         assign_splits({}, valid_share=self.valid_share, test_share=self.test_share)
 
