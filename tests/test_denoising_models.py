@@ -56,6 +56,8 @@ def test_the_length_is_kept(engine: Engine, samples: int) -> None:
 
 def test_gains_do_not_depend_on_frames_after_the_lookahead(engine: Engine) -> None:
     stft, change = engine.info.stft, 30000
+    if engine.info.edges == "mirror":
+        pytest.skip("a model for both directions of time depends on all frames of a chunk")
     # Speech, because a good model removes too much of noise to show a change.
     speech, _ = soundfile.read(SAMPLES / "clean.wav", dtype="float32")
     waveform = speech[None, :48000]

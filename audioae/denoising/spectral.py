@@ -143,7 +143,7 @@ class SpectralStream:
             self._given + output.shape[-1],
         )
         surplus = max(self._given - self._samples, 0) if last else 0
-        if last and self._given < self._samples:
+        if last and max(self._given, 0) < self._samples:
             raise CheckpointError(
                 f"model {self.engine.info.name!r} returns gains for {max(self._given, 0)} of "
                 f"{self._samples} samples; export it again"
