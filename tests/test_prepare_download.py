@@ -28,8 +28,8 @@ from click.testing import CliRunner
 import audioae.data.corpora.download
 from audioae.cli import main
 from audioae.data.corpora.catalog import CORPORA
-from audioae.data.corpora.collect import choose, download, pending
-from audioae.data.corpora.download import Fetch, fetch, refuse_full_disk, unpack
+from audioae.data.corpora.collect import choose, download, pending, unpack
+from audioae.data.corpora.download import Fetch, fetch, refuse_full_disk
 from audioae.data.corpora.records import Archive, Part
 from audioae.errors import DataError, OutputError
 
@@ -49,6 +49,7 @@ class Server(ThreadingHTTPServer):
         self.stops: list[int] = []
         self.statuses: list[int] = []
         self.ranges, self.validators = True, True
+        self.headers: dict[str, str] = {}  # sent instead of the usual ones; empty for none
         self.asked: list[str] = []
 
     def url(self, name: str) -> str:
@@ -81,11 +82,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             return self.end_headers()
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
+        headers = {"Content-Length": str(len(body) - start)}
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
         if self.server.validators:
-            self.send_header("ETag", tag)
+            headers["ETag"] = tag
+        for name, value in (headers | self.server.headers).items():
+            if value:
+                self.send_header(name, value)
         self.end_headers()
         stop = self.server.stops.pop(0) if self.server.stops else len(body)
         self.wfile.write(body[start : start + stop])
@@ -277,6 +281,66 @@ def test_a_disk_that_is_too_small_is_refused_before_the_download(
         refuse_full_disk(tmp_path / "not/yet/there", [10 * 10**9])
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_body_that_does_not_end_is_cut_off(server: Server, tmp_path: Path, exact: bool) -> None:
+    archive = published(server, "a.bin", exact=exact)
+    server.files["a.bin"], server.headers = BODY * 20, {"Content-Length": ""}
+    with pytest.raises(DataError, match="sends more than"):
+        fetch(archive, tmp_path / "a.bin")
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1000
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "²"},
+        {"Content-Length": "-5"},
+        {"Content-Length": "9" * 40},
+        {"Content-Length": "many"},
+        {"ETag": '"\xff\xe9"'},
+        {"ETag": "", "Last-Modified": "\x01\xfe"},
+        {"Content-Range": "bytes x-y/z"},
+        {"Content-Range": "bytes 7-9/10"},
+        {"Transfer-Encoding": "chunked", "Content-Length": ""},
+    ],
+    ids=lambda headers: next(iter(headers.items())).__repr__(),
+)
+def test_odd_headers_are_an_error_or_no_matter(
+    server: Server, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    server.headers, server.stops = headers, [100_000]
+    archive = published(server, "a.bin")
+    try:
+        fetch(archive, tmp_path / "a.bin")
+    except DataError as error:
+        assert "\n" not in str(error)
+    else:
+        assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert len(server.asked) < 10
+
+
+def test_a_server_that_always_starts_again_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some bytes, then 416, again and again."""
+    monkeypatch.setattr(audioae.data.corpora.download, "RETRY_SECONDS", (0.0,) * 20)
+    archive = published(server, "a.bin")
+    server.stops, server.statuses = [50_000] * 40, [200, 416] * 20
+    with pytest.raises(DataError, match="cannot be downloaded"):
+        fetch(archive, tmp_path / "a.bin")
+    assert len(server.asked) < 12
+
+
+def test_damaged_notes_of_a_download_are_no_matter(server: Server, tmp_path: Path) -> None:
+    for notes in ("[]", "{", '{"validator": "a\\nb"}', "[" * 5000, '{"validator": "é"}'):
+        (tmp_path / "a.bin.part").write_bytes(BODY[:1000])
+        (tmp_path / "a.bin.part.json").write_text(notes, encoding="utf-8")
+        fetch(published(server, "a.bin"), tmp_path / "a.bin")
+        assert (tmp_path / "a.bin").read_bytes() == BODY
+        (tmp_path / "a.bin").unlink()
+
+
 # --- archives
 
 
@@ -364,6 +428,56 @@ def test_damaged_archives_leave_nothing(tmp_path: Path, name: str, body: bytes) 
     with pytest.raises(DataError, match=r"remove it and download it again"):
         unpack(tmp_path / name, tmp_path / "out")
     assert list((tmp_path / "out").rglob("*")) == []
+
+
+def bad_zip_name(name: bytes, flag: int = 0x800) -> bytes:
+    """A zip with one file whose name is `name`, said to be UTF-8 by default."""
+    buffer, info = io.BytesIO(), zipfile.ZipInfo("x" * len(name) or "x")
+    info.filename = "x" * len(name)
+    with zipfile.ZipFile(buffer, "w") as file, file.open(info, "w") as member:
+        member.write(b"1")
+    data = bytearray(buffer.getvalue().replace(b"x" * (len(name) or 99), name))
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.index(signature) + place
+        data[at : at + 2] = flag.to_bytes(2, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bad_zip_name(b"\xff\xfe\xfd\xfcaa"),
+        bad_zip_name(b""),
+        bad_zip_name(b"aaa", 0x801),  # encrypted
+    ],
+    ids=["no UTF-8", "no name", "encrypted"],
+)
+def test_archives_with_impossible_names_are_damaged(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "x.zip").write_bytes(body)
+    with pytest.raises(DataError, match=r"x\.zip.*download it again"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert list((tmp_path / "out").rglob("*")) == []
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
+def test_an_archive_that_grows_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("audioae.data.corpora.collect.MOST_MORE", 1_000_000)
+    members = {f"{number}.wav": bytes(1_000_000) for number in range(4)}
+    (tmp_path / name).write_bytes(zipped(members) if name == "x.zip" else tar(members))
+    with pytest.raises(DataError, match="unpacks to more than"):
+        unpack(tmp_path / name, tmp_path / "out")
+    assert list((tmp_path / "out").rglob("*")) == []
+
+
+def test_an_archive_of_too_many_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audioae.data.corpora.collect.MOST_MEMBERS", 3)
+    (tmp_path / "x.zip").write_bytes(zipped({f"{number}": b"" for number in range(4)}))
+    with pytest.raises(DataError, match="4 files"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
 
 
 def test_a_disk_that_fills_up_while_unpacking_is_one_line(

@@ -1,17 +1,26 @@
-"""Find corpora in a folder, download what is missing, and list their files as entries."""
+"""Find corpora in a folder, download and unpack what is missing, and list their files."""
 
 from __future__ import annotations
 
+import errno
+import lzma
+import shutil
+import stat
+import struct
+import tarfile
+import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from audioae.data.corpora.catalog import CORPORA
-from audioae.data.corpora.download import Fetch, fetch, refuse_full_disk, unpack, was_begun
+from audioae.data.corpora.download import Fetch, fetch, refuse_full_disk, was_begun
 from audioae.data.corpora.layouts import matches
 from audioae.data.corpora.records import Archive, PublicCorpus
 from audioae.data.sources import Entry
-from audioae.errors import DataError, SettingsError, nearest
+from audioae.errors import DataError, OutputError, SettingsError, nearest
 
 UNPACKED = ".unpacked"  # suffix of a marker: the archive was unpacked completely
 
@@ -211,3 +220,133 @@ def _begun(folder: Path, archive: Archive) -> bool:
 
 def _has(folder: Path, need: str) -> bool:
     return next(matches(folder, need), None) is not None
+
+
+BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,  # names that are not UTF-8
+)
+# Limits of an archive: its content is at most so many times as large, and so many bytes more, as
+# the archive. Corpora of silence compress 20 times, archives made to fill a disk 1000 times.
+MOST_GROWTH, MOST_MORE, MOST_MEMBERS = 50, 100_000_000, 5_000_000
+
+
+def unpack(archive: Path, folder: Path, *, inside: str = "") -> None:
+    """Unpack a .zip or .tar.*, or the folder `inside` it, into `folder`. Existing files are kept.
+
+    Raises:
+        DataError: the archive is damaged, of another kind, has members outside the folder, or
+            content that is much larger than itself.
+        OutputError: the folder cannot be written or is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as temporary:
+            _extract(archive, Path(temporary))
+            source = Path(temporary, inside)
+            if not source.is_dir():
+                raise DataError(
+                    f"{archive} has no folder {inside}; it is not what the publisher "
+                    "made, nothing was kept"
+                )
+            _move_into(source, folder)
+    except BROKEN as error:
+        raise DataError(
+            f"{archive} is damaged or no archive ({error or type(error).__name__}); "
+            "remove it and download it again"
+        ) from error
+    except OSError as error:
+        if error.errno is None:  # gzip and bz2 report bad data so
+            raise DataError(
+                f"{archive} is damaged ({error}); remove it and download it again"
+            ) from error
+        advice = (
+            "free some space and run it again"
+            if error.errno == errno.ENOSPC
+            else "check the folder"
+        )
+        raise OutputError(
+            f"cannot unpack {archive.name} into {folder}: {error.strerror or error}; {advice}"
+        ) from error
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    content = _Content(archive, shutil.disk_usage(folder).free)
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as file:
+            for member in file.infolist():
+                link = stat.S_ISLNK(member.external_attr >> 16)
+                content.add(member.filename, member.file_size, special=link)
+            file.extractall(folder)
+        return
+    # one pass: seeking back in a compressed archive would start it again
+    with tarfile.open(archive, "r|*") as stream:
+        for item in stream:
+            content.add(item.name, item.size, special=not (item.isfile() or item.isdir()))
+            stream.extract(item, folder, set_attrs=False, filter="data")
+
+
+class _Content:
+    """Checks the members of an archive before they are written.
+
+    Args:
+        archive: the file.
+        free: bytes free where it is unpacked.
+    """
+
+    def __init__(self, archive: Path, free: int) -> None:
+        self._archive, self._free = archive, free
+        self._most = MOST_GROWTH * archive.stat().st_size + MOST_MORE
+        self._size = self._members = 0
+
+    def add(self, name: str, size: int, *, special: bool) -> None:
+        """Check the next member.
+
+        Raises:
+            DataError: it is a link or leads out of the folder, or the content grows too large.
+            OutputError: there is no space for it.
+        """
+        path = PurePosixPath(name.replace("\\", "/"))
+        drive = bool(path.parts) and ":" in path.parts[0]
+        if special or drive or path.is_absolute() or ".." in path.parts:
+            raise DataError(
+                f"{self._archive} holds {name!r}, which leads out of the folder; it is not "
+                "what the publisher made, nothing was kept"
+            )
+        if not path.parts and not name.startswith("."):
+            raise DataError(
+                f"{self._archive} is damaged: it holds a file without a name; remove it and "
+                "download it again"
+            )
+        self._members += 1
+        self._size += size
+        if self._size > self._most or self._members > MOST_MEMBERS:
+            raise DataError(
+                f"{self._archive} unpacks to more than {self._size / 1e9:.1f} GB in "
+                f"{self._members:,} files; it is not what the publisher made, nothing was kept"
+            )
+        if self._size > self._free:
+            raise OutputError(
+                f"cannot unpack {self._archive.name}: it needs more than {self._free / 1e9:.1f} "
+                "GB; free some space and run it again"
+            )
+
+
+def _move_into(source: Path, folder: Path) -> None:
+    """Rename new items and recurse into existing folders, so that new folders are complete."""
+    for item in sorted(source.iterdir()):
+        target = folder / item.name
+        if item.is_dir() and target.is_dir():
+            _move_into(item, target)
+        elif not target.exists():
+            shutil.move(item, target)

@@ -1,4 +1,4 @@
-"""Download, verify and unpack one archive over HTTP, resuming after an interruption."""
+"""Download and verify one archive over HTTP, resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -6,115 +6,28 @@ import errno
 import hashlib
 import http.client
 import json
-import lzma
 import os
+import re
 import shutil
 import ssl
-import stat
-import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from audioae import __version__
 from audioae.data.corpora.records import Archive
 from audioae.errors import DataError, OutputError
-from audioae.storage import publish, temporary_path, write_text
-
-BROKEN = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-)
-
-
-def unpack(archive: Path, folder: Path, *, inside: str = "") -> None:
-    """Unpack a .zip or .tar.*, or the folder `inside` it, into `folder`. Existing files are kept.
-
-    Raises:
-        DataError: the archive is damaged, of another kind, or has members outside the folder.
-        OutputError: the folder cannot be written or is full.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as temporary:
-            _extract(archive, Path(temporary))
-            source = Path(temporary, inside)
-            if not source.is_dir():
-                raise DataError(
-                    f"{archive} has no folder {inside}; it is not what the publisher "
-                    "made, nothing was kept"
-                )
-            _move_into(source, folder)
-    except BROKEN as error:
-        raise DataError(
-            f"{archive} is damaged or no archive ({error or type(error).__name__}); "
-            "remove it and download it again"
-        ) from error
-    except OSError as error:
-        if error.errno is None:  # gzip and bz2 report bad data so
-            raise DataError(
-                f"{archive} is damaged ({error}); remove it and download it again"
-            ) from error
-        advice = (
-            "free some space and run it again"
-            if error.errno == errno.ENOSPC
-            else "check the folder"
-        )
-        raise OutputError(
-            f"cannot unpack {archive.name} into {folder}: {error.strerror or error}; {advice}"
-        ) from error
-
-
-def _extract(archive: Path, folder: Path) -> None:
-    if archive.suffix == ".zip":
-        with zipfile.ZipFile(archive) as file:
-            for member in file.infolist():
-                _refuse_outside(archive, member.filename, stat.S_ISLNK(member.external_attr >> 16))
-            file.extractall(folder)
-        return
-    # one pass: seeking back in a compressed archive would start it again
-    with tarfile.open(archive, "r|*") as stream:
-        for item in stream:
-            _refuse_outside(archive, item.name, not (item.isfile() or item.isdir()))
-            stream.extract(item, folder, set_attrs=False, filter="data")
-
-
-def _refuse_outside(archive: Path, name: str, special: bool) -> None:
-    """Raise `DataError` for links and for names that lead out of the folder."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    drive = bool(path.parts) and ":" in path.parts[0]
-    if special or drive or path.is_absolute() or ".." in path.parts:
-        raise DataError(
-            f"{archive} holds {name!r}, which leads out of the folder; it is not "
-            "what the publisher made, nothing was kept"
-        )
-
-
-def _move_into(source: Path, folder: Path) -> None:
-    """Rename new items and recurse into existing folders, so that new folders are complete."""
-    for item in sorted(source.iterdir()):
-        target = folder / item.name
-        if item.is_dir() and target.is_dir():
-            _move_into(item, target)
-        elif not target.exists():
-            shutil.move(item, target)
-
+from audioae.storage import parse_json, publish, temporary_path, write_text
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60.0
 RETRY_SECONDS = (1.0, 3.0, 10.0, 30.0)  # waits between attempts without progress
+MOST_RESTARTS = 3  # from the first byte, because the server has another file or range than before
+INEXACT = 1.5  # a file whose size is only roughly known may be so many times as large
 # size of unpacked archives: FLAC and speech compress little
 UNPACKED_GROWTH = 1.4
 
@@ -131,6 +44,10 @@ class Fetch:
 
 class Interrupted(Exception):
     """The connection ended early; the bytes received are kept."""
+
+
+class Restarted(Interrupted):
+    """The bytes received were of another file; they were removed."""
 
 
 def fetch(
@@ -189,15 +106,16 @@ def _part(target: Path) -> Path:
 
 def _complete(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> None:
     """Retry after each interruption, as long as an attempt makes progress or waits are left."""
-    waits = list(RETRY_SECONDS)
+    waits, restarts = list(RETRY_SECONDS), 0
     while True:
         before = _size(part)
         try:
             return _continue(archive, part, report)
         except Interrupted as error:
-            if _size(part) > before:
+            restarts += isinstance(error, Restarted)
+            if _size(part) >= before + CHUNK_BYTES and not restarts:
                 waits = list(RETRY_SECONDS)
-            if not waits:
+            if not waits or restarts > MOST_RESTARTS:
                 came = f"{_size(part):,} bytes have come"
                 raise DataError(
                     f"{archive.url} cannot be downloaded: {error}; {came}, run it "
@@ -220,24 +138,28 @@ def _continue(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> 
         with urllib.request.urlopen(
             urllib.request.Request(archive.url, headers=headers), timeout=TIMEOUT_SECONDS
         ) as answer:
-            start = have if answer.status == 206 and _starts_at(answer, have) else 0
+            if have and answer.status == 206 and not _starts_at(answer, have):
+                part.unlink()
+                raise Restarted("the server sends another range than it was asked for")
+            start = have if answer.status == 206 else 0
             total = _total(answer, start)
             _refuse_other_size(archive, total)
             if not start:
                 # first, so that old bytes never stand beside the notes of a new version
                 part.unlink(missing_ok=True)
             _remember(part, answer)
-            _save(answer, part, start, Fetch(archive.name, start, total), report)
+            _save(archive, answer, part, Fetch(archive.name, start, total), report)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and have:  # nothing is left to send, or the file has become shorter
             if have == _total_of_416(error):
                 return
             part.unlink()
-            raise Interrupted("the file has changed") from error
+            raise Restarted("the file has changed") from error
+        answers = f"{error.code} {http.client.responses.get(error.code, '')}".strip()
         if error.code in (408, 429) or error.code >= 500:
-            raise Interrupted(f"the server answers {error.code} {error.reason}") from error
-        says = f"{archive.url} answers {error.code} {error.reason}"
+            raise Interrupted(f"the server answers {answers}") from error
+        says = f"{archive.url} answers {answers}"
         raise DataError(
             f"{says}; the publisher may have moved it, look at the homepage of the corpus"
         ) from error
@@ -247,6 +169,7 @@ def _continue(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> 
         TimeoutError,
         ConnectionError,
         ssl.SSLError,
+        ValueError,  # an address or a header that cannot be read
     ) as error:
         raise Interrupted(
             str(getattr(error, "reason", "") or error) or type(error).__name__
@@ -254,16 +177,22 @@ def _continue(archive: Archive, part: Path, report: Callable[[Fetch], None]) -> 
 
 
 def _save(
-    answer: Any, part: Path, start: int, so_far: Fetch, report: Callable[[Fetch], None]
+    archive: Archive, answer: Any, part: Path, so_far: Fetch, report: Callable[[Fetch], None]
 ) -> None:
-    done = start
+    done, most = so_far.done, _most_bytes(archive)
     report(so_far)
     with part.open("r+b" if part.exists() else "w+b") as file:
-        file.truncate(start)
-        file.seek(start)
-        while chunk := answer.read(CHUNK_BYTES):
-            file.write(chunk)
+        file.truncate(done)
+        file.seek(done)
+        while chunk := _receive(answer):
             done += len(chunk)
+            if done > most:
+                file.truncate(0)
+                raise DataError(
+                    f"{archive.url} sends more than {most:,} bytes; it is another file than "
+                    "published, or a page about one"
+                )
+            file.write(chunk)
             report(Fetch(so_far.name, done, so_far.total))
         file.flush()
         os.fsync(file.fileno())
@@ -272,8 +201,23 @@ def _save(
         raise Interrupted(f"{so_far.total - done:,} bytes are missing")
 
 
+def _receive(answer: Any) -> bytes:
+    """The next bytes; errors of the network are `Interrupted`, those of the disk are not."""
+    try:
+        return bytes(answer.read(CHUNK_BYTES))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Interrupted(str(error) or type(error).__name__) from error
+
+
+def _most_bytes(archive: Archive) -> int:
+    """The largest size that is accepted for an archive."""
+    return archive.size if archive.exact else int(archive.size * INEXACT)
+
+
 def _refuse_other_size(archive: Archive, total: int | None) -> None:
-    if archive.exact and total is not None and total != archive.size:
+    if total is None:
+        return
+    if total > _most_bytes(archive) or (archive.exact and total != archive.size):
         raise DataError(
             f"{archive.url} offers {total:,} bytes, {archive.size:,} were published; "
             "it is another file or a page about one"
@@ -315,13 +259,17 @@ def _starts_at(answer: Any, have: int) -> bool:
 
 
 def _total(answer: Any, start: int) -> int | None:
-    length = answer.headers.get("Content-Length", "")
-    return start + int(length) if length.isdigit() else None
+    length = _number(answer.headers.get("Content-Length"))
+    return None if length is None else start + length
 
 
 def _total_of_416(error: urllib.error.HTTPError) -> int | None:
-    total = str(error.headers.get("Content-Range", "")).rpartition("/")[2]
-    return int(total) if total.isdigit() else None
+    return _number(str(error.headers.get("Content-Range")).rpartition("/")[2])
+
+
+def _number(text: str | None) -> int | None:
+    """The number in a header; None for anything else."""
+    return int(text) if text and re.fullmatch("[0-9]{1,18}", text.strip()) else None
 
 
 def _notes(part: Path) -> Path:
@@ -332,14 +280,16 @@ def _remember(part: Path, answer: Any) -> None:
     """Store what identifies this version of the file; a weak ETag does not."""
     tag = answer.headers.get("ETag", "")
     validator = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
-    write_text(_notes(part), json.dumps({"validator": validator or ""}))
+    write_text(_notes(part), json.dumps({"validator": str(validator or "")}))
 
 
 def _validator(part: Path) -> str:
+    """The header for `If-Range`; empty if it is unknown or could not be sent."""
     try:
-        return str(json.loads(_notes(part).read_text(encoding="utf-8"))["validator"])
-    except (OSError, ValueError, KeyError):
+        validator = str(parse_json(_notes(part).read_text(encoding="utf-8"))["validator"])
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
+    return validator if validator.isascii() and validator.isprintable() else ""
 
 
 def _size(path: Path) -> int:
