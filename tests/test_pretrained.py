@@ -330,3 +330,8 @@ def test_the_package_uses_neither_the_network_nor_a_runtime() -> None:
         ).stdout.strip()
         == "[]"
     )
+
+
+def test_all_weights_together_are_small() -> None:
+    files = [path for path in registry.WEIGHTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 20e6

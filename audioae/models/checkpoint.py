@@ -55,7 +55,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the metadata of a file that `write_tensors` wrote.
+    """Read the tensors and the metadata of a file that `write_tensors` wrote. Tensors in half
+    precision, as models of the package are stored, are read as float32.
 
     Raises:
         CheckpointError: the file is damaged, or of another kind.
@@ -63,6 +64,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with _opened(path) as file:
         metadata = _metadata(file)
         tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+    tensors = {
+        name: tensor.float() if tensor.dtype == torch.float16 else tensor
+        for name, tensor in tensors.items()
+    }
     if metadata.pop("format", 1) < FORMAT:
         tensors = {
             name: tensor.transpose(2, 3) if tensor.ndim == 4 else tensor
