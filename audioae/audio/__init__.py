@@ -8,12 +8,16 @@ otherwise. In reading order:
 - `sources`: opens a file with libsndfile or FFmpeg, behind one interface.
 - `writer`: `AudioWriter`, `write` and `check_output`.
 - `formats`: which container and encoding an output gets, and how a lossy encoder is set.
+- `encoders`: the same for containers that FFmpeg writes.
+- `metadata`: what an output keeps of its source besides the samples.
+- `layout`: the loudspeakers of the channels.
 - `quantise`: float samples to integer codes.
 - `riff`: chunks of WAV, RF64, W64, AIFF and CAF files.
 - `xiph`: metadata of FLAC and Ogg files.
 - `mp3`: length and ID3 tags of MP3 files.
 - `content`: what a file holds, told by its first bytes, and how FFmpeg opens it.
-- `media`: audio tracks of video files and other containers that FFmpeg handles.
+- `media`: reads audio tracks of video files and other containers that FFmpeg handles.
+- `muxing`: writes them, with the pictures, subtitles and chapters of their source.
 
 All errors are `AudioFileError` for inputs and `OutputError` for outputs.
 """

@@ -26,6 +26,9 @@ class AudioInfo:
         source: the file this was read from. A writer copies other metadata (pictures, markers,
             broadcast chunks) from it.
         bit_rate: mean bits per second of a lossy file, else None.
+        layout: loudspeakers of the channels in their order, such as ("FL", "FR", "FC", "LFE", "BL",
+            "BR"), see `layout`; empty if the file does not tell.
+        track: number of the audio track in `source`, from 0.
 
     Example:
         >>> AudioInfo(16000, 1, 8000, "WAV", "PCM_16").seconds
@@ -41,6 +44,8 @@ class AudioInfo:
     tags: dict[str, str] = field(default_factory=dict, hash=False)
     source: Path | None = field(default=None, compare=False)
     bit_rate: float | None = field(default=None, compare=False)
+    layout: tuple[str, ...] = field(default=(), compare=False)
+    track: int = field(default=0, compare=False)
 
     @property
     def seconds(self) -> float:

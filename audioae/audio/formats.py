@@ -11,12 +11,14 @@ import io
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
-from audioae.audio import media
+from audioae.audio import encoders, media
 from audioae.audio.form import AudioInfo
+from audioae.audio.layout import mask_of
 from audioae.audio.quantise import BITS
 from audioae.audio.riff import extra_bytes
 from audioae.errors import OutputError, nearest
@@ -75,8 +77,10 @@ def choose(
             fit together.
     """
     if container is None and path.suffix.lower() in media.SUFFIXES:
-        return media.choose(path, like, subtype and subtype.upper())
+        return encoders.choose(path, like, subtype and subtype.upper())
     chosen = (container or _container(path, like)).upper()
+    if chosen == "WAV" and like.channels > 2 and mask_of(like.layout):
+        chosen = "WAVEX"  # a WAV with a loudspeaker mask
     if chosen not in soundfile.available_formats() or chosen == "RAW":
         raise OutputError(
             f"{path}: unknown container {chosen}{nearest(chosen, soundfile.available_formats())}"
@@ -151,6 +155,44 @@ def loses_precision(source: str, target: str) -> bool:
     )
 
 
+def coding_changes(source: AudioInfo, output: AudioInfo) -> dict[str, list[Any]]:
+    """What differs in the coding of an output: `[before, after]` of the codec and of the bits per
+    sample of lossless encodings. Nothing is in it that stays.
+
+    Example:
+        >>> before = AudioInfo(48000, 1, 0, "MKV", "TTA_24")
+        >>> coding_changes(before, AudioInfo(48000, 1, 0, "MKV", "FLAC_24"))
+        {'codec': ['TTA_24', 'FLAC_24']}
+    """
+    changes: dict[str, list[Any]] = {}
+    for key, convert in (("codec", _codec), ("bits", encoders.resolution)):
+        before, after = convert(source.subtype), convert(output.subtype)
+        if before != after and not (key == "bits" and None in (before, after)):
+            changes[key] = [before, after]
+    return changes
+
+
+def coding_losses(source: AudioInfo, output: AudioInfo) -> list[str]:
+    """Changes of the coding that lose something or that nobody asked for, in words.
+
+    Between containers, another encoding of the same samples is no loss.
+    """
+    changes = coding_changes(source, output)
+    became = f"{source.subtype} became {output.subtype}"
+    before, after = changes.get("bits", [0, 0])
+    if loses_precision(source.subtype, output.subtype) or before > after:
+        return [f"precision: {became}"]
+    native = soundfile.available_formats()
+    if "codec" not in changes or (source.container in native and output.container in native):
+        return []
+    is_lossy = encoders.resolution(output.subtype) is None
+    return [f"codec: {became}"] if is_lossy or source.container == output.container else []
+
+
+def _codec(subtype: str) -> str:
+    return "MP3" if subtype == "MPEG_LAYER_III" else subtype
+
+
 def _container(path: Path, like: AudioInfo) -> str:
     suffix = path.suffix.lower()
     if (
@@ -213,12 +255,9 @@ def _rung(subtype: str) -> str:
     if subtype in LADDER:
         return subtype
     return {
-        "FLAC_24": "PCM_24",
         "ALAC_20": "PCM_24",
-        "ALAC_24": "PCM_24",
-        "ALAC_32": "PCM_32",
-        "DWVW_24": "PCM_24",
-    }.get(subtype, "PCM_16")
+        "WAVPACK_FLOAT": "FLOAT",
+    }.get(subtype) or {24: "PCM_24", 32: "PCM_32"}.get(encoders.resolution(subtype) or 16, "PCM_16")
 
 
 def _fits(container: str, subtype: str, channels: int) -> bool:

@@ -1,14 +1,21 @@
-"""Read and write audio tracks of m4a, mp4, webm, mkv, wma and other files with FFmpeg.
+"""Read audio tracks of m4a, mp4, webm, mkv, wma and other files with FFmpeg.
 
-Needs PyAV, the extra `media`. `MediaSource` decodes the first audio track; `MediaSink` encodes one
-and copies the other tracks (video, subtitles) of the source.
+Needs PyAV, the extra `media`. `MediaSource` decodes one audio track. Gaps in its timestamps, left
+by a network that dropped packets for example, are filled with silence, so that all later samples
+keep their time. `muxing` writes such files.
+
+Two faults of PyAV 18 would end the process, so the code here and in `muxing` avoids them:
+
+- It looks for the planes of a frame up to a null pointer, which a planar frame of 8 or more
+  channels does not have. All frames are converted to packed samples before they are touched.
+- It shares the list of loudspeakers of a custom layout between objects that each free it.
+  `loudspeakers` replaces such layouts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -17,40 +24,75 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 
 from audioae.audio import content
 from audioae.audio.form import AudioInfo
-from audioae.errors import AudioFileError, OutputError, nearest, require
+from audioae.audio.layout import mask_of, wave_order
+from audioae.errors import AudioFileError, require
 
 SUFFIXES = {
-    *(".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".mka", ".webm", ".avi"),
-    *(".wma", ".wmv", ".asf", ".aac", ".ac3", ".amr", ".mp2"),
+    *(".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".mka", ".webm", ".avi", ".ts"),
+    *(".wma", ".wmv", ".asf", ".aac", ".ac3", ".amr", ".mp2", ".m2ts", ".mts", ".mpg", ".mpeg"),
 }
 # libsndfile's names of FFmpeg's codecs; the others keep FFmpeg's name.
-SUBTYPES = {"pcm_u8": "PCM_U8", "pcm_s32le": "PCM_32", "pcm_f32le": "FLOAT", "pcm_f64le": "DOUBLE"}
-SUBTYPES |= dict.fromkeys(("pcm_s16le", "pcm_s16be"), "PCM_16")
-SUBTYPES |= dict.fromkeys(("pcm_s24le", "pcm_s24be"), "PCM_24")
-SUBTYPES |= dict.fromkeys(("mp3", "mp3float"), "MP3")
+SUBTYPES = {
+    "pcm_u8": "PCM_U8",
+    "pcm_s8": "PCM_S8",
+    "pcm_mulaw": "ULAW",
+    "pcm_alaw": "ALAW",
+    "mp3": "MP3",
+    "mp3float": "MP3",
+    "libopus": "OPUS",
+    "libvorbis": "VORBIS",
+}
+PCM_FORMATS = {"u8": "PCM_U8", "s16": "PCM_16", "flt": "FLOAT", "dbl": "DOUBLE"}
+# Codecs without loss that come in several resolutions, which are part of the subtype.
+RESOLUTIONS = ("ALAC", "FLAC", "WAVPACK", "TTA", "TAK", "APE", "TRUEHD", "MLP", "WMALOSSLESS")
+LOSSLESS = (*RESOLUTIONS, "PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 TAGS = {"title", "artist", "album", "comment", "date", "genre", "copyright"}
+# Containers whose timestamps tell where packets are missing.
+TIMED = ("mov", "matroska", "mpegts", "flv")
+DISCONTINUOUS = ("mpegts", "mpeg")  # clocks may start anywhere and jump
+GAP_SECONDS = 0.005  # a later start than this after the end of the last packet is a gap
+DRIFT_SECONDS = 0.1  # largest deviation of continuous samples from their timestamps
+JUMP_SECONDS = 10.0  # a longer gap of a discontinuous clock is a jump, as FFmpeg assumes
+SILENT_BLOCK = 2**16  # samples per channel
+
+_kept: list[Any] = []  # custom layouts, which must not be freed: see above
 
 
 @dataclass(frozen=True)
 class Track:
-    """An audio track: its form, and the time of its first sample in seconds."""
+    """An audio track.
+
+    Args:
+        info: its form.
+        start: time of its first sample, seconds.
+        language: its code, such as "eng"; empty if the file does not tell.
+        gap_seconds: total length of the gaps that were filled with silence.
+    """
 
     info: AudioInfo
     start: float
+    language: str = ""
+    gap_seconds: float = 0.0
 
 
 class MediaSource:
-    """The first audio track of a file, decoded in order; see `reader.Source`."""
+    """An audio track of a file, decoded in order; see `sources.Source`.
+
+    Args:
+        path: the file.
+        track: number of the audio track, from 0.
+    """
 
     exact = False
 
-    def __init__(self, path: Path) -> None:
-        self._track = read_track(path)
-        self._container = open_container(path)
-        self._blocks = _decode(self._container, path)
+    def __init__(self, path: Path, track: int = 0) -> None:
+        self._track = read_track(path, track)
+        self._container = open_container(path, track)
+        self._blocks = iter(Decoder(self._container, path, track))
         self._ready: list[npt.NDArray[Any]] = []
         self._left = self._track.info.num_samples
 
@@ -87,75 +129,263 @@ class MediaSource:
         return whole[:wanted].astype(dtype)
 
 
-def read_track(path: Path) -> Track:
-    """The first audio track of a file.
+def read_track(path: Path, track: int = 0) -> Track:
+    """An audio track of a file.
 
     The track is decoded to count its samples, because headers give the length roughly or not at
     all. The result is cached.
+
+    Raises:
+        AudioFileError: there is no such track, or it is damaged.
     """
     state = path.stat()
-    return _read_track(path, state.st_size, state.st_mtime_ns)
+    return _read_track(path, track, state.st_size, state.st_mtime_ns)
 
 
-def open_container(path: Path) -> Any:
-    """Open a file with PyAV. Raises `AudioFileError` unless it has an audio track to decode."""
+@dataclass(frozen=True)
+class TrackHead:
+    """What a file tells of an audio track without decoding it.
+
+    Args:
+        number: of the track among the audio tracks, from 0.
+        language: its code, such as "eng"; empty if the file does not tell.
+        is_default: whether players choose it.
+        is_known: whether FFmpeg can decode it.
+    """
+
+    number: int
+    language: str = ""
+    is_default: bool = False
+    is_known: bool = True
+
+    def is_named(self, word: str) -> bool:
+        """Whether a user means this track: by its number from 1, or its language."""
+        return word == str(self.number + 1) or word.lower() == (self.language.lower() or None)
+
+
+def list_tracks(path: Path) -> list[TrackHead]:
+    """The audio tracks of a file; one without properties if FFmpeg does not read it.
+
+    Raises:
+        AudioFileError: the file cannot be read or has no audio.
+    """
+    found = content.sniff(path)
+    if found.library != "media" and not (found.library == "" and path.suffix.lower() in SUFFIXES):
+        return [TrackHead(0)]
+    with content.open_input(path) as container:
+        audio = container.streams.audio
+        return [
+            TrackHead(
+                number,
+                language_of(stream),
+                bool(int(stream.disposition) & 1),
+                stream.codec_context is not None,
+            )
+            for number, stream in enumerate(audio)
+        ] or [TrackHead(0)]
+
+
+def language_of(stream: Any) -> str:
+    """The code of the language of a track, such as "eng"; empty if the file does not tell."""
+    code = str(stream.metadata.get("language", ""))
+    return "" if code == "und" else code
+
+
+def track_of(form: AudioInfo) -> Track | None:
+    """The track that a form was read from; None if FFmpeg did not read it."""
+    if form.source is None or form.container in soundfile.available_formats():
+        return None
+    return read_track(form.source, form.track)
+
+
+def open_container(path: Path, track: int = 0) -> Any:
+    """Open a file with PyAV. Raises `AudioFileError` unless it has such a track to decode."""
     container = content.open_input(path)
     audio = container.streams.audio
-    if not audio or audio[0].codec_context is None:
+    problem = ""
+    if not audio:
+        problem = "no audio track"
+    elif track >= len(audio):
+        problem = f"{len(audio)} audio tracks; there is no track {track + 1}"
+    elif audio[track].codec_context is None:
+        problem = "an audio codec that FFmpeg does not know"
+    if problem:
         container.close()
-        problem = "an audio codec that FFmpeg does not know" if audio else "no audio track"
         raise AudioFileError(f"{path} has {problem}")
     return container
 
 
+def loudspeakers(context: Any) -> tuple[str, ...]:
+    """The loudspeakers of a codec context that is not open yet; empty if the file does not tell.
+
+    A custom layout is replaced by the number of its channels: see the top of this module.
+    """
+    layout = context.layout
+    names = tuple(channel.name for channel in layout.channels)
+    if wave_order(names) != names or (mask_of(names) is None and "channels (" in layout.name):
+        _kept.append(layout)
+        context.layout = f"{len(names)} channels"
+    return names if mask_of(names) else ()
+
+
 @lru_cache(maxsize=16)
-def _read_track(path: Path, size: int, mtime_ns: int) -> Track:
+def _read_track(path: Path, track: int, size: int, mtime_ns: int) -> Track:
     """`read_track`, cached while the file has this size and modification time."""
-    with open_container(path) as container:
-        stream = container.streams.audio[0]
-        context = stream.codec_context
-        rate, channels = context.sample_rate, context.channels
-        tags = _tags({**container.metadata, **stream.metadata})
-        name = SUBTYPES.get(context.name, context.name.upper())
-        if name in ("ALAC", "FLAC"):
-            name += "_16" if "16" in context.format.name else "_24"
+    with open_container(path, track) as container:
+        stream, demuxer = container.streams.audio[track], container.format.name
+        context, decoder = stream.codec_context, Decoder(container, path, track)
         known = stream.duration and stream.time_base
+        rate, channels = context.sample_rate, context.channels
         declared = stream.duration * stream.time_base * rate if known else None
-        start = float(max(stream.start_time or 0, 0) * stream.time_base)
-        num_samples = sum(map(len, _decode(container, path)))
+        wide, num_samples, unused = _samples(context) == "s32", 0, True
+        for block in decoder:
+            num_samples += len(block)
+            unused = unused and not (wide and np.any(np.mod(block * 2.0**23, 1)))
         # Codecs pad the last block; an MP4 declares the length without the padding.
         if declared and declared.denominator == 1 and declared < num_samples:
             num_samples = int(declared)
-    coded = _coded_bytes(path)
-    bit_rate = coded * 8 * rate / num_samples if num_samples else None
-    suffix = path.suffix[1:].upper()
-    form = AudioInfo(rate, channels, num_samples, suffix, name, "FILE", tags, path, bit_rate)
-    return Track(form, start)
+        name = _subtype(context, 24 if unused else 32)
+        metadata = {**stream.metadata, **container.metadata}
+        language = language_of(stream)
+    lossless = name.startswith(LOSSLESS)
+    coded = 0 if lossless else _coded_bytes(path, track)
+    form = AudioInfo(
+        rate,
+        channels,
+        num_samples,
+        content.container_of(demuxer, path.suffix),
+        name,
+        "FILE",
+        _tags(metadata),
+        path,
+        coded * 8 * rate / num_samples if num_samples and not lossless else None,
+        decoder.layout,
+        track,
+    )
+    gaps = decoder.clock.filled / rate
+    return Track(form, max(float(decoder.clock.start), 0.0), language, gaps)
 
 
-def _decode(container: Any, path: Path) -> Iterator[npt.NDArray[Any]]:
-    """Blocks `[n, channels]` of the first audio track, float64 in [-1, 1)."""
-    av = require("av", extra="media")
-    stream = container.streams.audio[0]
-    rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
-    convert = av.AudioResampler(format="dblp", rate=rate)
-    try:
-        for frame in container.decode(stream):
-            if frame.sample_rate != rate or len(frame.layout.channels) != channels:
-                raise AudioFileError(
-                    f"{path} changes its sample rate or channels in between; split it there"
-                )
-            for part in convert.resample(frame):
-                yield part.to_ndarray().T
-    except (av.FFmpegError, ValueError) as error:
-        raise AudioFileError(
-            f"{path} is damaged ({content.reason(error)}); copy it again"
-        ) from error
+def _subtype(context: Any, used_bits: int) -> str:
+    """The subtype of a codec. FFmpeg has one format for 24 and 32 bits; `used_bits` tells which."""
+    name, samples = context.name, _samples(context)
+    if name in SUBTYPES:
+        return SUBTYPES[name]
+    if name.startswith("pcm_"):
+        return PCM_FORMATS.get(samples) or f"PCM_{24 if 's24' in name else used_bits}"
+    kind = name.upper()
+    if kind not in RESOLUTIONS:
+        return str(kind)
+    return f"{kind}_{'FLOAT' if samples == 'flt' else 16 if samples != 's32' else used_bits}"
 
 
-def _coded_bytes(path: Path) -> int:
-    with open_container(path) as container:
-        return sum(packet.size for packet in container.demux(container.streams.audio[0]))
+def _samples(context: Any) -> str:
+    """FFmpeg's name of the samples of a codec; empty if a damaged file does not tell."""
+    return context.format.name.removesuffix("p") if context.format else ""
+
+
+class Clock:
+    """Finds gaps in the timestamps of decoded samples.
+
+    Args:
+        container: the open file.
+        rate: sample rate, Hz.
+
+    Attributes:
+        start: time of the first sample, seconds.
+        filled: samples of all gaps so far.
+    """
+
+    def __init__(self, container: Any, rate: int) -> None:
+        names = container.format.name.split(",")
+        self._rate, self._trusted = rate, bool(set(names) & set(TIMED))
+        self._jumps = bool(set(names) & set(DISCONTINUOUS))
+        self._base, duration = time_base(container), container.duration
+        # A damaged timestamp must not fill a disk with silence.
+        self._most = duration / 1e6 * rate + 2 * rate if duration else None
+        self._position, self._next = 0, 0.0
+        self.start, self.filled, self._begun = Fraction(0), 0, False
+
+    def missing(self, frame: Any) -> int:
+        """The number of samples missing before a decoded frame."""
+        gap = 0
+        if frame.pts is not None and self._trusted:
+            time = frame.pts * frame.time_base - self._base
+            if not self._begun:
+                self.start = time
+            at = float(time - self.start) * self._rate
+            gap = self._gap(at, float(frame.time_base) * self._rate)
+            self._next = at + frame.samples
+        self._begun = True
+        self._position += gap + frame.samples
+        self.filled += gap
+        return gap
+
+    def _gap(self, at: float, tick: float) -> int:
+        late, jump = at - self._position, at - self._next
+        tolerance = GAP_SECONDS * self._rate + 2 * tick
+        gap = max(round(late), 0)
+        if max(jump, late - DRIFT_SECONDS * self._rate) <= tolerance or late <= tolerance:
+            return 0
+        if self._jumps and jump > JUMP_SECONDS * self._rate:
+            return 0
+        return 0 if self._most is not None and self._position + gap > self._most else gap
+
+
+def time_base(container: Any) -> Fraction:
+    """The time that counts as 0, seconds: the start of the file if its clock may start anywhere."""
+    free = set(container.format.name.split(",")) & set(DISCONTINUOUS)
+    return Fraction(container.start_time or 0, 1_000_000) if free else Fraction(0)
+
+
+class Decoder:
+    """Blocks `[n, channels]` of an audio track, float64 in [-1, 1), with silence in its gaps.
+
+    Args:
+        container: from `open_container`.
+        path: of the file, for errors.
+        track: number of the audio track, from 0.
+
+    Attributes:
+        layout: its loudspeakers; empty if the file does not tell.
+        clock: its start and its gaps.
+    """
+
+    def __init__(self, container: Any, path: Path, track: int) -> None:
+        self._container, self._path = container, path
+        self._stream = container.streams.audio[track]
+        context = self._stream.codec_context
+        self.layout = loudspeakers(context)
+        self._rate, self._channels = context.sample_rate, context.channels
+        self.clock = Clock(container, self._rate)
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        av = require("av", extra="media")
+        convert = av.AudioResampler(format="dbl", rate=self._rate)
+        try:
+            for frame in self._container.decode(self._stream):
+                layout = frame.layout
+                if (frame.sample_rate, layout.nb_channels) != (self._rate, self._channels):
+                    raise AudioFileError(
+                        f"{self._path} changes its sample rate or channels in between; split it "
+                        "there"
+                    )
+                yield from self._silence(self.clock.missing(frame))
+                for part in convert.resample(frame):
+                    yield part.to_ndarray().reshape(-1, self._channels)
+        except (av.FFmpegError, ValueError) as error:
+            raise AudioFileError(
+                f"{self._path} is damaged ({content.reason(error)}); copy it again"
+            ) from error
+
+    def _silence(self, num_samples: int) -> Iterator[npt.NDArray[Any]]:
+        for start in range(0, num_samples, SILENT_BLOCK):
+            yield np.zeros((min(num_samples - start, SILENT_BLOCK), self._channels))
+
+
+def _coded_bytes(path: Path, track: int) -> int:
+    with open_container(path, track) as container:
+        return sum(packet.size for packet in container.demux(container.streams.audio[track]))
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:
@@ -164,232 +394,9 @@ def _tags(metadata: dict[str, str]) -> dict[str, str]:
     return {name: text for name, text in lower.items() if name in TAGS and text} | number
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """FFmpeg's encoder of a subtype.
-
-    Args:
-        name: FFmpeg's name.
-        sample_format: FFmpeg's name of the samples it takes.
-        rates: supported sample rates, Hz; empty for all.
-        channels: maximum.
-        limit: maximum of bits per second and channel.
-    """
-
-    name: str
-    sample_format: str
-    rates: tuple[int, ...] = ()
-    channels: int = 8
-    limit: int = 256_000
-
-
-AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-ENCODERS = {
-    "AAC": Encoder("aac", "fltp", AAC_RATES),
-    "OPUS": Encoder("libopus", "flt", (8000, 12000, 16000, 24000, 48000)),
-    "MP3": Encoder("libmp3lame", "fltp", AAC_RATES[:9], 2, 160_000),
-    "AC3": Encoder("ac3", "fltp", (32000, 44100, 48000), 6, 106_000),
-    "ALAC_16": Encoder("alac", "s16p"),
-    "ALAC_24": Encoder("alac", "s32p"),
-    "FLAC_16": Encoder("flac", "s16"),
-    "FLAC_24": Encoder("flac", "s32"),
-    "PCM_16": Encoder("pcm_s16le", "s16", channels=64),
-    "PCM_24": Encoder("pcm_s24le", "s32", channels=64),
-    "FLOAT": Encoder("pcm_f32le", "flt", channels=64),
-}
-# FFmpeg's muxer of a suffix and its encodings; the first that fits is the default.
-MUXERS = {
-    ".m4a": ("ipod", ("AAC", "ALAC_16", "ALAC_24", "AC3")),
-    ".mp4": ("mp4", ("AAC", "ALAC_16", "ALAC_24", "FLAC_16", "FLAC_24", "AC3", "MP3")),
-    ".mov": ("mov", ("AAC", "ALAC_16", "ALAC_24", "PCM_16", "PCM_24", "FLOAT", "AC3", "MP3")),
-    ".webm": ("webm", ("OPUS",)),
-    ".mkv": (
-        "matroska",
-        ("OPUS", "FLAC_24", "FLAC_16", "AAC", "AC3", "MP3", "PCM_16", "PCM_24", "FLOAT"),
-    ),
-}
-MUXERS |= {".m4b": MUXERS[".m4a"], ".m4v": MUXERS[".mp4"], ".mka": MUXERS[".mkv"]}
-WITH_PICTURES = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
-HIGH_RESOLUTION = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # kept as 24 bits, the others as 16
-BITS_PER_SECOND = 96_000  # per channel, for a lossless source
-LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-
-
-def choose(path: Path, like: AudioInfo, subtype: str | None) -> AudioInfo:
-    """Choose the form of an output: that of `like` where its container allows it.
-
-    Raises:
-        OutputError: the container cannot be written, or takes no such encoding.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in MUXERS:  # WMA and raw AAC lose the first samples or the length
-        raise OutputError(
-            f"{path}: {suffix} files are read-only; write one of {' '.join(MUXERS)}, .flac or .wav"
-        )
-    require("av", extra="media")
-    possible = [name for name in MUXERS[suffix][1] if _fits(ENCODERS[name], like)]
-    if not possible:
-        rate, channels = like.sample_rate / 1000, like.channels
-        raise OutputError(
-            f"{path}: no codec of {suffix} files takes {rate:g} kHz with {channels} channels; "
-            "write .mkv, .flac or .wav"
-        )
-    if subtype and subtype not in possible:
-        raise OutputError(
-            f"{path}: {suffix} cannot hold {subtype} here{nearest(subtype, possible)}; it can "
-            f"hold {', '.join(possible)}"
-        )
-    bits = "24" if like.subtype in HIGH_RESOLUTION else "16"
-    lossless = [f"ALAC_{bits}", f"FLAC_{bits}"] if like.bit_rate is None else []
-    wanted = (name for name in (like.subtype, *lossless) if name in possible)
-    name = subtype or next(wanted, possible[0])
-    return replace(like, container=suffix[1:].upper(), subtype=name, endian="FILE")
-
-
-def _fits(encoder: Encoder, like: AudioInfo) -> bool:
-    return (
-        not encoder.rates or like.sample_rate in encoder.rates
-    ) and like.channels <= encoder.channels
-
-
-class MediaSink:
-    """Writes one audio track, and copies the other tracks of the source.
-
-    Args:
-        path: the file to write.
-        form: its form, from `choose`.
-
-    Attributes:
-        lost: names of the tracks of the source that the container cannot hold.
-    """
-
-    def __init__(self, path: Path, form: AudioInfo) -> None:
-        self._av = require("av", extra="media")
-        self._form, self.lost = form, list[str]()
-        muxer = MUXERS["." + form.container.lower()][0]
-        # The time unit of an MP4 is set to one sample, so that its length is exact.
-        exact = muxer in ("ipod", "mp4", "mov")
-        options = {"movie_timescale": str(form.sample_rate)} if exact else {}
-        self._source = _source(form)
-        self._output = content.open_output(path, muxer, options)
-        self._copies: dict[int, Any] = {}
-        self._packets = self._copy_streams()
-        self._waiting = next(self._packets, None)
-        self._written = 0
-
-    def _copy_streams(self) -> Any:
-        """Create the tracks in the order of the source; return the packets to copy."""
-        output, source = self._output, self._source
-        output.metadata.update({**(source.metadata if source else {}), **self._form.tags})
-        chosen = source.streams.audio[0] if source else None
-        for stream in source.streams if source else ():
-            if stream is chosen:
-                self._audio = self._add_audio(chosen)
-            elif stream.type == "video" and "." + self._form.container.lower() not in WITH_PICTURES:
-                self.lost.append("pictures")
-            else:
-                self._copy_stream(stream)
-        if chosen is None:
-            self._audio = self._add_audio(None)
-        if not (self._copies and source):
-            return iter(())
-        return source.demux(*[each for each in source.streams if each.index in self._copies])
-
-    def _copy_stream(self, stream: Any) -> None:
-        try:
-            copy = self._output.add_stream_from_template(stream)
-        except (self._av.FFmpegError, ValueError, TypeError):
-            self.lost.append(f"{stream.type} track {stream.index}")
-            return
-        copy.metadata.update(stream.metadata)
-        self._copies[stream.index] = copy
-
-    def _add_audio(self, like: Any) -> Any:
-        form = self._form
-        encoder = ENCODERS[form.subtype]
-        same = like and like.codec_context.channels == form.channels
-        layout = like.layout.name if same else LAYOUTS.get(form.channels)
-        # A higher bit rate than the source makes up for encoding twice.
-        wanted = form.bit_rate * 1.25 if form.bit_rate else BITS_PER_SECOND * form.channels
-        options = {"b": str(round(min(wanted, encoder.limit * form.channels)))}
-        stream = self._output.add_stream(
-            encoder.name,
-            rate=form.sample_rate,
-            layout=layout,
-            format=encoder.sample_format,
-            options=options,
-        )
-        stream.time_base = Fraction(1, form.sample_rate)
-        if like:
-            stream.metadata.update(like.metadata)
-        self._layout = layout
-        start = read_track(form.source).start if like and form.source else 0.0
-        self._start = round(start * form.sample_rate)
-        return stream
-
-    def write(self, codes: npt.NDArray[Any]) -> None:
-        """Append `[samples, channels]`: floats, or int32 with the code in the upper bits."""
-        self._copy_until((self._start + self._written) / self._form.sample_rate)
-        kind = ENCODERS[self._form.subtype].sample_format
-        if kind.startswith("s16"):
-            codes = (codes >> 16).astype(np.int16)
-        elif kind.startswith("flt"):
-            codes = codes.astype(np.float32)
-        planes = codes.T if kind.endswith("p") else codes.reshape(1, -1)
-        frame = self._av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(planes), format=kind, layout=self._layout
-        )
-        frame.sample_rate, frame.pts = self._form.sample_rate, self._start + self._written
-        # The muxer may have changed the time base of the stream.
-        frame.time_base = Fraction(1, self._form.sample_rate)
-        self._output.mux(self._audio.encode(frame))
-        self._written += len(codes)
-
-    def close(self) -> None:
-        """Write the remaining packets and finish the file."""
-        try:
-            self._copy_until(float("inf"))
-            if self._written:
-                self._output.mux(self._audio.encode(None))
-            self._output.close()
-        finally:
-            if self._source:
-                self._source.close()
-
-    def abandon(self) -> None:
-        """Close the files without finishing the output."""
-        for close in (self._output.close, self._source.close if self._source else None):
-            if close:
-                with suppress(self._av.FFmpegError, OSError, ValueError):
-                    close()
-
-    def _copy_until(self, seconds: float) -> None:
-        """Copy the packets of other tracks up to a time, so that the tracks are interleaved."""
-        while self._waiting is not None and _time(self._waiting) <= seconds:
-            packet = self._waiting
-            self._waiting = next(self._packets, None)
-            if packet.size:  # the last packets are empty
-                packet.stream = self._copies[packet.stream.index]
-                self._output.mux(packet)
-
-
-def extras(path: Path) -> list[str]:
-    """Names of the tracks other than the first audio track."""
+def extras(path: Path, cleaned: tuple[int, ...] = (0,)) -> list[str]:
+    """Names of the tracks other than the audio tracks with these numbers."""
     with open_container(path) as container:
-        others = [each for each in container.streams if each is not container.streams.audio[0]]
+        known = [container.streams.audio[track] for track in cleaned]
+        others = [each for each in container.streams if each not in known]
         return [f"{stream.type} track {stream.index}" for stream in others]
-
-
-def _source(form: AudioInfo) -> Any:
-    """The opened file that the metadata and other tracks come from, or None."""
-    if form.source is None or form.source.suffix.lower() not in SUFFIXES:
-        return None
-    with suppress(AudioFileError):
-        return open_container(form.source)
-    return None
-
-
-def _time(packet: Any) -> float:
-    """Seconds at which a packet is decoded."""
-    stamp = packet.dts if packet.dts is not None else packet.pts
-    return float(stamp * packet.time_base) if stamp is not None else 0.0

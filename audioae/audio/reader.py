@@ -29,6 +29,7 @@ class AudioReader:
         path: the file.
         dtype: type of the samples. "float32" is exact for up to 24 bits, "float64" also for PCM_32
             and DOUBLE.
+        track: number of the audio track of a film, from 0.
 
     Attributes:
         info: the form of the file.
@@ -48,15 +49,15 @@ class AudioReader:
         (2, 200)
     """
 
-    def __init__(self, path: AnyPath, *, dtype: Precision = "float32") -> None:
-        self.path, self.dtype = Path(path), dtype
+    def __init__(self, path: AnyPath, *, dtype: Precision = "float32", track: int = 0) -> None:
+        self.path, self.dtype, self.track = Path(path), dtype, track
         self._open()
         form = self._sound.form(self.path)
         self.info: AudioInfo = info(path) if form.num_samples > UNKNOWN_LENGTH else form
 
     def _open(self) -> None:
         self._stack = ExitStack()
-        self._sound = self._stack.enter_context(open_sound(self.path))
+        self._sound = self._stack.enter_context(open_sound(self.path, self.track))
         self._at = 0
 
     def __enter__(self) -> AudioReader:
@@ -159,8 +160,12 @@ def read(
         return reader.read(wanted), reader.info.sample_rate
 
 
-def info(path: AnyPath) -> AudioInfo:
+def info(path: AnyPath, *, track: int = 0) -> AudioInfo:
     """The form of an audio file, without reading its samples.
+
+    Args:
+        path: the file.
+        track: number of the audio track of a film, from 0.
 
     Raises:
         AudioFileError: the file is missing, holds no audio, or is cut short.
@@ -173,7 +178,7 @@ def info(path: AnyPath) -> AudioInfo:
         ('WAV', 'PCM_16', 2, 0.5)
     """
     path = Path(path)
-    with open_sound(path) as sound:
+    with open_sound(path, track) as sound:
         form = sound.form(path)
         if form.num_samples > UNKNOWN_LENGTH:
             form = replace(form, num_samples=_count(sound, path))

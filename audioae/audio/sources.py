@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.audio import content, media, mp3, riff, xiph
+from audioae.audio import content, layout, media, mp3, riff, xiph
 from audioae.audio.form import AnyPath, AudioInfo
 from audioae.errors import AudioFileError, DependencyError
 
@@ -71,6 +71,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
             self.endian,
             tags,
             path,
+            layout=layout.read_layout(path, self.format, self.channels),
         )
         if form.subtype in PADDED and form.container in ("WAV", "WAVEX"):
             form = replace(form, num_samples=riff.wav_num_samples(path, form.num_samples))
@@ -160,8 +161,12 @@ def _changing(path: Path, seconds: float, before: str, after: str) -> AudioFileE
 
 
 @contextmanager
-def open_sound(path: Path) -> Iterator[Source]:
+def open_sound(path: Path, track: int = 0) -> Iterator[Source]:
     """Open `path` for reading, with libsndfile or FFmpeg as its content asks for.
+
+    Args:
+        path: the file.
+        track: number of the audio track of a film, from 0.
 
     Raises:
         AudioFileError: the file holds no audio, or less than its header declares.
@@ -171,7 +176,7 @@ def open_sound(path: Path) -> Iterator[Source]:
     found, is_media = content.sniff(path), path.suffix.lower() in media.SUFFIXES
     with ExitStack() as stack:
         if found.library == "media" or (found.library == "" and is_media):
-            source: Source = stack.enter_context(media.MediaSource(path))
+            source: Source = stack.enter_context(media.MediaSource(path, track))
         else:
             try:
                 source = _open_native(path, stack, found)

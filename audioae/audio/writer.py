@@ -6,8 +6,10 @@ to a temporary file, which is completed with the metadata, read back and renamed
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,25 +19,24 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.audio import formats, media, mp3, riff, xiph
+from audioae.audio import formats, muxing
 from audioae.audio.form import AnyPath, AudioInfo
 from audioae.audio.formats import encoder_settings
+from audioae.audio.metadata import (
+    channel_order,
+    copies_metadata,
+    finish,
+    losses_by_coding,
+    lost_tags,
+    source_of,
+)
 from audioae.audio.quantise import quantise
-from audioae.audio.reader import info, info_as, native_path
+from audioae.audio.reader import info
+from audioae.audio.sources import native_path
 from audioae.errors import AudioFileError, OutputError
 from audioae.storage import AtomicFile, output_errors
 
 MAX_CALL = 65536  # samples per channel and call: libsndfile crashes on longer Ogg writes
-# Containers between which metadata are copied byte by byte.
-FAMILIES = {
-    "WAV": "WAV",
-    "WAVEX": "WAV",
-    "RF64": "WAV",
-    "AIFF": "AIFF",
-    "CAF": "CAF",
-    "FLAC": "FLAC",
-    "MP3": "MP3",
-}
 
 
 def check_output(
@@ -102,6 +103,7 @@ class AudioWriter:
         path: the output.
         form: the form to write, from `check_output`. Metadata are copied from its `source`.
         overwrite: allow replacing a file.
+        others: forms of further audio tracks of a film; the container is that of `form`.
 
     Attributes:
         clipped: number of samples beyond full scale that were clamped, per channel; integer
@@ -122,20 +124,30 @@ class AudioWriter:
         (3000, 1001)
     """
 
-    def __init__(self, path: AnyPath, form: AudioInfo, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: AnyPath,
+        form: AudioInfo,
+        *,
+        overwrite: bool = False,
+        others: Sequence[AudioInfo] = (),
+    ) -> None:
         self.path, self.info = Path(path), form
+        self._forms = (form, *others)
         check_target(self.path, overwrite=overwrite)
         formats.check_limits(self.path, form)
         self.clipped: npt.NDArray[np.int64] = np.zeros(form.channels, np.int64)
         self.lost: list[str] = []
         self.num_samples = 0
         self._is_media = form.container not in soundfile.available_formats()
-        self._source = _source(form)
+        self._source = source_of(form)
+        self._orders = [channel_order(each, self._source) for each in self._forms]
+        self._clipped_others, self._position = 0, 0
 
     @property
     def num_clipped(self) -> int:
         """Number of clamped samples in all channels."""
-        return int(self.clipped.sum())
+        return int(self.clipped.sum()) + self._clipped_others
 
     def __enter__(self) -> AudioWriter:
         with output_errors(self.path):
@@ -147,10 +159,10 @@ class AudioWriter:
             raise
         return self
 
-    def _open(self) -> soundfile.SoundFile | media.MediaSink:
+    def _open(self) -> soundfile.SoundFile | muxing.MediaSink:
         form, name = self.info, native_path(self._temporary.path)
         if self._is_media:
-            return media.MediaSink(self._temporary.path, form)
+            return self._open_media()
         shape = (form.sample_rate, form.channels, form.subtype, form.endian, form.container)
         try:
             sound = soundfile.SoundFile(name, "w", *shape, **encoder_settings(form))
@@ -166,36 +178,58 @@ class AudioWriter:
                     setattr(sound, tag, text)
         return sound
 
-    def write(self, block: npt.NDArray[np.floating[Any]]) -> None:
+    def _open_media(self) -> muxing.MediaSink:
+        try:
+            return muxing.MediaSink(self._temporary.path, self._forms)
+        except (OSError, ValueError) as error:
+            raise self._failure(error) from error
+
+    def write(self, block: npt.NDArray[np.floating[Any]], track: int = 0) -> None:
         """Append `[channels, n]` samples. NaN becomes 0, infinities become full scale.
+
+        Args:
+            block: the samples.
+            track: 0 for `form`, 1 for the first of `others`, ...
 
         Raises:
             OutputError: the block has another shape, or the disk is full.
         """
-        if block.ndim != 2 or len(block) != self.info.channels:
+        form, order = self._forms[track], self._orders[track]
+        if block.ndim != 2 or len(block) != form.channels:
             raise OutputError(
-                f"{self.path} expects blocks [{self.info.channels} channels, samples], got the "
+                f"{self.path} expects blocks [{form.channels} channels, samples], got the "
                 f"shape {list(block.shape)}"
             )
         block = np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0)
         for start in range(0, block.shape[1], MAX_CALL):
-            codes, clipped = quantise(block[:, start : start + MAX_CALL], self.info.subtype)
-            self.clipped += clipped
-            self._append(codes)
+            codes, clipped = quantise(block[:, start : start + MAX_CALL], form.subtype)
+            if track:
+                self._clipped_others += int(clipped.sum())
+            else:
+                self.clipped += clipped
+            self._append(codes if order is None else codes[:, order], track)
 
-    def _append(self, codes: npt.NDArray[Any]) -> None:
+    def _append(self, codes: npt.NDArray[Any], track: int) -> None:
         try:
-            self._sound.write(codes)
+            if isinstance(self._sound, muxing.MediaSink):
+                self._sound.write(codes, track)
+            else:
+                self._sound.write(codes)
         except (soundfile.LibsndfileError, AssertionError, OSError, ValueError) as error:
             # soundfile raises AssertionError after a short write.
             raise self._failure(error) from error
-        self.num_samples += len(codes)
+        self.num_samples += len(codes) if track == 0 else 0
 
     def _failure(self, error: BaseException) -> OutputError:
         free = shutil.disk_usage(self._temporary.path.parent).free
+        reason = str(error).rstrip(".") or "short write"
+        if self._is_media and getattr(error, "errno", errno.ENOSPC) != errno.ENOSPC:
+            return OutputError(
+                f"{self.path} could not be written ({reason}); choose another container, such as "
+                ".mkv or .wav"
+            )
         return OutputError(
-            f"{self.path} could not be written ({str(error).rstrip('.') or 'short write'}); its "
-            f"disk has {free} bytes free"
+            f"{self.path} could not be written ({reason}); its disk has {free} bytes free"
         )
 
     def __exit__(
@@ -210,9 +244,11 @@ class AudioWriter:
             self._temporary.discard()  # does nothing after `commit`
 
     def _close(self, *, complete: bool) -> None:
-        if isinstance(self._sound, media.MediaSink) and not complete:
+        if isinstance(self._sound, muxing.MediaSink) and not complete:
             self._sound.abandon()
             return
+        if isinstance(self._sound, muxing.MediaSink):
+            self._position = self._sound.positions[0]
         try:
             self._sound.close()
         except (soundfile.LibsndfileError, OSError, ValueError) as error:
@@ -227,11 +263,11 @@ class AudioWriter:
         """Add the metadata, then read the file back and compare it with what was written."""
         temporary = self._temporary.path
         try:
-            if isinstance(self._sound, media.MediaSink):
+            if isinstance(self._sound, muxing.MediaSink):
                 self.lost += self._sound.lost
             else:
                 self.lost += finish(temporary, self.info, self._source, self.num_samples)
-            written = info_as(temporary, "." + self.info.container if self._is_media else "")
+            written = info(temporary, track=self._position)
         except (AudioFileError, OSError) as error:
             if not self.num_samples:
                 raise OutputError(
@@ -248,8 +284,7 @@ class AudioWriter:
                 f"instead of {self.num_samples}"
             )
         self.lost += lost_tags(self.info, written)
-        if self._source and formats.loses_precision(self._source.subtype, self.info.subtype):
-            self.lost.append(f"precision: {self._source.subtype} became {self.info.subtype}")
+        self.lost = list(dict.fromkeys((*self.lost, *losses_by_coding(self._forms))))
 
 
 def write(
@@ -289,83 +324,3 @@ def write(
     form = check_output(path, overwrite=overwrite, like=like, subtype=subtype)
     with AudioWriter(path, form, overwrite=overwrite) as writer:
         writer.write(rows)
-
-
-def finish(path: Path, target: AudioInfo, source: AudioInfo | None, num_samples: int) -> list[str]:
-    """Add the metadata to a file that has all its samples, and normalize its header.
-
-    Args:
-        path: the file, closed.
-        target: the form it was written in.
-        source: the form of the file that the metadata come from, if any.
-        num_samples: samples per channel that were written.
-
-    Returns:
-        Names of the metadata that were not kept.
-    """
-    same = copies_metadata(source, target)
-    lost = [] if same or source is None else _extras(source)
-    origin = source.source if same and source else None
-    if target.container == "FLAC" and num_samples == 0:
-        xiph.write_empty_flac(path, target)
-    if target.container == "OGG":
-        lost += xiph.normalize_ogg(path, origin)
-    elif target.container == "MP3" and origin is None:
-        mp3.write_id3(path, target.tags)
-    elif origin is not None:
-        lost += _copy(target.container, origin, path)
-    riff.normalize(path, num_samples)
-    return lost
-
-
-def copies_metadata(source: AudioInfo | None, target: AudioInfo) -> bool:
-    """Whether the metadata of the source are copied byte by byte.
-
-    If not, the writer sets the known tags one by one.
-    """
-    return (
-        source is not None
-        and _family(source) == _family(target) != ""
-        and source.tags == target.tags
-    )
-
-
-def lost_tags(asked: AudioInfo, written: AudioInfo) -> list[str]:
-    """Names of the tags that the written file does not hold.
-
-    The start of a text is compared, because libsndfile appends its own name to `software`.
-    """
-    return [
-        f"tag {name}"
-        for name, text in asked.tags.items()
-        if not written.tags.get(name, "").startswith(text)
-    ]
-
-
-def _copy(container: str, source: Path, target: Path) -> list[str]:
-    copy = {"FLAC": xiph.copy_flac, "MP3": mp3.copy_id3}.get(container, riff.copy)
-    return copy(source, target)
-
-
-def _extras(source: AudioInfo) -> list[str]:
-    assert source.source is not None
-    if source.source.suffix.lower() in media.SUFFIXES:
-        return media.extras(source.source)
-    extras = {"FLAC": xiph.flac_extras, "MP3": mp3.id3_extras, "OGG": xiph.ogg_extras}.get(
-        source.container, riff.extras
-    )
-    return extras(source.source)
-
-
-def _family(form: AudioInfo) -> str:
-    return f"OGG {form.subtype}" if form.container == "OGG" else FAMILIES.get(form.container, "")
-
-
-def _source(form: AudioInfo) -> AudioInfo | None:
-    """The form of the file that metadata are copied from, if there is one."""
-    if form.source is None:
-        return None
-    try:
-        return info(form.source)
-    except AudioFileError:
-        return None

@@ -116,6 +116,13 @@ class Loudness(click.ParamType[float]):
     "level]",
 )
 @click.option(
+    "--track",
+    multiple=True,
+    metavar="N|LANG",
+    help="Audio track of a film to denoise: its number from 1, or its language such as eng. "
+    "Repeatable; the other tracks are copied unchanged.  [default: all]",
+)
+@click.option(
     "--residual",
     type=click.Path(path_type=Path),
     metavar="PATH",
@@ -260,4 +267,5 @@ def denoise_one(src: Path, dst: Path, options: DenoiseOptions) -> None:
     if options.dry_run:
         report_plan(plan, chosen.info.name, options)
     else:
-        report_result(*run_one(plan, engine, options, src.name, model=model), options)
+        result, values = run_one(plan, engine, options, src.name, model=model)
+        report_result(result, values, options, plan.warnings)

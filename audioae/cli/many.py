@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from audioae.cli.options import DenoiseOptions
-from audioae.cli.output import assessment, preface, print_json, summary, warning_lines
+from audioae.cli.output import (
+    assessment,
+    preface,
+    print_json,
+    report_warnings,
+    summary,
+    warning_lines,
+)
 from audioae.cli.progress import FilesProgress, show_files
 from audioae.errors import OutputError
 
@@ -85,12 +92,13 @@ def _report_dry_run(
     plan: BatchPlan, engine: Engine, num_skipped: int, options: DenoiseOptions
 ) -> None:
     """Print what a batch would do."""
-    from audioae.engine import choose_engine
+    from audioae.denoising import choose_engine
 
     for outcome in plan.refused:
         click.echo(f"Error: {outcome.error}", err=True)
     for each in plan.files:
         options.say(f"{each.job.src} -> {each.job.dst}: {each.source.seconds:.2f} s")
+        report_warnings(each, options)
         if options.as_json:
             chosen = choose_engine(engine, each.source.sample_rate, each.job.settings.quality)
             print_json({**each.to_dict(), "model": chosen.info.name, "dry_run": True})
@@ -162,9 +170,12 @@ class _Reporter:
                 print_json({"status": "skipped", **paths, "reason": reason}, self.out)
         for outcome in plan.refused:
             self._fail(outcome)
+        for each in plan.files:
+            for warning in each.warnings:
+                self.say(f"Warning: {each.job.dst}: {warning}")
 
     def _describe(self, plan: BatchPlan, engine: Engine, num_skipped: int) -> None:
-        from audioae.engine import choose_engine
+        from audioae.denoising import choose_engine
 
         if plan.files:
             first = plan.files[0]
@@ -191,7 +202,7 @@ class _Reporter:
         if self.options.verbose:
             for line in (summary(outcome.result), *assessment(outcome.result, self.options)):
                 self.say(line)
-        for line in warning_lines(outcome.result):
+        for line in warning_lines(outcome.result, plan.warnings):
             self.say(line)
         if self.options.as_json:
             print_json(outcome.to_dict(), self.out)

@@ -87,6 +87,7 @@ class DenoiseOptions:
     end: float | None
     clip_mode: ClipMode
     normalize: float | None
+    track: tuple[str, ...]
     residual: Path | None
     format: str | None
     subtype: str | None
@@ -149,6 +150,7 @@ class DenoiseOptions:
             end=self.end,
             clip_mode=self.clip_mode,
             normalize_lufs=self.normalize,
+            tracks=self.track,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ def run_one(
     from audioae.batch.provenance import describe, write_record
     from audioae.denoising import run_plan
 
+    report_warnings(plan, options)
     done = 0.0
     with show_progress(options.progress_mode, label, total=plan.source.seconds, unit="s") as show:
 
@@ -73,15 +75,22 @@ def report_plan(plan: FilePlan, model: str, options: DenoiseOptions) -> None:
     job, output = plan.job, plan.output
     work = f"{plan.source.seconds:.2f} s with {model}, {output.container} {output.subtype}"
     options.say(f"{job.src} -> {job.dst}: {work}; dry run, nothing is written")
+    report_warnings(plan, options)
     if options.as_json:
         print_json({**plan.to_dict(), "model": model, "dry_run": True})
 
 
 def report_result(
-    result: FileResult, values: dict[str, Any] | None, options: DenoiseOptions
+    result: FileResult,
+    values: dict[str, Any] | None,
+    options: DenoiseOptions,
+    known: Sequence[str] = (),
 ) -> None:
-    """Print what was done to one file; `values` is its JSON object."""
-    for line in (summary(result), *assessment(result, options), *warning_lines(result)):
+    """Print what was done to one file; `values` is its JSON object, `known` are the warnings that
+    were printed before.
+    """
+    lines = warning_lines(result, known)
+    for line in (summary(result), *assessment(result, options), *lines):
         options.say(line)
     if values is not None:
         print_json(values)
@@ -101,9 +110,16 @@ def assessment(result: FileResult, options: DenoiseOptions) -> list[str]:
     return [f"{result.dst}: {result.verdict.line}"]
 
 
-def warning_lines(result: FileResult) -> list[str]:
-    """The warnings of a result, one line each."""
-    return [f"Warning: {result.dst}: {warning}" for warning in result.warnings]
+def warning_lines(result: FileResult, known: Sequence[str] = ()) -> list[str]:
+    """The warnings of a result, one line each, without those that are `known`."""
+    new = [warning for warning in result.warnings if warning not in known]
+    return [f"Warning: {result.dst}: {warning}" for warning in new]
+
+
+def report_warnings(plan: FilePlan, options: DenoiseOptions) -> None:
+    """Print what the output cannot keep, before it is made."""
+    for warning in plan.warnings:
+        options.say(f"Warning: {plan.job.dst}: {warning}")
 
 
 def print_json(values: dict[str, Any], out: IO[str] | None = None) -> None:

@@ -79,8 +79,7 @@ def _through_files(
     """Denoise through temporary files: at least one side has a header."""
     from audioae.audio.writer import check_target
     from audioae.batch.pipes import check_raw, pipe_folder, receive, send
-    from audioae.denoising import plan_file, ready_engine
-    from audioae.engine import choose_engine
+    from audioae.denoising import choose_engine, plan_file, ready_engine
 
     model = options.model_path()
     engine = ready_engine(model, device=options.device)
@@ -103,7 +102,7 @@ def _through_files(
         result, values = run_one(plan, engine, options, label, model=model)
         if sink is not None:
             send(target, sink, raw)
-    report_result(dataclasses.replace(result, src=src, dst=dst), None, options)
+    report_result(dataclasses.replace(result, src=src, dst=dst), None, options, plan.warnings)
     if values is not None:
         values["src"] = values["input"]["path"] = str(src)
         print_json(values)

@@ -9,19 +9,32 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from audioae.audio import AudioInfo, check_output, info
+from audioae.audio import AudioInfo
+from audioae.audio.encoders import holds_tracks
+from audioae.audio.formats import coding_changes
 from audioae.denoising.arrays import ready_engine
-from audioae.denoising.passes import Passes, Span
+from audioae.denoising.gains import choose_engine
+from audioae.denoising.passes import Span
 from audioae.denoising.settings import DenoiseSettings
-from audioae.denoising.stream import HIGHEST_RATE, LOWEST_RATE
+from audioae.denoising.tracks import (
+    Target,
+    TrackPlan,
+    TrackResult,
+    make_passes,
+    plan_tracks,
+    track_lines,
+    track_result,
+    track_warnings,
+    write_tracks,
+)
 from audioae.denoising.verdict import Verdict
-from audioae.engine import Engine, Quality, choose_engine
-from audioae.errors import AudioFileError, OutputError, SettingsError, nearest
+from audioae.engine import Engine, Quality
+from audioae.errors import OutputError, SettingsError, nearest
 from audioae.storage import temporary_path
 
 AnyPath = str | os.PathLike[str]
@@ -38,7 +51,7 @@ class FileJob:
         residual: output file for what is removed; None writes none.
         settings: the settings of the denoiser.
         overwrite: replace existing outputs.
-        subtype, start, end, clip_mode, normalize_lufs: see `denoise_file`.
+        subtype, start, end, clip_mode, normalize_lufs, tracks: see `denoise_file`.
 
     Raises:
         SettingsError: an unknown clip mode or an impossible loudness.
@@ -54,6 +67,7 @@ class FileJob:
     end: float | None = None
     clip_mode: ClipMode = "clamp"
     normalize_lufs: float | None = None
+    tracks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = get_args(ClipMode)
@@ -78,7 +92,7 @@ class FileJob:
         """The keywords of `denoise_file`, besides `settings`, that change the samples or the format
         of the output: those that differ from their defaults.
         """
-        names = ("subtype", "start", "end", "clip_mode", "normalize_lufs")
+        names = ("subtype", "start", "end", "clip_mode", "normalize_lufs", "tracks")
         usual = {each.name: each.default for each in dataclasses.fields(self)}
         asked = {name: getattr(self, name) for name in names}
         return {name: value for name, value in asked.items() if value != usual[name]}
@@ -94,6 +108,8 @@ class FilePlan:
         output: format of the output.
         residual_output: format of the residual; None without one.
         span: the samples to denoise.
+        others: further audio tracks of a film that are denoised.
+        warnings: what the output cannot keep of the input, one line each.
     """
 
     job: FileJob
@@ -101,6 +117,14 @@ class FilePlan:
     output: AudioInfo
     residual_output: AudioInfo | None
     span: Span
+    others: tuple[TrackPlan, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def tracks(self) -> tuple[TrackPlan, ...]:
+        """All audio tracks that are denoised."""
+        first = TrackPlan(self.source, self.output, self.residual_output, self.span)
+        return (first, *self.others)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -109,9 +133,15 @@ class FilePlan:
             name: getattr(self.source, name)
             for name in ("sample_rate", "channels", "num_samples", "seconds")
         }
-        return _plain(
-            {**paths, **form, "container": self.output.container, "subtype": self.output.subtype}
-        )
+        output = {"container": self.output.container, "subtype": self.output.subtype}
+        found = {"changes": self.changes, "warnings": list(self.warnings)}
+        numbers = [each.source.track + 1 for each in self.tracks]
+        return _plain({**paths, **form, **output, **found, "tracks": numbers})
+
+    @property
+    def changes(self) -> dict[str, list[Any]]:
+        """What differs in the coding of the output, see `TrackResult`."""
+        return coding_changes(self.source, self.output)
 
 
 @dataclass(frozen=True)
@@ -136,6 +166,9 @@ class FileResult:
         verdict: estimates without a reference.
         scale_db: gain of the whole output and residual, for `normalize_lufs` or `clip_mode`; 0
             unless one of them is used.
+        changes: what differs in the coding of the output, `[before, after]`: "codec", and "bits"
+            per sample.
+        tracks: a result for each audio track, if the input is a film.
 
     Example:
         >>> import numpy as np, soundfile
@@ -164,6 +197,8 @@ class FileResult:
     warnings: tuple[str, ...] = ()
     verdict: Verdict | None = None
     scale_db: float = 0.0
+    changes: dict[str, list[Any]] = field(default_factory=dict)
+    tracks: tuple[TrackResult, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -183,6 +218,7 @@ def denoise_file(
     end: float | None = None,
     clip_mode: ClipMode = "clamp",
     normalize_lufs: float | None = None,
+    tracks: Sequence[str | int] = (),
     progress: Callable[[float], None] | None = None,
 ) -> FileResult:
     """Denoise a file.
@@ -207,6 +243,8 @@ def denoise_file(
             as needed, which takes a second pass.
         normalize_lufs: integrated loudness (ITU-R BS.1770) of the output, which takes a second
             pass; None keeps the level.
+        tracks: audio tracks of a film to denoise: numbers from 1, or languages such as "eng".
+            Empty is all tracks. The others are copied unchanged.
         progress: called after every block with the number of seconds done.
 
     Returns:
@@ -237,6 +275,7 @@ def denoise_file(
         end=end,
         clip_mode=clip_mode,
         normalize_lufs=normalize_lufs,
+        tracks=tuple(map(str, tracks)),
     )
     return run_plan(plan_file(job), ready_engine(model), progress=progress)
 
@@ -247,37 +286,56 @@ def plan_file(job: FileJob) -> FilePlan:
     Raises:
         AudioFileError, OutputError, SettingsError: see `denoise_file`.
     """
-    source = info(job.src)
-    if not LOWEST_RATE <= source.sample_rate <= HIGHEST_RATE:
-        raise AudioFileError(
-            f"{job.src} has a sample rate of {source.sample_rate} Hz; expected 100 Hz to 10 MHz: "
-            "is its header damaged?"
-        )
     _check_distinct({"input": job.src, "output": job.dst, "residual": job.residual})
-    span = Span.of(source, job.start, job.end)
-    forms = [
-        check_output(path, overwrite=job.overwrite, like=source, subtype=job.subtype)
-        for path in job.outputs
-    ]
-    return FilePlan(job, source, forms[0], forms[1] if job.residual else None, span)
+    tracks = plan_tracks(
+        job.src,
+        job.outputs,
+        job.tracks,
+        overwrite=job.overwrite,
+        subtype=job.subtype,
+        start=job.start,
+        end=job.end,
+    )
+    first = tracks[0]
+    return FilePlan(
+        job,
+        first.source,
+        first.output,
+        first.residual,
+        first.span,
+        tuple(tracks[1:]),
+        track_warnings(tracks),
+    )
 
 
 def run_plan(
     plan: FilePlan, engine: Engine, *, progress: Callable[[float], None] | None = None
 ) -> FileResult:
     """Denoise a file that was checked by `plan_file`; for `progress` see `denoise_file`."""
-    started, job = time.perf_counter(), plan.job
+    started, job, tracks = time.perf_counter(), plan.job, plan.tracks
+    passes = make_passes(job.src, tracks, engine, job.settings, progress)
     engine = choose_engine(engine, plan.source.sample_rate, job.settings.quality)
-    passes = Passes(job.src, plan.span, engine, job.settings, progress)
-    scale = passes.find_scale(
-        plan.output, rescale=job.clip_mode == "rescale", normalize_lufs=job.normalize_lufs
-    )
-    residual = None
+    rescale, lufs = job.clip_mode == "rescale", job.normalize_lufs
+    scales = [
+        each.find_scale(track.output, rescale=rescale, normalize_lufs=lufs)
+        for each, track in zip(passes, tracks, strict=True)
+    ]
+    scale, residual = scales[0], None
     if job.residual is not None and plan.residual_output is not None:
-        residual = job.residual, plan.residual_output
-    done = passes.write(
-        (job.dst, plan.output), residual, overwrite=job.overwrite, scale=scale.factor
+        forms = tuple(each.residual for each in tracks if each.residual is not None)
+        residual = Target(job.residual, forms if holds_tracks(job.residual) else forms[:1])
+    results = write_tracks(
+        passes,
+        Target(job.dst, tuple(each.output for each in tracks)),
+        residual,
+        overwrite=job.overwrite,
+        scales=[each.factor for each in scales],
     )
+    done = results[0]
+    films = [
+        track_result(track, result.num_samples, result.verdict.mean_attenuation_db)
+        for track, result in zip(tracks, results, strict=True)
+    ]
     seconds = done.num_samples / plan.source.sample_rate
     elapsed = time.perf_counter() - started
     return FileResult(
@@ -297,9 +355,11 @@ def run_plan(
         mean_attenuation_db=done.verdict.mean_attenuation_db,
         max_attenuation_db=done.verdict.max_attenuation_db,
         real_time_factor=elapsed / seconds if seconds else 0.0,
-        warnings=(*done.verdict.warnings, *scale.warnings, *done.warnings),
+        warnings=tuple(dict.fromkeys((*track_lines(tracks, results, scales), *plan.warnings))),
         verdict=done.verdict,
         scale_db=20 * math.log10(scale.factor),
+        changes=plan.changes,
+        tracks=tuple(each for each in films if each is not None),
     )
 
 

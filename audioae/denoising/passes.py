@@ -1,10 +1,9 @@
-"""The passes over a file: measuring levels, denoising to find the scale factor, and writing."""
+"""The passes over an audio track: measuring levels, and denoising it once or twice."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,14 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from audioae.audio import AudioInfo, AudioReader, AudioWriter
-from audioae.audio.quantise import BITS, quantise
+from audioae.audio import AudioInfo, AudioReader
+from audioae.audio.quantise import BITS
 from audioae.denoising.gains import lookahead_seconds
 from audioae.denoising.level import START_SECONDS, running_level
 from audioae.denoising.noise import NoiseProfile, measure_noise
 from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.stream import Stream, block_length, find_invalid
-from audioae.denoising.verdict import Verdict
 from audioae.engine import Engine, Quality
 from audioae.errors import AudioFileError, SettingsError
 from audioae.pretrained import ModelInfo
@@ -165,7 +163,8 @@ def blocks(
         start += block.shape[-1]
 
 
-EXACT = {"PCM_32", "DOUBLE", "ALAC_32"}  # subtypes with a higher precision than float32
+# Subtypes with a higher precision than float32.
+EXACT = {"PCM_32", "DOUBLE", *(f"{name}_32" for name in ("ALAC", "FLAC", "WAVPACK", "TTA"))}
 FLOATS = {"FLOAT", "DOUBLE"}  # subtypes that can hold samples above full scale
 
 
@@ -177,18 +176,8 @@ class Scale:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class WriteResult:
-    """The result of the pass that writes the output."""
-
-    num_samples: int
-    num_clipped: int
-    verdict: Verdict
-    warnings: tuple[str, ...]
-
-
 class Passes:
-    """Denoises a file, once or twice; both passes give the same samples.
+    """Denoises an audio track, once or twice; both passes give the same samples.
 
     Args:
         src: the file.
@@ -196,6 +185,7 @@ class Passes:
         engine: the model.
         settings: the settings of the denoiser.
         progress: called with the number of seconds done; each of two passes counts half.
+        track: number of the audio track of a film, from 0.
     """
 
     def __init__(
@@ -205,11 +195,13 @@ class Passes:
         engine: Engine,
         settings: DenoiseSettings,
         progress: Callable[[float], None] | None = None,
+        track: int = 0,
     ) -> None:
+        self._track = track
         self._src, self._span, self._engine = src, span, engine
         self._settings, self._progress = settings, progress
         self._share, self._seconds_done = 1.0, 0.0
-        with AudioReader(src) as reader:
+        with AudioReader(src, track=track) as reader:
             self._level = self._find_level(reader)
             self._noise = self._find_noise(reader)
 
@@ -228,7 +220,7 @@ class Passes:
         self._share = 0.5
         ceiling, peak, over = _ceiling(output.subtype), 0.0, 0
         meter = None
-        for enhanced, _ in self._blocks(stream := self._stream()):
+        for enhanced, _ in self.blocks(stream := self.stream()):
             peak = max(peak, float(np.abs(enhanced).max(initial=0.0)))
             over += int(np.count_nonzero(np.abs(enhanced) > ceiling))
             if normalize_lufs is not None:
@@ -243,46 +235,10 @@ class Passes:
         warning = f"{what} would have clipped; the output was lowered by {lowered_db:.2f} dB"
         return Scale(factor, (*normalized.warnings, warning))
 
-    def write(
-        self,
-        output: tuple[Path, AudioInfo],
-        residual: tuple[Path, AudioInfo] | None,
-        *,
-        overwrite: bool,
-        scale: float = 1.0,
-    ) -> WriteResult:
-        """Denoise and write the output and the residual.
-
-        The residual is the input minus the output as it is written, rounded and clipped.
-
-        Args:
-            output, residual: path and format.
-            overwrite: replace existing files.
-            scale: factor for both.
-        """
-        num_samples, rest = 0, None
-        with ExitStack() as stack:
-            writer = stack.enter_context(AudioWriter(*output, overwrite=overwrite))
-            if residual is not None:
-                rest = stack.enter_context(AudioWriter(*residual, overwrite=overwrite))
-            stream = self._stream()
-            for enhanced, noisy in self._blocks(stream):
-                scaled = enhanced if scale == 1 else enhanced * np.float32(scale)
-                writer.write(scaled)
-                if rest is not None:
-                    rest.write(
-                        (noisy if scale == 1 else noisy * np.float32(scale))
-                        - _as_written(scaled, output[1].subtype)
-                    )
-                num_samples += noisy.shape[-1]
-        verdict = stream.verdict
-        assert verdict is not None
-        return WriteResult(num_samples, writer.num_clipped, verdict, _warnings(writer, rest))
-
-    def _blocks(self, stream: Stream) -> Iterator[tuple[Samples, Samples]]:
+    def blocks(self, stream: Stream) -> Iterator[tuple[Samples, Samples]]:
         """One pass through `stream`: the enhanced and the noisy blocks of the file."""
         num_samples, before = 0, self._seconds_done
-        with AudioReader(self._src, dtype=self._precision) as reader:
+        with AudioReader(self._src, dtype=self._precision, track=self._track) as reader:
             for enhanced, noisy in denoise_blocks(
                 reader, stream, self._span, self._input_range(stream.sample_rate)
             ):
@@ -292,7 +248,8 @@ class Passes:
                 if self._progress is not None:
                     self._progress(self._seconds_done)
 
-    def _stream(self) -> Stream:
+    def stream(self) -> Stream:
+        """A new denoiser for one pass."""
         return Stream(
             self._engine,
             self._form.sample_rate,
@@ -349,20 +306,3 @@ def _normalize(lufs: float | None, wanted: float | None) -> Scale:
     if lufs is None:
         return Scale(warnings=("not normalized: too short or too quiet to have a loudness",))
     return Scale(10 ** ((wanted - lufs) / 20))
-
-
-def _as_written(block: Samples, subtype: str) -> Samples:
-    """The samples as they are written in a subtype: rounded and clipped, except for floats."""
-    codes, _ = quantise(block, subtype)
-    return codes.T / 2.0**31 if subtype in BITS else block
-
-
-def _warnings(writer: AudioWriter, residual: AudioWriter | None) -> tuple[str, ...]:
-    """Warnings about clipping, and about metadata that the container cannot hold."""
-    clipped = {"output": writer.num_clipped, "residual": residual.num_clipped if residual else 0}
-    clamped = (
-        f"{number} samples of the {name} were above full scale and were clipped"
-        for name, number in clipped.items()
-        if number
-    )
-    return *clamped, *(f"not kept: {what}" for what in writer.lost)

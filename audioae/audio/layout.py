@@ -1,0 +1,269 @@
+"""Which loudspeaker a channel belongs to: the WAVE mask, Vorbis order and CoreAudio layout.
+
+Loudspeakers have the names of FFmpeg, one for each bit of a WAVE mask. libsndfile passes channels
+in the order of the file and tells nothing about them, so the layouts of its files are read and
+written here.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from audioae.audio import riff, xiph
+from audioae.storage import splice
+
+# Loudspeakers in the order of the bits of a WAVE mask.
+SPEAKERS = (
+    *("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC"),
+    *("TFR", "TBL", "TBC", "TBR"),
+)
+# The order of channels in Vorbis and Opus, for 1 to 8 of them.
+VORBIS = (
+    ("FC",),
+    ("FL", "FR"),
+    ("FL", "FC", "FR"),
+    ("FL", "FR", "BL", "BR"),
+    ("FL", "FC", "FR", "BL", "BR"),
+    ("FL", "FC", "FR", "BL", "BR", "LFE"),
+    ("FL", "FC", "FR", "SL", "SR", "BC", "LFE"),
+    ("FL", "FC", "FR", "SL", "SR", "BL", "BR", "LFE"),
+)
+# The loudspeakers of a FLAC file without a mask, for 1 to 8 channels.
+FLAC = (
+    ("FC",),
+    ("FL", "FR"),
+    ("FL", "FR", "FC"),
+    ("FL", "FR", "BL", "BR"),
+    ("FL", "FR", "FC", "BL", "BR"),
+    ("FL", "FR", "FC", "LFE", "BL", "BR"),
+    ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
+    ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
+)
+MASK_COMMENT = b"WAVEFORMATEXTENSIBLE_CHANNEL_MASK"  # of a FLAC file with another layout
+COMMENTS = 4  # the type of a FLAC block with comments
+WAVE_CONTAINERS = ("WAV", "WAVEX", "RF64")
+COREAUDIO_BITMAP = 0x10000  # the layout tag that is followed by a WAVE mask
+# CoreAudio's layout tags, without the number of channels in their lower 16 bits.
+COREAUDIO = {
+    100: "FC",
+    101: "FL FR",
+    108: "FL FR BL BR",
+    113: "FL FR FC",
+    114: "FC FL FR",
+    115: "FL FR FC BC",
+    116: "FC FL FR BC",
+    117: "FL FR FC BL BR",
+    118: "FL FR BL BR FC",
+    119: "FL FC FR BL BR",
+    120: "FC FL FR BL BR",
+    121: "FL FR FC LFE BL BR",
+    122: "FL FR BL BR FC LFE",
+    123: "FL FC FR BL BR LFE",
+    124: "FC FL FR BL BR LFE",
+    125: "FL FR FC LFE BL BR BC",
+    126: "FL FR FC LFE BL BR FLC FRC",
+    127: "FC FLC FRC FL FR BL BR LFE",
+    128: "FL FR FC LFE SL SR BL BR",
+}
+
+
+def speakers_of(mask: int) -> tuple[str, ...]:
+    """The loudspeakers of a WAVE mask, in the order of the channels.
+
+    Example:
+        >>> speakers_of(0x3F)
+        ('FL', 'FR', 'FC', 'LFE', 'BL', 'BR')
+    """
+    return tuple(name for bit, name in enumerate(SPEAKERS) if mask >> bit & 1)
+
+
+def mask_of(layout: tuple[str, ...]) -> int | None:
+    """The WAVE mask of loudspeakers; None if it cannot express them.
+
+    Example:
+        >>> mask_of(("FL", "FR", "FC")), mask_of(("FC", "FC"))
+        (7, None)
+    """
+    if len(set(layout)) < len(layout) or not set(layout) <= set(SPEAKERS):
+        return None
+    return sum(1 << SPEAKERS.index(name) for name in layout)
+
+
+def wave_order(layout: tuple[str, ...]) -> tuple[str, ...]:
+    """Loudspeakers in the order of a WAVE mask; unchanged if it cannot express them."""
+    mask = mask_of(layout)
+    return layout if mask is None else speakers_of(mask)
+
+
+def arrange(layout: tuple[str, ...], target: tuple[str, ...]) -> list[int] | None:
+    """Where each channel of `target` is in `layout`; None if both have the same order or do not
+    have the same loudspeakers. The surround pair of 5.1 is either at the sides or at the back.
+
+    Example:
+        >>> arrange(("FL", "FC", "FR"), ("FL", "FR", "FC"))
+        [0, 2, 1]
+    """
+    places, wanted = surround(layout), surround(target)
+    if places == wanted or sorted(places) != sorted(wanted) or len(set(places)) < len(places):
+        return None
+    return [places.index(name) for name in wanted]
+
+
+def surround(layout: tuple[str, ...]) -> tuple[str, ...]:
+    """The layout with its only surround pair at the back, where most codecs put it."""
+    if {"BL", "BR", "BC"} & set(layout):
+        return layout
+    return tuple({"SL": "BL", "SR": "BR"}.get(name, name) for name in layout)
+
+
+def target_order(layout: tuple[str, ...], container: str) -> tuple[str, ...]:
+    """The order in which a container holds these loudspeakers.
+
+    Example:
+        >>> target_order(("FL", "FR", "FC"), "OGG"), target_order(("FL", "FC", "FR"), "FLAC")
+        (('FL', 'FC', 'FR'), ('FL', 'FR', 'FC'))
+    """
+    if container == "OGG" and len(layout) <= len(VORBIS):
+        vorbis = VORBIS[len(layout) - 1]
+        if sorted(surround(layout)) == sorted(surround(vorbis)):
+            return vorbis
+    return wave_order(layout)
+
+
+def read_layout(path: Path, container: str, channels: int) -> tuple[str, ...]:
+    """The loudspeakers of a file that libsndfile reads; empty if the file does not tell.
+
+    Args:
+        path: the file.
+        container: libsndfile's name of its container.
+        channels: number of channels.
+    """
+    with path.open("rb") as file:
+        if container in WAVE_CONTAINERS:
+            offset = _mask_offset(file)
+            found = speakers_of(_number(file, *offset)) if offset else ()
+        elif container == "FLAC":
+            mask = _flac_mask(file)
+            found = FLAC[channels - 1] if mask is None else speakers_of(mask)
+        elif container == "OGG":
+            found = _ogg_layout(file.read(4096), channels)
+        elif container == "CAF":
+            found = _caf_layout(file)
+        else:
+            found = ()
+    return found if len(found) == channels else ()
+
+
+def write_layout(path: Path, container: str, layout: tuple[str, ...]) -> bool:
+    """Write the loudspeakers of a finished file; returns whether its container expresses them.
+
+    Args:
+        path: the file, whose channels are in `target_order`.
+        container: libsndfile's name of its container.
+        layout: its loudspeakers.
+    """
+    if read_layout(path, container, len(layout)) == layout or len(layout) <= 2:
+        return True
+    mask = mask_of(layout)
+    if mask is None or container not in (*WAVE_CONTAINERS, "FLAC", "CAF"):
+        return surround(read_layout(path, container, len(layout))) == surround(layout)
+    with path.open("r+b") as file:
+        if container in WAVE_CONTAINERS:
+            offset = _mask_offset(file)
+            if offset is None:
+                return False
+            file.seek(offset[0])
+            file.write(struct.pack(offset[1], mask))
+        elif container == "FLAC":
+            return _put_flac_mask(file, mask)
+        else:
+            file.seek(0, 2)
+            file.write(b"chan" + struct.pack(">qIII", 12, COREAUDIO_BITMAP, mask, 0))
+    return True
+
+
+def _number(file: BinaryIO, offset: int, form: str) -> int:
+    file.seek(offset)
+    return int(struct.unpack(form, file.read(4))[0])
+
+
+def _mask_offset(file: BinaryIO) -> tuple[int, str] | None:
+    """Where the mask of a WAV file is, and its format for `struct`."""
+    kind = riff.family(file)
+    for chunk in riff.chunks(file, kind) if kind else ():
+        if chunk.name == b"fmt ":
+            file.seek(chunk.offset)
+            tag = struct.unpack(kind.order + "H", file.read(2))[0] if kind else 0
+            if kind and tag == riff.EXTENSIBLE and chunk.held >= riff.MASK_OFFSET + 4:
+                return chunk.offset + riff.MASK_OFFSET, kind.order + "I"
+            return None
+    return None
+
+
+def _flac_comments(file: BinaryIO) -> tuple[int, bytes, bytes] | None:
+    """Where the block of comments of a FLAC file begins, its head, and its content."""
+    at, head = 4, b""
+    file.seek(0)
+    if file.read(4) != b"fLaC":
+        return None
+    while len(head := file.read(4)) == 4:
+        size = int.from_bytes(head[1:], "big")
+        if head[0] & 0x7F == COMMENTS:
+            return at, head, file.read(size)
+        at += 4 + size
+        file.seek(at)
+        if head[0] & 0x80:
+            return None
+    return None
+
+
+def _flac_mask(file: BinaryIO) -> int | None:
+    found = _flac_comments(file)
+    for line in xiph.split_comments(found[2])[1] if found else ():
+        name, _, text = line.partition(b"=")
+        if name.upper() == MASK_COMMENT:
+            try:
+                return int(text, 0)
+            except ValueError:
+                return None
+    return None
+
+
+def _put_flac_mask(file: BinaryIO, mask: int) -> bool:
+    found = _flac_comments(file)
+    if found is None:
+        return False
+    at, head, content = found
+    vendor, lines = xiph.split_comments(content)
+    kept = [line for line in lines if line.partition(b"=")[0].upper() != MASK_COMMENT]
+    changed = xiph.join_comments(vendor, [*kept, MASK_COMMENT + b"=0x%04X" % mask])
+    block = head[:1] + len(changed).to_bytes(3, "big") + changed
+    splice(file, at, 4 + len(content), block)
+    return True
+
+
+def _ogg_layout(head: bytes, channels: int) -> tuple[str, ...]:
+    """Vorbis has a fixed order; Opus has it too, with mapping family 0 or 1."""
+    at = head.find(b"OpusHead")
+    fixed = at < 0 or (len(head) > at + 18 and head[at + 18] <= 1)
+    vorbis = at >= 0 or b"\x01vorbis" in head
+    return VORBIS[channels - 1] if fixed and vorbis and channels <= len(VORBIS) else ()
+
+
+def _caf_layout(file: BinaryIO) -> tuple[str, ...]:
+    kind = riff.family(file)
+    for chunk in riff.chunks(file, kind) if kind else ():
+        if chunk.name == b"chan" and chunk.held >= 12:
+            file.seek(chunk.offset)
+            tag, mask, count = struct.unpack(">III", file.read(12))
+            if tag == COREAUDIO_BITMAP:
+                return speakers_of(mask)
+            if tag:
+                return tuple(COREAUDIO.get(tag >> 16, "").split())
+            rows = [file.read(20) for _ in range(min(count, 64))]
+            labels = [int.from_bytes(row[:4], "big") for row in rows]
+            known = all(1 <= label <= len(SPEAKERS) for label in labels)
+            return tuple(SPEAKERS[label - 1] for label in labels) if known else ()
+    return ()

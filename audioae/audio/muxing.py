@@ -1,0 +1,427 @@
+"""Write audio tracks to m4a, mp4, mov, webm, mkv and other files with FFmpeg, with all that the
+source has besides them: pictures, subtitles, chapters, cover, timecode, flags, languages and tags.
+
+What a container can hold is found by trying: `plan_copies` writes the first packets of every track
+and a moment of silence to memory, reads that back, and names what is missing. So a dry run finds
+what a run finds. Needs PyAV, the extra `media`; `media` tells which of its calls are avoided.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from audioae.audio import content
+from audioae.audio.encoders import BITS_PER_SECOND, ENCODERS, MUXERS, Muxer, encoder_layout
+from audioae.audio.form import AudioInfo
+from audioae.audio.layout import surround
+from audioae.audio.media import Decoder, open_container, read_track, time_base
+from audioae.audio.quantise import quantise
+from audioae.errors import AudioFileError, OutputError, require
+
+FEW_PACKETS, FEW_BYTES = 300, 2**24  # that are read for a trial
+ATTACHED_PICTURE = 1 << 10
+FLAGS = {1: "default", 1 << 6: "forced", 1 << 7: "hearing impaired", 1 << 8: "visual impaired"}
+FLAGS |= {1 << 1: "dub", 1 << 2: "original", 1 << 3: "comment"}
+OWN_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")
+OWN_STREAM_TAGS = (*OWN_TAGS, "bps", "number_of_", "_statistics", "vendor_id")
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """What a container holds of a source besides the audio tracks that are encoded.
+
+    Args:
+        copied: indices of the streams that are copied.
+        lost: one phrase for each thing that is not kept.
+    """
+
+    copied: tuple[int, ...] = ()
+    lost: tuple[str, ...] = ()
+
+
+def plan_copies(forms: Sequence[AudioInfo]) -> CopyPlan:
+    """Find what the container of `forms` can hold of their source.
+
+    Args:
+        forms: of the tracks to write, from `choose`.
+
+    Raises:
+        OutputError: the container cannot hold these tracks.
+    """
+    source = _source(forms[0])
+    if source is None:
+        return CopyPlan()
+    with source:
+        lost, copied = list[str](), list[int]()
+        muxer = MUXERS["." + forms[0].container.lower()]
+        others = [each for each in source.streams if not _is_encoded(each, source, forms)]
+        first = _first_packets(source, others)
+        for stream in others:
+            if stream.type == "video" and not (muxer.pictures or _is_cover(stream)):
+                lost.append("pictures")
+            elif _has_other_form(stream, source):
+                continue
+            elif _is_refused(stream, first[stream.index], muxer):
+                cover = _is_cover(stream)
+                lost.append("cover picture" if cover else f"{stream.type} track {stream.index}")
+            else:
+                copied.append(stream.index)
+    lost += _try_all(forms, CopyPlan(tuple(copied)))
+    return CopyPlan(tuple(copied), tuple(dict.fromkeys(lost)))
+
+
+def _is_encoded(stream: Any, source: Any, forms: Sequence[AudioInfo]) -> bool:
+    audio = source.streams.audio
+    return any(stream is audio[form.track] for form in forms)
+
+
+def _is_cover(stream: Any) -> bool:
+    return stream.type == "video" and bool(int(stream.disposition) & ATTACHED_PICTURE)
+
+
+def _has_other_form(stream: Any, source: Any) -> bool:
+    """Whether a data track is written by the muxer itself, from chapters or the timecode tag."""
+    if stream.type != "data" or stream.codec_context is not None:
+        return False
+    chapters = source.chapters()
+    timecode = "timecode" in stream.metadata and any(
+        "timecode" in each.metadata for each in source.streams.video
+    )
+    return timecode or (bool(chapters) and stream.frames == len(chapters))
+
+
+def _first_packets(source: Any, streams: Sequence[Any]) -> dict[int, list[Any]]:
+    """The first packets of each stream, from the beginning of the file."""
+    found: dict[int, list[Any]] = {stream.index: [] for stream in streams}
+    size = 0
+    for number, packet in enumerate(source.demux() if streams else ()):
+        size += packet.size
+        if packet.size and len(of := found.get(packet.stream.index, [])) < 3:
+            of.append(packet)
+        if number > FEW_PACKETS or size > FEW_BYTES:
+            break
+    return found
+
+
+def _is_refused(stream: Any, packets: Sequence[Any], muxer: Muxer) -> bool:
+    """Whether a container cannot hold a stream, found by writing its first packets to memory."""
+    av = require("av", extra="media")
+    if _attaches(stream, muxer):
+        return False
+    try:
+        output = av.open(io.BytesIO(), "w", format=muxer.name)
+        copy = add_copy(output, stream)
+        output.start_encoding()
+        for packet in packets:
+            packet.stream = copy
+            output.mux(packet)
+        output.close()
+    except (av.FFmpegError, ValueError, TypeError, OSError):
+        return True
+    return False
+
+
+def _attaches(stream: Any, muxer: Muxer) -> bool:
+    """Whether a cover becomes an attachment, as in Matroska."""
+    return _is_cover(stream) and muxer.name == "matroska"
+
+
+def add_copy(output: Any, stream: Any) -> Any:
+    """Add a stream for the packets of another one, with its tags and flags."""
+    try:
+        copy = output.add_stream_from_template(stream)
+    except ValueError:  # FFmpeg has no encoder of that name, which is not needed either
+        copy = output.add_stream_from_template(stream, opaque=True)
+    copy.metadata.update(stream.metadata)
+    copy.disposition = int(stream.disposition)
+    return copy
+
+
+def _try_all(forms: Sequence[AudioInfo], plan: CopyPlan) -> list[str]:
+    """Write the beginning of a file to memory, and name what its reader does not find."""
+    memory = io.BytesIO()
+    av = require("av", extra="media")
+    try:
+        sink = MediaSink(memory, forms, plan, trial=True)
+        for number, form in enumerate(forms):
+            silence = np.zeros((form.channels, form.sample_rate // 4))
+            sink.write(quantise(silence, form.subtype)[0], number)
+        sink.close()
+        with _source_of(forms[0]) as source, av.open(io.BytesIO(memory.getvalue())) as written:
+            return list(_differences(source, written, forms, plan))
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise OutputError(
+            f"{forms[0].source} cannot be written as {forms[0].container} "
+            f"({content.reason(error)}); choose another container, such as .mkv"
+        ) from error
+
+
+def _differences(
+    source: Any, written: Any, forms: Sequence[AudioInfo], plan: CopyPlan
+) -> Iterator[str]:
+    """What a written file does not have of its source, apart from tracks that are not copied."""
+    held = {name.lower() for name in written.metadata}
+    for name in clean_tags(source.metadata, OWN_TAGS):
+        if name.lower() not in held:
+            yield f"tag {name.lower()}"
+    chapters = [each["metadata"].get("title") for each in written.chapters()]
+    if len(chapters) != len(source.chapters()):
+        yield "chapters"
+    elif chapters != [each["metadata"].get("title") for each in source.chapters()]:
+        yield "chapter titles"
+    if any("timecode" in each.metadata for each in source.streams) and not any(
+        name.lower() == "timecode" for each in written.streams for name in each.metadata
+    ):
+        yield "timecode"
+    kept = [
+        each
+        for each in source.streams
+        if each.index in plan.copied or _is_encoded(each, source, forms)
+    ]
+    if sum(map(_is_cover, kept)) > sum(map(_is_cover, written.streams)):
+        yield "cover picture"
+    counts = Counter(each.type for each in written.streams if not _is_cover(each))
+    for kind in ("video", "audio", "subtitle", "attachment"):
+        before = [each for each in kept if each.type == kind and not _is_cover(each)]
+        after = [each for each in written.streams if each.type == kind and not _is_cover(each)]
+        if counts[kind] < len(before):
+            yield f"{kind} track {before[counts[kind]].index}"
+        for old, new in zip(before, after, strict=False):
+            yield from _stream_differences(old, new)
+    for number, form in enumerate(forms):
+        track = written.streams.audio[kept_position(kept, source, form)]
+        layout = Decoder(written, Path(), written.streams.audio.index(track)).layout
+        if form.layout and form.channels > 2 and surround(layout) != surround(form.layout):
+            yield f"channel layout of audio track {number + 1}: {'+'.join(form.layout)}"
+
+
+def kept_position(kept: Sequence[Any], source: Any, form: AudioInfo) -> int:
+    """The number of a written track among the audio tracks of the output."""
+    audio = [each for each in kept if each.type == "audio"]
+    return audio.index(source.streams.audio[form.track])
+
+
+def _stream_differences(old: Any, new: Any) -> Iterator[str]:
+    name = f"of {old.type} track {old.index}"
+    tags = {key.lower(): text for key, text in new.metadata.items()}
+    language = old.metadata.get("language", "und")
+    if language != tags.get("language", "und" if language == "und" else ""):
+        yield f"language {language} {name}"
+    if (title := old.metadata.get("title")) and title not in (
+        tags.get("title"),
+        tags.get("handler_name"),
+    ):
+        yield f"title {name}"
+    for bit, flag in FLAGS.items():
+        if int(old.disposition) & bit and not int(new.disposition) & bit:
+            yield f"flag {flag} {name}"
+
+
+def clean_tags(metadata: dict[str, str], own: Sequence[str]) -> dict[str, str]:
+    """Tags without those that FFmpeg writes about its own work."""
+    return {
+        name: text for name, text in metadata.items() if not name.lower().startswith(tuple(own))
+    }
+
+
+class MediaSink:
+    """Writes audio tracks, and copies everything else from their source.
+
+    Args:
+        target: the file to write, or memory.
+        forms: of the tracks to write, from `choose`; each replaces its `track` of the source.
+        plan: from `plan_copies`; None makes it.
+        trial: copy only the first packets.
+
+    Attributes:
+        lost: one phrase for each thing of the source that is not kept.
+    """
+
+    def __init__(
+        self,
+        target: Path | io.BytesIO,
+        forms: Sequence[AudioInfo],
+        plan: CopyPlan | None = None,
+        *,
+        trial: bool = False,
+    ) -> None:
+        self._av = require("av", extra="media")
+        self._forms, self._trial = forms, trial
+        self._plan = plan_copies(forms) if plan is None else plan
+        self.lost = list(self._plan.lost)
+        muxer = self._muxer = MUXERS["." + forms[0].container.lower()]
+        options = {"brand": muxer.brand} if muxer.brand else {}
+        if muxer.name in ("mp4", "mov"):
+            # The time unit is set to one sample, so that the length is exact.
+            options["movie_timescale"] = str(forms[0].sample_rate)
+        self._source = _source(forms[0])
+        self._base = time_base(self._source) if self._source else Fraction(0)
+        if isinstance(target, Path):
+            self._output = content.open_output(target, muxer.name, options)
+        else:
+            self._output = self._av.open(target, "w", format=muxer.name, options=options)
+        self._audio: list[Any] = [None] * len(forms)
+        self._written, self._starts = [0] * len(forms), [0] * len(forms)
+        self._layouts = [encoder_layout(form.subtype, form) or "" for form in forms]
+        self._copies: dict[int, Any] = {}
+        self._add_streams()
+        self._packets = self._read_packets()
+        self._waiting = next(self._packets, None)
+
+    def _add_streams(self) -> None:
+        """Create the tracks in the order of the source, with chapters and tags."""
+        source, output, forms = self._source, self._output, self._forms
+        tags = clean_tags(source.metadata, OWN_TAGS) if source else {}
+        output.metadata.update({**tags, **forms[0].tags})
+        if "tracknumber" in forms[0].tags:
+            output.metadata.setdefault("track", output.metadata.pop("tracknumber"))
+        if source is None:
+            for number in range(len(forms)):
+                self._add_audio(number, None)
+            return
+        if chapters := source.chapters():
+            output.set_chapters(chapters)
+        places = {source.streams.audio[form.track].index: at for at, form in enumerate(forms)}
+        for stream in source.streams:
+            if stream.index in places:
+                self._add_audio(places[stream.index], stream)
+            elif stream.index not in self._plan.copied:
+                continue
+            elif _attaches(stream, self._muxer):
+                self._attach(stream)
+            else:
+                self._copies[stream.index] = add_copy(output, stream)
+
+    def _attach(self, stream: Any) -> None:
+        kind = {"mjpeg": "jpeg"}.get(stream.codec_context.name, stream.codec_context.name)
+        with open_container(self._source_path) as container:
+            packet = next(container.demux(container.streams[stream.index]))
+            name = stream.metadata.get("filename", f"cover.{'jpg' if kind == 'jpeg' else kind}")
+            self._output.add_attachment(name, f"image/{kind}", bytes(packet))
+
+    @property
+    def _source_path(self) -> Path:
+        assert self._forms[0].source is not None
+        return self._forms[0].source
+
+    def _add_audio(self, number: int, like: Any) -> None:
+        form = self._forms[number]
+        encoder = ENCODERS[form.subtype]
+        # A higher bit rate than the source makes up for encoding twice.
+        wanted = form.bit_rate * 1.25 if form.bit_rate else BITS_PER_SECOND * form.channels
+        stream = self._output.add_stream(
+            encoder.name,
+            rate=form.sample_rate,
+            layout=self._layouts[number],
+            format=encoder.own,
+            options={"b": str(round(min(wanted, encoder.limit * form.channels)))},
+        )
+        stream.time_base = Fraction(1, form.sample_rate)
+        if like:
+            stream.metadata.update(clean_tags(like.metadata, OWN_STREAM_TAGS))
+            stream.disposition = int(like.disposition)
+            start = read_track(self._source_path, form.track).start
+            self._starts[number] = round(start * form.sample_rate)
+        self._audio[number] = stream
+
+    def _read_packets(self) -> Iterator[Any]:
+        """The packets to copy; those of all streams are counted, which a trial needs."""
+        if not self._copies or self._source is None:
+            return
+        for number, packet in enumerate(self._source.demux()):
+            if self._trial and number > FEW_PACKETS:
+                return
+            if packet.size and packet.stream.index in self._copies:  # the last packets are empty
+                if self._base:
+                    shift = round(self._base / packet.time_base)
+                    packet.pts = None if packet.pts is None else packet.pts - shift
+                    packet.dts = None if packet.dts is None else packet.dts - shift
+                yield packet
+
+    def write(self, codes: npt.NDArray[Any], track: int = 0) -> None:
+        """Append `[samples, channels]`: floats, or int32 with the code in the upper bits.
+
+        Args:
+            codes: the samples.
+            track: number of the track among those that are written.
+        """
+        form, at = self._forms[track], self._starts[track] + self._written[track]
+        self._copy_until(at / form.sample_rate)
+        kind = ENCODERS[form.subtype].packed
+        if kind == "s16":
+            codes = (codes >> 16).astype(np.int16)
+        elif kind == "u8":
+            codes = ((codes >> 24) + 128).astype(np.uint8)
+        else:
+            codes = codes.astype({"s32": np.int32, "flt": np.float32, "dbl": np.float64}[kind])
+        frame = self._av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(codes).reshape(1, -1), format=kind, layout=self._layouts[track]
+        )
+        frame.sample_rate, frame.pts = form.sample_rate, at
+        # The muxer may have changed the time base of the stream.
+        frame.time_base = Fraction(1, form.sample_rate)
+        self._output.mux(self._audio[track].encode(frame))
+        self._written[track] += len(codes)
+
+    @property
+    def positions(self) -> list[int]:
+        """The number of each written track among the audio tracks of the output."""
+        audio = [each for each in self._output.streams if each.type == "audio"]
+        return [audio.index(each) for each in self._audio]
+
+    def close(self) -> None:
+        """Write the remaining packets and finish the file."""
+        try:
+            self._copy_until(float("inf"))
+            for stream, written in zip(self._audio, self._written, strict=True):
+                if written:
+                    self._output.mux(stream.encode(None))
+            self._output.close()
+        finally:
+            if self._source:
+                self._source.close()
+
+    def abandon(self) -> None:
+        """Close the files without finishing the output."""
+        for close in (self._output.close, self._source.close if self._source else None):
+            if close:
+                with suppress(self._av.FFmpegError, OSError, ValueError):
+                    close()
+
+    def _copy_until(self, seconds: float) -> None:
+        """Copy the packets of other tracks up to a time, so that the tracks are interleaved."""
+        while self._waiting is not None and _time(self._waiting) <= seconds:
+            packet = self._waiting
+            self._waiting = next(self._packets, None)
+            packet.stream = self._copies[packet.stream.index]
+            self._output.mux(packet)
+
+
+def _source(form: AudioInfo) -> Any:
+    """The opened file that the metadata and other tracks come from, or None."""
+    if form.source is None or content.sniff(form.source).library == "soundfile":
+        return None
+    with suppress(AudioFileError):
+        return open_container(form.source)
+    return None
+
+
+def _source_of(form: AudioInfo) -> Any:
+    assert form.source is not None
+    return open_container(form.source)
+
+
+def _time(packet: Any) -> float:
+    """Seconds at which a packet is decoded."""
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    return float(stamp * packet.time_base) if stamp is not None else 0.0
