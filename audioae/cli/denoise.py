@@ -91,6 +91,11 @@ class Loudness(click.ParamType[float]):
 @adapt_noise_option
 @quality_option
 @click.option(
+    "--keep-rumble",
+    is_flag=True,
+    help="Keep a strong DC offset and strong rumble below 40 Hz, which are removed otherwise.",
+)
+@click.option(
     "--start",
     type=float,
     metavar="SECONDS",

@@ -83,6 +83,7 @@ class DenoiseOptions:
     noise_from: tuple[float, float] | None
     adapt_noise: bool | None
     quality: Quality | None
+    keep_rumble: bool
     start: float | None
     end: float | None
     clip_mode: ClipMode
@@ -133,6 +134,7 @@ class DenoiseOptions:
             noise_from=self.noise_from,
             adapt_noise=self.adapt_noise,
             quality=self.quality,
+            keep_rumble=self.keep_rumble or None,
         )
 
     def file_job(self, src: Path, dst: Path, residual: Path | None = None) -> FileJob:

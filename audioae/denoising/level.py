@@ -128,12 +128,9 @@ def running_level(
         waiting = block if waiting is None else np.concatenate([waiting, block], axis=-1)
         whole = min(waiting.shape[-1], left) // frame * frame
         if whole:
-            powers = (
-                np.square(waiting[:, :whole], dtype=np.float64)
-                .reshape(len(waiting), -1, frame)
-                .mean(axis=-1)
-                .max(axis=-1)
-            )
+            # The variance is the power without a DC offset, which the model never gets.
+            frames = waiting[:, :whole].reshape(len(waiting), -1, frame)
+            powers = frames.var(axis=-1, dtype=np.float64).max(axis=-1)
             loudest = powers if loudest is None else np.maximum(loudest, powers)
         waiting, left = waiting[:, whole:], left - whole
         if left < frame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,9 @@ class Passes:
     ) -> None:
         self._track = track
         self._src, self._span, self._engine = src, span, engine
-        self._settings, self._progress = settings, progress
+        # Taking a DC offset away from a part of the recording only would make a step.
+        self._settings = settings if span.whole else replace(settings, keep_rumble=True)
+        self._progress = progress
         self._share, self._seconds_done = 1.0, 0.0
         with AudioReader(src, track=track) as reader:
             self._level = self._find_level(reader)

@@ -10,6 +10,7 @@ from audioae.engine import Quality
 from audioae.errors import SettingsError, nearest
 
 ChannelMode = Literal["linked", "independent"]
+RUMBLE_DB = 60.0  # attenuation of rumble that strengths below 1 are a share of
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class DenoiseSettings:
         quality: of recordings, not of live streams, see `denoising.gains`. "best" averages the
             gains of two runs of a causal model, one in each direction of time, which takes 2.5 to 3
             times as long as "fast". "fast" is a single run.
+        keep_rumble: keep a strong DC offset and strong rumble below 40 Hz, which are left out
+            otherwise; see `denoising.rumble`. The model gets neither.
 
     Raises:
         SettingsError: a value is impossible.
@@ -45,6 +48,17 @@ class DenoiseSettings:
     noise_from: tuple[float, float] | None = None
     adapt_noise: bool = False
     quality: Quality = "best"
+    keep_rumble: bool = False
+
+    @property
+    def rumble_gain(self) -> float:
+        """The gain of a DC offset and rumble: 0, unless the settings limit the attenuation."""
+        if self.keep_rumble or self.strength == 0:
+            return 1.0
+        wanted = RUMBLE_DB * self.strength
+        if self.max_attenuation_db is not None and self.max_attenuation_db < wanted:
+            return float(10 ** (-self.max_attenuation_db / 20))
+        return 0.0 if self.strength == 1 else float(10 ** (-wanted / 20))
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from audioae.denoising.gains import choose_engine
 from audioae.denoising.level import LevelMatch
 from audioae.denoising.noise import NoiseTracker
+from audioae.denoising.rumble import build_splitter
 from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.shaping import HighBandGain
 from audioae.denoising.spectral import Attenuation, SpectralStream
 from audioae.denoising.verdict import Verdict, VerdictMeter
-from audioae.engine import Engine, choose_engine
+from audioae.engine import Engine
 from audioae.errors import SettingsError
 from audioae.pretrained import ModelInfo
 from audioae.signal.resample import Counts, Resampler, StreamResampler, prompt_resampler
@@ -92,8 +94,8 @@ class Stream:
     `push` returns the enhanced samples that are ready, `flush` the rest. All output together has
     the length of the input and is time-aligned with it: the delays of the resamplers, the STFT and
     the look-ahead of the model are removed. If the sample rate is above the model's, the band above
-    the model's is scaled by the smoothed gain at the top of its band. Digital silence stays digital
-    silence.
+    the model's is scaled by the smoothed gain at the top of its band. A DC offset and rumble never
+    reach the model, see `denoising.rumble`. Digital silence stays digital silence.
 
     Args:
         engine: the model, from `load_model`.
@@ -162,7 +164,11 @@ class Stream:
             meter=self._meter,
             recording=recording,
         )
-        self._noisy: Array = np.zeros((channels, 0), np.float32)  # input without output yet
+        self._splitter = build_splitter(sample_rate, channels, recording=recording)
+        self._low_gain = settings.rumble_gain
+        # Input without output yet, and the same without rumble, which may be shorter.
+        self._noisy: Array = np.zeros((channels, 0), np.float32)
+        self._high: Array = np.zeros((channels, 0), np.float32)
         self._taken = self._given = 0  # numbers of input and output samples
         self._flushed = False
         self._bands = (
@@ -268,12 +274,17 @@ class Stream:
     def _process(self, block: Array, *, last: bool) -> tuple[Array, Array]:
         self._taken += block.shape[-1]
         self._noisy = np.concatenate([self._noisy, block], axis=-1)
+        block = self._splitter.process(block, last=last)
+        self._high = np.concatenate([self._high, block], axis=-1)
         if self._bands is None:
             enhanced, _ = self._core.process(block, last=last)
         else:
-            enhanced = self._bands.process(block, self._noisy, self._core, last=last)
+            enhanced = self._bands.process(block, self._high, self._core, last=last)
         ready = enhanced.shape[-1]
         noisy, self._noisy = self._noisy[:, :ready], self._noisy[:, ready:]
+        high, self._high = self._high[:, :ready], self._high[:, ready:]
+        if self._low_gain:
+            enhanced = enhanced + np.float32(self._low_gain) * (noisy - high)
         self._given += ready
         # The resamplers work in blocks and spread rounding noise from loud to silent samples.
         if (silent := noisy == 0).any():
