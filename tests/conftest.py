@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+
+# Before NumPy and torch load their libraries: one thread per process, also in the processes that
+# tests start, so that parallel test workers do not compete for cores.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -75,18 +75,34 @@ def per_bin(curve: np.ndarray, **form: object) -> FakeEngine:
     )
 
 
+def smooth(spectrum: np.ndarray, level: np.ndarray | None = None) -> np.ndarray:
+    """The recent level of each bin, `[batch, freq, frames]`, after `level` `[batch, freq]`."""
+    level = np.zeros(spectrum.shape[:2], np.float32) if level is None else level
+    levels = np.zeros(spectrum.shape, np.float32)
+    for frame, magnitude in enumerate(np.moveaxis(np.abs(spectrum), -1, 0)):
+        levels[..., frame] = level = 0.8 * level + 0.2 * magnitude
+    return levels
+
+
+class Smoothing(FakeEngine):
+    """Causal: the gain of a bin rises with its recent level, which is the whole state."""
+
+    def step(self, spectrum: np.ndarray, state: State | None = None) -> tuple[np.ndarray, State]:
+        self.most_frames = max(self.most_frames, spectrum.shape[0] * spectrum.shape[2])
+        level = state.tensors[0] if state else np.zeros(spectrum.shape[:2], np.float32)
+        levels = smooth(spectrum, level)
+        last = levels[..., -1] if spectrum.shape[-1] else level
+        return levels / (levels + 1), State(spectrum[..., :0], (last,))
+
+
 def smoothing(**form: object) -> FakeEngine:
-    """Causal: the gain of a bin rises with its recent level."""
+    """An engine that smooths; with a look-ahead or a stride, the general engine that does so."""
 
     def rule(spectrum: np.ndarray) -> np.ndarray:
-        level, levels = np.zeros(spectrum.shape[:2], np.float32), []
-        for frame in np.moveaxis(np.abs(spectrum), -1, 0):
-            level = 0.8 * level + 0.2 * frame
-            levels.append(level)
-        stacked = np.stack(levels, axis=-1) if levels else np.zeros(spectrum.shape, np.float32)
-        return (stacked / (stacked + 1)).astype(np.float32)
+        levels = smooth(spectrum)
+        return levels / (levels + 1)
 
-    return FakeEngine(rule, **form)
+    return FakeEngine(rule, **form) if form else Smoothing(rule)
 
 
 def foreseeing(lookahead: int, **form: object) -> FakeEngine:

@@ -119,7 +119,7 @@ def test_the_table_has_one_row_per_check_and_a_summary(packages: Path, weights: 
     ],
 )
 def test_a_broken_torchaudio_is_reported_and_the_checks_go_on(
-    packages: Path, code: str, told: str
+    packages: Path, weights: Path, code: str, told: str
 ) -> None:
     (packages / "torchaudio.py").write_text(code)
     rows = checks("train")
