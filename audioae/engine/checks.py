@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audioae.errors import CheckpointError
+from audioae.fields import parse_json
 from audioae.pretrained import ModelInfo
-from audioae.storage import parse_json
 
 if TYPE_CHECKING:
     from audioae.engine import Engine, Gain

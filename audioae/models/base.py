@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from audioae.errors import SettingsError
+from audioae.fields import check_settings
 from audioae.models.bottlenecks import BottleneckName, build_bottleneck
-from audioae.storage import check_settings
 
 # Limits of the settings: bins and channels, frames, and layers of a kind.
 MAX_SIZE, MAX_FRAMES, MAX_LAYERS = 65_536, 1024, 100

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from audioae.errors import CheckpointError, DataError, SettingsError
+from audioae.fields import build, check_types, parse_json
 from audioae.signal.spectrogram import StftSettings
-from audioae.storage import build, check_types, parse_json
 
 MAX_NAME = 100  # characters
 MAX_REACH_SECONDS = 60  # of stride, look-ahead and context; more takes gigabytes

@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError, nearest
+from audioae.fields import build, check_types, parse_json
 from audioae.pretrained.card import Card
-from audioae.storage import build, check_types, parse_json, write_text
+from audioae.storage import write_text
 
 WEIGHTS = Path(__file__).parent / "weights"
 _DAMAGED, _REINSTALL = "models.json is damaged", "install audioae again"

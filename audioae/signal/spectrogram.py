@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audioae.errors import SettingsError
-from audioae.storage import check_settings
+from audioae.fields import check_settings
 
 Array = npt.NDArray[np.float32]
 ComplexArray = npt.NDArray[np.complex64]

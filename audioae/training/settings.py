@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from audioae.errors import SettingsError
-from audioae.storage import check_settings
+from audioae.fields import check_settings
 from audioae.training.losses import check_weights
 from audioae.training.validation import ValidationSettings
 

@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from audioae.errors import CheckpointError, OutputError, TrainingError
+from audioae.fields import build, parse_json
 from audioae.models.checkpoint import describe, load_weights, read_tensors, write_tensors
-from audioae.storage import build, parse_json, write_text
+from audioae.storage import write_text
 from audioae.training.rows import Noisy, Report
 from audioae.training.trainer import Trainer
 

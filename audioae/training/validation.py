@@ -14,9 +14,9 @@ from audioae.data.augment import AugmentSettings
 from audioae.data.mixtures import Corpus, DataSettings, Mixer, MixtureDataset
 from audioae.errors import SettingsError
 from audioae.evaluation.metrics import score
+from audioae.fields import check_settings
 from audioae.models import Denoiser
 from audioae.signal.spectrogram import StftSettings
-from audioae.storage import check_settings
 from audioae.training.losses import levelled_loss
 
 METRICS = {"si_sdr": "si_sdr", "pesq": "pesq_wb", "stoi": "stoi"}

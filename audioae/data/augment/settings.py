@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audioae.errors import SettingsError
-from audioae.storage import check_settings
+from audioae.fields import check_settings
 
 Range = tuple[float, float]
 

@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 from audioae import __version__
 from audioae.data.corpora.records import Archive
 from audioae.errors import DataError, OutputError
-from audioae.storage import parse_json, publish, temporary_path, write_text
+from audioae.fields import parse_json
+from audioae.storage import publish, temporary_path, write_text
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60.0

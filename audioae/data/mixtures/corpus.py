@@ -14,9 +14,9 @@ import numpy as np
 from audioae.data.augment import AugmentSettings
 from audioae.data.manifest import Row, ShardReader, read_manifest
 from audioae.errors import DataError
+from audioae.fields import check_settings
 from audioae.signal.mixing import active_rms, rms
 from audioae.signal.spectrogram import Array
-from audioae.storage import check_settings
 
 PROBE_SAMPLES = 53  # step between the samples checked for silence
 TRIES = 20  # silent crops in a row before giving up
