@@ -27,10 +27,11 @@ from audioae.errors import (
     SettingsError,
     nearest,
 )
+from audioae.fields import build, parse_json
 from audioae.models import Denoiser, build_autoencoder, settings_class
 from audioae.pretrained import list_models
 from audioae.signal.spectrogram import StftSettings
-from audioae.storage import build, parse_json, write_bytes
+from audioae.storage import write_bytes
 
 METADATA_KEY = "audioae"
 # In format 1, which had no number, kernels of two dimensions were (freq, time).
