@@ -1,35 +1,29 @@
-"""Write files atomically, lock them, replace bytes inside them, and read JSON into dataclasses.
+"""Write files atomically, lock them, and read JSON into dataclasses.
 
 Every file that audioae writes goes through `AtomicFile`: the data are written to a temporary file
 in the target folder, flushed to disk and renamed. A reader sees the earlier file or the complete
 new one, also after a crash, a full disk or a power cut.
 
-- `write_bytes`, `write_text`, `write_json_lines`: the whole content at once.
-- `atomic_path`: the temporary path, for code that writes the file itself.
-- `AtomicFile`: the same with explicit `commit` and `discard`, for writers that stay open.
-- `publish`: the last step alone, for temporary files that survive an interruption (downloads).
-- `output_errors`: turns an `OSError` into an `OutputError` that names the file.
-
-`parse_json`, `build`, `check_types` and `check_settings` read JSON and settings that may be wrong:
-types are checked as strictly as pydantic does, without the dependency.
+`write_bytes`, `write_text` and `write_json_lines` write the whole content at once, `atomic_path` is
+for code that writes the file itself, and `publish` is the last step alone, for downloads.
+`output_errors` turns an `OSError` into an `OutputError` that names the file.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import functools
+import hashlib
 import json
-import math
-import numbers
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType, UnionType
-from typing import Any, BinaryIO, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import TracebackType
+from typing import Any
 
-from audioae.errors import OutputError, SettingsError
+from audioae.errors import OutputError
 
 try:
     import fcntl
@@ -37,27 +31,38 @@ except ImportError:  # Windows has no advisory locks: two processes writing one 
     fcntl = None  # type: ignore[assignment]
 
 AnyPath = str | os.PathLike[str]
-Record = TypeVar("Record")
 
-SUFFIX = ".part"  # of temporary files
+PART = ".part"  # of unfinished downloads
 COPY_BYTES = 2**20
+HIDDEN = ".audioae-"  # start of the names of temporary files
+LISTING_SHARE = 0.02  # of the time, at most, is spent on listing a folder
 
 
 def temporary_path(path: AnyPath) -> Path:
-    """The name that a file has while it is written: `NAME.part`, beside the target of links."""
+    """The name of an unfinished download: `NAME.part`, beside the target of links."""
     final = Path(os.path.realpath(path))
-    return final.with_name(final.name + SUFFIX)
+    return final.with_name(final.name + PART)
+
+
+def prefix_of(final: Path) -> str:
+    """The start of the names of the temporary files of `final`."""
+    return f"{HIDDEN}{hashlib.blake2s(os.fsencode(final.name), digest_size=6).hexdigest()}-"
 
 
 class AtomicFile:
     """A file that is written under a temporary name and renamed when it is complete.
 
     The temporary file is created at once, so a folder without write permission is noticed before
-    anything is computed. It is locked while it is written: a second process that writes the same
-    file gets an error, and a temporary file that a killed process left behind is overwritten.
+    anything is computed. Its name is `.audioae-`, a digest of the final name and random letters, so
+    it is never a file of the user. It is locked while it is written: a second process that writes
+    the same file gets an error, and what a killed process left behind is removed.
 
     Leaving the `with` block without `commit` removes the temporary file. A symbolic link at `path`
     stays a link; its target is replaced.
+
+    Args:
+        like: file whose permissions and owner the new file gets, unless it replaces a file, which
+            keeps its own; None or a missing file gives those of a new file.
 
     Attributes:
         path: the temporary file. It exists; open it for writing.
@@ -67,25 +72,30 @@ class AtomicFile:
         OSError: the file cannot be created. `BlockingIOError` if another process is writing it.
     """
 
-    def __init__(self, path: AnyPath) -> None:
-        self.path = temporary_path(path)
-        self.final = self.path.with_name(self.path.name.removesuffix(SUFFIX))
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+    def __init__(self, path: AnyPath, like: AnyPath | None = None) -> None:
+        self.final = Path(os.path.realpath(path))
+        if self.final in _writing or not remove_leftovers(self.final):
+            problem = "another process is writing it"
+            raise BlockingIOError(errno.EWOULDBLOCK, problem, os.fspath(path))
+        name = f"{prefix_of(self.final)}{secrets.token_hex(8)}{self.final.suffix[:32]}"
+        self.path = self.final.with_name(name)
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self._like = self.final if self.final.exists() or like is None else Path(like)
         self._lock: int | None = handle
         self._pending = True
+        _writing.add(self.final)
+        lock(handle)
         if os.name == "nt":  # an open file cannot be renamed there
             self._unlock()
-        elif not (lock(handle) and _has_name(handle, self.path)):
-            self._unlock()
-            raise BlockingIOError(
-                errno.EWOULDBLOCK, "another process is writing it", os.fspath(path)
-            )
 
     def commit(self) -> None:
         """Flush the file to disk and give it its final name."""
+        with suppress(OSError):  # no such file, or a file system without permissions
+            _copy_rights(self._like, self.path)
         publish(self.path, self.final)
         self._pending = False
         self._unlock()
+        _writing.discard(self.final)
 
     def discard(self) -> None:
         """Remove the temporary file. Does nothing after `commit` or `discard`."""
@@ -93,6 +103,7 @@ class AtomicFile:
             self._pending = False
             self.path.unlink(missing_ok=True)
             self._unlock()
+            _writing.discard(self.final)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -109,6 +120,45 @@ class AtomicFile:
         trace: TracebackType | None,
     ) -> None:
         self.discard()
+
+
+_writing: set[Path] = set()  # final names of the files that this process is writing
+_listed: dict[Path, float] = {}  # when each folder may be listed again
+
+
+def remove_leftovers(final: Path, *, always: bool = False) -> bool:
+    """Remove the temporary files of `final` that killed processes have left.
+
+    In a folder with very many files this is done now and then only, unless `always` is set.
+
+    Returns:
+        False if another process is writing `final`.
+    """
+    started, folder = time.monotonic(), final.parent
+    if not always and started < _listed.get(folder, 0.0):
+        return True
+    prefix, free = prefix_of(final), True
+    with os.scandir(folder) as entries:
+        found = [entry.path for entry in entries if entry.name.startswith(prefix)]
+    for path in found:
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            if lock(handle):
+                os.unlink(path)
+            else:
+                free = False
+            os.close(handle)
+    now = time.monotonic()
+    _listed[folder] = now + (now - started) / LISTING_SHARE if now - started > 0.01 else 0.0
+    return free
+
+
+def _copy_rights(source: Path, target: Path) -> None:
+    """Give `target` the permissions of `source`, and its owner where that is allowed."""
+    state = source.stat()
+    with suppress(OSError, AttributeError):  # Windows has no owners
+        os.chown(target, state.st_uid, state.st_gid)
+    os.chmod(target, state.st_mode & 0o777)
 
 
 @contextmanager
@@ -195,192 +245,3 @@ def lock(handle: int) -> bool:
     except OSError:
         pass
     return True
-
-
-def _has_name(handle: int, path: Path) -> bool:
-    """Whether an open file still has this name, and was not just renamed by another process."""
-    try:
-        return os.fstat(handle).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        return False
-
-
-def splice(file: BinaryIO, at: int, removed: int, inserted: bytes) -> None:
-    """Replace `removed` bytes at position `at` by `inserted`, in place and in constant memory.
-
-    The rest of the file moves; the file grows or shrinks.
-
-    Example:
-        >>> import io
-        >>> file = io.BytesIO(b"one two three")
-        >>> splice(file, 4, 3, b"2")
-        >>> file.getvalue()
-        b'one 2 three'
-    """
-    end, shift = file.seek(0, 2), len(inserted) - removed
-    starts = range(at + removed, end, COPY_BYTES)
-    if shift > 0:  # from the end, so that nothing is overwritten before it is moved
-        starts = starts[::-1]
-    for start in starts if shift else ():
-        file.seek(start)
-        block = file.read(min(COPY_BYTES, end - start))
-        file.seek(start + shift)
-        file.write(block)
-    file.seek(at)
-    file.write(inserted)
-    file.truncate(end + shift)
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Parse JSON. Raises `ValueError` for all damage, nesting that is too deep included."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("its lists or objects are nested too deeply") from None
-
-
-def build(record: type[Record], values: Any, name: str = "") -> Record:
-    """Build a dataclass from JSON values. Keys that are no fields are ignored: a newer version of
-    audioae may have written them.
-
-    Args:
-        record: the dataclass.
-        values: a JSON object, not trusted.
-        name: name of the object, for error messages; empty for that of the class.
-
-    Raises:
-        ValueError: it is no object, or a field is missing or has a wrong type. The dataclass itself
-            raises errors for values that are out of range.
-
-    Example:
-        >>> from audioae.signal.spectrogram import StftSettings
-        >>> build(StftSettings, {"sample_rate": "16000"})
-        Traceback (most recent call last):
-        ValueError: StftSettings.sample_rate is '16000'; expected an integer
-    """
-    name = name or record.__name__
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{name} is {_short(values)}; expected an object")
-    fields = dataclasses.fields(record)  # type: ignore[arg-type]
-    required = [
-        field.name
-        for field in fields
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
-    missing = [each for each in required if each not in values]
-    if missing:
-        raise ValueError(f"{name} lacks {', '.join(missing)}")
-    hints = _hints(record)
-    return record(
-        **{
-            field.name: _typed(hints[field.name], values[field.name], f"{name}.{field.name}")
-            for field in fields
-            if field.name in values
-        }
-    )
-
-
-def check_types(record: Any) -> None:
-    """Check the types of the fields of a frozen dataclass, for its `__post_init__`.
-
-    NumPy numbers become numbers of Python, and lists become tuples where the field is a tuple.
-
-    Raises:
-        ValueError: a field has a wrong type, or is a number that is NaN or infinite.
-    """
-    for name, hint in _hints(type(record)).items():
-        value = getattr(record, name)
-        checked = _typed(hint, value, f"{type(record).__name__}.{name}")
-        if checked is not value:
-            object.__setattr__(record, name, checked)
-
-
-def check_settings(record: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Check the types and ranges of a settings class, for its `__post_init__`.
-
-    Args:
-        record: the settings.
-        ranges: the lowest and the highest value by name of field; of each value for a tuple.
-
-    Raises:
-        SettingsError: a field has a wrong type, is NaN or infinite, or is out of range.
-    """
-    try:
-        check_types(record)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
-    for name, (lowest, highest) in ranges.items():
-        value = getattr(record, name)
-        values = value if isinstance(value, tuple) else (value,)
-        if not all(lowest <= each <= highest for each in values):
-            raise SettingsError(
-                f"{type(record).__name__}.{name} is {_short(value)}; expected {lowest:,} to "
-                f"{highest:,}"
-            )
-
-
-@functools.cache
-def _hints(record: type) -> dict[str, Any]:
-    return get_type_hints(record)
-
-
-def _typed(hint: Any, value: Any, name: str) -> Any:
-    """A value as the type of a field; `ValueError` if it has another type."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return value
-    if origin is Literal:
-        if isinstance(value, str) and value in arguments:
-            return value
-        raise _wrong(name, value, f"one of {', '.join(map(repr, arguments))}")
-    if origin is UnionType:  # X | None
-        return None if value is None else _typed(arguments[0], value, name)
-    if origin is tuple and isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        if arguments[-1] is Ellipsis:
-            return tuple(_typed(arguments[0], each, name) for each in value)
-        if len(value) == len(arguments):
-            return tuple(map(_typed, arguments, value, [name] * len(value)))
-        raise _wrong(name, value, f"{len(arguments)} values")
-    if origin is dict and isinstance(value, Mapping):
-        for key in value:
-            _typed(arguments[0], key, f"a key of {name}")
-        return {key: _typed(arguments[1], each, f"{name}.{key}") for key, each in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return value if isinstance(value, hint) else build(hint, value, name)
-    if hint in (str, bool) and isinstance(value, hint):
-        return value
-    if not isinstance(value, bool):
-        if hint is int and isinstance(value, numbers.Integral):
-            return int(value)
-        if hint is float and isinstance(value, numbers.Real):
-            with suppress(OverflowError):
-                if math.isfinite(number := float(value)):
-                    return number
-    raise _wrong(name, value, _EXPECTED.get(origin or hint, "another type"))
-
-
-_EXPECTED: dict[Any, str] = {
-    str: "a string",
-    bool: "true or false",
-    int: "an integer",
-    float: "a finite number",
-    tuple: "a list",
-    dict: "an object",
-}
-
-
-def _wrong(name: str, value: Any, expected: str) -> ValueError:
-    return ValueError(f"{name} is {_short(value)}; expected {expected}")
-
-
-def _short(value: Any) -> str:
-    """A value for an error message, in one line of at most 60 characters."""
-    if isinstance(value, Mapping):
-        return "an object"
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        nested = len(value) > 8 or any(isinstance(each, (Mapping, list, tuple)) for each in value)
-        return "a list" if nested else f"[{', '.join(map(_short, value))}]"
-    if isinstance(value, int) and abs(value) >= 10**20:  # Python refuses to print huge ones
-        return "a huge integer"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -16,7 +16,8 @@ def tone(num_samples: int = 16000, channels: int = 1) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "name", ["2024-05-06T12:30:00.m4a", "Interview: part 1.m4a", "file:x.m4a", "http:a.m4a", "-.m4a"]
+    "name",
+    ["2024-05-06T12:30:00.m4a", "Interview: part 1.m4a", "file:x.m4a", "http:a.m4a", "-.m4a"],
 )
 def test_names_are_no_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     pytest.importorskip("av")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from audioae import storage
 from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output, info, mp3, read, write
 from audioae.errors import AudioaeError, AudioFileError, OutputError
 from audioae.storage import AtomicFile
@@ -315,7 +316,7 @@ def test_unwritable_outputs_are_errors_before_writing(
     real = os.open
 
     def denied(path: object, *rest: int) -> int:
-        if str(path).endswith(".part"):
+        if "/.audioae-" in str(path):
             raise PermissionError(13, "Permission denied")
         return real(path, *rest)  # type: ignore[arg-type]
 
@@ -332,7 +333,10 @@ def test_only_one_process_can_write_a_file(tmp_path: Path) -> None:
 
 
 def test_a_temporary_file_of_a_killed_process_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "a.wav.part").write_bytes(b"half a file" * 100_000)
+    left = AtomicFile(tmp_path / "a.wav")
+    left.path.write_bytes(b"half a file" * 100_000)
+    left._unlock()
+    storage._writing.clear()
     write(tmp_path / "a.wav", NOISE, 16000)
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
     assert read(tmp_path / "a.wav")[0].shape == NOISE.shape

@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 from audioae.audio import AudioInfo, AudioWriter, check_output, info, read, write, xiph
+from audioae.audio.content import splice
 from audioae.audio.xiph import join_comments
-from audioae.storage import splice
 
 BEXT = b"archive of a small town".ljust(602, b"\0") + b"A=PCM,F=16000\r\n"
 NOTES = {

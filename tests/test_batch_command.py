@@ -124,7 +124,7 @@ def test_damage_found_late_fails_one_file(folder: Path) -> None:
     assert result.exit_code == 1
     assert "sample 7000 of channel 0 is nan" in result.stderr
     assert len(list(Path("out").rglob("*.wav"))) == 10
-    assert not list(Path("out").rglob("*.part"))
+    assert not list(Path("out").rglob(".audioae-*-*"))
 
 
 def test_fail_fast_starts_nothing_after_a_failure(folder: Path) -> None:
@@ -141,7 +141,7 @@ import time
 
 
 def hold(event, arguments):
-    if event == "os.rename" and str(arguments[0]).endswith("long.wav.part"):
+    if event == "os.rename" and str(arguments[1]).endswith("long.wav"):
         time.sleep(300)
 
 
@@ -191,7 +191,7 @@ def test_a_worker_that_dies_fails_its_file(folder: Path) -> None:
     """A worker process that is killed fails the file it was at; another process does the rest."""
     with start_batch(folder, "2") as batch:
         said = read_until_progress(batch)
-        worker = _who_writes(Path("out/long.wav.part"))
+        worker = _who_writes(Path("out"))
         assert worker is not None
         os.kill(worker, signal.SIGKILL)
         said += batch.communicate(timeout=200)[1]
@@ -208,7 +208,9 @@ def _who_writes(path: Path) -> int | None:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if any(
-                os.readlink(handle) == str(path.resolve()) for handle in (process / "fd").iterdir()
+                os.readlink(handle).startswith(f"{path.resolve()}/.audioae-")
+                and "ledger" not in os.readlink(handle)
+                for handle in (process / "fd").iterdir()
             ):
                 return int(process.name)
         except OSError:
@@ -375,7 +377,7 @@ def test_an_interrupted_batch_leaves_nothing_incomplete_and_resumes(
     assert said.splitlines()[-1] == "Error: interrupted"
     assert "Traceback" not in said
     assert "resume" in said
-    assert not list(Path("out").rglob("*.part"))
+    assert not list(Path("out").rglob(".audioae-*-*"))
     assert not Path("out/long.wav").exists()
     assert run("rec/long.wav", "rec", "-O", "out").exit_code == 0
 
@@ -410,7 +412,7 @@ def test_full_disk(folder: Path) -> None:
         refused(folder, "rec", "-O", "disk/out", told="make space")
         result = run("rec", "-O", "disk/out", "--format", "flac")
         assert result.exit_code == 1
-        assert not list(disk.rglob("*.part"))
+        assert not list(disk.rglob(".audioae-*-*"))
         for path in disk.rglob("*.flac"):
             assert soundfile.info(path).frames == 8000
         assert contents(folder / "rec") == before

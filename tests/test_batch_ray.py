@@ -127,7 +127,10 @@ def _who_writes(path: Path, *, but: int) -> int | None:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if int(process.name) != but and any(
-                os.readlink(handle) == str(path) for handle in (process / "fd").iterdir()
+                "/.audioae-" in (name := os.readlink(handle))
+                and name.startswith(str(path))
+                and "ledger" not in name
+                for handle in (process / "fd").iterdir()
             ):
                 return int(process.name)
         except OSError:

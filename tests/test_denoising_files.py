@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import soundfile
 from fake_engines import constant, smoothing
 
 from audioae.audio import info, read
-from audioae.denoising import DenoiseSettings, FileJob, denoise, denoise_file, plan_file
+from audioae.denoising import DenoiseSettings, FileJob, denoise, denoise_file, plan_file, run_plan
 from audioae.denoising.stream import block_length
 from audioae.engine import Quality
 from audioae.errors import AudioFileError, ModelNotFoundError, OutputError
@@ -198,12 +199,47 @@ def test_the_input_is_never_an_output(tmp_path: Path, same: str) -> None:
     assert src.read_bytes() == kept
 
 
-def test_the_input_is_never_the_temporary_output(tmp_path: Path) -> None:
+def test_a_file_that_is_named_like_a_temporary_one_is_kept(tmp_path: Path) -> None:
     src = make(tmp_path / "in.wav").rename(tmp_path / "out.wav.part")
     kept = src.read_bytes()
-    with pytest.raises(OutputError, match="temporary name"):
-        denoise_file(src, tmp_path / "out.wav", model=constant(1.0))
+    denoise_file(src, tmp_path / "out.wav", model=constant(1.0))
     assert src.read_bytes() == kept
+
+
+def test_an_input_that_changes_is_noticed(tmp_path: Path) -> None:
+    src, engine = make(tmp_path / "in.wav"), constant(1.0)
+    plan = plan_file(FileJob(src, tmp_path / "out.wav"))
+    soundfile.write(src, np.zeros(5000), 48000)  # before its turn: it is planned again
+    result = run_plan(plan, engine)
+    assert (result.sample_rate, result.num_samples) == (48000, 5000)
+    plan = plan_file(FileJob(src, tmp_path / "late.wav"))
+
+    def append(seconds: float) -> None:
+        with src.open("ab") as file:
+            file.write(bytes(100))
+
+    with pytest.raises(AudioFileError, match="changed"):
+        run_plan(plan, engine, progress=append)
+    assert not (tmp_path / "late.wav").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs permissions")
+def test_an_output_has_the_permissions_of_its_input_or_of_what_it_replaces(tmp_path: Path) -> None:
+    src, dst, engine = make(tmp_path / "in.wav"), tmp_path / "out.wav", constant(1.0)
+    src.chmod(0o600)
+    denoise_file(src, dst, model=engine)
+    assert dst.stat().st_mode & 0o777 == 0o600
+    dst.chmod(0o640)
+    denoise_file(src, dst, model=engine, overwrite=True)
+    assert dst.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the limit of POSIX")
+@pytest.mark.parametrize("length", [251, 255])
+def test_the_longest_names_can_be_written(tmp_path: Path, length: int) -> None:
+    name = "x" * (length - 4) + ".wav"
+    denoise_file(make(tmp_path / "in.wav"), tmp_path / name, model=constant(1.0))
+    assert (tmp_path / name).exists()
 
 
 def test_the_residual_is_not_the_output(tmp_path: Path) -> None:

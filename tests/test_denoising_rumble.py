@@ -13,7 +13,7 @@ SPEECH = (0.05 * np.random.default_rng(0).standard_normal((2, len(TIMES)))).asty
 
 def split(x: np.ndarray, *, recording: bool, block: int = 0) -> np.ndarray:
     splitter = build_splitter(RATE, len(x), recording=recording)
-    size = block or x.shape[1]
+    size = block or max(x.shape[1], 1)
     parts = [splitter.process(x[:, at : at + size]) for at in range(0, x.shape[1], size)]
     return np.concatenate([*parts, splitter.process(x[:, :0], last=True)], axis=1)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from audioae import storage
 from audioae.errors import OutputError
 from audioae.storage import (
     AtomicFile,
     atomic_path,
     output_errors,
-    temporary_path,
     write_json_lines,
     write_text,
 )
@@ -53,7 +53,10 @@ def test_a_full_disk_keeps_the_earlier_file(
 
 
 def test_a_temporary_file_of_a_killed_process_is_overwritten(tmp_path: Path) -> None:
-    temporary_path(tmp_path / "a.txt").write_text("left by a killed process, and longer")
+    left = AtomicFile(tmp_path / "a.txt")
+    left.path.write_text("left by a killed process, and longer")
+    left._unlock()
+    storage._writing.clear()
     write_text(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

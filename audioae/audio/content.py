@@ -16,10 +16,11 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from audioae.audio import riff
 from audioae.errors import AudioFileError, require
+from audioae.storage import COPY_BYTES
 
 MP3_TAG = 0x55  # of the format in a WAV file
 FLAC_START = b"fLaC\0\0\0\x22"  # a STREAMINFO of 34 bytes comes first
@@ -350,3 +351,29 @@ def completed_head(path: Path) -> bytes | None:
         block = max(channels * -(-bits // 8), 1)
         struct.pack_into(">I", head, comm.offset + 2, (data.size - 8) // block)
     return bytes(head)
+
+
+def splice(file: BinaryIO, at: int, removed: int, inserted: bytes) -> None:
+    """Replace `removed` bytes at position `at` by `inserted`, in place and in constant memory.
+
+    The rest of the file moves; the file grows or shrinks.
+
+    Example:
+        >>> import io
+        >>> file = io.BytesIO(b"one two three")
+        >>> splice(file, 4, 3, b"2")
+        >>> file.getvalue()
+        b'one 2 three'
+    """
+    end, shift = file.seek(0, 2), len(inserted) - removed
+    starts = range(at + removed, end, COPY_BYTES)
+    if shift > 0:  # from the end, so that nothing is overwritten before it is moved
+        starts = starts[::-1]
+    for start in starts if shift else ():
+        file.seek(start)
+        block = file.read(min(COPY_BYTES, end - start))
+        file.seek(start + shift)
+        file.write(block)
+    file.seek(at)
+    file.write(inserted)
+    file.truncate(end + shift)

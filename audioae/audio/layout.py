@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from audioae.audio import riff, xiph
-from audioae.storage import splice
+from audioae.audio.content import splice
 
 # Loudspeakers in the order of the bits of a WAVE mask.
 SPEAKERS = (

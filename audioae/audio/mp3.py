@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from audioae.storage import splice
+from audioae.audio.content import splice
 
 # Layer III bit rates in kbit/s by index; True is MPEG 1, False is MPEG 2 and 2.5.
 KBPS = {

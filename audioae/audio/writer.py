@@ -151,7 +151,7 @@ class AudioWriter:
 
     def __enter__(self) -> AudioWriter:
         with output_errors(self.path):
-            self._temporary = AtomicFile(self.path)
+            self._temporary = AtomicFile(self.path, like=self.info.source)
         try:
             self._sound = self._open()
         except BaseException:

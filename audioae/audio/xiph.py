@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+from audioae.audio.content import splice
 from audioae.audio.form import AudioInfo
-from audioae.storage import splice
 
 # Vorbis comments by tag; libsndfile knows these tags in every container that has tags.
 COMMENT_NAMES = {

@@ -54,6 +54,7 @@ class Ledger:
     def __init__(self, folder: Path, recipe: str) -> None:
         self.folder, self.path, self.recipe = folder, folder / NAME, recipe
         self._entries: dict[str, LedgerEntry] = {}
+        self._begun: dict[str, dict[str, Any]] = {}  # inputs of the files that were started
         self._file: int | None = None
         self._torn = False  # whether the last line lacks its line end
         self._load()
@@ -74,10 +75,11 @@ class Ledger:
 
     def begin(self, src: Path, dst: Path) -> None:
         """Record that `dst` is going to be written; on the disk before this returns."""
+        self._begun[self._key(dst)] = identity(src)
         self._append(
             {
                 "state": "begun",
-                "source": identity(src),
+                "source": self._begun[self._key(dst)],
                 "dst": self._key(dst),
                 "recipe": self.recipe,
             },
@@ -92,9 +94,9 @@ class Ledger:
             else {"state": "done", "output": stamp(dst)}
         )
         with suppress(OutputError) if error else nullcontext():  # the file's own error matters more
-            self._append(
-                {**how, "source": identity(src), "dst": self._key(dst), "recipe": self.recipe}
-            )
+            # As it was when it was started: it may have changed since.
+            source = self._begun.pop(self._key(dst), None) or identity(src)
+            self._append({**how, "source": source, "dst": self._key(dst), "recipe": self.recipe})
 
     def __enter__(self) -> Ledger:
         try:

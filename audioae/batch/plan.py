@@ -19,7 +19,7 @@ from audioae.batch.tree import DEFAULT_TEMPLATE, FoundInputs, check_template, ou
 from audioae.batch.work import Outcome, failure
 from audioae.denoising import FileJob, FilePlan, plan_file
 from audioae.errors import OutputError
-from audioae.storage import AtomicFile
+from audioae.storage import remove_leftovers
 
 ORPHAN_SECONDS = 10.0  # a worker of a killed run may need this long to finish its last block
 
@@ -169,8 +169,7 @@ def _await_orphans(job: FileJob) -> None:
 
 def _is_locked(output: Path) -> bool:
     try:
-        with AtomicFile(output):
-            return False
+        return not remove_leftovers(Path(os.path.realpath(output)), always=True)
     except OSError:
         return True
 

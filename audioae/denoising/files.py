@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,17 +25,18 @@ from audioae.denoising.tracks import (
     Target,
     TrackPlan,
     TrackResult,
+    check_distinct,
     make_passes,
     plan_tracks,
     track_lines,
     track_result,
+    stamp_of,
     track_warnings,
     write_tracks,
 )
 from audioae.denoising.verdict import Verdict
 from audioae.engine import Engine, Quality
-from audioae.errors import OutputError, SettingsError, nearest
-from audioae.storage import temporary_path
+from audioae.errors import AudioFileError, SettingsError, nearest
 
 AnyPath = str | os.PathLike[str]
 ClipMode = Literal["clamp", "rescale"]
@@ -110,6 +111,7 @@ class FilePlan:
         span: the samples to denoise.
         others: further audio tracks of a film that are denoised.
         warnings: what the output cannot keep of the input, one line each.
+        stamp: size and time of the input when it was checked.
     """
 
     job: FileJob
@@ -119,6 +121,7 @@ class FilePlan:
     span: Span
     others: tuple[TrackPlan, ...] = ()
     warnings: tuple[str, ...] = ()
+    stamp: tuple[int, int] | None = None
 
     @property
     def tracks(self) -> tuple[TrackPlan, ...]:
@@ -286,7 +289,8 @@ def plan_file(job: FileJob) -> FilePlan:
     Raises:
         AudioFileError, OutputError, SettingsError: see `denoise_file`.
     """
-    _check_distinct({"input": job.src, "output": job.dst, "residual": job.residual})
+    check_distinct({"input": job.src, "output": job.dst, "residual": job.residual})
+    stamp = stamp_of(job.src)
     tracks = plan_tracks(
         job.src,
         job.outputs,
@@ -305,6 +309,7 @@ def plan_file(job: FileJob) -> FilePlan:
         first.span,
         tuple(tracks[1:]),
         track_warnings(tracks),
+        stamp,
     )
 
 
@@ -312,7 +317,15 @@ def run_plan(
     plan: FilePlan, engine: Engine, *, progress: Callable[[float], None] | None = None
 ) -> FileResult:
     """Denoise a file that was checked by `plan_file`; for `progress` see `denoise_file`."""
-    started, job, tracks = time.perf_counter(), plan.job, plan.tracks
+    started, job = time.perf_counter(), plan.job
+    if plan.stamp != stamp_of(job.src):  # the folder may have been synchronised since
+        plan = plan_file(job)
+    tracks = plan.tracks
+
+    def check() -> None:
+        if plan.stamp != stamp_of(job.src):
+            raise AudioFileError(f"{job.src} has changed while it was denoised; run it again")
+
     passes = make_passes(job.src, tracks, engine, job.settings, progress)
     engine = choose_engine(engine, plan.source.sample_rate, job.settings.quality)
     rescale, lufs = job.clip_mode == "rescale", job.normalize_lufs
@@ -330,6 +343,7 @@ def run_plan(
         residual,
         overwrite=job.overwrite,
         scales=[each.factor for each in scales],
+        check=check,
     )
     done = results[0]
     films = [
@@ -361,33 +375,6 @@ def run_plan(
         changes=plan.changes,
         tracks=tuple(each for each in films if each is not None),
     )
-
-
-def _check_distinct(paths: Mapping[str, Path | None]) -> None:
-    """Raise `OutputError` if two of the paths are the same file. The first is the input."""
-    known = [(name, path) for name, path in paths.items() if path is not None]
-    for index, (name, path) in enumerate(known):
-        for other_name, other in known[index + 1 :]:
-            if _place(path) == _place(other) or (
-                path.exists() and other.exists() and path.samefile(other)
-            ):
-                raise OutputError(
-                    f"{other} is both the {name} and the {other_name}; choose another name for the "
-                    f"{other_name}"
-                )
-    source = known[0][1]
-    for name, path in known[1:]:
-        # The writer replaces a file with its temporary name, which a killed run may have left.
-        if _place(source) == temporary_path(path):
-            raise OutputError(
-                f"{source} is the temporary name of {path} while it is written; choose another "
-                f"name for the {name}"
-            )
-
-
-def _place(path: Path) -> Path:
-    """The path with all links resolved. A loop of links stays; `Path.resolve` would raise."""
-    return Path(os.path.realpath(path))
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

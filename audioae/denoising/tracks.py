@@ -5,7 +5,8 @@ Most files have one; films may have several.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.stream import HIGHEST_RATE, LOWEST_RATE
 from audioae.denoising.verdict import Verdict
 from audioae.engine import Engine
-from audioae.errors import AudioFileError, SettingsError
+from audioae.errors import AudioFileError, OutputError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,7 @@ def write_tracks(
     *,
     overwrite: bool,
     scales: Sequence[float],
+    check: Callable[[], None] = lambda: None,
 ) -> list[WriteResult]:
     """Denoise the tracks of a file and write the output and the residual.
 
@@ -260,6 +262,7 @@ def write_tracks(
         output, residual: the files. A residual that holds fewer tracks has the first ones.
         overwrite: replace existing files.
         scales: factor for each track, in both files.
+        check: called before the files get their names; an error keeps them from it.
 
     Returns:
         A result for each track; the first has the clipped samples and the warnings of all.
@@ -289,6 +292,7 @@ def write_tracks(
                 rest.write((noisy if scale == 1 else noisy * scale) - written, track)
             num_samples[track] += noisy.shape[-1]
             seconds[track] = num_samples[track] / streams[track].sample_rate
+        check()
     results: list[WriteResult] = []
     for count, stream in zip(num_samples, streams, strict=True):
         assert stream.verdict is not None
@@ -313,3 +317,31 @@ def _warnings(writer: AudioWriter, residual: AudioWriter | None) -> tuple[str, .
         if number
     )
     return *clamped, *(f"not kept: {what}" for what in writer.lost)
+
+
+def check_distinct(paths: Mapping[str, Path | None]) -> None:
+    """Raise `OutputError` if two of the paths are the same file. The first is the input."""
+    known = [(name, path) for name, path in paths.items() if path is not None]
+    for index, (name, path) in enumerate(known):
+        for other_name, other in known[index + 1 :]:
+            if _place(path) == _place(other) or (
+                path.exists() and other.exists() and path.samefile(other)
+            ):
+                raise OutputError(
+                    f"{other} is both the {name} and the {other_name}; choose another name for the "
+                    f"{other_name}"
+                )
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """The size and the time of the last change of a file; None if it is not there."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def _place(path: Path) -> Path:
+    """The path with all links resolved. A loop of links stays; `Path.resolve` would raise."""
+    return Path(os.path.realpath(path))
