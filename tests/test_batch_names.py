@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from audioae.audio import info
 from audioae.batch import InputFile, check_suffix, find_inputs
 from audioae.batch.tree import output_names
 from audioae.errors import AudioFileError, OutputError, SettingsError
@@ -171,3 +172,25 @@ def test_formats_are_suffixes() -> None:
     assert [check_suffix(kind) for kind in ("flac", ".WAV", "Opus")] == [".flac", ".wav", ".opus"]
     with pytest.raises(SettingsError, match="did you mean 'flac'"):
         check_suffix("flak")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs permissions that hold")
+def test_a_folder_that_cannot_be_searched_is_named(tree: Path) -> None:
+    Path("rec/one").chmod(0)
+    try:
+        found = find_inputs(["rec"])
+    finally:
+        Path("rec/one").chmod(0o755)
+    assert [each.path.as_posix() for each in found.files] == ["rec/a.wav"]
+    assert len(found.unreadable) == 1
+    assert "rec/one" in found.unreadable[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs FIFOs")
+def test_pipes_in_folders_are_skipped_and_never_opened(tree: Path) -> None:
+    os.mkfifo("rec/waiting.wav")
+    found = find_inputs(["rec"])
+    assert "rec/waiting.wav" not in [each.path.as_posix() for each in found.files]
+    assert found.num_skipped == 4
+    with pytest.raises(AudioFileError, match=r"waiting\.wav"):
+        info("rec/waiting.wav")

@@ -7,6 +7,7 @@ Ogg files and WAV files from a pipe are presented to it through `content.FileVie
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -265,7 +266,13 @@ def check_file(path: Path) -> None:
     if os.path.isdir(path):  # unlike Path.is_dir it raises no errors
         raise AudioFileError(f"{path} is a folder; expected an audio file")
     try:
-        size = path.stat().st_size
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for its writer
+            raise AudioFileError(
+                f"{path} is a pipe, socket or device; expected an audio file, or give it to "
+                "denoise by name or as -"
+            )
+        size = state.st_size
         with path.open("rb"):
             pass
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

@@ -168,7 +168,8 @@ def send(path: Path, sink: BinaryIO, raw: RawForm | None = None) -> None:
 
 def suffix_of(container: str) -> str:
     """The usual suffix of a container, ".wav" for "WAVEX"."""
-    return next(suffix for suffix, names in formats.SUFFIXES.items() if container in names)
+    known = (suffix for suffix, names in formats.SUFFIXES.items() if container in names)
+    return next(known, f".{container.lower()}")
 
 
 @dataclass(frozen=True)

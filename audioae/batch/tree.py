@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 import string
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,10 +39,16 @@ class InputFile:
 
 @dataclass
 class FoundInputs:
-    """All input files in order, each once, and the number of other files in their folders."""
+    """All input files in order, each once, and what was not taken from their folders.
+
+    Args:
+        num_skipped: number of files without an audio suffix, hidden files, pipes and devices.
+        unreadable: errors about folders that cannot be searched, one line each.
+    """
 
     files: list[InputFile] = field(default_factory=list)
     num_skipped: int = 0
+    unreadable: list[str] = field(default_factory=list)
 
 
 def find_inputs(
@@ -66,6 +73,8 @@ def find_inputs(
             if (place := os.path.abspath(each.path)) not in known:
                 known.add(place)
                 found.files.append(each)
+    if not found.files and found.unreadable:
+        raise AudioFileError(f"no audio file: {'; '.join(found.unreadable)}")
     if not found.files:
         known_suffixes = " ".join(sorted(SUFFIXES))
         raise AudioFileError(
@@ -91,7 +100,14 @@ def _walk(top: Path, exclude: Path | None, found: FoundInputs) -> Iterator[Input
     """The audio files in and below `top`, sorted. Links are followed; no folder is read twice."""
     entered = {os.path.realpath(exclude)} if exclude else set()
     root = Path(os.path.abspath(top)).name
-    for folder, folders, files in os.walk(top, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        found.unreadable.append(
+            f"the folder {error.filename} cannot be searched ({error.strerror}); check its "
+            "permissions"
+        )
+
+    for folder, folders, files in os.walk(top, onerror=refuse, followlinks=True):
         entered.add(os.path.realpath(folder))
         folders[:] = sorted(
             name
@@ -99,10 +115,20 @@ def _walk(top: Path, exclude: Path | None, found: FoundInputs) -> Iterator[Input
             if name[0] != "." and os.path.realpath(os.path.join(folder, name)) not in entered
         )
         for name in sorted(files):
-            if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES:
+            is_named = name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES
+            if is_named and not is_stream(os.path.join(folder, name)):
                 yield InputFile(Path(folder, name), Path(os.path.relpath(folder, top)), root)
             else:
                 found.num_skipped += 1
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a pipe, a socket or a device, which can be read once at most."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def output_names(

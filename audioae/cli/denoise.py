@@ -226,7 +226,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     src, dst = options.paths
     if options.skip_existing and dst.exists():
         options.say(f"{dst} exists; skipped")
-    elif PIPE in (src, dst):
+    elif PIPE in (src, dst) or src.is_fifo():  # <(command) in a shell
         from audioae.cli.piped import denoise_piped
 
         denoise_piped(src, dst, options)

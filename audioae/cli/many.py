@@ -57,7 +57,9 @@ def denoise_many(ctx: click.Context, options: DenoiseOptions, folder: Path) -> N
             with ledger:
                 plan = plan_batch(jobs, ledger, skip_existing=options.skip_existing)
                 failed = _run(ctx, plan, ledger, settings, engine, found.num_skipped, options)
-    if failed:
+    for line in found.unreadable:
+        click.echo(f"Error: {line}", err=True)
+    if failed or found.unreadable:
         ctx.exit(1)
 
 

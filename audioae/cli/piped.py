@@ -12,6 +12,7 @@ import click
 from audioae.cli.options import PIPE, DenoiseOptions
 from audioae.cli.output import preface, print_json, report_plan, report_result, run_one
 from audioae.cli.progress import show_progress
+from audioae.errors import AudioFileError, OutputError
 
 if TYPE_CHECKING:
     from audioae.batch.pipes import RawForm
@@ -35,12 +36,20 @@ def _checked_sink(options: DenoiseOptions) -> BinaryIO:
         raise click.UsageError("--json and OUT = - would both write to stdout; give OUT a name")
     if options.record:
         raise click.UsageError("--record writes a file beside OUT; give OUT a name instead of -")
+    if sys.stdout is None:  # `>&-` in a shell
+        raise OutputError("stdout is closed; redirect it to a file or a program")
     sink = sys.stdout.buffer
     if sink.isatty():
         raise click.UsageError(
             "refusing to write audio to a terminal; redirect stdout to a file or a program"
         )
     return sink
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:  # `<&-` in a shell
+        raise AudioFileError("stdin is closed; expected a recording")
+    return sys.stdin.buffer
 
 
 def _stream(raw: RawForm, options: DenoiseOptions) -> None:
@@ -56,7 +65,7 @@ def _stream(raw: RawForm, options: DenoiseOptions) -> None:
         )
     engine = ready_engine(options.model_path(), device=options.device)
     settings = options.settings()
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    source, sink = _stdin(), sys.stdout.buffer
     done = 0.0
     with show_progress(options.progress_mode, "stdin", total=None, unit="s") as show:
 
@@ -86,7 +95,12 @@ def _through_files(
     if sink is None:
         check_target(dst, overwrite=options.overwrite)  # before all of stdin is read
     with pipe_folder() as folder:
-        here = receive(sys.stdin.buffer, folder, raw) if src == PIPE else src
+        here = src
+        if src == PIPE:
+            here = receive(_stdin(), folder, raw)
+        elif src.is_fifo():
+            with src.open("rb") as stream:
+                here = receive(stream, folder, raw)
         target = dst if sink is None else folder / f"stdout{_suffix(here, raw, options)}"
         job = options.file_job(here, target, options.residual)
         plan = plan_file(dataclasses.replace(job, subtype=raw.subtype) if raw and sink else job)

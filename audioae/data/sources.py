@@ -8,6 +8,7 @@ import csv
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -15,28 +16,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+from audioae.audio import formats, media
 from audioae.data.manifest import SPLITS, Split
 from audioae.errors import DataError
 
 Role = Literal["speech", "noise", "rir"]
 ROLES: tuple[Role, ...] = ("speech", "noise", "rir")
 LICENCE_REASON, NO_LICENCE = "licence", "none given"
-AUDIO_EXTENSIONS = (
-    ".aif",
-    ".aifc",
-    ".aiff",
-    ".au",
-    ".caf",
-    ".flac",
-    ".mp3",
-    ".oga",
-    ".ogg",
-    ".opus",
-    ".rf64",
-    ".snd",
-    ".w64",
-    ".wav",
-)
+AUDIO_EXTENSIONS = tuple(sorted(formats.SUFFIXES.keys() | media.SUFFIXES))
 
 _SPLIT_NAMES: dict[str, Split | Literal[""]] = {
     "": "", "train": "train", "training": "train", "valid": "valid", "validation": "valid",
@@ -146,7 +133,7 @@ def _of_folder(role: Role, folder: Path) -> Iterator[Entry]:
         Path(parent, name)
         for parent, _, names in os.walk(folder)
         for name in names
-        if is_audio(name)
+        if is_audio(name) and not _is_stream(os.path.join(parent, name))
     )
     if not files:
         raise DataError(
@@ -286,6 +273,14 @@ def _number(text: str, where: str) -> float | None:
 def is_audio(name: str) -> bool:
     """Whether a file name has an audio extension and is not hidden."""
     return not name.startswith(".") and Path(name).suffix.lower() in AUDIO_EXTENSIONS
+
+
+def _is_stream(path: str) -> bool:
+    """Whether a path is a pipe, a socket or a device: reading it may wait for ever."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # a broken link is named later
+        return False
 
 
 def _size(path: str) -> int:
