@@ -113,7 +113,8 @@ class TwoBandEngine:
 
     Args:
         lower: the model with the lower sample rate.
-        upper: the causal model. Its gains are averaged over both directions of time.
+        upper: the causal model. It runs forwards only: the mean of both directions has 0.4 dB less
+            magnitude SNR above 8 kHz.
     """
 
     def __init__(self, lower: Engine, upper: Engine) -> None:
@@ -128,7 +129,7 @@ class TwoBandEngine:
 
     def whole(self, spectrum: ComplexArray) -> Gain:
         """See `Engine.whole`."""
-        gain = both_directions(self._upper, spectrum)
+        gain = self._upper.whole(spectrum)
         bins = self._lower.info.stft.num_bins
         gain[:, :bins] = self._lower.whole(spectrum[:, :bins] / np.float32(self._ratio))
         return gain
