@@ -18,6 +18,7 @@ otherwise. In reading order:
 - `content`: what a file holds, told by its first bytes, and how FFmpeg opens it.
 - `media`: reads audio tracks of video files and other containers that FFmpeg handles.
 - `muxing`: writes them, with the pictures, subtitles and chapters of their source.
+- `copying`: what of these the container of an output can hold.
 
 All errors are `AudioFileError` for inputs and `OutputError` for outputs.
 """

@@ -94,9 +94,6 @@ MUXERS = {
     ".webm": Muxer("webm", ("OPUS",), pictures=True),
     ".mkv": Muxer("matroska", MATROSKA, pictures=True),
     ".mka": Muxer("matroska", MATROSKA),
-    ".avi": Muxer(
-        "avi", ("MP3", "AC3", "MP2", "PCM_16", "PCM_24", "PCM_U8", "FLOAT"), pictures=True
-    ),
     ".ts": Muxer("mpegts", ("AAC", "AC3", "EAC3", "MP2", "MP3"), pictures=True),
 }
 BITS_PER_SECOND = 96_000  # per channel, for a lossless source
@@ -120,7 +117,7 @@ def choose(path: Path, like: AudioInfo, subtype: str | None) -> AudioInfo:
         OutputError: the container cannot be written, or takes no such encoding.
     """
     suffix = path.suffix.lower()
-    if suffix not in MUXERS:  # WMA and raw AAC lose the first samples or the length
+    if suffix not in MUXERS:  # WMA, raw AAC and AVI lose the first samples or the length
         raise OutputError(
             f"{path}: {suffix} files are read-only; write one of {' '.join(MUXERS)}, .flac or .wav"
         )

@@ -256,7 +256,7 @@ def _read_track(path: Path, track: int, size: int, mtime_ns: int) -> Track:
         content.container_of(demuxer, path.suffix),
         name,
         "FILE",
-        _tags(metadata),
+        tags_of(metadata),
         path,
         coded * 8 * rate / num_samples if num_samples and not lossless else None,
         decoder.layout,
@@ -388,15 +388,8 @@ def _coded_bytes(path: Path, track: int) -> int:
         return sum(packet.size for packet in container.demux(container.streams.audio[track]))
 
 
-def _tags(metadata: dict[str, str]) -> dict[str, str]:
+def tags_of(metadata: dict[str, str]) -> dict[str, str]:
+    """The tags of `AudioInfo` among those of FFmpeg."""
     lower = {name.lower(): text for name, text in metadata.items()}
     number = {"tracknumber": lower["track"]} if lower.get("track") else {}
     return {name: text for name, text in lower.items() if name in TAGS and text} | number
-
-
-def extras(path: Path, cleaned: tuple[int, ...] = (0,)) -> list[str]:
-    """Names of the tracks other than the audio tracks with these numbers."""
-    with open_container(path) as container:
-        known = [container.streams.audio[track] for track in cleaned]
-        others = [each for each in container.streams if each not in known]
-        return [f"{stream.type} track {stream.index}" for stream in others]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import soundfile
 
-from audioae.audio import formats, layout, media, mp3, muxing, riff, xiph
+from audioae.audio import copying, formats, layout, media, mp3, riff, xiph
 from audioae.audio.form import AudioInfo
 from audioae.audio.reader import info
 from audioae.errors import AudioFileError
@@ -71,7 +71,7 @@ def find_losses(forms: Sequence[AudioInfo]) -> list[str]:
     """
     form, lost = forms[0], list[str]()
     if form.container not in soundfile.available_formats():
-        lost += muxing.plan_copies(forms).lost
+        lost += copying.plan_copies(forms).lost
     elif (source := source_of(form)) and not copies_metadata(source, form):
         lost += _extras(source)
     return list(dict.fromkeys((*lost, *losses_by_coding(forms))))
@@ -129,7 +129,7 @@ def _copy(container: str, source: Path, target: Path) -> list[str]:
 def _extras(source: AudioInfo) -> list[str]:
     assert source.source is not None
     if source.container not in soundfile.available_formats():
-        return media.extras(source.source, (source.track,))
+        return copying.extras(source.source, (source.track,))
     extras = {"FLAC": xiph.flac_extras, "MP3": mp3.id3_extras, "OGG": xiph.ogg_extras}.get(
         source.container, riff.extras
     )

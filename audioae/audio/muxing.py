@@ -1,15 +1,13 @@
 """Write audio tracks to m4a, mp4, mov, webm, mkv and other files with FFmpeg, with all that the
 source has besides them: pictures, subtitles, chapters, cover, timecode, flags, languages and tags.
 
-What a container can hold is found by trying: `plan_copies` writes the first packets of every track
-and a moment of silence to memory, reads that back, and names what is missing. So a dry run finds
-what a run finds. Needs PyAV, the extra `media`; `media` tells which of its calls are avoided.
+`copying` tells what a container can hold. Needs PyAV, the extra `media`; `media` tells which of its
+calls are avoided.
 """
 
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,15 +21,11 @@ import numpy.typing as npt
 from audioae.audio import content
 from audioae.audio.encoders import BITS_PER_SECOND, ENCODERS, MUXERS, Muxer, encoder_layout
 from audioae.audio.form import AudioInfo
-from audioae.audio.layout import surround
-from audioae.audio.media import Decoder, open_container, read_track, time_base
-from audioae.audio.quantise import quantise
-from audioae.errors import AudioFileError, OutputError, require
+from audioae.audio.media import open_container, read_track, time_base
+from audioae.errors import AudioFileError, require
 
-FEW_PACKETS, FEW_BYTES = 300, 2**24  # that are read for a trial
+FEW_PACKETS = 300  # that are read for a trial
 ATTACHED_PICTURE = 1 << 10
-FLAGS = {1: "default", 1 << 6: "forced", 1 << 7: "hearing impaired", 1 << 8: "visual impaired"}
-FLAGS |= {1 << 1: "dub", 1 << 2: "original", 1 << 3: "comment"}
 OWN_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")
 OWN_STREAM_TAGS = (*OWN_TAGS, "bps", "number_of_", "_statistics", "vendor_id")
 
@@ -49,91 +43,14 @@ class CopyPlan:
     lost: tuple[str, ...] = ()
 
 
-def plan_copies(forms: Sequence[AudioInfo]) -> CopyPlan:
-    """Find what the container of `forms` can hold of their source.
-
-    Args:
-        forms: of the tracks to write, from `choose`.
-
-    Raises:
-        OutputError: the container cannot hold these tracks.
-    """
-    source = _source(forms[0])
-    if source is None:
-        return CopyPlan()
-    with source:
-        lost, copied = list[str](), list[int]()
-        muxer = MUXERS["." + forms[0].container.lower()]
-        others = [each for each in source.streams if not _is_encoded(each, source, forms)]
-        first = _first_packets(source, others)
-        for stream in others:
-            if stream.type == "video" and not (muxer.pictures or _is_cover(stream)):
-                lost.append("pictures")
-            elif _has_other_form(stream, source):
-                continue
-            elif _is_refused(stream, first[stream.index], muxer):
-                cover = _is_cover(stream)
-                lost.append("cover picture" if cover else f"{stream.type} track {stream.index}")
-            else:
-                copied.append(stream.index)
-    lost += _try_all(forms, CopyPlan(tuple(copied)))
-    return CopyPlan(tuple(copied), tuple(dict.fromkeys(lost)))
-
-
-def _is_encoded(stream: Any, source: Any, forms: Sequence[AudioInfo]) -> bool:
-    audio = source.streams.audio
-    return any(stream is audio[form.track] for form in forms)
-
-
-def _is_cover(stream: Any) -> bool:
+def is_cover(stream: Any) -> bool:
+    """Whether a track is a single picture that belongs to the whole file."""
     return stream.type == "video" and bool(int(stream.disposition) & ATTACHED_PICTURE)
 
 
-def _has_other_form(stream: Any, source: Any) -> bool:
-    """Whether a data track is written by the muxer itself, from chapters or the timecode tag."""
-    if stream.type != "data" or stream.codec_context is not None:
-        return False
-    chapters = source.chapters()
-    timecode = "timecode" in stream.metadata and any(
-        "timecode" in each.metadata for each in source.streams.video
-    )
-    return timecode or (bool(chapters) and stream.frames == len(chapters))
-
-
-def _first_packets(source: Any, streams: Sequence[Any]) -> dict[int, list[Any]]:
-    """The first packets of each stream, from the beginning of the file."""
-    found: dict[int, list[Any]] = {stream.index: [] for stream in streams}
-    size = 0
-    for number, packet in enumerate(source.demux() if streams else ()):
-        size += packet.size
-        if packet.size and len(of := found.get(packet.stream.index, [])) < 3:
-            of.append(packet)
-        if number > FEW_PACKETS or size > FEW_BYTES:
-            break
-    return found
-
-
-def _is_refused(stream: Any, packets: Sequence[Any], muxer: Muxer) -> bool:
-    """Whether a container cannot hold a stream, found by writing its first packets to memory."""
-    av = require("av", extra="media")
-    if _attaches(stream, muxer):
-        return False
-    try:
-        output = av.open(io.BytesIO(), "w", format=muxer.name)
-        copy = add_copy(output, stream)
-        output.start_encoding()
-        for packet in packets:
-            packet.stream = copy
-            output.mux(packet)
-        output.close()
-    except (av.FFmpegError, ValueError, TypeError, OSError):
-        return True
-    return False
-
-
-def _attaches(stream: Any, muxer: Muxer) -> bool:
+def attaches(stream: Any, muxer: Muxer) -> bool:
     """Whether a cover becomes an attachment, as in Matroska."""
-    return _is_cover(stream) and muxer.name == "matroska"
+    return is_cover(stream) and muxer.name == "matroska"
 
 
 def add_copy(output: Any, stream: Any) -> Any:
@@ -145,86 +62,6 @@ def add_copy(output: Any, stream: Any) -> Any:
     copy.metadata.update(stream.metadata)
     copy.disposition = int(stream.disposition)
     return copy
-
-
-def _try_all(forms: Sequence[AudioInfo], plan: CopyPlan) -> list[str]:
-    """Write the beginning of a file to memory, and name what its reader does not find."""
-    memory = io.BytesIO()
-    av = require("av", extra="media")
-    try:
-        sink = MediaSink(memory, forms, plan, trial=True)
-        for number, form in enumerate(forms):
-            silence = np.zeros((form.channels, form.sample_rate // 4))
-            sink.write(quantise(silence, form.subtype)[0], number)
-        sink.close()
-        with _source_of(forms[0]) as source, av.open(io.BytesIO(memory.getvalue())) as written:
-            return list(_differences(source, written, forms, plan))
-    except (av.FFmpegError, ValueError, OSError) as error:
-        raise OutputError(
-            f"{forms[0].source} cannot be written as {forms[0].container} "
-            f"({content.reason(error)}); choose another container, such as .mkv"
-        ) from error
-
-
-def _differences(
-    source: Any, written: Any, forms: Sequence[AudioInfo], plan: CopyPlan
-) -> Iterator[str]:
-    """What a written file does not have of its source, apart from tracks that are not copied."""
-    held = {name.lower() for name in written.metadata}
-    for name in clean_tags(source.metadata, OWN_TAGS):
-        if name.lower() not in held:
-            yield f"tag {name.lower()}"
-    chapters = [each["metadata"].get("title") for each in written.chapters()]
-    if len(chapters) != len(source.chapters()):
-        yield "chapters"
-    elif chapters != [each["metadata"].get("title") for each in source.chapters()]:
-        yield "chapter titles"
-    if any("timecode" in each.metadata for each in source.streams) and not any(
-        name.lower() == "timecode" for each in written.streams for name in each.metadata
-    ):
-        yield "timecode"
-    kept = [
-        each
-        for each in source.streams
-        if each.index in plan.copied or _is_encoded(each, source, forms)
-    ]
-    if sum(map(_is_cover, kept)) > sum(map(_is_cover, written.streams)):
-        yield "cover picture"
-    counts = Counter(each.type for each in written.streams if not _is_cover(each))
-    for kind in ("video", "audio", "subtitle", "attachment"):
-        before = [each for each in kept if each.type == kind and not _is_cover(each)]
-        after = [each for each in written.streams if each.type == kind and not _is_cover(each)]
-        if counts[kind] < len(before):
-            yield f"{kind} track {before[counts[kind]].index}"
-        for old, new in zip(before, after, strict=False):
-            yield from _stream_differences(old, new)
-    for number, form in enumerate(forms):
-        track = written.streams.audio[kept_position(kept, source, form)]
-        layout = Decoder(written, Path(), written.streams.audio.index(track)).layout
-        if form.layout and form.channels > 2 and surround(layout) != surround(form.layout):
-            yield f"channel layout of audio track {number + 1}: {'+'.join(form.layout)}"
-
-
-def kept_position(kept: Sequence[Any], source: Any, form: AudioInfo) -> int:
-    """The number of a written track among the audio tracks of the output."""
-    audio = [each for each in kept if each.type == "audio"]
-    return audio.index(source.streams.audio[form.track])
-
-
-def _stream_differences(old: Any, new: Any) -> Iterator[str]:
-    name = f"of {old.type} track {old.index}"
-    tags = {key.lower(): text for key, text in new.metadata.items()}
-    language = old.metadata.get("language", "und")
-    if language != tags.get("language", "und" if language == "und" else ""):
-        yield f"language {language} {name}"
-    if (title := old.metadata.get("title")) and title not in (
-        tags.get("title"),
-        tags.get("handler_name"),
-    ):
-        yield f"title {name}"
-    for bit, flag in FLAGS.items():
-        if int(old.disposition) & bit and not int(new.disposition) & bit:
-            yield f"flag {flag} {name}"
 
 
 def clean_tags(metadata: dict[str, str], own: Sequence[str]) -> dict[str, str]:
@@ -240,7 +77,7 @@ class MediaSink:
     Args:
         target: the file to write, or memory.
         forms: of the tracks to write, from `choose`; each replaces its `track` of the source.
-        plan: from `plan_copies`; None makes it.
+        plan: from `copying.plan_copies`.
         trial: copy only the first packets.
 
     Attributes:
@@ -251,20 +88,19 @@ class MediaSink:
         self,
         target: Path | io.BytesIO,
         forms: Sequence[AudioInfo],
-        plan: CopyPlan | None = None,
+        plan: CopyPlan,
         *,
         trial: bool = False,
     ) -> None:
         self._av = require("av", extra="media")
         self._forms, self._trial = forms, trial
-        self._plan = plan_copies(forms) if plan is None else plan
-        self.lost = list(self._plan.lost)
+        self._plan, self.lost = plan, list(plan.lost)
         muxer = self._muxer = MUXERS["." + forms[0].container.lower()]
         options = {"brand": muxer.brand} if muxer.brand else {}
         if muxer.name in ("mp4", "mov"):
             # The time unit is set to one sample, so that the length is exact.
             options["movie_timescale"] = str(forms[0].sample_rate)
-        self._source = _source(forms[0])
+        self._source = open_source(forms[0])
         self._base = time_base(self._source) if self._source else Fraction(0)
         if isinstance(target, Path):
             self._output = content.open_output(target, muxer.name, options)
@@ -297,7 +133,7 @@ class MediaSink:
                 self._add_audio(places[stream.index], stream)
             elif stream.index not in self._plan.copied:
                 continue
-            elif _attaches(stream, self._muxer):
+            elif attaches(stream, self._muxer):
                 self._attach(stream)
             else:
                 self._copies[stream.index] = add_copy(output, stream)
@@ -407,18 +243,13 @@ class MediaSink:
             self._output.mux(packet)
 
 
-def _source(form: AudioInfo) -> Any:
+def open_source(form: AudioInfo) -> Any:
     """The opened file that the metadata and other tracks come from, or None."""
     if form.source is None or content.sniff(form.source).library == "soundfile":
         return None
     with suppress(AudioFileError):
         return open_container(form.source)
     return None
-
-
-def _source_of(form: AudioInfo) -> Any:
-    assert form.source is not None
-    return open_container(form.source)
 
 
 def _time(packet: Any) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.audio import formats, muxing
+from audioae.audio import copying, formats, muxing
 from audioae.audio.form import AnyPath, AudioInfo
 from audioae.audio.formats import encoder_settings
 from audioae.audio.metadata import (
@@ -34,6 +34,7 @@ from audioae.audio.quantise import quantise
 from audioae.audio.reader import info
 from audioae.audio.sources import native_path
 from audioae.errors import AudioFileError, OutputError
+from audioae.fields import as_integer, as_path
 from audioae.storage import AtomicFile, output_errors
 
 MAX_CALL = 65536  # samples per channel and call: libsndfile crashes on longer Ogg writes
@@ -70,7 +71,9 @@ def check_output(
         >>> output.container, output.subtype
         ('FLAC', 'PCM_24')
     """
-    target = Path(path)
+    target = as_path(path, "path")
+    if subtype is not None and not isinstance(subtype, str):
+        raise OutputError(f"{target}: the subtype is {subtype!r:.60}; expected a name like PCM_16")
     check_target(target, overwrite=overwrite)
     chosen = formats.choose(target, like, container, subtype)
     needed = formats.estimated_bytes(chosen)
@@ -180,7 +183,9 @@ class AudioWriter:
 
     def _open_media(self) -> muxing.MediaSink:
         try:
-            return muxing.MediaSink(self._temporary.path, self._forms)
+            return muxing.MediaSink(
+                self._temporary.path, self._forms, copying.plan_copies(self._forms)
+            )
         except (OSError, ValueError) as error:
             raise self._failure(error) from error
 
@@ -314,6 +319,13 @@ def write(
         >>> info("tone.flac").seconds
         1.0
     """
+    sample_rate = as_integer(sample_rate, "sample_rate")
+    try:
+        waveform = np.asarray(waveform)
+    except ValueError as error:  # lists of unequal length
+        raise OutputError(f"{path}: the waveform is no array ({error})") from error
+    if waveform.dtype.kind not in "fiub":
+        raise OutputError(f"{path}: the waveform has type {waveform.dtype}; expected floats")
     rows = np.atleast_2d(waveform)
     if rows.ndim != 2 or (len(rows) > 64 and len(rows) > rows.shape[1]):
         raise OutputError(
