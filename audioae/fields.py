@@ -18,6 +18,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import numpy as np
+import numpy.typing as npt
+
 from audioae.errors import SettingsError, nearest
 
 Record = TypeVar("Record")
@@ -53,6 +56,50 @@ def as_path(value: Any, name: str) -> Path:
     if not isinstance(text, str) or "\0" in text:
         raise SettingsError(f"{name} is {_short(value)}; expected a string or a pathlib.Path")
     return Path(text)
+
+
+def as_floats(waveform: Any) -> npt.NDArray[np.floating[Any]]:
+    """A waveform as a NumPy array of floats, in the byte order of this machine.
+
+    Raises:
+        SettingsError: it is no array, or has integers, which have another full scale.
+
+    Example:
+        >>> as_floats([0.0, 0.5]).dtype
+        dtype('float64')
+    """
+    try:
+        array = np.asarray(waveform)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal length
+        raise SettingsError(
+            f"the waveform has the type {type(waveform).__name__}, which is no array ({error})"
+        ) from error
+    if array.dtype.kind != "f":
+        raise SettingsError(
+            f"the waveform has type {array.dtype}; expected floats with full scale -1..1 "
+            "(divide int16 samples by 32768)"
+        )
+    if not array.dtype.isnative or array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float64 if array.dtype.itemsize >= 8 else np.float32)
+    return array
+
+
+def as_levels(
+    levels: Sequence[float | None] | None, channels: int
+) -> tuple[float | None, ...] | None:
+    """The argument `level_dbfs`; raises `SettingsError` unless it has a level for each channel."""
+    if levels is None:
+        return None
+    try:
+        checked = tuple(None if each is None else float(each) for each in levels)
+    except (TypeError, ValueError):
+        checked = (math.nan,)
+    if len(checked) != channels or any(each != each for each in checked):
+        raise SettingsError(
+            f"level_dbfs is no list of {channels} numbers; expected a level in dBFS or None for "
+            "each channel"
+        )
+    return checked
 
 
 def parse_json(text: str | bytes) -> Any:

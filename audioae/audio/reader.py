@@ -15,6 +15,7 @@ import soundfile
 from audioae.audio.form import AnyPath, AudioInfo
 from audioae.audio.sources import SKIP_BLOCK, Source, open_sound
 from audioae.errors import AudioFileError
+from audioae.fields import as_path
 
 UNKNOWN_LENGTH = 2**62  # libsndfile reports more for a FLAC that was written to a pipe
 
@@ -50,7 +51,7 @@ class AudioReader:
     """
 
     def __init__(self, path: AnyPath, *, dtype: Precision = "float32", track: int = 0) -> None:
-        self.path, self.dtype, self.track = Path(path), dtype, track
+        self.path, self.dtype, self.track = as_path(path, "path"), dtype, track
         self._open()
         form = self._sound.form(self.path)
         self.info: AudioInfo = info(path) if form.num_samples > UNKNOWN_LENGTH else form
@@ -177,7 +178,7 @@ def info(path: AnyPath, *, track: int = 0) -> AudioInfo:
         >>> form.container, form.subtype, form.channels, form.seconds
         ('WAV', 'PCM_16', 2, 0.5)
     """
-    path = Path(path)
+    path = as_path(path, "path")
     with open_sound(path, track) as sound:
         form = sound.form(path)
         if form.num_samples > UNKNOWN_LENGTH:

@@ -320,6 +320,8 @@ def write(
         1.0
     """
     sample_rate = as_integer(sample_rate, "sample_rate")
+    if not 1 <= sample_rate < 2**31:
+        raise OutputError(f"{path}: the sample rate is {sample_rate} Hz; no file can hold it")
     try:
         waveform = np.asarray(waveform)
     except ValueError as error:  # lists of unequal length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,17 @@ import numpy as np
 from audioae.denoising.gains import choose_engine
 from audioae.denoising.level import running_level
 from audioae.denoising.noise import measure_noise
-from audioae.denoising.settings import DenoiseSettings
-from audioae.denoising.stream import Stream, find_invalid
+from audioae.denoising.settings import DenoiseSettings, check_denoise_settings
+from audioae.denoising.stream import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    Stream,
+    find_invalid,
+)
 from audioae.engine import Engine, load_model
+from audioae.engine.checks import as_engine
 from audioae.errors import SettingsError
+from audioae.fields import as_floats, as_integer
 from audioae.pretrained import default_model
 from audioae.signal.spectrogram import Array
 
@@ -30,8 +38,9 @@ def denoise(
     """Denoise a recording.
 
     Args:
-        waveform: float `[samples]` or `[channels, samples]`, full scale is -1..1.
-        sample_rate: Hz, 100 to 10,000,000.
+        waveform: float `[samples]` or `[channels, samples]`, full scale is -1..1, in any precision
+            and byte order. It is not changed. Divide integer PCM by its full scale first.
+        sample_rate: Hz, 100 to 10,000,000; an integer, or a number such as 16000.0.
         model: a name, a path or a loaded model; None is the default model.
         settings: None is full strength with linked channels in the quality "best".
 
@@ -50,11 +59,13 @@ def denoise(
         >>> bool(np.abs(enhanced).mean() < 0.5 * np.abs(noisy).mean())
         True
     """
-    waveform = check_waveform(waveform)
-    rows, settings = np.atleast_2d(waveform), settings or DenoiseSettings()
+    waveform, sample_rate = check_waveform(waveform), as_integer(sample_rate, "sample_rate")
+    rows, settings = np.atleast_2d(waveform), check_denoise_settings(settings)
     engine = choose_engine(ready_engine(model), sample_rate, settings.quality)
     # `Stream` raises the errors about all other input.
-    usable = sample_rate > 0 and len(rows) > 0 and find_invalid(rows) is None
+    usable = (
+        LOWEST_RATE <= sample_rate <= HIGHEST_RATE and len(rows) > 0 and find_invalid(rows) is None
+    )
     noise, level = None, running_level([rows], sample_rate) if usable else None
     if settings.noise_from is not None and usable:
         start, end = (round(each * sample_rate) for each in settings.noise_from)
@@ -79,12 +90,7 @@ def check_waveform(waveform: Array) -> Array:
     Raises:
         SettingsError: its shape or type is wrong.
     """
-    waveform = np.asarray(waveform)
-    if not np.issubdtype(waveform.dtype, np.floating):
-        raise SettingsError(
-            f"the waveform has type {waveform.dtype}; expected floats with full scale -1..1 "
-            "(divide int16 samples by 32768)"
-        )
+    waveform = as_floats(waveform)
     if waveform.ndim not in (1, 2):
         raise SettingsError(
             f"the waveform has shape {waveform.shape}; expected [samples] or [channels, samples]"
@@ -97,7 +103,11 @@ def check_waveform(waveform: Array) -> Array:
 
 
 def ready_engine(model: str | Path | Engine | None, *, device: str = "auto") -> Engine:
-    """Load a model, unless it is loaded already; None is the default model."""
-    if model is None or isinstance(model, (str, Path)):
-        return load_model(model or default_model(), device=device)
-    return model
+    """Load a model, unless it is loaded already; None is the default model.
+
+    Raises:
+        SettingsError: `model` is something else.
+    """
+    if model is None or isinstance(model, (str, os.PathLike)):
+        return load_model(default_model() if model is None else model, device=device)
+    return as_engine(model)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from audioae.audio import AudioInfo
 from audioae.audio.encoders import holds_tracks
@@ -20,7 +20,7 @@ from audioae.audio.formats import coding_changes
 from audioae.denoising.arrays import ready_engine
 from audioae.denoising.gains import choose_engine
 from audioae.denoising.passes import Span
-from audioae.denoising.settings import DenoiseSettings
+from audioae.denoising.settings import DenoiseSettings, check_denoise_settings
 from audioae.denoising.tracks import (
     Target,
     TrackPlan,
@@ -28,15 +28,16 @@ from audioae.denoising.tracks import (
     check_distinct,
     make_passes,
     plan_tracks,
+    stamp_of,
     track_lines,
     track_result,
-    stamp_of,
     track_warnings,
     write_tracks,
 )
 from audioae.denoising.verdict import Verdict
 from audioae.engine import Engine, Quality
-from audioae.errors import AudioFileError, SettingsError, nearest
+from audioae.errors import AudioFileError, SettingsError
+from audioae.fields import as_path, check_settings
 
 AnyPath = str | os.PathLike[str]
 ClipMode = Literal["clamp", "rescale"]
@@ -71,12 +72,7 @@ class FileJob:
     tracks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        known = get_args(ClipMode)
-        if self.clip_mode not in known:
-            raise SettingsError(
-                f"clip_mode is {self.clip_mode!r}; expected one of "
-                f"{', '.join(known)}{nearest(str(self.clip_mode), known)}"
-            )
+        check_settings(self, {})
         lufs = self.normalize_lufs
         if lufs is not None and not LOWEST_LUFS <= lufs <= HIGHEST_LUFS:
             raise SettingsError(
@@ -267,11 +263,15 @@ def denoise_file(
         >>> result.container, result.num_samples, result.quality
         ('FLAC', 8000, 'best')
     """
+    if progress is not None and not callable(progress):
+        raise SettingsError(
+            f"progress has the type {type(progress).__name__}; expected a function or None"
+        )
     job = FileJob(
-        src=Path(src),
-        dst=Path(dst),
-        residual=None if residual is None else Path(residual),
-        settings=settings or DenoiseSettings(),
+        src=as_path(src, "src"),
+        dst=as_path(dst, "dst"),
+        residual=None if residual is None else as_path(residual, "residual"),
+        settings=check_denoise_settings(settings),
         overwrite=overwrite,
         subtype=subtype,
         start=start,

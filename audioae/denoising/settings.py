@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from audioae.engine import Quality
-from audioae.errors import SettingsError, nearest
+from audioae.errors import SettingsError
+from audioae.fields import check_settings
 
 ChannelMode = Literal["linked", "independent"]
 RUMBLE_DB = 60.0  # attenuation of rumble that strengths below 1 are a share of
@@ -61,36 +61,34 @@ class DenoiseSettings:
         return 0.0 if self.strength == 1 else float(10 ** (-wanted / 20))
 
     def __post_init__(self) -> None:
+        check_settings(self, {})
         if not 0 <= self.strength <= 1:
             raise SettingsError(
                 f"strength is {self.strength}; expected 0 (unchanged) to 1 (full strength)"
             )
         limit = self.max_attenuation_db
-        if limit is not None and not (limit >= 0 and math.isfinite(limit)):
+        if limit is not None and limit < 0:
             raise SettingsError(
                 f"max_attenuation_db is {limit}; expected 0 dB or more, or None for no limit"
             )
-        if self.channels not in get_args(ChannelMode):
-            known = get_args(ChannelMode)
-            raise SettingsError(
-                f"channels is {self.channels!r}; expected one of "
-                f"{', '.join(known)}{nearest(str(self.channels), known)}"
-            )
-        if self.quality not in get_args(Quality):
-            known = get_args(Quality)
-            raise SettingsError(
-                f"quality is {self.quality!r}; expected one of "
-                f"{', '.join(known)}{nearest(str(self.quality), known)}"
-            )
-        if (
-            self.noise_from is not None
-            and not 0 <= self.noise_from[0] < self.noise_from[1] < math.inf
-        ):
+        if self.noise_from is not None and not 0 <= self.noise_from[0] < self.noise_from[1]:
             start, end = self.noise_from
             raise SettingsError(
                 f"noise_from is {start:g} to {end:g} s; expected a start of 0 or more and a "
                 "later end"
             )
+
+
+def check_denoise_settings(settings: DenoiseSettings | None) -> DenoiseSettings:
+    """An argument `settings`; None is the default. Raises `SettingsError` for another type."""
+    if settings is None:
+        return DenoiseSettings()
+    if not isinstance(settings, DenoiseSettings):
+        raise SettingsError(
+            f"settings has the type {type(settings).__name__}; expected DenoiseSettings(...) or "
+            "None"
+        )
+    return settings
 
 
 # gentle: some noise stays audible, and all speech is kept.

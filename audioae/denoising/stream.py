@@ -11,12 +11,14 @@ from audioae.denoising.gains import choose_engine
 from audioae.denoising.level import LevelMatch
 from audioae.denoising.noise import NoiseTracker
 from audioae.denoising.rumble import build_splitter
-from audioae.denoising.settings import DenoiseSettings
+from audioae.denoising.settings import DenoiseSettings, check_denoise_settings
 from audioae.denoising.shaping import HighBandGain
 from audioae.denoising.spectral import Attenuation, SpectralStream
 from audioae.denoising.verdict import Verdict, VerdictMeter
 from audioae.engine import Engine
+from audioae.engine.checks import as_engine
 from audioae.errors import SettingsError
+from audioae.fields import as_floats, as_integer, as_levels
 from audioae.pretrained import ModelInfo
 from audioae.signal.resample import Counts, Resampler, StreamResampler, prompt_resampler
 from audioae.signal.spectrogram import Array
@@ -80,6 +82,7 @@ BLOCK_SAMPLES = 2**20  # over all channels
 SILENCE = 2.0**-24  # half a 24-bit step
 # Hz. Audio has no other sample rates, and resampling would take hours and gigabytes.
 LOWEST_RATE, HIGHEST_RATE = 100, 10_000_000
+MAX_CHANNELS = 1024  # of libsndfile
 MAX_AMPLITUDE = 1e12  # relative to full scale; float32 cannot hold the power of larger values
 
 
@@ -138,16 +141,24 @@ class Stream:
         low_latency: bool = True,
         recording: bool = False,
     ) -> None:
-        settings = settings or DenoiseSettings()
+        settings = check_denoise_settings(settings)
+        sample_rate = as_integer(sample_rate, "sample_rate")
+        channels = as_integer(channels, "channels")
+        engine = as_engine(engine)
+        if noise is not None and not callable(getattr(noise, "powers", None)):
+            raise SettingsError(
+                f"noise has the type {type(noise).__name__}; expected the result of measure_noise"
+            )
         if settings.noise_from is not None and noise is None:
             raise SettingsError(
                 "noise_from works for recordings only; use adapt_noise for a live stream"
             )
-        if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE or channels < 1:
+        if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE or not 1 <= channels <= MAX_CHANNELS:
             raise SettingsError(
                 f"cannot denoise {channels} channels at {sample_rate} Hz; expected at least one "
-                "channel and 100 Hz to 10 MHz"
+                f"channel, at most {MAX_CHANNELS}, and 100 Hz to 10 MHz"
             )
+        level_dbfs = as_levels(level_dbfs, channels)
         engine = choose_engine(engine, sample_rate, settings.quality if recording else None)
         stft = engine.info.stft
         model_rate = stft.sample_rate
@@ -193,7 +204,12 @@ class Stream:
         """The latency in samples if samples are pushed `block` at a time.
 
         A player that starts with this many samples of silence never runs out of samples.
+
+        Raises:
+            SettingsError: `block` is no integer above 0.
         """
+        if (block := as_integer(block, "block")) < 1:
+            raise SettingsError(f"block is {block}; expected at least 1 sample")
         there, back = (None, None) if self._bands is None else (self._bands.there, self._bands.back)
         return find_latency(self._core.engine.info, self.sample_rate, there, back, block)
 
@@ -257,14 +273,11 @@ class Stream:
         """`block` as float32; raises `SettingsError` if it is invalid."""
         if self._flushed:
             raise SettingsError("the stream was flushed; start a new Stream")
-        if (
-            block.ndim != 2
-            or len(block) != self.channels
-            or not np.issubdtype(block.dtype, np.floating)
-        ):
+        block = as_floats(block)
+        if block.ndim != 2 or len(block) != self.channels:
             raise SettingsError(
-                f"got {block.dtype} samples of shape {block.shape}; expected floats "
-                f"[{self.channels}, samples]"
+                f"got samples of shape {list(block.shape)}; expected floats [{self.channels}, "
+                "samples]"
             )
         if (place := find_invalid(block)) is not None:
             what = f"sample {self._taken + place[1]} of channel {place[0]} is {block[place]:g}"

@@ -96,7 +96,10 @@ def select_tracks(src: Path, dst: Path, wanted: Sequence[str]) -> list[int]:
     Raises:
         SettingsError: there is no such track, or several are chosen and the output holds one.
     """
-    tracks = media.list_tracks(src)
+    try:
+        tracks = media.list_tracks(src)
+    except OSError as error:
+        raise AudioFileError(f"cannot read {src}: {error.strerror or error}") from error
     chosen = [each.number for each in tracks if each.is_known]
     for word in wanted:
         if not any(each.is_named(word) for each in tracks):

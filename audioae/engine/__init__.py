@@ -311,9 +311,10 @@ def load_model(name_or_path: str | Path, *, device: str = "auto") -> Engine:
         >>> info.stft.sample_rate, info.causal
         (16000, True)
     """
-    if device not in DEVICES:
+    if not isinstance(device, str) or device not in DEVICES:
         raise SettingsError(
-            f"unknown device {device!r}{nearest(device, DEVICES)}; known: {', '.join(DEVICES)}"
+            f"unknown device {device!r:.60}{nearest(str(device), DEVICES)}; known: "
+            f"{', '.join(DEVICES)}"
         )
     path = find_model(name_or_path)
     if path.suffix == ".onnx":

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audioae.errors import CheckpointError
+from audioae.errors import CheckpointError, SettingsError
 from audioae.fields import parse_json
 from audioae.pretrained import ModelInfo
 
@@ -123,6 +123,19 @@ def check_gain(gain: Any, info: ModelInfo, shape: Sequence[int]) -> None:
             f"model {info.name!r} returns gains of shape {list(gain.shape)}; expected {expected} "
             f"for {shape[-1]} frames; export it again"
         )
+
+
+def as_engine(value: Any) -> Engine:
+    """An argument that is a loaded model. Raises `SettingsError` for anything else."""
+    if not isinstance(getattr(value, "info", None), ModelInfo) or not callable(
+        getattr(value, "step", None)
+    ):
+        raise SettingsError(
+            f"the model has the type {type(value).__name__}; expected a name, a path or the result "
+            "of load_model"
+        )
+    engine: Engine = value
+    return engine
 
 
 def check_engine(engine: Engine) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError, nearest
-from audioae.fields import build, check_types, parse_json
+from audioae.fields import as_path, build, check_types, parse_json
 from audioae.pretrained.card import Card
 from audioae.storage import write_text
 
@@ -150,6 +150,7 @@ def find_model(name_or_path: str | Path) -> Path:
             folder, of which the best checkpoint is used, or the last if there is no best one.
 
     Raises:
+        SettingsError: it is neither a string nor a path.
         ModelNotFoundError: there is no model of that name or at that path.
         CheckpointError: the file of a model in the package is damaged.
 
@@ -159,7 +160,12 @@ def find_model(name_or_path: str | Path) -> Path:
     """
     entry = next((entry for entry in list_models() if entry.name == str(name_or_path)), None)
     if entry is None:
-        return _find_path(name_or_path)
+        path = as_path(name_or_path, "the model")
+        try:
+            return _find_path(name_or_path)
+        except (OSError, ValueError) as error:  # too long, or not to be encoded
+            reason = getattr(error, "strerror", None) or error
+            raise ModelNotFoundError(f"cannot read {str(path)[:100]!r} ({reason})") from error
     if file_hash(entry.path) != entry.sha256:
         raise CheckpointError(
             f"model {entry.name!r} is damaged: the sha256 of {entry.path} is wrong; install "
