@@ -312,6 +312,8 @@ def in_child(run: Callable[[], int], folder: Path) -> tuple[int, float, float, f
         with log.open("wb") as stderr, open(os.devnull, "wb") as nothing:
             os.dup2(stderr.fileno(), 2)
             os.dup2(nothing.fileno(), 1)
+        # pytest replaces these
+        sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         code = 99
         try:
