@@ -291,7 +291,7 @@ def test_scores_are_read_from_the_json_of_evaluate(tmp_path: Path) -> None:
 
 def test_models_in_the_package_are_intact() -> None:
     for entry in list_models():
-        assert verify_model(entry.name).ok
+        assert verify_model(entry.name).ok and entry.card_sha256
         assert load_card(entry.name).scores, "every card has scores"
     assert sum(entry.default for entry in list_models()) == min(len(list_models()), 1)
 
