@@ -88,7 +88,8 @@ def test_every_command_has_h_and_help_for_every_option() -> None:
 def test_version_is_the_newest_of_the_changelog(pytestconfig: pytest.Config) -> None:
     assert invoke("--version").output == f"audioae {__version__}\n"
     changelog = (pytestconfig.rootpath / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert changelog.split("## ")[1].split()[0] == __version__
+    sections = [each.split()[0] for each in changelog.split("\n## ")[1:]]
+    assert next(each for each in sections if each != "Unreleased") == __version__
 
 
 # --- usage
