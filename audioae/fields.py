@@ -7,7 +7,6 @@ float is expected, and lists where a tuple is expected. NaN and infinity are no 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import numbers
@@ -190,9 +189,13 @@ def check_settings(record: Any, ranges: Mapping[str, tuple[float, float]]) -> No
             )
 
 
-@functools.cache
-def _hints(record: type) -> dict[str, Any]:
-    return get_type_hints(record)
+_HINTS: dict[Any, dict[str, Any]] = {}  # by class
+
+
+def _hints(record: Any) -> dict[str, Any]:
+    if record not in _HINTS:
+        _HINTS[record] = get_type_hints(record)
+    return _HINTS[record]
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
