@@ -56,8 +56,8 @@ class ModelEntry:
         path = PurePosixPath(self.file)
         if path.is_absolute() or ".." in path.parts or path.suffix != ".onnx":
             raise CheckpointError(
-                f"{_DAMAGED} (the file of {self.name!r:.60} is {self.file!r:.60}; expected an .onnx "
-                f"file below its folder); {_REINSTALL}"
+                f"{_DAMAGED} (the file of {self.name!r:.60} is {self.file!r:.60}; expected "
+                f"an .onnx file below its folder); {_REINSTALL}"
             )
         for digest in filter(None, (self.sha256 or "missing", self.card_sha256)):
             if not re.fullmatch("[0-9a-f]{64}", digest):
