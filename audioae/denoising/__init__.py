@@ -5,6 +5,7 @@ The modules in reading order:
 - `settings`: `DenoiseSettings` and the presets.
 - `level`: scales very quiet and very loud recordings at the input of the model.
 - `gains`: the gains of a model for a live stream, or a recording in the quality "fast" or "best".
+- `rumble`: removes a strong DC offset and rumble before the model.
 - `noise`: tracks steady noise and lowers it further than the model does.
 - `shaping`: channel linking, strength, attenuation limit, the gain of the band above the model's.
 - `verdict`: estimates without a reference: input SNR, attenuation, whether it is speech.

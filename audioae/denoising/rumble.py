@@ -148,7 +148,8 @@ class SymmetricSplitter:
             piece = self._waiting[:, : self._size]
             spectrum = np.fft.rfft(piece, self._size) * self._response
             # The filter is `half` samples late, and its first `2 * half` outputs wrap around.
-            low = np.fft.irfft(spectrum, self._size)[:, 2 * self._half : piece.shape[-1]]
+            low = np.asarray(np.fft.irfft(spectrum, self._size), np.float32)
+            low = low[:, 2 * self._half : piece.shape[-1]]
             ready.append(self._next(piece[:, self._half : piece.shape[-1] - self._half], low))
             self._waiting = self._waiting[:, self._step :]
         return np.concatenate(ready, axis=-1)
