@@ -16,7 +16,7 @@ from audioae import AudioaeError, DenoiseSettings, SettingsError, StftSettings, 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 2000).astype(np.float32)
 ENGINE = constant(0.5)
 NOTHINGS: tuple[Any, ...] = (
-    None, 5, -1, 1.5, math.nan, math.inf, True, "", "x", "a\0b", b"x", [], {}, (1, 2), object(),
+    None, 5, -1, 1.5, math.nan, math.inf, True, "", "x", "a\0b", b"x", [], {}, (1, 2), object,
     str, NOISE, np.int64(3), np.bool_(True),
 )  # fmt: skip
 
@@ -33,7 +33,7 @@ def test_whole_numbers_are_sample_rates(rate: Any) -> None:
 @pytest.mark.parametrize(
     "rate",
     [True, np.bool_(True), math.nan, math.inf, 16000.5, "16000", None, 16000 + 0j, [16000], 0, -1,
-     10**30, object(), np.array([16000])],
+     10**30, object, np.array([16000])],
     ids=repr,
 )  # fmt: skip
 def test_other_values_are_no_sample_rates(rate: Any, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_waveforms_of_any_memory_give_the_same_output(tmp_path: Path) -> None:
         NOISE.astype(complex), NOISE.astype(object), np.array([None]), np.array(["a"]), "abc", None,
         5, 1.5, np.float32(1), NOISE.reshape(2, 2, 500), np.zeros((0, 9)), NOISE.reshape(500, 4),
         np.append(NOISE, np.nan), np.append(NOISE, np.inf), 1e300 * NOISE.astype(float),
-        [[1.0, 2.0], [1.0]], {}, object(), np.zeros((2000, 3000), np.float32)[:, :1],
+        [[1.0, 2.0], [1.0]], {}, object, np.zeros((2000, 3000), np.float32)[:, :1],
     ],
     ids=lambda waveform: f"{type(waveform).__name__} {getattr(waveform, 'dtype', '')}",
 )  # fmt: skip
