@@ -169,7 +169,10 @@ def list_tracks(path: Path) -> list[TrackHead]:
     Raises:
         AudioFileError: the file cannot be read or has no audio.
     """
-    found = content.sniff(path)
+    try:
+        found = content.sniff(path)
+    except (OSError, ValueError):  # `info` says what is wrong
+        return [TrackHead(0)]
     if found.library != "media" and not (found.library == "" and path.suffix.lower() in SUFFIXES):
         return [TrackHead(0)]
     with content.open_input(path) as container:
