@@ -158,7 +158,8 @@ class SymmetricSplitter:
         """The next piece without as much of its low band as its measure asks for."""
         measure, before = self._measure, self._measure.weight
         is_first = not measure.num_pieces
-        if is_first or piece.shape[-1] >= self._fade:
+        # What is low and what is not cannot be told in a recording shorter than the filter.
+        if piece.shape[-1] >= (self._half if is_first else self._fade):
             measure.add(_powers(low), _powers(piece - low))
         return _subtract(
             piece, low, measure.weight if is_first else before, measure.weight, self._fade
