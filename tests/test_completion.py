@@ -61,7 +61,9 @@ def test_commands_options_choices_and_files_are_completed() -> None:
 
 @pytest.fixture
 def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = [ModelEntry(name, "file", "sha") for name in ("speech-16k", "speech-48k")]
+    entries = [
+        ModelEntry(name, f"{name}/model.onnx", "0" * 64) for name in ("speech-16k", "speech-48k")
+    ]
     monkeypatch.setattr("audioae.pretrained.list_models", lambda: entries)
 
 

@@ -124,7 +124,7 @@ def test_settings_change_the_output(
         ({"strength": -0.1}, "strength is -0.1"),
         ({"strength": float("nan")}, "strength is nan"),
         ({"max_attenuation_db": -3.0}, "max_attenuation_db is -3.0"),
-        ({"max_attenuation_db": float("inf")}, "None for no limit"),
+        ({"max_attenuation_db": float("inf")}, "max_attenuation_db is inf"),
         ({"channels": "linkd"}, "did you mean 'linked'"),
     ],
 )

@@ -8,6 +8,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -110,8 +111,13 @@ def test_the_direct_sound_of_a_room_stays_where_it_is(tmp_path: Path) -> None:
 
 def test_speech_is_the_mean_of_its_channels_and_noise_the_first(tmp_path: Path) -> None:
     both = np.concatenate([tone(1, hz=300, level=0.5), tone(1, hz=1000, level=0.25)], axis=1)
-    save(tmp_path / "in/x.wav", both)
-    rows = run(tmp_path / "out", speech=(str(tmp_path / "in"),), noise=(str(tmp_path / "in"),))
+    for role in ("speech", "noise"):
+        save(tmp_path / role / "x.wav", both)
+    rows = run(
+        tmp_path / "out",
+        speech=(str(tmp_path / "speech"),),
+        noise=(str(tmp_path / "noise"),),
+    )
     reader = ShardReader(tmp_path / "out")
     second = {
         role: np.abs(np.fft.rfft(reader.view(rows[role][0])))[1000] for role in ("speech", "noise")
@@ -327,11 +333,12 @@ def test_shards_hold_every_sample_once(tmp_path: Path, speech: Path) -> None:
 
 def test_number_of_jobs_changes_nothing(tmp_path: Path, speech: Path) -> None:
     save(speech / "s0/silent.wav", 0 * tone(1))
+    shutil.copytree(speech, tmp_path / "noise")
     for jobs in (1, 2):
         run(
             tmp_path / str(jobs),
             speech=(str(speech),),
-            noise=(str(speech),),
+            noise=(str(tmp_path / "noise"),),
             shard_seconds=2.0,
             jobs=jobs,
         )

@@ -295,7 +295,7 @@ def test_weights_to_start_from_are_found(tmp_path: Path, monkeypatch: pytest.Mon
     from audioae.pretrained import ModelEntry
 
     monkeypatch.setattr("audioae.pretrained.registry.WEIGHTS", tmp_path)
-    entries = [ModelEntry(name, f"{name}/model.onnx", "") for name in ("good-16k", "bare")]
+    entries = [ModelEntry(name, f"{name}/model.onnx", "0" * 64) for name in ("good-16k", "bare")]
     monkeypatch.setattr(checkpoint, "list_models", lambda: entries)
     (tmp_path / "good-16k").mkdir()
     (tmp_path / "good-16k" / checkpoint.SHIPPED).touch()
