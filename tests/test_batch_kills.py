@@ -75,7 +75,9 @@ def end(batch: ForkServerProcess, case: Path) -> tuple[bytes, int | None]:
 
 
 def audio(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.wav")}
+    """The files with final names."""
+    files = (path for path in folder.glob("*.wav") if not path.name.startswith("."))
+    return {path.name: path.read_bytes() for path in files}
 
 
 def written(case: Path, out: str) -> int:

@@ -240,9 +240,7 @@ def _read_track(path: Path, track: int, size: int, mtime_ns: int) -> Track:
         known = stream.duration and stream.time_base
         rate, channels = context.sample_rate, context.channels
         if not rate or not channels:
-            raise AudioFileError(
-                f"{path} declares {rate} Hz and {channels} channels; it is damaged"
-            )
+            raise AudioFileError(f"{path} declares {rate} Hz, {channels} channels; it is damaged")
         declared = stream.duration * stream.time_base * rate if known else None
         wide, num_samples, unused = _samples(context) == "s32", 0, True
         for block in decoder:
