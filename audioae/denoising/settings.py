@@ -27,9 +27,9 @@ class DenoiseSettings:
             noise. What the model leaves of that noise is lowered further, see `denoising.noise`.
             For recordings only, not for live streams.
         adapt_noise: the same, with an estimate of the noise that is updated all the time.
-        quality: of recordings, not of live streams, see `denoising.gains`. "best" averages the
-            gains of two runs of a causal model, one in each direction of time, which takes 2.5 to 3
-            times as long as "fast". "fast" is a single run.
+        quality: of recordings, not of live streams, see `denoising.gains`. "best" uses the
+            offline companion of the model, or the mean of a causal model in both directions of
+            time, which takes 2.5 to 3 times as long as "fast". "fast" is a single causal run.
         keep_rumble: keep a strong DC offset and strong rumble below 40 Hz, which are left out
             otherwise; see `denoising.rumble`. The model gets neither.
 
