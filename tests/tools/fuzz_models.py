@@ -52,7 +52,8 @@ class Result:
         kind, number, change: the case, and what was changed.
         code: exit code; negative for a signal.
         seconds, cpu_seconds: wall time, and CPU time of the process and its children.
-        megabytes: peak memory of the process and its children.
+        megabytes: peak memory of the process and its children, without what this process held
+            when it was forked.
         error: stderr.
         left: files in the folder that should not be there.
         problem: empty if it behaved.
@@ -305,7 +306,7 @@ def in_child(run: Callable[[], int], folder: Path) -> tuple[int, float, float, f
     Returns:
         Its exit code, the seconds, CPU seconds and megabytes that it took, and its stderr.
     """
-    log = folder.with_suffix(".log")
+    log, held = folder.with_suffix(".log"), resident_bytes()
     started, pid = time.monotonic(), os.fork()
     if pid == 0:
         os.setpgid(0, 0)
@@ -334,7 +335,16 @@ def in_child(run: Callable[[], int], folder: Path) -> tuple[int, float, float, f
     text = log.read_text(encoding="utf-8", errors="replace")
     log.unlink()
     cpu_seconds = usage.ru_utime + usage.ru_stime
-    return code, seconds, cpu_seconds, usage.ru_maxrss * 1024 / 1e6, text
+    return code, seconds, cpu_seconds, max(usage.ru_maxrss * 1024 - held, 0) / 1e6, text
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds now; 0 where the kernel does not tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return 0
+    return int(pages) * resource.getpagesize()
 
 
 def run_cases(kind: str, numbers: range, seed: int = 0, keep: Path | None = None) -> list[Result]:
