@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -276,3 +277,16 @@ def test_a_plan_writes_nothing(tmp_path: Path) -> None:
     )
     assert json.loads(json.dumps(plan.to_dict()))["container"] == "FLAC"
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+def test_an_input_is_opened_a_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its header, the pass that measures its level, the pass that writes and its metadata."""
+    src, opened, real = make(tmp_path / "in.wav", samples=16000), [], io.open
+
+    def counted(file: object, *arguments: object, **options: object) -> object:
+        opened.append(os.fspath(file) if isinstance(file, Path) else file)
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", counted)  # Path.open calls it
+    denoise_file(src, tmp_path / "out.wav", model=constant(0.5))
+    assert 2 <= opened.count(str(src)) <= 9

@@ -228,7 +228,7 @@ def test_speech_in_loud_noise_gives_no_warning(
     ][::30]
     for row in rows[:6]:
         clean, rate = read(shared_data / row["path"])
-        clean = resample(clean, rate, 16000)[0, : 8 * 16000]
+        clean = resample(clean, rate, 16000)[0]
         noisy = mix_at_snr(
             clean, noise(clean.shape[-1], seed=1)[0], snr_db=snr_db, sample_rate=16000
         )

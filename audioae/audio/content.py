@@ -94,12 +94,18 @@ OTHER_LAYERS = (b"\xff\xfd", b"\xff\xfc", b"\xff\xff", b"\xff\xfe", b"\xff\xf5",
 def sniff(path: Path) -> Content:
     """What a file holds, from its first bytes. Raises `OSError`."""
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-        if (start := _after_id3(head)) > 0:
-            file.seek(start)
-            head = file.read(HEAD_BYTES).lstrip(b"\0") or head
-            if head[:2] not in (*ADTS, *OTHER_LAYERS) and head[:4] != b"fLaC":
-                return MP3
+        return sniff_open(file)
+
+
+def sniff_open(file: BinaryIO) -> Content:
+    """What an open file holds, from its first bytes."""
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    if (start := _after_id3(head)) > 0:
+        file.seek(start)
+        head = file.read(HEAD_BYTES).lstrip(b"\0") or head
+        if head[:2] not in (*ADTS, *OTHER_LAYERS) and head[:4] != b"fLaC":
+            return MP3
     return of_head(head)
 
 
@@ -273,64 +279,62 @@ class FileView(io.RawIOBase):
         super().close()
 
 
-def mp3_part(path: Path) -> tuple[int, int, str] | None:
+def mp3_part(file: BinaryIO) -> tuple[int, int, str] | None:
     """The start and end of the MP3 stream inside a WAV file, in bytes, and the container; None for
     other files.
     """
-    with path.open("rb") as file:
-        kind = riff.family(file)
-        if kind is None or kind.name not in ("WAV", "RF64"):
-            return None
-        tag = 0
-        for chunk in riff.chunks(file, kind):
-            if chunk.name == b"fmt " and chunk.held >= 2:
-                file.seek(chunk.offset)
-                tag = struct.unpack(kind.order + "H", file.read(2))[0]
-            if chunk.name == b"data":
-                end = chunk.offset + chunk.held
-                return (chunk.offset, end, kind.name) if tag == MP3_TAG else None
+    kind = riff.family(file)
+    if kind is None or kind.name not in ("WAV", "RF64"):
+        return None
+    tag = 0
+    for chunk in riff.chunks(file, kind):
+        if chunk.name == b"fmt " and chunk.held >= 2:
+            file.seek(chunk.offset)
+            tag = struct.unpack(kind.order + "H", file.read(2))[0]
+        if chunk.name == b"data":
+            end = chunk.offset + chunk.held
+            return (chunk.offset, end, kind.name) if tag == MP3_TAG else None
     return None
 
 
-def is_foreign(path: Path) -> bool:
+def is_foreign(file: BinaryIO) -> bool:
     """Whether libsndfile does not know the codec of a file: FLAC of 32 bits, and Ogg files without
     Vorbis and Opus. True for all files of other kinds.
     """
-    with path.open("rb") as file:
-        file.seek(_after_id3(file.read(10)))
-        head = file.read(64)
+    file.seek(0)
+    file.seek(_after_id3(file.read(10)))
+    head = file.read(64)
     if head.startswith(b"fLaC"):
         return len(head) >= 22 and ((head[20] & 1) << 4 | head[21] >> 4) + 1 > 24
     return not (head.startswith(b"OggS") and (b"\x01vorbis" in head or b"OpusHead" in head))
 
 
-def second_flac(path: Path) -> str | None:
+def second_flac(file: BinaryIO) -> str | None:
     """Describe a second FLAC file after the first one; None if there is none. The text continues a
     sentence that starts with the name of the file.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = _after_id3(data[:10])
         if data[start : start + 8] != FLAC_START or (at := data.find(FLAC_START, start + 8)) < 0:
             return None
     return f"holds a second recording after the first one, from byte {at} on; cut it there"
 
 
-def completed_head(path: Path) -> bytes | None:
+def completed_head(file: BinaryIO) -> bytes | None:
     """The first bytes of a file, up to its samples, with the sizes that its writer left open; None
     if they are complete.
 
     BW64 becomes RF64, which has the same layout and is known to libsndfile.
     """
-    with path.open("rb") as file:
-        kind = riff.family(file)
-        if kind is None or kind.name not in ("WAV", "RF64", "AIFF"):
-            return None
-        found = {chunk.name: chunk for chunk in riff.chunks(file, kind)}
-        data, end = found.get(kind.data), file.seek(0, 2)
-        if data is None:
-            return None
-        file.seek(0)
-        head = bytearray(file.read(data.offset))
+    kind = riff.family(file)
+    if kind is None or kind.name not in ("WAV", "RF64", "AIFF"):
+        return None
+    found = {chunk.name: chunk for chunk in riff.chunks(file, kind)}
+    data, end = found.get(kind.data), file.seek(0, 2)
+    if data is None:
+        return None
+    file.seek(0)
+    head = bytearray(file.read(data.offset))
     wide = found.get(b"ds64")
     declared = int.from_bytes(head[-4:], "big" if kind.order == ">" else "little")
     if declared == 0xFFFFFFFF and wide and wide.size >= 16:

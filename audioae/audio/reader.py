@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -179,6 +180,16 @@ def info(path: AnyPath, *, track: int = 0) -> AudioInfo:
         ('WAV', 'PCM_16', 2, 0.5)
     """
     path = as_path(path, "path")
+    try:
+        state = path.stat()
+    except (OSError, ValueError):  # opening it tells why
+        return _info(path, track, ())
+    return _info(path, track, (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _info(path: Path, track: int, identity: tuple[int, ...]) -> AudioInfo:
+    """`info`, cached while the file has this identity: planning asks several times."""
     with open_sound(path, track) as sound:
         form = sound.form(path)
         if form.num_samples > UNKNOWN_LENGTH:

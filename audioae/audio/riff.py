@@ -152,38 +152,35 @@ def _is_open(file: BinaryIO, kind: Family, offset: int, size: int) -> bool:
     return not end <= at <= end + 1
 
 
-def find_damage(path: Path) -> str | None:
+def find_damage(file: BinaryIO) -> str | None:
     """Describe a mismatch between the header and the samples of a file; None if they agree.
 
     The text continues a sentence that starts with the name of the file.
 
     libsndfile reads a file that was cut short without an error.
     """
-    with path.open("rb") as file:
-        kind = family(file)
-        if kind is None:
-            return None
-        data = next((chunk for chunk in chunks(file, kind) if chunk.name == kind.data), None)
-        if data is None or size_unknown(data.size, kind):
-            return None
-        end, after = file.seek(0, 2), data.offset + data.size
-        if data.size > data.held:
-            return (
-                f"is cut short: its header declares {data.size} bytes of samples, the file "
-                f"holds {data.held}; copy it again"
-            )
-        rest = end - after
-        file.seek(after + after % kind.alignment if kind.name != "W64" else end)
-        following = file.read(12)
-        if following[:4] in STARTS and (following[8:] in FORMS or following[:4] == b"caff"):
-            return (
-                f"holds a second recording after the first one, from byte {after} on; cut it there"
-            )
-        if kind.name == "WAV" and rest > 2**32 - 2**16:
-            return (
-                f"was not closed properly: its header declares {data.size} bytes of samples, "
-                f"{rest} more follow; repair its header first"
-            )
+    kind = family(file)
+    if kind is None:
+        return None
+    data = next((chunk for chunk in chunks(file, kind) if chunk.name == kind.data), None)
+    if data is None or size_unknown(data.size, kind):
+        return None
+    end, after = file.seek(0, 2), data.offset + data.size
+    if data.size > data.held:
+        return (
+            f"is cut short: its header declares {data.size} bytes of samples, the file "
+            f"holds {data.held}; copy it again"
+        )
+    rest = end - after
+    file.seek(after + after % kind.alignment if kind.name != "W64" else end)
+    following = file.read(12)
+    if following[:4] in STARTS and (following[8:] in FORMS or following[:4] == b"caff"):
+        return f"holds a second recording after the first one, from byte {after} on; cut it there"
+    if kind.name == "WAV" and rest > 2**32 - 2**16:
+        return (
+            f"was not closed properly: its header declares {data.size} bytes of samples, "
+            f"{rest} more follow; repair its header first"
+        )
     return None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -173,16 +173,16 @@ def open_sound(path: Path, track: int = 0) -> Iterator[Source]:
         AudioFileError: the file holds no audio, or less than its header declares.
         DependencyError: it needs FFmpeg, and PyAV is not installed.
     """
-    check_file(path)
-    found, is_media = content.sniff(path), path.suffix.lower() in media.SUFFIXES
     with ExitStack() as stack:
+        file = stack.enter_context(open_file(path))
+        found, is_media = content.sniff_open(file), path.suffix.lower() in media.SUFFIXES
         if found.library == "media" or (found.library == "" and is_media):
             source: Source = stack.enter_context(media.MediaSource(path, track))
         else:
             try:
-                source = _open_native(path, stack, found)
+                source = _open_native(path, file, stack, found)
             except UnreadableError as error:
-                source = _open_other(path, stack, found, error)
+                source = _open_other(path, file, stack, found, error)
         yield source
 
 
@@ -191,17 +191,21 @@ class UnreadableError(AudioFileError):
 
 
 def _open_other(
-    path: Path, stack: ExitStack, found: content.Content, refusal: UnreadableError
+    path: Path,
+    file: BinaryIO,
+    stack: ExitStack,
+    found: content.Content,
+    refusal: UnreadableError,
 ) -> Source:
     """Open a file that libsndfile refused with FFmpeg, which knows more codecs.
 
     FFmpeg also reads what is left of damaged files, so files that libsndfile should know are left
     out.
     """
-    if damage := riff.find_damage(path):
+    if damage := riff.find_damage(file):
         raise AudioFileError(f"{path} {damage}") from refusal
     with suppress(AudioFileError, DependencyError):
-        if found is content.MP3 or not content.is_foreign(path):
+        if found is content.MP3 or not content.is_foreign(file):
             raise refusal
         return stack.enter_context(media.MediaSource(path))
     raise AudioFileError(
@@ -210,11 +214,11 @@ def _open_other(
     ) from refusal
 
 
-def _open_native(path: Path, stack: ExitStack, found: content.Content) -> Source:
+def _open_native(path: Path, file: BinaryIO, stack: ExitStack, found: content.Content) -> Source:
     """Open a file with libsndfile, through a `FileView` if it cannot read it as it is."""
-    start, end, container = content.mp3_part(path) or (0, None, "MP3")
+    start, end, container = content.mp3_part(file) or (0, None, "MP3")
     inside = end is not None
-    if not inside and (head := content.completed_head(path)):
+    if not inside and (head := content.completed_head(file)):
         view = stack.enter_context(content.FileView(path, [head, (len(head), path.stat().st_size)]))
         return _sound(path, stack, view)
     sound = None if inside or found is content.MP3 else _sound(path, stack)
@@ -229,7 +233,7 @@ def _open_native(path: Path, stack: ExitStack, found: content.Content) -> Source
     if sound.format == "OGG" and len(parts := xiph.links(path)) > 1:
         views = [stack.enter_context(content.FileView(path, [part])) for part in parts]
         return Chain([_sound(path, stack, view) for view in views], path)
-    if damage := riff.find_damage(path) or content.second_flac(path):
+    if damage := riff.find_damage(file) or content.second_flac(file):
         raise AudioFileError(f"{path} {damage}")
     return sound
 
@@ -261,8 +265,8 @@ def _check_stream(path: Path, stream: mp3.Stream) -> None:
         )
 
 
-def check_file(path: Path) -> None:
-    """Raise `AudioFileError` unless `path` is a readable file that is not empty."""
+def open_file(path: Path) -> BinaryIO:
+    """Open `path`; raises `AudioFileError` unless it is a readable file that is not empty."""
     if os.path.isdir(path):  # unlike Path.is_dir it raises no errors
         raise AudioFileError(f"{path} is a folder; expected an audio file")
     try:
@@ -272,15 +276,13 @@ def check_file(path: Path) -> None:
                 f"{path} is a pipe, socket or device; expected an audio file, or give it to "
                 "denoise by name or as -"
             )
-        size = state.st_size
-        with path.open("rb"):
-            pass
+        if state.st_size == 0:
+            raise AudioFileError(f"{path} is empty (0 bytes); expected an audio file")
+        return path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise AudioFileError(
             f"{path} cannot be opened ({getattr(error, 'strerror', error)}); check the path"
         ) from error
-    if size == 0:
-        raise AudioFileError(f"{path} is empty (0 bytes); expected an audio file")
 
 
 def native_path(path: AnyPath) -> str | bytes:
