@@ -1,4 +1,4 @@
-"""What a file holds, told by its first bytes instead of its suffix, and how it is opened.
+"""Identify a file by its first bytes instead of its suffix, and open it.
 
 FFmpeg takes names for URLs, and some of its formats are lists of other files. `open_input` and
 `open_output` open exactly one local file: its absolute path behind `file:`, no other protocol, and
