@@ -2,15 +2,15 @@
 
 A DC offset or the rumble of wind, traffic and handling leaks into all bins of a short window. The
 model has been trained with rumble that is weaker than the voice; stronger rumble looks to it like
-loud noise in all bins. So what is below 40 Hz is subtracted from its input if its power is near that of
-the rest (`STRONG_DB`). It is left out of the output as well unless the settings keep it, as
+loud noise in all bins. So what is below 40 Hz is subtracted from its input if its power is near
+that of the rest (`STRONG_DB`). It is left out of the output as well unless the settings keep it, as
 mastering engineers do: it is not audible, wastes headroom and clicks at cuts. Recordings without it
 are not changed.
 
 For a recording the low-pass is a symmetric FIR filter: it shifts no phase, and its delay is
 compensated. Before the start and after the end the recording is mirrored, so that an offset is
-removed from the first sample on. A live stream cannot wait: its filter is recursive and delays nothing, and
-what it subtracts at a time depends on what came before.
+removed from the first sample on. A live stream cannot wait: its filter is recursive and delays
+nothing, and what it subtracts at a time depends on what came before.
 """
 
 from __future__ import annotations
