@@ -21,8 +21,8 @@ from typing import Any
 
 from benchmarks_page import FOLDER, MEASURED, METRICS, PARTS, is_current, render
 
-from audioae.batch.run import one_thread
 from audioae.denoising import denoise, ready_engine
+from audioae.denoising.batch.run import one_thread
 from audioae.errors import AudioaeError, DataError
 from audioae.evaluation import evaluate, read_pairs, summarise
 from audioae.pretrained import list_models, load_card

@@ -384,7 +384,7 @@ def test_an_interrupted_batch_leaves_nothing_incomplete_and_resumes(
 
 def test_two_batches_into_one_folder(folder: Path) -> None:
     """The second is refused while the first is running."""
-    from audioae.batch import Ledger
+    from audioae.denoising.batch import Ledger
 
     Path("out").mkdir()
     with Ledger(Path("out"), "r"):

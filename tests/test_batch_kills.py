@@ -48,7 +48,9 @@ def arguments(out: str, jobs: int) -> list[str]:
 def context() -> ForkServerContext:
     """Batches are children of a server that has the package loaded: they start in milliseconds."""
     forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(["audioae.cli.denoise", "audioae.cli.many", "audioae.batch"])
+    forking.set_forkserver_preload(
+        ["audioae.cli.denoise", "audioae.cli.many", "audioae.denoising.batch"]
+    )
     return forking
 
 

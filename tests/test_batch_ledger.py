@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from audioae.batch import Ledger
+from audioae.denoising.batch import Ledger
 from audioae.errors import OutputError
 
 

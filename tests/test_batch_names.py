@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from audioae.audio import info
-from audioae.batch import InputFile, check_suffix, find_inputs
-from audioae.batch.tree import output_names
+from audioae.denoising.batch import InputFile, check_suffix, find_inputs
+from audioae.denoising.batch.tree import output_names
 from audioae.errors import AudioFileError, OutputError, SettingsError
 
 

@@ -18,8 +18,8 @@ from fake_models import write_half_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioae.batch.pipes import BYTES, RawForm
 from audioae.cli import main
+from audioae.denoising.batch.pipes import BYTES, RawForm
 from audioae.errors import SettingsError
 
 CHECKOUT = Path(__file__).parents[1]

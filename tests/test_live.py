@@ -25,13 +25,21 @@ from tiny import noise
 from audioae import load_model
 from audioae.cli import main
 from audioae.denoising import PRESETS, DenoiseSettings, Stream, denoise
+from audioae.denoising.live import (
+    DeviceForm,
+    Duplex,
+    FileSource,
+    Session,
+    Xruns,
+    choose_form,
+    read_devices,
+)
+from audioae.denoising.live import duplex as duplex_module
+from audioae.denoising.live.devices import find_device
+from audioae.denoising.live.duplex import Player
+from audioae.denoising.live.session import LevelMeter, TimeMeter
 from audioae.engine import State
 from audioae.errors import DeviceError, MissingError, OutputError, SettingsError
-from audioae.live import DeviceForm, Duplex, FileSource, Session, Xruns, choose_form, read_devices
-from audioae.live import duplex as duplex_module
-from audioae.live.devices import find_device
-from audioae.live.duplex import Player
-from audioae.live.session import LevelMeter, TimeMeter
 from audioae.signal.spectrogram import StftSettings
 
 RATE = 16000

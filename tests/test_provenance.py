@@ -16,8 +16,6 @@ import soundfile
 from fake_engines import smoothing
 
 from audioae import __version__
-from audioae.batch import provenance
-from audioae.batch.provenance import describe, record, record_path, sha256, write_record
 from audioae.denoising import (
     DenoiseSettings,
     FileJob,
@@ -26,6 +24,8 @@ from audioae.denoising import (
     plan_file,
     run_plan,
 )
+from audioae.denoising.batch import provenance
+from audioae.denoising.batch.provenance import describe, record, record_path, sha256, write_record
 from audioae.errors import ModelNotFoundError, OutputError
 from audioae.pretrained import ModelEntry, registry
 

@@ -27,8 +27,8 @@ from audioae.cli.progress import progress_option, show_progress
 if TYPE_CHECKING:
     from audioae.audio import AudioInfo, AudioWriter
     from audioae.denoising import DenoiseSettings, Stream
+    from audioae.denoising.live import BlockSink, Duplex, FileSource, LiveResult, Session
     from audioae.engine import Engine
-    from audioae.live import BlockSink, Duplex, FileSource, LiveResult, Session
 
 SHOW_SECONDS = 0.1  # between two updates of the levels
 DEVICES_ONLY = ("input_device", "output_device", "sample_rate", "channels")
@@ -184,8 +184,8 @@ def _check(ctx: click.Context, options: LiveOptions) -> None:
 
 def list_devices(options: LiveOptions) -> None:
     """Print all devices, one per line."""
+    from audioae.denoising.live import load_sounddevice, read_devices
     from audioae.errors import MissingError
-    from audioae.live import load_sounddevice, read_devices
 
     devices = read_devices(load_sounddevice())
     if options.as_json:
@@ -219,7 +219,7 @@ class LiveSetup:
 def run_live(options: LiveOptions) -> None:
     """Prepare a session, run it and report its result."""
     from audioae.denoising import ready_engine
-    from audioae.live import load_sounddevice, warm_up
+    from audioae.denoising.live import load_sounddevice, warm_up
 
     sounddevice = None if options.from_file else load_sounddevice()
     engine = ready_engine(options.model, device=options.device)
@@ -248,7 +248,7 @@ def from_file(
 ) -> LiveSetup:
     """A session that reads a file. The recording gets the format of the file."""
     from audioae.denoising import FileJob, Stream, plan_file
-    from audioae.live import FileSource
+    from audioae.denoising.live import FileSource
 
     form = None
     if options.out is not None:
@@ -269,7 +269,7 @@ def from_devices(
     """A session that reads a microphone and plays to an output device if asked for."""
     from audioae.audio import AudioInfo, check_output
     from audioae.denoising import Stream
-    from audioae.live import Duplex, choose_form
+    from audioae.denoising.live import Duplex, choose_form
 
     chosen = choose_form(
         sounddevice,
@@ -292,8 +292,8 @@ def from_devices(
 def run_session(setup: LiveSetup, options: LiveOptions, model: str) -> None:
     """Run a session from its first block to its last and print its reports."""
     from audioae.audio import AudioWriter
+    from audioae.denoising.live import Duplex, Session
     from audioae.errors import OutputError
-    from audioae.live import Duplex, Session
 
     stream, most = setup.stream, longest(setup.form)
     asked = None if options.seconds is None else max(round(options.seconds * stream.sample_rate), 1)
@@ -361,7 +361,7 @@ def show(session: Session, options: LiveOptions, *, total: float | None) -> None
 
 def report_start(result: LiveResult, setup: LiveSetup, options: LiveOptions) -> None:
     """Print the input, the outputs, the format and the latency."""
-    from audioae.live import Duplex
+    from audioae.denoising.live import Duplex
 
     source = setup.source
     ends = [f"in: {options.from_file}"]

@@ -22,14 +22,15 @@ from audioae.cli.progress import FilesProgress, show_files
 from audioae.errors import OutputError
 
 if TYPE_CHECKING:
-    from audioae.batch import BatchPlan, BatchSettings, Ledger, Outcome, OutputNames
     from audioae.denoising import FileJob, FilePlan
+    from audioae.denoising.batch import BatchPlan, BatchSettings, Ledger, Outcome, OutputNames
     from audioae.engine import Engine
 
 
 def denoise_many(ctx: click.Context, options: DenoiseOptions, folder: Path) -> None:
     """Check everything, then denoise all files. Exits with 1 if a file failed."""
-    from audioae.batch import (
+    from audioae.denoising import ready_engine
+    from audioae.denoising.batch import (
         BatchSettings,
         Ledger,
         find_inputs,
@@ -37,7 +38,6 @@ def denoise_many(ctx: click.Context, options: DenoiseOptions, folder: Path) -> N
         output_folders,
         plan_batch,
     )
-    from audioae.denoising import ready_engine
 
     settings = BatchSettings(
         options.model_path(), options.device, facts=options.as_json, record=options.record
@@ -64,7 +64,7 @@ def denoise_many(ctx: click.Context, options: DenoiseOptions, folder: Path) -> N
 
 
 def _names(options: DenoiseOptions, folder: Path) -> OutputNames:
-    from audioae.batch import OutputNames, check_suffix
+    from audioae.denoising.batch import OutputNames, check_suffix
 
     suffix = check_suffix(options.format) if options.format else None
     return OutputNames(folder, options.residual, options.template, suffix)
@@ -120,7 +120,7 @@ def _run(
     options: DenoiseOptions,
 ) -> int:
     """Denoise the files; returns how many failed."""
-    from audioae.batch import run_batch
+    from audioae.denoising.batch import run_batch
 
     mode = options.progress_mode
     with show_files(mode, files=len(plan.files), seconds=plan.seconds) as progress:

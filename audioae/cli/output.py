@@ -31,8 +31,8 @@ def run_one(
     Returns:
         The result, and with --json the values to print.
     """
-    from audioae.batch.provenance import describe, write_record
     from audioae.denoising import run_plan
+    from audioae.denoising.batch.provenance import describe, write_record
 
     report_warnings(plan, options)
     done = 0.0

@@ -15,12 +15,12 @@ from audioae.cli.progress import show_progress
 from audioae.errors import AudioFileError, OutputError
 
 if TYPE_CHECKING:
-    from audioae.batch.pipes import RawForm
+    from audioae.denoising.batch.pipes import RawForm
 
 
 def denoise_piped(src: Path, dst: Path, options: DenoiseOptions) -> None:
     """Denoise from stdin, to stdout, or both."""
-    from audioae.batch.pipes import RawForm
+    from audioae.denoising.batch.pipes import RawForm
 
     raw = RawForm.parse(options.raw) if options.raw else None
     sink = _checked_sink(options) if dst == PIPE else None
@@ -54,8 +54,8 @@ def _stdin() -> BinaryIO:
 
 def _stream(raw: RawForm, options: DenoiseOptions) -> None:
     """Denoise raw samples as they arrive."""
-    from audioae.batch.pipes import denoise_raw
     from audioae.denoising import ready_engine
+    from audioae.denoising.batch.pipes import denoise_raw
 
     needs_file = options.residual or options.dry_run or options.format
     if needs_file or options.file_job(PIPE, PIPE).file_options():
@@ -87,8 +87,8 @@ def _through_files(
 ) -> None:
     """Denoise through temporary files: at least one side has a header."""
     from audioae.audio.writer import check_target
-    from audioae.batch.pipes import check_raw, pipe_folder, receive, send
     from audioae.denoising import choose_engine, plan_file, ready_engine
+    from audioae.denoising.batch.pipes import check_raw, pipe_folder, receive, send
 
     model = options.model_path()
     engine = ready_engine(model, device=options.device)
@@ -124,7 +124,7 @@ def _through_files(
 
 def _suffix(here: Path, raw: RawForm | None, options: DenoiseOptions) -> str:
     """The suffix of what goes to stdout: as asked for, or that of the input."""
-    from audioae.batch import check_suffix
+    from audioae.denoising.batch import check_suffix
 
     if raw is not None:
         return ".wav"

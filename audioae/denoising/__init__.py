@@ -15,6 +15,8 @@ The modules in reading order:
 - `passes`: the passes over an audio track: levels, scaling.
 - `tracks`: the audio tracks of a file, and writing them.
 - `files`: a file, with all checks before the first sample.
+- `batch`: many files, in worker processes, with resuming.
+- `live`: from and to audio devices, in real time.
 """
 
 from audioae.denoising.arrays import denoise, ready_engine

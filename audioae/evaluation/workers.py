@@ -16,7 +16,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from audioae.batch.run import one_thread
+from audioae.denoising.batch.run import one_thread
 from audioae.errors import AudioaeError
 from audioae.evaluation.metrics import Score, score
 

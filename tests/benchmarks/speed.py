@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.batch.run import one_thread
 from audioae.denoising import Stream, ready_engine
+from audioae.denoising.batch.run import one_thread
 from audioae.engine import Engine
 
 CHECKOUT = Path(__file__).parents[2]

@@ -18,10 +18,10 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from audioae.batch.ledger import Ledger
-from audioae.batch.ray import run_on_ray
-from audioae.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner, failure
 from audioae.denoising import FilePlan
+from audioae.denoising.batch.ledger import Ledger
+from audioae.denoising.batch.ray import run_on_ray
+from audioae.denoising.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner, failure
 from audioae.engine import Engine
 from audioae.errors import AudioaeError
 

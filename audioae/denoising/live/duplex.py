@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from audioae.denoising.live.devices import DeviceForm
+from audioae.denoising.live.session import Xruns
 from audioae.errors import DeviceError
-from audioae.live.devices import DeviceForm
-from audioae.live.session import Xruns
 from audioae.signal.spectrogram import Array
 
 

@@ -8,9 +8,15 @@ devices  the audio devices of this machine, found by name or index
 duplex   a microphone and an output device, driven by the callback of PortAudio
 """
 
-from audioae.live.devices import Device, DeviceForm, choose_form, load_sounddevice, read_devices
-from audioae.live.duplex import Duplex
-from audioae.live.session import (
+from audioae.denoising.live.devices import (
+    Device,
+    DeviceForm,
+    choose_form,
+    load_sounddevice,
+    read_devices,
+)
+from audioae.denoising.live.duplex import Duplex
+from audioae.denoising.live.session import (
     BlockSink,
     BlockSource,
     FileSource,

@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import Any
 
 from audioae.audio import AudioInfo
-from audioae.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner, failure
 from audioae.denoising import FilePlan
+from audioae.denoising.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner, failure
 from audioae.errors import AudioaeError, require
 
 RETRIES = 3  # of a file whose worker or machine is lost

@@ -12,11 +12,17 @@ provenance  hashes and levels of files, and the record of how an output was made
 pipes       recordings and raw samples through stdin and stdout
 """
 
-from audioae.batch.ledger import Ledger
-from audioae.batch.plan import BatchPlan, OutputNames, name_jobs, output_folders, plan_batch
-from audioae.batch.provenance import describe, file_facts
-from audioae.batch.run import run_batch
-from audioae.batch.tree import (
+from audioae.denoising.batch.ledger import Ledger
+from audioae.denoising.batch.plan import (
+    BatchPlan,
+    OutputNames,
+    name_jobs,
+    output_folders,
+    plan_batch,
+)
+from audioae.denoising.batch.provenance import describe, file_facts
+from audioae.denoising.batch.run import run_batch
+from audioae.denoising.batch.tree import (
     DEFAULT_TEMPLATE,
     FoundInputs,
     InputFile,
@@ -24,7 +30,7 @@ from audioae.batch.tree import (
     check_template,
     find_inputs,
 )
-from audioae.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner
+from audioae.denoising.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner
 
 __all__ = [
     "DEFAULT_TEMPLATE",

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from audioae.audio import formats
-from audioae.batch.ledger import Ledger
-from audioae.batch.tree import DEFAULT_TEMPLATE, FoundInputs, check_template, output_names
-from audioae.batch.work import Outcome, failure
 from audioae.denoising import FileJob, FilePlan, plan_file
+from audioae.denoising.batch.ledger import Ledger
+from audioae.denoising.batch.tree import DEFAULT_TEMPLATE, FoundInputs, check_template, output_names
+from audioae.denoising.batch.work import Outcome, failure
 from audioae.errors import OutputError
 from audioae.storage import remove_leftovers
 
