@@ -23,6 +23,11 @@ resource = pytest.importorskip("resource", reason="needs the limits of a POSIX s
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 20_000)).astype(np.float32)
 
 
+def scan(path: Path) -> mp3.Stream | None:
+    with path.open("rb") as file:
+        return mp3.scan(file)
+
+
 def cut(path: Path, share: float) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -156,7 +161,7 @@ def test_an_mp3_that_changes_its_form_is_an_error(tmp_path: Path, second: tuple[
 def test_mp3_streams_are_aligned_with_and_without_their_header(tmp_path: Path, rate: int) -> None:
     path = tmp_path / "a.mp3"
     write(path, NOISE, rate)
-    whole, data, stream = read(path)[0], path.read_bytes(), mp3.scan(path)
+    whole, data, stream = read(path)[0], path.read_bytes(), scan(path)
     assert stream is not None and stream.delay is not None
     path.write_bytes(data[stream.start : stream.end])
     bare, late = read(path)[0], stream.delay + mp3.DECODER_DELAY
@@ -194,7 +199,7 @@ def loud_then_silent(tmp_path: Path) -> Path:
 
 
 def without_xing(path: Path) -> mp3.Stream:
-    stream = mp3.scan(path)
+    stream = scan(path)
     assert stream is not None and stream.declared_frames is not None
     path.write_bytes(path.read_bytes()[stream.start : stream.end])
     return stream

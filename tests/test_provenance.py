@@ -22,10 +22,10 @@ from audioae.denoising import (
     FileResult,
     denoise_file,
     plan_file,
+    provenance,
     run_plan,
 )
-from audioae.denoising.batch import provenance
-from audioae.denoising.batch.provenance import describe, record, record_path, sha256, write_record
+from audioae.denoising.provenance import describe, record, record_path, sha256, write_record
 from audioae.errors import ModelNotFoundError, OutputError
 from audioae.pretrained import ModelEntry, registry
 

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import soundfile
+
 AnyPath = str | os.PathLike[str]
 
 
@@ -29,6 +31,7 @@ class AudioInfo:
         layout: loudspeakers of the channels in their order, such as ("FL", "FR", "FC", "LFE", "BL",
             "BR"), see `layout`; empty if the file does not tell.
         track: number of the audio track in `source`, from 0.
+        metadata_bytes: at most so many bytes of metadata are copied from `source`.
 
     Example:
         >>> AudioInfo(16000, 1, 8000, "WAV", "PCM_16").seconds
@@ -46,6 +49,12 @@ class AudioInfo:
     bit_rate: float | None = field(default=None, compare=False)
     layout: tuple[str, ...] = field(default=(), compare=False)
     track: int = field(default=0, compare=False)
+    metadata_bytes: int = field(default=0, compare=False)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether libsndfile reads and writes the container; FFmpeg does otherwise."""
+        return self.container in soundfile.available_formats()
 
     @property
     def seconds(self) -> float:

@@ -20,7 +20,6 @@ from audioae.audio import encoders, media
 from audioae.audio.form import AudioInfo
 from audioae.audio.layout import mask_of
 from audioae.audio.quantise import BITS
-from audioae.audio.riff import extra_bytes
 from audioae.errors import OutputError, nearest
 
 # Containers of a suffix: the first is the default, the others are kept if the input has them.
@@ -195,11 +194,7 @@ def _codec(subtype: str) -> str:
 
 def _container(path: Path, like: AudioInfo) -> str:
     suffix = path.suffix.lower()
-    if (
-        like.source
-        and like.source.suffix.lower() == suffix
-        and like.container in soundfile.available_formats()
-    ):
+    if like.source and like.source.suffix.lower() == suffix and like.is_native:
         return like.container
     if suffix not in SUFFIXES:
         known = " ".join(SUFFIXES)
@@ -227,11 +222,7 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
     if like.subtype in possible:
         return like.subtype
     asked_for = like.source is None  # a file may have an encoding that libsndfile does not know
-    if (
-        asked_for
-        and like.subtype not in soundfile.available_subtypes()
-        and like.container in soundfile.available_formats()
-    ):
+    if asked_for and like.subtype not in soundfile.available_subtypes() and like.is_native:
         raise OutputError(
             f"{path}: unknown subtype "
             f"{like.subtype}{nearest(like.subtype, soundfile.available_subtypes())}"
@@ -283,8 +274,7 @@ def _fits(container: str, subtype: str, channels: int) -> bool:
 
 def _large(path: Path, info: AudioInfo) -> AudioInfo:
     """Turn a WAV that is too large for 32-bit sizes into RF64; raise `OutputError` for an AIFF."""
-    extra = extra_bytes(info.source) if info.source and info.source.is_file() else 0
-    size = estimated_bytes(info) + extra + HEADROOM
+    size = estimated_bytes(info) + info.metadata_bytes + HEADROOM
     if size <= RIFF_LIMIT or info.container not in ("WAV", "WAVEX", "AIFF"):
         return info
     if info.container == "AIFF":

@@ -132,27 +132,26 @@ def target_order(layout: tuple[str, ...], container: str) -> tuple[str, ...]:
     return wave_order(layout)
 
 
-def read_layout(path: Path, container: str, channels: int) -> tuple[str, ...]:
+def read_layout(file: BinaryIO, container: str, channels: int) -> tuple[str, ...]:
     """The loudspeakers of a file that libsndfile reads; empty if the file does not tell.
 
     Args:
-        path: the file.
+        file: the open file.
         container: libsndfile's name of its container.
         channels: number of channels.
     """
-    with path.open("rb") as file:
-        if container in WAVE_CONTAINERS:
-            offset = _mask_offset(file)
-            found = speakers_of(_number(file, *offset)) if offset else ()
-        elif container == "FLAC":
-            mask = _flac_mask(file)
-            found = FLAC[channels - 1] if mask is None else speakers_of(mask)
-        elif container == "OGG":
-            found = _ogg_layout(file.read(4096), channels)
-        elif container == "CAF":
-            found = _caf_layout(file)
-        else:
-            found = ()
+    if container in WAVE_CONTAINERS:
+        found = _wave_layout(file)
+    elif container == "FLAC":
+        mask = _flac_mask(file)
+        found = FLAC[channels - 1] if mask is None else speakers_of(mask)
+    elif container == "OGG":
+        file.seek(0)
+        found = _ogg_layout(file.read(4096), channels)
+    elif container == "CAF":
+        found = _caf_layout(file)
+    else:
+        found = ()
     return found if len(found) == channels else ()
 
 
@@ -164,42 +163,41 @@ def write_layout(path: Path, container: str, layout: tuple[str, ...]) -> bool:
         container: libsndfile's name of its container.
         layout: its loudspeakers.
     """
-    if read_layout(path, container, len(layout)) == layout or len(layout) <= 2:
+    if len(layout) <= 2:
         return True
     mask = mask_of(layout)
-    if mask is None or container not in (*WAVE_CONTAINERS, "FLAC", "CAF"):
-        return surround(read_layout(path, container, len(layout))) == surround(layout)
     with path.open("r+b") as file:
+        found = read_layout(file, container, len(layout))
+        if found == layout:
+            return True
+        if mask is None or container not in (*WAVE_CONTAINERS, "FLAC", "CAF"):
+            return surround(found) == surround(layout)
         if container in WAVE_CONTAINERS:
-            offset = _mask_offset(file)
-            if offset is None:
-                return False
-            file.seek(offset[0])
-            file.write(struct.pack(offset[1], mask))
-        elif container == "FLAC":
+            return _put_wave_mask(file, mask)
+        if container == "FLAC":
             return _put_flac_mask(file, mask)
-        else:
-            file.seek(0, 2)
-            file.write(b"chan" + struct.pack(">qIII", 12, COREAUDIO_BITMAP, mask, 0))
+        file.seek(0, 2)
+        file.write(b"chan" + struct.pack(">qIII", 12, COREAUDIO_BITMAP, mask, 0))
     return True
 
 
-def _number(file: BinaryIO, offset: int, form: str) -> int:
-    file.seek(offset)
-    return int(struct.unpack(form, file.read(4))[0])
-
-
-def _mask_offset(file: BinaryIO) -> tuple[int, str] | None:
-    """Where the mask of a WAV file is, and its format for `struct`."""
+def _wave_layout(file: BinaryIO) -> tuple[str, ...]:
     kind = riff.family(file)
-    for chunk in riff.chunks(file, kind) if kind else ():
-        if chunk.name == b"fmt ":
-            file.seek(chunk.offset)
-            tag = struct.unpack(kind.order + "H", file.read(2))[0] if kind else 0
-            if kind and tag == riff.EXTENSIBLE and chunk.held >= riff.MASK_OFFSET + 4:
-                return chunk.offset + riff.MASK_OFFSET, kind.order + "I"
-            return None
-    return None
+    offset = riff.mask_offset(file, kind) if kind else None
+    if kind is None or offset is None:
+        return ()
+    file.seek(offset)
+    return speakers_of(struct.unpack(kind.order + "I", file.read(4))[0])
+
+
+def _put_wave_mask(file: BinaryIO, mask: int) -> bool:
+    kind = riff.family(file)
+    offset = riff.mask_offset(file, kind) if kind else None
+    if kind is None or offset is None:
+        return False
+    file.seek(offset)
+    file.write(struct.pack(kind.order + "I", mask))
+    return True
 
 
 def _flac_comments(file: BinaryIO) -> tuple[int, bytes, bytes] | None:

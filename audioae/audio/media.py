@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from audioae.audio import content
 from audioae.audio.form import AudioInfo
@@ -196,7 +195,7 @@ def language_of(stream: Any) -> str:
 
 def track_of(form: AudioInfo) -> Track | None:
     """The track that a form was read from; None if FFmpeg did not read it."""
-    if form.source is None or form.container in soundfile.available_formats():
+    if form.source is None or form.is_native:
         return None
     return read_track(form.source, form.track)
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import soundfile
-
 from audioae.audio import copying, formats, layout, media, mp3, riff, xiph
 from audioae.audio.form import AudioInfo
 from audioae.audio.reader import info
@@ -70,7 +68,7 @@ def find_losses(forms: Sequence[AudioInfo]) -> list[str]:
         OutputError: the container cannot hold these tracks.
     """
     form, lost = forms[0], list[str]()
-    if form.container not in soundfile.available_formats():
+    if not form.is_native:
         lost += copying.plan_copies(forms).lost
     elif (source := source_of(form)) and not copies_metadata(source, form):
         lost += _extras(source)
@@ -83,8 +81,7 @@ def losses_by_coding(forms: Sequence[AudioInfo]) -> list[str]:
     for form in forms:
         if source := source_of(form):
             lost += formats.coding_losses(source, form)
-            native = form.container in soundfile.available_formats()
-            if native and source.container not in soundfile.available_formats():
+            if form.is_native and not source.is_native:
                 start = media.read_track(source.source or Path(), form.track).start
                 lost += [f"start time: {start:.3f} s became 0"] if start >= 0.001 else []
     return lost
@@ -128,7 +125,7 @@ def _copy(container: str, source: Path, target: Path) -> list[str]:
 
 def _extras(source: AudioInfo) -> list[str]:
     assert source.source is not None
-    if source.container not in soundfile.available_formats():
+    if not source.is_native:
         return copying.extras(source.source, (source.track,))
     extras = {"FLAC": xiph.flac_extras, "MP3": mp3.id3_extras, "OGG": xiph.ogg_extras}.get(
         source.container, riff.extras

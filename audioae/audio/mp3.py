@@ -88,15 +88,16 @@ class Stream:
         return [(self.start, self.end), max((self.mp3_frames + 8) * (self.longest + 1) - size, 0)]
 
 
-def scan(path: Path, start: int = 0, end: int | None = None) -> Stream | None:
+def scan(file: BinaryIO, start: int = 0, end: int | None = None) -> Stream | None:
     """Count the frames of an MP3 file.
 
     Args:
+        file: the open file.
         start, end: part of the file with the stream, bytes.
 
     Returns None if there are no layer III frames, or if they have a free bit rate.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         end = len(data) if end is None else end
         at = _first(data, start, end)
         if at is None:

@@ -35,6 +35,7 @@ class AudioReader:
 
     Attributes:
         info: the form of the file.
+        dtype: of the next blocks.
 
     Raises:
         AudioFileError: the file is missing, holds no audio or is cut short.
@@ -52,7 +53,8 @@ class AudioReader:
     """
 
     def __init__(self, path: AnyPath, *, dtype: Precision = "float32", track: int = 0) -> None:
-        self.path, self.dtype, self.track = as_path(path, "path"), dtype, track
+        self.path, self.track = as_path(path, "path"), track
+        self.dtype: Precision = dtype
         self._open()
         form = self._sound.form(self.path)
         self.info: AudioInfo = info(path) if form.num_samples > UNKNOWN_LENGTH else form
@@ -61,6 +63,10 @@ class AudioReader:
         self._stack = ExitStack()
         self._sound = self._stack.enter_context(open_sound(self.path, self.track))
         self._at = 0
+
+    def close(self) -> None:
+        """Close the file; leaving a `with` block does, too."""
+        self._stack.close()
 
     def __enter__(self) -> AudioReader:
         return self
@@ -71,7 +77,7 @@ class AudioReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        self.close()
 
     def seek(self, sample: int) -> None:
         """Start the next block at `sample`; 0 is the first.

@@ -191,56 +191,56 @@ def size_unknown(size: int, kind: Family) -> bool:
     )
 
 
-def w64_num_samples(path: Path, num_samples: int) -> int:
+def w64_num_samples(file: BinaryIO, num_samples: int) -> int:
     """Samples per channel of an uncompressed W64.
 
     Args:
+        file: the open file.
         num_samples: libsndfile's count, which includes chunks after the samples.
     """
     block = size = 0
-    with path.open("rb") as file:
-        kind = family(file)
-        for chunk in chunks(file, kind) if kind else ():
-            if chunk.name == b"fmt " and chunk.held >= 14:
-                file.seek(chunk.offset)
-                block = struct.unpack("<12xH", file.read(14))[0]
-            if chunk.name == b"data":
-                size = chunk.size
+    kind = family(file)
+    for chunk in chunks(file, kind) if kind else ():
+        if chunk.name == b"fmt " and chunk.held >= 14:
+            file.seek(chunk.offset)
+            block = struct.unpack("<12xH", file.read(14))[0]
+        if chunk.name == b"data":
+            size = chunk.size
     return min(num_samples, size // block) if block else num_samples
 
 
-def aiff_num_samples(path: Path, num_samples: int) -> int:
+def aiff_num_samples(file: BinaryIO, num_samples: int) -> int:
     """Samples per channel of an uncompressed AIFF.
 
     Args:
+        file: the open file.
         num_samples: libsndfile's count, which includes the padding byte.
     """
-    with path.open("rb") as file:
-        kind = family(file)
-        for chunk in chunks(file, kind) if kind and kind.name == "AIFF" else ():
-            if chunk.name == b"COMM" and chunk.held >= 6:
-                # 0 in a file that was written to a pipe
-                return min(num_samples, _number(file, chunk.offset + 2) or num_samples)
+    kind = family(file)
+    for chunk in chunks(file, kind) if kind and kind.name == "AIFF" else ():
+        if chunk.name == b"COMM" and chunk.held >= 6:
+            # 0 in a file that was written to a pipe
+            return min(num_samples, _number(file, chunk.offset + 2) or num_samples)
     return num_samples
 
 
-def wav_num_samples(path: Path, num_samples: int) -> int:
+def wav_num_samples(file: BinaryIO, num_samples: int) -> int:
     """Samples per channel of a WAV whose codec pads the last block, from its fact chunk.
 
     The fact chunk is ignored unless it ends in the last block: some writers count differently.
 
     Args:
+        file: the open file.
         num_samples: libsndfile's count, which includes the padding.
     """
     block, declared = 0, num_samples
-    with path.open("rb") as file:
-        kind = family(file)
-        for chunk in chunks(file, kind) if kind else ():
-            file.seek(chunk.offset)
-            if chunk.name == b"fmt " and chunk.held >= 20 and kind:
-                block = struct.unpack(kind.order + "18xH", file.read(20))[0]
-            if chunk.name == b"fact" and chunk.held >= 4 and kind:
-                declared = struct.unpack(kind.order + "I", file.read(4))[0]
+    kind = family(file)
+    for chunk in chunks(file, kind) if kind else ():
+        file.seek(chunk.offset)
+        if chunk.name == b"fmt " and chunk.held >= 20 and kind:
+            block = struct.unpack(kind.order + "18xH", file.read(20))[0]
+        if chunk.name == b"fact" and chunk.held >= 4 and kind:
+            declared = struct.unpack(kind.order + "I", file.read(4))[0]
     return declared if 0 <= num_samples - declared < block else num_samples
 
 
@@ -275,11 +275,10 @@ def extras(path: Path) -> list[str]:
         )
 
 
-def extra_bytes(path: Path) -> int:
+def extra_bytes(file: BinaryIO) -> int:
     """Upper bound of the bytes that `copy` would add."""
-    with path.open("rb") as file:
-        kind = family(file)
-        return sum(chunk.held + 32 for chunk in _extras(file, kind)) if kind else 0
+    kind = family(file)
+    return sum(chunk.held + 32 for chunk in _extras(file, kind)) if kind else 0
 
 
 def copy(source: Path, target: Path) -> list[str]:
@@ -361,7 +360,7 @@ def _append(old: BinaryIO, new: BinaryIO, chunk: Chunk, kind: Family) -> None:
 
 def _copy_mask(old: BinaryIO, new: BinaryIO, kind: Family, into: Family) -> None:
     """Copy the loudspeaker mask; libsndfile writes a default one."""
-    source, target = _mask_offset(old, kind), _mask_offset(new, into)
+    source, target = mask_offset(old, kind), mask_offset(new, into)
     if source is None or target is None:
         return
     old.seek(source)
@@ -369,9 +368,10 @@ def _copy_mask(old: BinaryIO, new: BinaryIO, kind: Family, into: Family) -> None
     new.write(old.read(4))
 
 
-def _mask_offset(file: BinaryIO, kind: Family) -> int | None:
+def mask_offset(file: BinaryIO, kind: Family) -> int | None:
+    """Where the loudspeaker mask of a WAV or RF64 file is; None if it has none."""
     for chunk in chunks(file, kind) if _group(kind) == "WAV" else ():
-        if chunk.name == b"fmt " and chunk.held >= 24:
+        if chunk.name == b"fmt " and chunk.held >= MASK_OFFSET + 4:
             file.seek(chunk.offset)
             tag = struct.unpack(kind.order + "H", file.read(2))[0]
             return chunk.offset + MASK_OFFSET if tag == EXTENSIBLE else None

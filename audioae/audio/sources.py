@@ -49,7 +49,16 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
     soundfile seeks after every read. libsndfile's seek is off by a constant in Vorbis files and
     damages the decoding of MP3 files. `seekable` returns False to prevent it; `seek` still works
     where it is exact.
+
+    Args:
+        file: the open file, without a buffer: libsndfile reads it through its descriptor.
+        view: what libsndfile reads in its place, if it cannot read the file as it is.
     """
+
+    def __init__(self, file: BinaryIO, view: content.FileView | None = None) -> None:
+        self._opened = file
+        file.seek(0)
+        super().__init__(view or file.fileno(), closefd=False)
 
     def seekable(self) -> bool:
         """Always False, so that soundfile does not seek after reading."""
@@ -62,6 +71,10 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
 
     def form(self, path: Path) -> AudioInfo:
         """The form of the file, with the length in its header corrected."""
+        with position_kept(self._opened):
+            return self._form(path)
+
+    def _form(self, path: Path) -> AudioInfo:
         tags = {name: text for name, text in self.copy_metadata().items() if text}
         form = AudioInfo(
             self.samplerate,
@@ -72,16 +85,17 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
             self.endian,
             tags,
             path,
-            layout=layout.read_layout(path, self.format, self.channels),
+            layout=layout.read_layout(self._opened, self.format, self.channels),
+            metadata_bytes=riff.extra_bytes(self._opened),
         )
         if form.subtype in PADDED and form.container in ("WAV", "WAVEX"):
-            form = replace(form, num_samples=riff.wav_num_samples(path, form.num_samples))
+            form = replace(form, num_samples=riff.wav_num_samples(self._opened, form.num_samples))
         elif form.container == "W64":
-            form = replace(form, num_samples=riff.w64_num_samples(path, form.num_samples))
+            form = replace(form, num_samples=riff.w64_num_samples(self._opened, form.num_samples))
         elif form.container == "AIFF" and form.subtype.startswith(
             ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
         ):
-            form = replace(form, num_samples=riff.aiff_num_samples(path, form.num_samples))
+            form = replace(form, num_samples=riff.aiff_num_samples(self._opened, form.num_samples))
         lossy = form.container in ("OGG", "MP3") and form.num_samples
         return replace(form, bit_rate=path.stat().st_size * 8 / form.seconds) if lossy else form
 
@@ -89,8 +103,10 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
 class Counted(Sound):
     """An MP3 stream without a header, whose MP3 frames were counted, see `mp3.Stream.bare`."""
 
-    def __init__(self, file: content.FileView, stream: mp3.Stream, container: str) -> None:
-        super().__init__(file)
+    def __init__(
+        self, file: BinaryIO, view: content.FileView, stream: mp3.Stream, container: str
+    ) -> None:
+        super().__init__(file, view)
         self._stream, self._container = stream, container
         left = stream.skipped
         while left and (part := len(super().read(min(left, SKIP_BLOCK), always_2d=True))):
@@ -208,8 +224,9 @@ def _open_other(
         if found is content.MP3 or not content.is_foreign(file):
             raise refusal
         return stack.enter_context(media.MediaSource(path))
+    reason = "a raw file has no header" if path.suffix.lower() == ".raw" else refusal
     raise AudioFileError(
-        f"{path} is {found.name} that cannot be read as audio ({refusal}); expected wav, flac, "
+        f"{path} is {found.name} that cannot be read as audio ({reason}); expected wav, flac, "
         "aiff, ogg, mp3, ..."
     ) from refusal
 
@@ -220,34 +237,42 @@ def _open_native(path: Path, file: BinaryIO, stack: ExitStack, found: content.Co
     inside = end is not None
     if not inside and (head := content.completed_head(file)):
         view = stack.enter_context(content.FileView(path, [head, (len(head), path.stat().st_size)]))
-        return _sound(path, stack, view)
-    sound = None if inside or found is content.MP3 else _sound(path, stack)
+        return _sound(file, stack, view)
+    sound = None if inside or found is content.MP3 else _sound(file, stack)
     if sound is None or sound.format == "MP3":
-        stream = mp3.scan(path, start, end)
+        stream = mp3.scan(file, start, end)
         if stream is not None:
             _check_stream(path, stream)
             if inside or not stream.is_exact:
                 view = stack.enter_context(content.FileView(path, stream.bare()))
-                return _entered(path, stack, lambda: Counted(view, stream, container))
-    sound = sound or _sound(path, stack)
-    if sound.format == "OGG" and len(parts := xiph.links(path)) > 1:
+                return _entered(stack, lambda: Counted(file, view, stream, container))
+    sound = sound or _sound(file, stack)
+    if sound.format == "OGG" and len(parts := xiph.links(file)) > 1:
         views = [stack.enter_context(content.FileView(path, [part])) for part in parts]
-        return Chain([_sound(path, stack, view) for view in views], path)
-    if damage := riff.find_damage(file) or content.second_flac(file):
-        raise AudioFileError(f"{path} {damage}")
+        return Chain([_sound(file, stack, view) for view in views], path)
+    with position_kept(file):
+        if damage := riff.find_damage(file) or content.second_flac(file):
+            raise AudioFileError(f"{path} {damage}")
     return sound
 
 
-def _sound(path: Path, stack: ExitStack, view: content.FileView | None = None) -> Sound:
-    return _entered(path, stack, lambda: Sound(view or native_path(path)))
+@contextmanager
+def position_kept(file: BinaryIO) -> Iterator[None]:
+    """Afterwards `file` is where it was before: libsndfile reads on from there."""
+    position = file.tell()
+    yield
+    file.seek(position)
 
 
-def _entered(path: Path, stack: ExitStack, open_it: Callable[[], Sound]) -> Sound:
+def _sound(file: BinaryIO, stack: ExitStack, view: content.FileView | None = None) -> Sound:
+    return _entered(stack, lambda: Sound(file, view))
+
+
+def _entered(stack: ExitStack, open_it: Callable[[], Sound]) -> Sound:
     try:
         sound = open_it()
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a headerless .raw file
-        reason = getattr(error, "error_string", "a raw file has no header").rstrip(".")
-        raise UnreadableError(reason) from error
+    except soundfile.LibsndfileError as error:
+        raise UnreadableError(error.error_string.rstrip(".")) from error
     stack.callback(sound.close)
     return sound
 
@@ -278,7 +303,7 @@ def open_file(path: Path) -> BinaryIO:
             )
         if state.st_size == 0:
             raise AudioFileError(f"{path} is empty (0 bytes); expected an audio file")
-        return path.open("rb")
+        return path.open("rb", buffering=0)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise AudioFileError(
             f"{path} cannot be opened ({getattr(error, 'strerror', error)}); check the path"

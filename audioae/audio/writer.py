@@ -142,7 +142,7 @@ class AudioWriter:
         self.clipped: npt.NDArray[np.int64] = np.zeros(form.channels, np.int64)
         self.lost: list[str] = []
         self.num_samples = 0
-        self._is_media = form.container not in soundfile.available_formats()
+        self._is_media = not form.is_native
         self._source = source_of(form)
         self._orders = [channel_order(each, self._source) for each in self._forms]
         self._clipped_others, self._position = 0, 0

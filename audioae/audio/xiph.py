@@ -208,12 +208,12 @@ def ogg_extras(path: Path) -> list[str]:
         return unusual_comments(head.comments) if head else []
 
 
-def links(path: Path) -> list[tuple[int, int]]:
+def links(file: BinaryIO) -> list[tuple[int, int]]:
     """The start and end, in bytes, of the recordings in a chained Ogg file; one in most files.
 
     Streams that start together, such as sound and picture, are one recording.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         starts, end, at = [0], 0, 0
         while (at := data.find(FIRST_PAGE, at)) >= 0:
             table = data[at + 27 : at + 27 + data[at + 26]] if at + 27 <= len(data) else b""

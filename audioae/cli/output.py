@@ -32,7 +32,6 @@ def run_one(
         The result, and with --json the values to print.
     """
     from audioae.denoising import run_plan
-    from audioae.denoising.batch.provenance import describe, write_record
 
     report_warnings(plan, options)
     done = 0.0
@@ -44,6 +43,10 @@ def run_one(
             done = seconds
 
         result = run_plan(plan, engine, progress=advance)
+    values = None
+    if options.record or options.as_json:
+        from audioae.denoising.provenance import describe, write_record
+
         if options.record:
             write_record(result, plan.job, model_path=model)
         values = describe(result, model) if options.as_json else None

@@ -15,11 +15,12 @@ The modules in reading order:
 - `passes`: the passes over an audio track: levels, scaling.
 - `tracks`: the audio tracks of a file, and writing them.
 - `files`: a file, with all checks before the first sample.
+- `provenance`: hashes and levels of files, and the record of how an output was made.
 - `batch`: many files, in worker processes, with resuming.
 - `live`: from and to audio devices, in real time.
 """
 
-from audioae.denoising.arrays import denoise, ready_engine
+from audioae.denoising.arrays import denoise
 from audioae.denoising.files import (
     ClipMode,
     FileJob,
@@ -34,6 +35,7 @@ from audioae.denoising.settings import PRESETS, ChannelMode, DenoiseSettings
 from audioae.denoising.spectral import Attenuation
 from audioae.denoising.stream import Stream
 from audioae.denoising.verdict import Verdict
+from audioae.engine import ready_engine
 
 __all__ = [
     "PRESETS",

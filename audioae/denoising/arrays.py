@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,9 @@ from audioae.denoising.stream import (
     Stream,
     find_invalid,
 )
-from audioae.engine import Engine, load_model
-from audioae.engine.checks import as_engine
+from audioae.engine import Engine, ready_engine
 from audioae.errors import SettingsError
 from audioae.fields import as_floats, as_integer
-from audioae.pretrained import default_model
 from audioae.signal.spectrogram import Array
 
 # A first axis that is longer than this and longer than the second one is the time axis.
@@ -100,14 +97,3 @@ def check_waveform(waveform: Array) -> Array:
             f"the waveform has shape {waveform.shape}; expected [channels, samples]: transpose it"
         )
     return waveform
-
-
-def ready_engine(model: str | Path | Engine | None, *, device: str = "auto") -> Engine:
-    """Load a model, unless it is loaded already; None is the default model.
-
-    Raises:
-        SettingsError: `model` is something else.
-    """
-    if model is None or isinstance(model, (str, os.PathLike)):
-        return load_model(default_model() if model is None else model, device=device)
-    return as_engine(model)

@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,6 @@ from typing import Any, Literal
 from audioae.audio import AudioInfo
 from audioae.audio.encoders import holds_tracks
 from audioae.audio.formats import coding_changes
-from audioae.denoising.arrays import ready_engine
 from audioae.denoising.gains import choose_engine
 from audioae.denoising.passes import Span
 from audioae.denoising.settings import DenoiseSettings, check_denoise_settings
@@ -26,7 +26,7 @@ from audioae.denoising.tracks import (
     TrackPlan,
     TrackResult,
     check_distinct,
-    make_passes,
+    open_passes,
     plan_tracks,
     stamp_of,
     track_lines,
@@ -35,7 +35,7 @@ from audioae.denoising.tracks import (
     write_tracks,
 )
 from audioae.denoising.verdict import Verdict
-from audioae.engine import Engine, Quality
+from audioae.engine import Engine, Quality, ready_engine
 from audioae.errors import AudioFileError, SettingsError
 from audioae.fields import as_path, check_settings
 
@@ -326,25 +326,29 @@ def run_plan(
         if plan.stamp != stamp_of(job.src):
             raise AudioFileError(f"{job.src} has changed while it was denoised; run it again")
 
-    passes = make_passes(job.src, tracks, engine, job.settings, progress)
-    engine = choose_engine(engine, plan.source.sample_rate, job.settings.quality)
-    rescale, lufs = job.clip_mode == "rescale", job.normalize_lufs
-    scales = [
-        each.find_scale(track.output, rescale=rescale, normalize_lufs=lufs)
-        for each, track in zip(passes, tracks, strict=True)
-    ]
-    scale, residual = scales[0], None
+    residual = None
     if job.residual is not None and plan.residual_output is not None:
         forms = tuple(each.residual for each in tracks if each.residual is not None)
         residual = Target(job.residual, forms if holds_tracks(job.residual) else forms[:1])
-    results = write_tracks(
-        passes,
-        Target(job.dst, tuple(each.output for each in tracks)),
-        residual,
-        overwrite=job.overwrite,
-        scales=[each.factor for each in scales],
-        check=check,
-    )
+    with ExitStack() as stack:
+        passes = open_passes(stack, job.src, tracks, engine, job.settings, progress)
+        scales = [
+            each.find_scale(
+                track.output,
+                rescale=job.clip_mode == "rescale",
+                normalize_lufs=job.normalize_lufs,
+            )
+            for each, track in zip(passes, tracks, strict=True)
+        ]
+        results = write_tracks(
+            passes,
+            Target(job.dst, tuple(each.output for each in tracks)),
+            residual,
+            overwrite=job.overwrite,
+            scales=[each.factor for each in scales],
+            check=check,
+        )
+    engine = choose_engine(engine, plan.source.sample_rate, job.settings.quality)
     done = results[0]
     films = [
         track_result(track, result.num_samples, result.verdict.mean_attenuation_db)
@@ -371,7 +375,7 @@ def run_plan(
         real_time_factor=elapsed / seconds if seconds else 0.0,
         warnings=tuple(dict.fromkeys((*track_lines(tracks, results, scales), *plan.warnings))),
         verdict=done.verdict,
-        scale_db=20 * math.log10(scale.factor),
+        scale_db=20 * math.log10(scales[0].factor),
         changes=plan.changes,
         tracks=tuple(each for each in films if each is not None),
     )

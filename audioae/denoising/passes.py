@@ -179,6 +179,8 @@ class Scale:
 class Passes:
     """Denoises an audio track, once or twice; both passes give the same samples.
 
+    The file is open from the start to the end of the `with` block.
+
     Args:
         src: the file.
         span: the samples to denoise.
@@ -197,15 +199,25 @@ class Passes:
         progress: Callable[[float], None] | None = None,
         track: int = 0,
     ) -> None:
-        self._track = track
         self._src, self._span, self._engine = src, span, engine
         # Taking a DC offset away from a part of the recording only would make a step.
         self._settings = settings if span.whole else replace(settings, keep_rumble=True)
         self._progress = progress
         self._share, self._seconds_done = 1.0, 0.0
-        with AudioReader(src, track=track) as reader:
-            self._level = self._find_level(reader)
-            self._noise = self._find_noise(reader)
+        self._reader = AudioReader(src, track=track)
+        try:
+            self._level = self._find_level(self._reader)
+            self._noise = self._find_noise(self._reader)
+        except BaseException:
+            self._reader.close()
+            raise
+        self._reader.dtype = "float64" if self._form.subtype in EXACT else "float32"
+
+    def __enter__(self) -> Passes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._reader.close()
 
     def find_scale(
         self, output: AudioInfo, *, rescale: bool, normalize_lufs: float | None
@@ -240,15 +252,15 @@ class Passes:
     def blocks(self, stream: Stream) -> Iterator[tuple[Samples, Samples]]:
         """One pass through `stream`: the enhanced and the noisy blocks of the file."""
         num_samples, before = 0, self._seconds_done
-        with AudioReader(self._src, dtype=self._precision, track=self._track) as reader:
-            for enhanced, noisy in denoise_blocks(
-                reader, stream, self._span, self._input_range(stream.sample_rate)
-            ):
-                yield enhanced, noisy
-                num_samples += noisy.shape[-1]
-                self._seconds_done = before + self._share * num_samples / stream.sample_rate
-                if self._progress is not None:
-                    self._progress(self._seconds_done)
+        self._reader.seek(0)
+        for enhanced, noisy in denoise_blocks(
+            self._reader, stream, self._span, self._input_range(stream.sample_rate)
+        ):
+            yield enhanced, noisy
+            num_samples += noisy.shape[-1]
+            self._seconds_done = before + self._share * num_samples / stream.sample_rate
+            if self._progress is not None:
+                self._progress(self._seconds_done)
 
     def stream(self) -> Stream:
         """A new denoiser for one pass."""
@@ -270,7 +282,6 @@ class Passes:
     def _find_level(self, reader: AudioReader) -> list[float | None] | None:
         """The running level at the start of the input of the model."""
         self._form = reader.info
-        self._precision: Any = "float64" if reader.info.subtype in EXACT else "float32"
         rate = reader.info.sample_rate
         first, last = self._input_range(rate)
         end = min(first + round(START_SECONDS * rate), last)

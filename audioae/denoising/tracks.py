@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from audioae.audio import AudioInfo, AudioWriter, check_output, info, media
 from audioae.audio.encoders import holds_tracks
 from audioae.audio.formats import coding_changes
+from audioae.audio.media import TrackHead
 from audioae.audio.metadata import find_losses
 from audioae.audio.quantise import BITS, quantise
 from audioae.denoising.gains import choose_engine
@@ -26,7 +27,7 @@ from audioae.denoising.settings import DenoiseSettings
 from audioae.denoising.stream import HIGHEST_RATE, LOWEST_RATE
 from audioae.denoising.verdict import Verdict
 from audioae.engine import Engine
-from audioae.errors import AudioFileError, OutputError, SettingsError
+from audioae.errors import AudioFileError, DependencyError, OutputError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,7 @@ def select_tracks(src: Path, dst: Path, wanted: Sequence[str]) -> list[int]:
     Raises:
         SettingsError: there is no such track, or several are chosen and the output holds one.
     """
-    try:
-        tracks = media.list_tracks(src)
-    except OSError as error:
-        raise AudioFileError(f"cannot read {src}: {error.strerror or error}") from error
+    tracks = _list_tracks(src)
     chosen = [each.number for each in tracks if each.is_known]
     for word in wanted:
         if not any(each.is_named(word) for each in tracks):
@@ -117,6 +115,16 @@ def select_tracks(src: Path, dst: Path, wanted: Sequence[str]) -> list[int]:
             ".mkv or .mp4"
         )
     return [next((each.number for each in tracks if each.is_default), chosen[0])]
+
+
+def _list_tracks(src: Path) -> list[TrackHead]:
+    with suppress(AudioFileError, DependencyError):  # of the first track; others may be readable
+        if info(src).is_native:
+            return [TrackHead(0)]
+    try:
+        return media.list_tracks(src)
+    except OSError as error:
+        raise AudioFileError(f"cannot read {src}: {error.strerror or error}") from error
 
 
 def plan_tracks(
@@ -159,7 +167,7 @@ def track_warnings(plans: Sequence[TrackPlan]) -> tuple[str, ...]:
     missing = [f"not kept: {what}" for what in find_losses([each.output for each in plans])]
     gaps = []
     for each in plans:
-        track = media.track_of(each.source)
+        track = None if each.source.is_native else media.track_of(each.source)
         if track is not None and track.gap_seconds:
             gaps.append(
                 f"{track.gap_seconds:.3f} s of audio track {each.source.track + 1} are missing; "
@@ -172,7 +180,7 @@ def track_result(
     plan: TrackPlan, num_samples: int, mean_attenuation_db: float
 ) -> TrackResult | None:
     """The result for a track of a film; None for other inputs."""
-    track = media.track_of(plan.source)
+    track = None if plan.source.is_native else media.track_of(plan.source)
     if track is None:
         return None
     return TrackResult(
@@ -206,14 +214,17 @@ class Target:
         return AudioWriter(self.path, self.forms[0], overwrite=overwrite, others=self.forms[1:])
 
 
-def make_passes(
+def open_passes(
+    stack: ExitStack,
     src: Path,
     plans: Sequence[TrackPlan],
     engine: Engine,
     settings: DenoiseSettings,
     progress: Callable[[float], None] | None,
 ) -> list[Passes]:
-    """The passes over each track of a file. `progress` gets the mean of the seconds done."""
+    """The passes over each track of a file, which `stack` closes. `progress` gets the mean of the
+    seconds done.
+    """
     done = [0.0] * len(plans)
 
     def advance(track: int, seconds: float) -> None:
@@ -222,13 +233,15 @@ def make_passes(
             progress(sum(done) / len(done))
 
     return [
-        Passes(
-            src,
-            each.span,
-            choose_engine(engine, each.source.sample_rate, settings.quality),
-            settings,
-            partial(advance, number),
-            each.source.track,
+        stack.enter_context(
+            Passes(
+                src,
+                each.span,
+                choose_engine(engine, each.source.sample_rate, settings.quality),
+                settings,
+                partial(advance, number),
+                each.source.track,
+            )
         )
         for number, each in enumerate(plans)
     ]

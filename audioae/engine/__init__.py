@@ -9,6 +9,7 @@ so the gains do not depend on blocks. Both engines run their network with it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from audioae.engine.checks import (
     answer,
+    as_engine,
     check_engine,
     check_form,
     check_gain,
@@ -27,7 +29,7 @@ from audioae.engine.checks import (
     try_model,
 )
 from audioae.errors import CheckpointError, DependencyError, SettingsError, nearest, require
-from audioae.pretrained import ModelInfo, file_hash, find_model, list_models
+from audioae.pretrained import ModelInfo, default_model, file_hash, find_model, list_models
 from audioae.signal.spectrogram import ComplexArray
 
 if TYPE_CHECKING:
@@ -329,6 +331,17 @@ def load_model(name_or_path: str | Path, *, device: str = "auto") -> Engine:
     from audioae.models.checkpoint import load_denoiser
 
     return TorchEngine(load_denoiser(path), device=device)
+
+
+def ready_engine(model: str | Path | Engine | None, *, device: str = "auto") -> Engine:
+    """Load a model, unless it is loaded already; None is the default model.
+
+    Raises:
+        SettingsError: `model` is something else.
+    """
+    if model is None or isinstance(model, (str, os.PathLike)):
+        return load_model(default_model() if model is None else model, device=device)
+    return as_engine(model)
 
 
 def _to_features(spectrum: ComplexArray, frames: int) -> FloatArray:

@@ -8,7 +8,6 @@ ledger      which outputs are complete, so that a batch can be resumed
 work        one file of a batch, the same in any process; events and outcomes
 run         a plan to its outcomes, in this process or in worker processes
 ray         the same on a Ray cluster
-provenance  hashes and levels of files, and the record of how an output was made
 pipes       recordings and raw samples through stdin and stdout
 """
 
@@ -20,7 +19,6 @@ from audioae.denoising.batch.plan import (
     output_folders,
     plan_batch,
 )
-from audioae.denoising.batch.provenance import describe, file_facts
 from audioae.denoising.batch.run import run_batch
 from audioae.denoising.batch.tree import (
     DEFAULT_TEMPLATE,
@@ -31,6 +29,7 @@ from audioae.denoising.batch.tree import (
     find_inputs,
 )
 from audioae.denoising.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner
+from audioae.denoising.provenance import describe, file_facts
 
 __all__ = [
     "DEFAULT_TEMPLATE",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from audioae import __version__
 from audioae.denoising import FileJob, FilePlan, FileResult, ready_engine, run_plan
-from audioae.denoising.batch.provenance import describe, sha256, write_record
+from audioae.denoising.provenance import describe, sha256, write_record
 from audioae.engine import Engine
 from audioae.errors import AudioaeError
 
