@@ -17,6 +17,7 @@ otherwise. In reading order:
 - `mp3`: length and ID3 tags of MP3 files.
 - `content`: what a file holds, told by its first bytes, and how FFmpeg opens it.
 - `media`: reads audio tracks of video files and other containers that FFmpeg handles.
+- `timestamps`: where samples are missing in such a track.
 - `muxing`: writes them, with the pictures, subtitles and chapters of their source.
 - `copying`: what of these the container of an output can hold.
 

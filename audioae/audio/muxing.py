@@ -21,7 +21,8 @@ import numpy.typing as npt
 from audioae.audio import content
 from audioae.audio.encoders import BITS_PER_SECOND, ENCODERS, MUXERS, Muxer, encoder_layout
 from audioae.audio.form import AudioInfo
-from audioae.audio.media import open_container, read_track, time_base
+from audioae.audio.media import open_container, read_track
+from audioae.audio.timestamps import time_base
 from audioae.errors import AudioFileError, require
 
 FEW_PACKETS = 300  # that are read for a trial
