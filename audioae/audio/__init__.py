@@ -10,6 +10,7 @@ otherwise. In reading order:
 - `formats`: which container and encoding an output gets, and how a lossy encoder is set.
 - `encoders`: the same for containers that FFmpeg writes.
 - `metadata`: what an output keeps of its source besides the samples.
+- `gain_tags`: tags that set the playback level, such as ReplayGain.
 - `layout`: the loudspeakers of the channels.
 - `quantise`: float samples to integer codes.
 - `riff`: chunks of WAV, RF64, W64, AIFF and CAF files.

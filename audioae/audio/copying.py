@@ -147,7 +147,7 @@ def _differences(
 ) -> Iterator[str]:
     """What a written file does not have of its source, apart from tracks that are not copied."""
     held = {name.lower() for name in written.metadata}
-    for name in clean_tags(source.metadata, OWN_TAGS):
+    for name in clean_tags(source.metadata, OWN_TAGS, forms):
         if name.lower() not in held:
             yield f"tag {name.lower()}"
     chapters = [each["metadata"].get("title") for each in written.chapters()]

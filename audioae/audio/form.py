@@ -32,6 +32,8 @@ class AudioInfo:
             "BR"), see `layout`; empty if the file does not tell.
         track: number of the audio track in `source`, from 0.
         metadata_bytes: at most so many bytes of metadata are copied from `source`.
+        level_changed: of an output: its samples have another level than `source`, so tags such as
+            ReplayGain are not copied.
 
     Example:
         >>> AudioInfo(16000, 1, 8000, "WAV", "PCM_16").seconds
@@ -50,6 +52,7 @@ class AudioInfo:
     layout: tuple[str, ...] = field(default=(), compare=False)
     track: int = field(default=0, compare=False)
     metadata_bytes: int = field(default=0, compare=False)
+    level_changed: bool = field(default=False, compare=False)
 
     @property
     def is_native(self) -> bool:

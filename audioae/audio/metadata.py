@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from audioae.audio import copying, formats, layout, media, mp3, riff, xiph
+from audioae.audio import copying, formats, gain_tags, layout, media, mp3, riff, xiph
 from audioae.audio.form import AudioInfo
 from audioae.audio.reader import info
 from audioae.errors import AudioFileError
@@ -43,11 +43,14 @@ def finish(path: Path, target: AudioInfo, source: AudioInfo | None, num_samples:
     if target.container == "FLAC" and num_samples == 0:
         xiph.write_empty_flac(path, target)
     if target.container == "OGG":
-        lost += xiph.normalize_ogg(path, origin)
+        drop = gain_tags.is_gain_comment if target.level_changed else lambda line: False
+        lost += xiph.normalize_ogg(path, origin, drop=drop)
     elif target.container == "MP3" and origin is None:
         mp3.write_id3(path, target.tags)
     elif origin is not None:
         lost += _copy(target.container, origin, path)
+        if target.level_changed:
+            gain_tags.remove(path)
     riff.normalize(path, num_samples)
     if not layout.write_layout(path, target.container, order):
         lost.append(f"channel layout: {'+'.join(order)}")
@@ -72,7 +75,33 @@ def find_losses(forms: Sequence[AudioInfo]) -> list[str]:
         lost += copying.plan_copies(forms).lost
     elif (source := source_of(form)) and not copies_metadata(source, form):
         lost += _extras(source)
-    return list(dict.fromkeys((*lost, *losses_by_coding(forms))))
+    return merge_losses(lost, forms)
+
+
+def merge_losses(lost: Sequence[str], forms: Sequence[AudioInfo]) -> list[str]:
+    """Each loss once, with those by another encoding and another level.
+
+    Args:
+        lost: the losses that are known so far.
+        forms: of the audio tracks of the output.
+    """
+    stale = stale_tags(forms)
+    others = [each for each in lost if each.removeprefix("tag ") not in stale]
+    named = [f"tags for another level: {', '.join(stale)}"] if stale else []
+    return list(dict.fromkeys((*others, *losses_by_coding(forms), *named)))
+
+
+def stale_tags(forms: Sequence[AudioInfo]) -> list[str]:
+    """Names of the tags of a source that set the playback level and do not fit the output.
+
+    Args:
+        forms: of the audio tracks of the output.
+    """
+    names = []
+    for form in forms:
+        if form.level_changed and (source := source_of(form)):
+            names += gain_tags.gain_tags(source)
+    return list(dict.fromkeys(names))
 
 
 def losses_by_coding(forms: Sequence[AudioInfo]) -> list[str]:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from audioae.audio import content
 from audioae.audio.encoders import BITS_PER_SECOND, ENCODERS, MUXERS, Muxer, encoder_layout
 from audioae.audio.form import AudioInfo
+from audioae.audio.gain_tags import is_gain_tag
 from audioae.audio.media import open_container, read_track
 from audioae.audio.timestamps import time_base
 from audioae.errors import AudioFileError, require
@@ -65,10 +66,17 @@ def add_copy(output: Any, stream: Any) -> Any:
     return copy
 
 
-def clean_tags(metadata: dict[str, str], own: Sequence[str]) -> dict[str, str]:
-    """Tags without those that FFmpeg writes about its own work."""
+def clean_tags(
+    metadata: dict[str, str], own: Sequence[str], forms: Sequence[AudioInfo]
+) -> dict[str, str]:
+    """Tags without those that FFmpeg writes about its own work, and without those that do not fit
+    the level of an output with these forms.
+    """
+    changed = any(form.level_changed for form in forms)
     return {
-        name: text for name, text in metadata.items() if not name.lower().startswith(tuple(own))
+        name: text
+        for name, text in metadata.items()
+        if not name.lower().startswith(tuple(own)) and not (changed and is_gain_tag(name))
     }
 
 
@@ -118,7 +126,7 @@ class MediaSink:
     def _add_streams(self) -> None:
         """Create the tracks in the order of the source, with chapters and tags."""
         source, output, forms = self._source, self._output, self._forms
-        tags = clean_tags(source.metadata, OWN_TAGS) if source else {}
+        tags = clean_tags(source.metadata, OWN_TAGS, forms) if source else {}
         output.metadata.update({**tags, **forms[0].tags})
         if "tracknumber" in forms[0].tags:
             output.metadata.setdefault("track", output.metadata.pop("tracknumber"))
@@ -165,7 +173,7 @@ class MediaSink:
         )
         stream.time_base = Fraction(1, form.sample_rate)
         if like:
-            stream.metadata.update(clean_tags(like.metadata, OWN_STREAM_TAGS))
+            stream.metadata.update(clean_tags(like.metadata, OWN_STREAM_TAGS, [form]))
             stream.disposition = int(like.disposition)
             start = read_track(self._source_path, form.track).start
             self._starts[number] = round(start * form.sample_rate)

@@ -26,8 +26,8 @@ from audioae.audio.metadata import (
     channel_order,
     copies_metadata,
     finish,
-    losses_by_coding,
     lost_tags,
+    merge_losses,
     source_of,
 )
 from audioae.audio.quantise import quantise
@@ -289,7 +289,7 @@ class AudioWriter:
                 f"instead of {self.num_samples}"
             )
         self.lost += lost_tags(self.info, written)
-        self.lost = list(dict.fromkeys((*self.lost, *losses_by_coding(self._forms))))
+        self.lost = merge_losses(self.lost, self._forms)
 
 
 def write(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,7 +80,7 @@ def flac_extras(path: Path) -> list[str]:
     """Names of the metadata that only FLAC files can hold."""
     found = []
     with path.open("rb") as file:
-        for kind, content in _blocks(file)[0]:
+        for kind, content in flac_blocks(file)[0]:
             if kind == VORBIS_COMMENT:
                 found += unusual_comments(content)
             elif kind not in OWN:
@@ -95,8 +95,8 @@ def copy_flac(source: Path, target: Path) -> list[str]:
         Names of the metadata that were not copied: none.
     """
     with source.open("rb") as old, target.open("r+b") as new:
-        kept = [block for block in _blocks(old)[0] if block[0] not in OWN]
-        mine, end = _blocks(new)
+        kept = [block for block in flac_blocks(old)[0] if block[0] not in OWN]
+        mine, end = flac_blocks(new)
         stream = [block for block in mine if block[0] == STREAMINFO]
         splice(new, 4, end - 4, _join_blocks(stream + kept))
     return []
@@ -120,7 +120,7 @@ def write_empty_flac(target: Path, form: AudioInfo) -> None:
     target.write_bytes(b"fLaC" + _join_blocks(blocks))
 
 
-def _blocks(file: BinaryIO) -> tuple[list[Block], int]:
+def flac_blocks(file: BinaryIO) -> tuple[list[Block], int]:
     """The metadata blocks of a FLAC file, and the offset of its samples."""
     file.seek(_start(file) + 4)
     found, last = [], False
@@ -204,7 +204,7 @@ class Head:
 def ogg_extras(path: Path) -> list[str]:
     """Names of the metadata that only FLAC and Ogg files can hold."""
     with path.open("rb") as file:
-        head = _head(file)
+        head = ogg_head(file)
         return unusual_comments(head.comments) if head else []
 
 
@@ -232,22 +232,25 @@ def _is_sound(page: bytes) -> bool:
     return page[CRC_AT : CRC_AT + 4] == struct.pack("<I", _crc(cleared))
 
 
-def normalize_ogg(target: Path, source: Path | None) -> list[str]:
+def normalize_ogg(
+    target: Path, source: Path | None, *, drop: Callable[[bytes], bool] = lambda line: False
+) -> list[str]:
     """Copy the comments of `source` to `target`, and set its stream number to 1.
 
     libsndfile draws a random stream number, so two identical recordings would differ.
 
     Args:
         source: None keeps the comments of `target`.
+        drop: whether a comment of `source` is left out.
 
     Returns:
         Names of the metadata that were not copied.
     """
     with target.open("r+b") as new:
-        head = _head(new)
+        head = ogg_head(new)
         if head is None:
             return []
-        packets, lost = _packets(head, source)
+        packets, lost = _packets(head, source, drop)
         serial = struct.pack("<I", 1)
         pages = _paginate(packets, serial)
         shift = len(pages) - head.pages
@@ -258,7 +261,9 @@ def normalize_ogg(target: Path, source: Path | None) -> list[str]:
     return lost
 
 
-def _packets(head: Head, source: Path | None) -> tuple[list[bytes], list[str]]:
+def _packets(
+    head: Head, source: Path | None, drop: Callable[[bytes], bool]
+) -> tuple[list[bytes], list[str]]:
     """The header packets of the new file with the comments of `source`, and what was lost.
 
     The encoder's name is that of the new file.
@@ -266,18 +271,16 @@ def _packets(head: Head, source: Path | None) -> tuple[list[bytes], list[str]]:
     if source is None:
         return head.packets, []
     with source.open("rb") as file:
-        old = _head(file)
+        old = ogg_head(file)
     if old is None:
         return head.packets, ["comments"]
-    vendor = split_comments(head.comments)[0]
+    vendor, lines = split_comments(head.comments)[0], split_comments(old.comments)[1]
+    comments = join_comments(vendor, [line for line in lines if not drop(line)])
     framing = b"\x01" if head.magic == b"\x03vorbis" else b""
-    return [
-        head.magic + join_comments(vendor, split_comments(old.comments)[1]) + framing,
-        *head.packets[1:],
-    ], []
+    return [head.magic + comments + framing, *head.packets[1:]], []
 
 
-def _head(file: BinaryIO) -> Head | None:
+def ogg_head(file: BinaryIO) -> Head | None:
     """The headers of a Vorbis or Opus file; None if it is neither or has no audio."""
     pages = _pages(file, 0)
     first = next(pages, None)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from audioae.audio import AudioInfo
 from audioae.audio.encoders import holds_tracks
 from audioae.audio.formats import coding_changes
+from audioae.audio.metadata import stale_tags
 from audioae.denoising.gains import choose_engine
 from audioae.denoising.passes import Span
 from audioae.denoising.settings import DenoiseSettings, check_denoise_settings
@@ -134,6 +135,7 @@ class FilePlan:
         }
         output = {"container": self.output.container, "subtype": self.output.subtype}
         found = {"changes": self.changes, "warnings": list(self.warnings)}
+        found["dropped_tags"] = stale_tags([each.output for each in self.tracks])
         numbers = [each.source.track + 1 for each in self.tracks]
         return _plain({**paths, **form, **output, **found, "tracks": numbers})
 
@@ -167,6 +169,8 @@ class FileResult:
             unless one of them is used.
         changes: what differs in the coding of the output, `[before, after]`: "codec", and "bits"
             per sample.
+        dropped_tags: names of tags that set the playback level, such as ReplayGain, which are not
+            copied because the output was scaled.
         tracks: a result for each audio track, if the input is a film.
 
     Example:
@@ -197,6 +201,7 @@ class FileResult:
     verdict: Verdict | None = None
     scale_db: float = 0.0
     changes: dict[str, list[Any]] = field(default_factory=dict)
+    dropped_tags: tuple[str, ...] = ()
     tracks: tuple[TrackResult, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -300,6 +305,8 @@ def plan_file(job: FileJob) -> FilePlan:
         start=job.start,
         end=job.end,
     )
+    if job.normalize_lufs is not None:
+        tracks = [each.rescaled() for each in tracks]
     first = tracks[0]
     return FilePlan(
         job,
@@ -340,6 +347,10 @@ def run_plan(
             )
             for each, track in zip(passes, tracks, strict=True)
         ]
+        tracks = tuple(
+            track if scale.factor == 1 else track.rescaled()
+            for track, scale in zip(tracks, scales, strict=True)
+        )
         results = write_tracks(
             passes,
             Target(job.dst, tuple(each.output for each in tracks)),
@@ -377,6 +388,7 @@ def run_plan(
         verdict=done.verdict,
         scale_db=20 * math.log10(scales[0].factor),
         changes=plan.changes,
+        dropped_tags=tuple(stale_tags([each.output for each in tracks])),
         tracks=tuple(each for each in films if each is not None),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ class TrackPlan:
     output: AudioInfo
     residual: AudioInfo | None
     span: Span
+
+    def rescaled(self) -> TrackPlan:
+        """The plan for an output with another level than the source."""
+        return replace(self, output=replace(self.output, level_changed=True))
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def plan_tracks(
             check_output(path, overwrite=overwrite, like=source, subtype=subtype)
             for path in outputs
         ]
-        residual = forms[1] if len(forms) > 1 else None
+        residual = replace(forms[1], level_changed=True) if len(forms) > 1 else None
         plans.append(TrackPlan(source, forms[0], residual, Span.of(source, start, end)))
     return plans
 
