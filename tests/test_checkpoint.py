@@ -20,14 +20,14 @@ from audioae.errors import CheckpointError, ModelNotFoundError, OutputError
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder
 from audioae.models.bidirectional import BidirectionalSettings
 from audioae.models.checkpoint import (
-    build_denoiser,
+    build_model,
     checkpoint_file,
     describe,
     load_denoiser,
     load_start,
     load_weights,
     read_tensors,
-    save_denoiser,
+    save_model,
     settings_from,
     stages_before,
     write_tensors,
@@ -70,7 +70,7 @@ def same_weights(one: Denoiser, other: Denoiser) -> bool:
 )
 def test_a_denoiser_is_saved_and_loaded(settings: NetworkSettings, tmp_path: Path) -> None:
     saved = denoiser(settings).to(memory_format=torch.channels_last)
-    save_denoiser(
+    save_model(
         tmp_path / "a.safetensors", saved, recipe={"name": "ü"}, training={"audio_hours": 1.5}
     )
     assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
@@ -101,10 +101,10 @@ def test_a_checkpoint_of_the_first_format_has_its_kernels_turned(tmp_path: Path)
 def test_a_resumed_run_keeps_its_earlier_stages(tmp_path: Path) -> None:
     first, run = tmp_path / "first.safetensors", tmp_path / "run"
     run.mkdir()
-    save_denoiser(first, denoiser(), recipe={"name": "first"}, training={"audio_hours": 1.5})
+    save_model(first, denoiser(), recipe={"name": "first"}, training={"audio_hours": 1.5})
     stages = [{"recipe": {"name": "first"}, "audio_hours": 1.5}]
     assert stages_before(run, first) == stages and stages_before(run, None) == []
-    save_denoiser(
+    save_model(
         run / "last.safetensors",
         denoiser(),
         recipe={"name": "second"},
@@ -118,7 +118,7 @@ def test_a_resumed_run_keeps_its_earlier_stages(tmp_path: Path) -> None:
 
 def test_other_weights_can_be_saved(tmp_path: Path) -> None:
     mine, average = denoiser(), denoiser(seed=1)
-    save_denoiser(tmp_path / "a.safetensors", mine, average.state_dict())
+    save_model(tmp_path / "a.safetensors", mine, average.state_dict())
     assert same_weights(load_denoiser(tmp_path / "a.safetensors"), average)
 
 
@@ -141,9 +141,9 @@ def test_tensors_keep_type_and_value(tmp_path: Path) -> None:
 def test_a_run_folder_is_its_best_or_last_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"best\.safetensors.*last\.safetensors"):
         checkpoint_file(tmp_path)
-    save_denoiser(tmp_path / "last.safetensors", denoiser())
+    save_model(tmp_path / "last.safetensors", denoiser())
     assert same_weights(load_denoiser(str(tmp_path)), denoiser())
-    save_denoiser(tmp_path / "best.safetensors", denoiser(seed=1))
+    save_model(tmp_path / "best.safetensors", denoiser(seed=1))
     assert same_weights(load_denoiser(tmp_path), denoiser(seed=1))
     with pytest.raises(ModelNotFoundError, match="no checkpoint at"):
         load_denoiser(tmp_path / "gone.safetensors")
@@ -166,7 +166,7 @@ def test_a_damaged_file_is_refused_in_one_line(
     spoil: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.safetensors"
-    save_denoiser(path, denoiser())
+    save_model(path, denoiser())
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(
         CheckpointError, match=r"a\.safetensors is not an audioae checkpoint"
@@ -207,7 +207,7 @@ def edit(path: Path, **changes: object) -> Path:
 def test_settings_that_this_version_does_not_have_are_named(
     changes: dict[str, object], tmp_path: Path
 ) -> None:
-    save_denoiser(tmp_path / "a.safetensors", denoiser())
+    save_model(tmp_path / "a.safetensors", denoiser())
     with pytest.raises(CheckpointError, match="was written for other settings"):
         load_denoiser(edit(tmp_path / "a.safetensors", **changes))
 
@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "last.safetensors"
-    save_denoiser(path, denoiser())
+    save_model(path, denoiser())
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -242,7 +242,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
         OutputError,
         match=r"cannot write .*last\.safetensors: No space left",
     ):
-        save_denoiser(path, denoiser(seed=1))
+        save_model(path, denoiser(seed=1))
     assert [each.name for each in tmp_path.iterdir()] == ["last.safetensors"]
     assert same_weights(load_denoiser(path), denoiser())
 
@@ -251,7 +251,7 @@ def test_an_interruption_leaves_the_earlier_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "last.safetensors"
-    save_denoiser(path, denoiser())
+    save_model(path, denoiser())
 
     def interrupt(descriptor: int) -> None:
         raise KeyboardInterrupt
@@ -259,9 +259,9 @@ def test_an_interruption_leaves_the_earlier_checkpoint(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            save_denoiser(path, denoiser(seed=1))
+            save_model(path, denoiser(seed=1))
     assert same_weights(load_denoiser(path), denoiser())
-    save_denoiser(path, denoiser(seed=2))  # whatever was left in the way is no obstacle
+    save_model(path, denoiser(seed=2))  # whatever was left in the way is no obstacle
     assert [each.name for each in tmp_path.iterdir()] == ["last.safetensors"] and same_weights(
         load_denoiser(path), denoiser(seed=2)
     )
@@ -269,13 +269,13 @@ def test_an_interruption_leaves_the_earlier_checkpoint(
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write .*gone.*No such file or directory"):
-        save_denoiser(tmp_path / "gone" / "last.safetensors", denoiser())
+        save_model(tmp_path / "gone" / "last.safetensors", denoiser())
 
 
 def test_a_description_is_json_that_builds_the_same_network() -> None:
     for settings in (CONV1D, CONV2D, DENSE):
         own = denoiser(settings)
-        again = build_denoiser(json.loads(json.dumps(describe(own))))
+        again = build_model(json.loads(json.dumps(describe(own))))
         assert again.info == own.info and again.autoencoder.settings == settings
 
 

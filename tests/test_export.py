@@ -21,7 +21,7 @@ from audioae.engine import CACHED_FRAMES, OnnxEngine, TorchEngine, load_model
 from audioae.errors import CheckpointError, OutputError
 from audioae.models import Denoiser, build_autoencoder
 from audioae.models.bidirectional import BidirectionalSettings
-from audioae.models.checkpoint import load_denoiser, save_denoiser, stages_of, trained_file
+from audioae.models.checkpoint import load_denoiser, save_model, stages_of, trained_file
 from audioae.models.conv1d import Conv1dSettings
 from audioae.models.dualpath import DualpathSettings
 from audioae.models.fullband import FullbandSettings
@@ -232,7 +232,7 @@ def checkpoint(tmp_path: Path) -> Path:
     ).eval()
     run = tmp_path / "run"
     run.mkdir()
-    save_denoiser(
+    save_model(
         run / "best.safetensors", denoiser, recipe={"name": "small"}, training={"audio_hours": 1.5}
     )
     return run
@@ -347,7 +347,7 @@ def test_a_card_counts_all_stages_of_a_training(
     monkeypatch.setattr(registry, "WEIGHTS", weights)
     tuned = tmp_path / "tuned.safetensors"
     stages = stages_of(checkpoint / "best.safetensors")
-    save_denoiser(
+    save_model(
         tuned,
         load_denoiser(checkpoint),
         recipe={"name": "tuned"},
@@ -399,7 +399,7 @@ def test_shipping_needs_a_name_a_card_and_a_trained_checkpoint(
     for name in ("", "../elsewhere", "a/b", ".hidden"):
         refused = audioae("export", checkpoint, "--ship", name, *card)
         assert refused.exit_code == 2 and repr(name) in refused.stderr
-    save_denoiser(tmp_path / "bare.safetensors", load_denoiser(checkpoint))
+    save_model(tmp_path / "bare.safetensors", load_denoiser(checkpoint))
     assert (
         "ship a checkpoint that"
         in audioae("export", tmp_path / "bare.safetensors", "--ship", "small-2k", *card).stderr
@@ -465,7 +465,7 @@ class CountingSession:
 @pytest.mark.parametrize("family", ["bidirectional", "fullband"])
 def test_composite_networks_denoise_equally_in_torch_and_onnx(family: str, tmp_path: Path) -> None:
     model, checkpoint, out = large_model(family), tmp_path / "a.safetensors", tmp_path / "a.onnx"
-    save_denoiser(checkpoint, model)
+    save_model(checkpoint, model)
     done = audioae("export", checkpoint, out, "--json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["difference"] <= MAX_DIFFERENCE

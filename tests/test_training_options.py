@@ -181,7 +181,7 @@ def test_averages_survive_an_interruption(prepared: Path, tmp_path: Path) -> Non
 
 def test_checkpoints_of_different_networks_are_not_averaged(tmp_path: Path) -> None:
     for number, network in enumerate((CONV1D, SAMPLED)):
-        checkpoint.save_denoiser(tmp_path / f"{number}.safetensors", build(network))
+        checkpoint.save_model(tmp_path / f"{number}.safetensors", build(network))
     with pytest.raises(CheckpointError, match="different networks"):
         mean_weights([tmp_path / "0.safetensors", tmp_path / "1.safetensors"])
 
@@ -277,7 +277,7 @@ def test_a_checkpoint_contains_its_recipe(prepared: Path, tmp_path: Path) -> Non
     recipe = parse_recipe(
         {**table, "stft": {"sample_rate": 8000, "n_fft": 64, "hop_length": 32, "win_length": 64}}
     )
-    checkpoint.save_denoiser(tmp_path / "a.safetensors", recipe.build(), recipe=recipe.to_dict())
+    checkpoint.save_model(tmp_path / "a.safetensors", recipe.build(), recipe=recipe.to_dict())
     assert stored_recipe(tmp_path / "a.safetensors") == recipe
     tuned = stored_recipe(tmp_path / "a.safetensors", ["data.segment_seconds=1"], tune=True)
     assert tuned.network == recipe.network and tuned.data.segment_seconds == 1
@@ -286,7 +286,7 @@ def test_a_checkpoint_contains_its_recipe(prepared: Path, tmp_path: Path) -> Non
         and tuned.training.learning_rate == pytest.approx(2e-4)
         and tuned.training.report_steps == 250
     )
-    checkpoint.save_denoiser(tmp_path / "b.safetensors", recipe.build())
+    checkpoint.save_model(tmp_path / "b.safetensors", recipe.build())
     with pytest.raises(CheckpointError, match="no recipe"):
         stored_recipe(tmp_path / "b.safetensors")
 

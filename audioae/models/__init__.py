@@ -1,12 +1,15 @@
-"""The networks, and `Denoiser`: STFT, network, gain, inverse STFT.
+"""The networks, `Denoiser` (STFT, network, gain, inverse STFT) and `Reconstructor`.
 
 Modules in reading order:
 
 - `base`: the interface of all networks
-- `features`: STFT in torch, compressed spectra, gains
+- `features`: STFT and features in torch, compressed spectra, gains
 - `denoiser`: a network between an STFT and its inverse
+- `reconstructor`: a network that reconstructs its features from a code
+- `macs`: count operations
 - `bottlenecks`: plain, sparse or Gaussian latents
 - `layers`: convolutions with an explicit past; frequency bins to ERB bands and back
+- `convolutional`: patches and vector latents of `conv1d` and `conv2d`
 - `dense`, `conv1d`, `conv2d`, `dualpath`: the autoencoders
 - `bidirectional`: two `dualpath` networks, one per direction of time, for files
 - `fullband`: a `dualpath` network and gains for the bands above it
@@ -24,6 +27,7 @@ from audioae.models.denoiser import Denoiser
 from audioae.models.dense import DenseAutoencoder, DenseSettings
 from audioae.models.dualpath import DualpathAutoencoder, DualpathSettings
 from audioae.models.fullband import FullbandAutoencoder, FullbandSettings
+from audioae.models.reconstructor import Reconstruction, Reconstructor
 
 FAMILIES: dict[str, tuple[type[NetworkSettings], type[Autoencoder]]] = {
     "dense": (DenseSettings, DenseAutoencoder),
@@ -58,6 +62,8 @@ __all__ = [
     "Denoiser",
     "Estimate",
     "NetworkSettings",
+    "Reconstruction",
+    "Reconstructor",
     "State",
     "build_autoencoder",
     "settings_class",

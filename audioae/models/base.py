@@ -11,16 +11,20 @@ from torch import Tensor, nn
 
 from audioae.errors import SettingsError
 from audioae.fields import check_settings
-from audioae.models.bottlenecks import BottleneckName, build_bottleneck
+from audioae.models.bottlenecks import BottleneckName, Gaussian, build_bottleneck
 
 # Limits of the settings: bins and channels, frames, and layers of a kind.
 MAX_SIZE, MAX_FRAMES, MAX_LAYERS = 65_536, 1024, 100
+MAX_STEPS = 10**9
 MIN_COMPRESSION = 0.01  # a gain is a mask to the power of 1 / compression
 IN_FRAMES = ("kernel", "dilations", "patch")  # settings that are limited by `MAX_FRAMES`
 
 State = tuple[Tensor, ...]
 GainKind = Literal["real", "complex"]
 Edges = Literal["silence", "mirror"]
+Downsampling = Literal["strided", "max_pool", "average_pool"]
+Upsampling = Literal["transpose", "nearest"]
+Activation = Literal["leaky_relu", "relu", "identity"]
 
 
 class Estimate(NamedTuple):
@@ -49,6 +53,14 @@ class NetworkSettings:
         compression: exponent of the magnitude in the features; masks act on the compressed
             spectrum.
         bottleneck, bottleneck_weight: the bottleneck and the weight of its penalty.
+        bottleneck_norm: the penalty of "sparse": 1 for absolute values, 2 for squares.
+        free_bits, warmup_steps: of "gaussian", see `Gaussian`; a warm-up of None is none.
+        latent_activation: of the last encoder layer: "leaky_relu" after BatchNorm, like the other
+            layers, or "relu" or "identity" without BatchNorm. Codes are best "identity", so that
+            they can have any value.
+        encoder: "strided" convolutions, or convolutions and "max_pool" or "average_pool".
+        decoder: "transpose" for transposed convolutions, "nearest" for upsampling followed by a
+            convolution, which avoids checkerboard artefacts (Odena et al. 2016).
     """
 
     num_bins: int = 257
@@ -57,6 +69,14 @@ class NetworkSettings:
     compression: float = 0.3
     bottleneck: BottleneckName = "plain"
     bottleneck_weight: float = 1e-3
+    bottleneck_norm: int = 1
+    free_bits: float = 0.0
+    warmup_steps: int | None = None
+    latent_activation: Activation = "leaky_relu"
+    encoder: Downsampling = "strided"
+    decoder: Upsampling = "transpose"
+
+    resamples = False  # whether the family has a choice of `encoder` and `decoder`
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -71,13 +91,22 @@ class NetworkSettings:
             raise SettingsError(
                 f"compression is {self.compression}; expected a power of {MIN_COMPRESSION} to 1"
             )
+        if self.bottleneck_norm not in (1, 2):
+            raise SettingsError(f"bottleneck_norm is {self.bottleneck_norm}; expected 1 or 2")
+        if (self.encoder, self.decoder) != ("strided", "transpose") and not self.resamples:
+            raise SettingsError(
+                f"{type(self).__name__} has the encoder {self.encoder!r} and the decoder "
+                f"{self.decoder!r}, which this family lacks; leave both out, or choose the family "
+                "conv1d or conv2d"
+            )
 
     def _check_sizes(self) -> None:
         """Raise `SettingsError` for wrong types, and for numbers that no network can have."""
-        check_settings(self, {"bottleneck_weight": (0.0, 1e6)})
+        check_settings(self, {"bottleneck_weight": (0.0, 1e6), "free_bits": (0.0, 1e3)})
         for name, value in vars(self).items():
             values = value if isinstance(value, tuple) else (value,)
-            most = MAX_FRAMES if name in IN_FRAMES else MAX_SIZE
+            most = MAX_STEPS if name == "warmup_steps" else MAX_SIZE
+            most = MAX_FRAMES if name in IN_FRAMES else most
             numbers = [each for each in values if type(each) is int]
             if len(values) > MAX_LAYERS or not all(1 <= each <= most for each in numbers):
                 raise SettingsError(
@@ -109,11 +138,22 @@ class Autoencoder(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.bottleneck = build_bottleneck(settings.bottleneck, settings.bottleneck_weight)
+        self.bottleneck = build_bottleneck(
+            settings.bottleneck,
+            settings.bottleneck_weight,
+            settings.bottleneck_norm,
+            free_bits=settings.free_bits,
+            warmup_steps=settings.warmup_steps or 0,
+        )
 
     def initial_state(self, batch: int) -> State:
         """An empty past for `batch` signals; networks without state have none."""
         return ()
+
+    def at_step(self, step: int) -> None:
+        """Tell the network the number of training steps so far, for the warm-up of its penalty."""
+        if isinstance(self.bottleneck, Gaussian):
+            self.bottleneck.step = step
 
     def mute_beyond(self, names: Collection[str]) -> list[str]:
         """Set the residual blocks that a shallower network lacks to zero output.

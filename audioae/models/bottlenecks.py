@@ -21,14 +21,16 @@ class Plain(nn.Module):
 
     width = 1  # encoder channels per latent channel
 
+    def code(self, encoded: Tensor) -> Tensor:
+        """The latent without randomness."""
+        return encoded
+
     def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         return encoded, encoded.new_zeros(())
 
 
-class Sparse(nn.Module):
+class Sparse(Plain):
     """Activity penalty: `weight` times the mean of |latent| (`norm` 1) or latent^2 (`norm` 2)."""
-
-    width = 1
 
     def __init__(self, weight: float, norm: int = 1) -> None:
         super().__init__()
@@ -44,30 +46,68 @@ class Gaussian(nn.Module):
     The encoder predicts mean and log-variance. The latent is a sample in training and the mean in
     evaluation. The penalty is `weight` times KL(N(mean, var) || N(0, 1)) per latent value, which is
     (mean^2 + var - 1 - log var) / 2.
+
+    Args:
+        weight: of the penalty.
+        free_bits: nats of KL per latent value that cost nothing, in the mean over the batch of each
+            channel (Kingma et al. 2016); keeps channels from being unused.
+        warmup_steps: training steps in which the weight rises from 0 (Bowman et al. 2016).
     """
 
     width = 2
 
-    def __init__(self, weight: float) -> None:
+    def __init__(self, weight: float, *, free_bits: float = 0.0, warmup_steps: int = 0) -> None:
         super().__init__()
-        self.weight = weight
+        self.weight, self.free_bits, self.warmup_steps = weight, free_bits, warmup_steps
+        self.step = warmup_steps  # of the training, see `Autoencoder.at_step`
+
+    def posterior(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance."""
+        mean, log_variance = encoded.chunk(2, dim=1)
+        return mean, log_variance.clamp(-20, 10)
+
+    def divergence(self, encoded: Tensor) -> Tensor:
+        """KL(N(mean, var) || N(0, 1)) of each latent value, nats."""
+        mean, log_variance = self.posterior(encoded)
+        return (mean.square() + log_variance.exp() - 1 - log_variance) / 2
+
+    def code(self, encoded: Tensor) -> Tensor:
+        """The latent without randomness: the mean."""
+        return self.posterior(encoded)[0]
+
+    @property
+    def warmth(self) -> float:
+        """The share of the weight that applies: below 1 during the warm-up only."""
+        if not self.training or self.step >= self.warmup_steps:
+            return 1.0
+        return self.step / self.warmup_steps
 
     def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = encoded.chunk(2, dim=1)
-        log_variance = log_variance.clamp(-20, 10)
-        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
+        mean, log_variance = self.posterior(encoded)
+        if self.free_bits:
+            channels = self.divergence(encoded).transpose(0, 1).flatten(1).mean(1)
+            divergence = channels.clamp_min(self.free_bits).mean()
+        else:
+            divergence = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
         latent = mean + torch.randn_like(mean) * (log_variance / 2).exp() if self.training else mean
-        return latent, self.weight * divergence
+        return latent, self.weight * self.warmth * divergence
 
 
 def build_bottleneck(
-    name: BottleneckName, weight: float, norm: int = 1
-) -> Plain | Sparse | Gaussian:
-    """The bottleneck of that name; `weight` scales its penalty, `norm` is that of `Sparse`."""
+    name: BottleneckName,
+    weight: float,
+    norm: int = 1,
+    *,
+    free_bits: float = 0.0,
+    warmup_steps: int = 0,
+) -> Plain | Gaussian:
+    """The bottleneck of that name; `weight` scales its penalty, `norm` is that of `Sparse`, and the
+    others are those of `Gaussian`.
+    """
     if name == "plain":
         return Plain()
     if name == "sparse":
         return Sparse(weight, norm)
     if name == "gaussian":
-        return Gaussian(weight)
+        return Gaussian(weight, free_bits=free_bits, warmup_steps=warmup_steps)
     raise SettingsError(f"unknown bottleneck {name!r}; known: plain, sparse, gaussian")

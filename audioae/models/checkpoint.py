@@ -28,10 +28,13 @@ from audioae.errors import (
     nearest,
 )
 from audioae.fields import build, parse_json
-from audioae.models import Denoiser, build_autoencoder, settings_class
-from audioae.pretrained import list_models
+from audioae.models import Denoiser, Reconstructor, build_autoencoder, settings_class
+from audioae.pretrained import IS_AUTOENCODER, IS_DENOISER, list_models
+from audioae.signal.features import FeatureSettings
 from audioae.signal.spectrogram import StftSettings
 from audioae.storage import write_bytes
+
+Model = Denoiser | Reconstructor
 
 METADATA_KEY = "audioae"
 # In format 1, which had no number, kernels of two dimensions were (freq, time).
@@ -120,6 +123,9 @@ class _About:
     name: str = ""
     family: str = ""
     stft: dict[str, Any] = field(default_factory=dict)
+    task: str = "denoise"
+    features: dict[str, Any] = field(default_factory=dict)
+    output: str = ""
     network: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] | None = None
     data: str = ""
@@ -135,28 +141,39 @@ class _Stage:
     recipe: dict[str, Any] | None = None
 
 
-def describe(denoiser: Denoiser) -> dict[str, Any]:
-    """The settings of a denoiser, as JSON values."""
+def describe(model: Model) -> dict[str, Any]:
+    """The settings of a model, as JSON values."""
+    about = {"version": __version__, "name": model.name}
+    if isinstance(model, Reconstructor):
+        return {**about, "task": "reconstruct", **model.describe()}
     return {
-        "version": __version__,
-        "name": denoiser.name,
-        "family": denoiser.autoencoder.family,
-        "stft": dataclasses.asdict(denoiser.settings),
-        "network": dataclasses.asdict(denoiser.autoencoder.settings),
+        **about,
+        "family": model.autoencoder.family,
+        "stft": dataclasses.asdict(model.settings),
+        "network": dataclasses.asdict(model.autoencoder.settings),
     }
 
 
-def build_denoiser(description: Mapping[str, Any]) -> Denoiser:
-    """A denoiser with random weights and the settings that `describe` returned.
+def build_model(description: Mapping[str, Any]) -> Model:
+    """A model with random weights and the settings that `describe` returned.
 
     Raises:
         KeyError, ValueError, SettingsError: a setting is missing, wrong or unknown.
     """
-    stft = settings_from(StftSettings, description["stft"])
+    task = description.get("task", "denoise")
+    if task not in ("denoise", "reconstruct"):
+        raise ValueError(f"its task is {task!r}; expected 'denoise' or 'reconstruct'")
     settings = settings_from(settings_class(description["family"]), description["network"])
+    network = build_autoencoder(settings)
+    if task == "reconstruct":
+        features = settings_from(FeatureSettings, description["features"])
+        return Reconstructor(
+            network, features, output=description["output"], name=description["name"]
+        )
+    stft = settings_from(StftSettings, description["stft"])
     if settings.num_bins != stft.num_bins:
         raise ValueError(f"the network has {settings.num_bins} bins, the STFT {stft.num_bins}")
-    return Denoiser(build_autoencoder(settings), stft, name=description["name"])
+    return Denoiser(network, stft, name=description["name"])
 
 
 def settings_from(settings: type[Any], values: Mapping[str, Any]) -> Any:
@@ -179,19 +196,17 @@ def settings_from(settings: type[Any], values: Mapping[str, Any]) -> Any:
     return build(settings, values)
 
 
-def save_denoiser(
-    path: Path, denoiser: Denoiser, weights: Mapping[str, Tensor] | None = None, **about: Any
+def save_model(
+    path: Path, model: Model, weights: Mapping[str, Tensor] | None = None, **about: Any
 ) -> None:
-    """Write the weights and settings of a denoiser.
+    """Write the weights and settings of a model.
 
     Args:
-        weights: written instead of the denoiser's own.
+        weights: written instead of the model's own.
         about: more metadata, as JSON values.
     """
     write_tensors(
-        path,
-        weights if weights is not None else denoiser.state_dict(),
-        {**describe(denoiser), **about},
+        path, weights if weights is not None else model.state_dict(), {**describe(model), **about}
     )
 
 
@@ -202,21 +217,41 @@ def load_denoiser(path: str | os.PathLike[str]) -> Denoiser:
 
     Raises:
         ModelNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, or was written for other settings.
+        CheckpointError: the file is damaged, was written for other settings, or is no denoiser.
     """
+    model = load_any(path)
+    if not isinstance(model, Denoiser):
+        raise CheckpointError(f"{path} {IS_AUTOENCODER}")
+    return model
+
+
+def load_reconstructor(path: str | os.PathLike[str]) -> Reconstructor:
+    """Load the autoencoder of a checkpoint or a run folder, in evaluation mode.
+
+    Raises:
+        ModelNotFoundError, CheckpointError: see `load_denoiser`.
+    """
+    model = load_any(path)
+    if not isinstance(model, Reconstructor):
+        raise CheckpointError(f"{path} {IS_DENOISER}")
+    return model
+
+
+def load_any(path: str | os.PathLike[str]) -> Model:
+    """Load the model of a checkpoint or a run folder, whatever its task; see `load_denoiser`."""
     file = checkpoint_file(Path(path))
     tensors, metadata = read_tensors(file)
     try:
         with torch.device("meta"):  # damaged settings could ask for more memory than there is
-            check_weights(build_denoiser(metadata), tensors, file)
-        denoiser = build_denoiser(metadata)
-        _ = denoiser.info  # raises errors for settings that cannot be run
+            check_weights(build_model(metadata), tensors, file)
+        model = build_model(metadata)
+        _ = model.info  # raises errors for settings that cannot be run
     except (KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
         raise CheckpointError(
             f"{file} was written for other settings than those of this version ({error})"
         ) from error
-    load_weights(denoiser, tensors, file)
-    return denoiser.eval()
+    load_weights(model, tensors, file)
+    return model.eval()
 
 
 def checkpoint_file(path: Path) -> Path:
@@ -287,14 +322,14 @@ def stages_before(run: Path, start: Path | None) -> list[dict[str, Any]]:
     return stages_of(start) if start else []
 
 
-def load_start(denoiser: Denoiser, tensors: Mapping[str, Tensor], source: Path) -> int:
+def load_start(model: Model, tensors: Mapping[str, Tensor], source: Path) -> int:
     """Load the weights that a training starts from.
 
     They are of the same network, of one with fewer blocks (the new blocks start with an output of
     zero), of the causal network in a `bidirectional` one, or of the trunk of a `fullband` one.
 
     Args:
-        denoiser: changed in place.
+        model: changed in place.
         tensors: the weights.
         source: their file, for error messages.
 
@@ -305,14 +340,14 @@ def load_start(denoiser: Denoiser, tensors: Mapping[str, Tensor], source: Path) 
         CheckpointError: the weights are of another network; nothing is loaded.
     """
     prefix = "autoencoder."
-    network = denoiser.autoencoder
+    network = model.autoencoder
     given = network.start_from(
         {name.removeprefix(prefix): value for name, value in tensors.items()}
     )
     added = network.mute_beyond(given)
     own = network.state_dict()
     start = {**given, **{name: own[name] for name in added}}
-    load_weights(denoiser, {prefix + name: value for name, value in start.items()}, source)
+    load_weights(model, {prefix + name: value for name, value in start.items()}, source)
     return len(tensors)
 
 

@@ -9,37 +9,35 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from audioae.errors import SettingsError
-from audioae.models.base import NetworkSettings, State
-from audioae.models.layers import ConvLayer, ConvolutionalAutoencoder, TimeConv
+from audioae.models.base import State, Upsampling
+from audioae.models.convolutional import ConvolutionalAutoencoder, ConvolutionalSettings
+from audioae.models.layers import ConvLayer, TimeConv, build_pool
 
 
 @dataclass(frozen=True)
-class Conv1dSettings(NetworkSettings):
-    """Settings of a `conv1d` network, besides those of `NetworkSettings`.
+class Conv1dSettings(ConvolutionalSettings):
+    """Settings of a `conv1d` network, besides those of `ConvolutionalSettings`.
 
     Args:
-        channels: channels of each encoder layer, the last one being the latent; the decoder mirrors
-            them.
         kernel: length in frames, odd.
-        causal: gains depend on no later frame.
-        skip: add the output of each encoder layer to the input of its decoder layer.
     """
 
     channels: tuple[int, ...] = (128, 64, 32)
     kernel: int = 5
-    causal: bool = False
-    skip: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.channels:
-            raise SettingsError("channels is empty; expected one number for each encoder layer")
         if self.kernel % 2 == 0:
             raise SettingsError(f"kernel is {self.kernel}; expected an odd number of frames")
+        if self.encoder != "strided" and max(self.strides) == 1:
+            raise SettingsError(
+                f"encoder is {self.encoder!r} and all time strides are 1, so there is nothing to "
+                "pool; set time_strides to 2 for some layers, or encoder to 'strided'"
+            )
 
 
 class Conv1dAutoencoder(ConvolutionalAutoencoder):
-    """An encoder of Conv1d and a decoder of ConvTranspose1d layers with stride 1.
+    """An encoder of Conv1d and a decoder of ConvTranspose1d layers, with stride 1 by default.
 
     All tensors inside are `[batch, channels, frames]`.
     """
@@ -48,25 +46,41 @@ class Conv1dAutoencoder(ConvolutionalAutoencoder):
 
     def __init__(self, settings: Conv1dSettings) -> None:
         super().__init__(settings)
-        bins, widths = settings.num_bins, list(settings.channels)
+        bins, widths, strides = settings.num_bins, list(settings.channels), settings.strides
+        code_width = 1 if settings.latent_size else self.bottleneck.width
         ins = [settings.num_features * bins, *widths[:-1]]
-        outs = [*widths[:-1], widths[-1] * self.bottleneck.width]
+        outs = [*widths[:-1], widths[-1] * code_width]
 
-        def conv(inputs: int, outputs: int, *, transpose: bool) -> TimeConv:
+        def conv(inputs: int, outputs: int, stride: int, upsample: Upsampling | None) -> TimeConv:
             return TimeConv(
-                inputs, outputs, settings.kernel, causal=settings.causal, transpose=transpose
+                inputs,
+                outputs,
+                settings.kernel,
+                stride=stride,
+                causal=settings.causal,
+                upsample=upsample,
             )
 
-        self.encoder = nn.ModuleList(
-            ConvLayer(conv(i, o, transpose=False), o) for i, o in zip(ins, outs, strict=True)
-        )
+        self.encoder = nn.ModuleList()
+        for depth, (inputs, outputs, stride) in enumerate(zip(ins, outs, strides, strict=True)):
+            is_code = depth == len(widths) - 1 and not settings.latent_size
+            own_stride = stride if settings.encoder == "strided" else 1
+            layer = ConvLayer(
+                conv(inputs, outputs, own_stride, None),
+                outputs,
+                activation=settings.latent_activation if is_code else "leaky_relu",
+                pool=build_pool(settings.encoder, (stride,)),
+            )
+            self.encoder.append(layer)
+        mirrored = zip(pairwise(settings.decoder_widths), reversed(strides[1:]), strict=True)
         self.decoder = nn.ModuleList(
-            ConvLayer(conv(i, o, transpose=True), o) for i, o in pairwise(reversed(widths))
+            ConvLayer(conv(i, o, s, settings.decoder), o) for (i, o), s in mirrored
         )
-        self.head = conv(widths[0], settings.num_outputs * bins, transpose=True)
-        self.num_outputs, self.skip = settings.num_outputs, settings.skip
-        if not settings.causal:
-            self.context = self.lookahead = 2 * len(widths) * (settings.kernel // 2)
+        self.num_outputs = settings.num_outputs
+        self.head = conv(
+            settings.decoder_widths[-1], settings.num_outputs * bins, strides[0], settings.decoder
+        )
+        self.set_up(settings, settings.kernel, ())
 
     def time_convs(self) -> list[TimeConv]:
         """All convolutions, in the order of the state."""

@@ -4,112 +4,111 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from math import prod
+from itertools import pairwise
 
 from torch import Tensor, nn
 
 from audioae.errors import SettingsError
-from audioae.models.base import NetworkSettings, State
-from audioae.models.layers import ConvLayer, ConvolutionalAutoencoder, TimeFrequencyConv, Upsampling
+from audioae.models.base import State, Upsampling
+from audioae.models.convolutional import ConvolutionalAutoencoder, ConvolutionalSettings
+from audioae.models.layers import ConvLayer, TimeFrequencyConv, build_pool
 
 
 @dataclass(frozen=True)
-class Conv2dSettings(NetworkSettings):
-    """Settings of a `conv2d` network, besides those of `NetworkSettings`.
+class Conv2dSettings(ConvolutionalSettings):
+    """Settings of a `conv2d` network, besides those of `ConvolutionalSettings`.
+
+    All layers halve the bins.
 
     Args:
-        channels: channels of each encoder layer; the decoder mirrors them.
         kernel: size in (bins, frames), both odd; a causal kernel may have any number of frames.
-        time_strides: stride over frames of each encoder layer, 1 or 2. All layers halve the bins.
-        skip: add the output of each encoder layer to the input of its decoder layer.
-        causal: gains depend on no later frame; time strides must be 1.
-        decoder: "transpose" for transposed convolutions, "nearest" for upsampling followed by a
-            convolution.
     """
 
-    channels: tuple[int, ...] = (16, 32, 64)
     kernel: tuple[int, int] = (3, 3)
-    time_strides: tuple[int, ...] = (2, 2, 2)
-    skip: bool = False
-    causal: bool = False
-    decoder: Upsampling = "transpose"
+    time_strides: tuple[int, ...] | None = (2, 2, 2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.channels:
-            raise SettingsError("channels is empty; expected one number for each encoder layer")
         if self.kernel[0] % 2 == 0 or (self.kernel[1] % 2 == 0 and not self.causal):
             raise SettingsError(
                 f"kernel is {self.kernel}; expected odd numbers of bins and, unless causal, of "
                 "frames"
             )
-        if set(self.time_strides) - {1, 2}:
-            raise SettingsError(f"time_strides are {self.time_strides}; expected 1 or 2 each")
-        if len(self.time_strides) != len(self.channels):
+        blocks = 2 ** len(self.channels)
+        if self.num_bins % blocks > 1 or self.num_bins < blocks:
             raise SettingsError(
-                f"time_strides {self.time_strides} and channels {self.channels} differ in length"
+                f"{self.num_bins} bins do not halve {len(self.channels)} times; expected a "
+                f"multiple of {blocks}, or one more, or fewer channels"
             )
-        if self.causal and max(self.time_strides) > 1:
-            raise SettingsError(f"a causal conv2d needs time strides of 1; got {self.time_strides}")
-        if (self.num_bins - 1) % 2 ** len(self.channels):
-            raise SettingsError(f"{self.num_bins} bins do not halve {len(self.channels)} times")
+
+    def bins_at(self, depth: int) -> int:
+        """Number of bins after `depth` encoder layers."""
+        return (self.num_bins - 1) // 2**depth + 1
 
 
 class Conv2dAutoencoder(ConvolutionalAutoencoder):
-    """An encoder of strided Conv2d layers and a mirrored decoder.
+    """An encoder of Conv2d layers that halve the bins, by stride or by pooling, and a mirrored
+    decoder.
 
     All tensors inside are `[batch, channels, frames, freq]`.
     """
 
     family = "conv2d"
+    settings: Conv2dSettings
 
     def __init__(self, settings: Conv2dSettings) -> None:
         super().__init__(settings)
-        widths, strides = list(settings.channels), settings.time_strides
-        outs = [*widths[:-1], widths[-1] * self.bottleneck.width]
+        widths, strides, depths = list(settings.channels), settings.strides, len(settings.channels)
+        code_width = 1 if settings.latent_size else self.bottleneck.width
         ins = [settings.num_features, *widths[:-1]]
+        outs = [*widths[:-1], widths[-1] * code_width]
 
         def conv(
-            inputs: int, outputs: int, time_stride: int, upsample: Upsampling | None
+            inputs: int,
+            outputs: int,
+            stride: tuple[int, int],
+            upsample: Upsampling | None = None,
+            even: bool = False,
         ) -> TimeFrequencyConv:
             return TimeFrequencyConv(
                 inputs,
                 outputs,
                 settings.kernel[::-1],
-                (time_stride, 2),
+                stride,
                 causal=settings.causal,
                 upsample=upsample,
+                even=even,
             )
 
-        self.encoder = nn.ModuleList(
-            ConvLayer(conv(i, o, s, None), o) for i, o, s in zip(ins, outs, strides, strict=True)
-        )
-        mirrored = zip(pairwise(reversed(widths)), reversed(strides[1:]), strict=True)
-        self.decoder = nn.ModuleList(
-            ConvLayer(conv(i, o, s, settings.decoder), o) for (i, o), s in mirrored
-        )
-        self.head = conv(widths[0], settings.num_outputs, strides[0], settings.decoder)
-        self.skip = settings.skip
-        self.stride = prod(strides)
-        if not settings.causal:
-            # An encoder layer and its decoder layer each read kernel // 2 time steps on either
-            # side. A step is as many frames as the product of the strides before the layer.
-            # Nearest upsampling shifts by up to stride - 1 steps more.
-            before = list(accumulate(strides[:-1], lambda a, b: a * b, initial=1))
-            reach = 2 * (settings.kernel[1] // 2) * sum(before)
-            reach += (
-                sum(unit * (s - 1) for unit, s in zip(before, strides, strict=True))
-                if settings.decoder == "nearest"
-                else 0
+        self.encoder = nn.ModuleList()
+        for depth, (inputs, outputs, stride) in enumerate(zip(ins, outs, strides, strict=True)):
+            is_code = depth == depths - 1 and not settings.latent_size
+            own_stride = (stride, 2) if settings.encoder == "strided" else (1, 1)
+            layer = ConvLayer(
+                conv(inputs, outputs, own_stride),
+                outputs,
+                activation=settings.latent_activation if is_code else "leaky_relu",
+                pool=build_pool(settings.encoder, (stride, 2)),
             )
-            self.context = self.lookahead = -(-reach // self.stride) * self.stride
+            self.encoder.append(layer)
+
+        even = [settings.bins_at(depth) % 2 == 0 for depth in reversed(range(depths))]
+        mirrored = zip(pairwise(settings.decoder_widths), reversed(strides[1:]), even, strict=False)
+        self.decoder = nn.ModuleList(
+            ConvLayer(conv(i, o, (s, 2), settings.decoder, each), o) for (i, o), s, each in mirrored
+        )
+        self.head = conv(
+            settings.decoder_widths[-1],
+            settings.num_outputs,
+            (strides[0], 2),
+            settings.decoder,
+            even[-1],
+        )
+        self.set_up(settings, settings.kernel[1], (settings.bins_at(depths),))
 
     def input_bins(self) -> list[int]:
         """Number of input bins of each convolution, in the order of the state."""
-        down = [
-            (self.settings.num_bins - 1) // 2**depth + 1 for depth in range(len(self.encoder) + 1)
-        ]
+        down = [self.settings.bins_at(depth) for depth in range(len(self.encoder) + 1)]
         return down[:-1] + down[:0:-1]
 
     def initial_state(self, batch: int) -> State:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from audioae import __version__
 from audioae.models.base import Autoencoder, Estimate, State
 from audioae.models.features import apply_gain, compress, istft, mirror, stft
+from audioae.models.macs import count_macs_of
 from audioae.pretrained import ModelInfo
 from audioae.signal.spectrogram import StftSettings
 
@@ -103,34 +104,8 @@ def count_macs(denoiser: Denoiser) -> int:
 
     Counted are convolutions, linear layers and recurrences of the network, without the STFT.
     """
-    macs = 0
-
-    def add(
-        module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]
-    ) -> None:
-        nonlocal macs
-        if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d)):
-            macs += inputs[0].numel() * module.weight[0].numel()
-        elif isinstance(module, (nn.Conv1d, nn.Conv2d)) and isinstance(output, Tensor):
-            macs += output.numel() * module.weight[0].numel()
-        elif isinstance(module, nn.Linear):
-            macs += inputs[0].numel() * module.out_features
-        elif isinstance(module, nn.RNNBase):
-            macs += inputs[0].shape[:-1].numel() * sum(
-                weight.numel() for name, weight in module.named_parameters() if "weight" in name
-            )
-
-    hooks = [module.register_forward_hook(add) for module in denoiser.modules()]
-    was_training = denoiser.training
     frames = round(denoiser.settings.sample_rate / denoiser.settings.hop_length)
     frames = -(-frames // denoiser.autoencoder.stride) * denoiser.autoencoder.stride
-    try:
-        with torch.no_grad():
-            denoiser.eval().gain(
-                next(denoiser.parameters()).new_zeros(1, 2, denoiser.settings.num_bins, frames)
-            )
-    finally:
-        denoiser.train(was_training)
-        for hook in hooks:
-            hook.remove()
+    spectrum = next(denoiser.parameters()).new_zeros(1, 2, denoiser.settings.num_bins, frames)
+    macs = count_macs_of(denoiser, lambda: denoiser.gain(spectrum))
     return round(macs * denoiser.settings.sample_rate / denoiser.settings.hop_length / frames)

@@ -9,7 +9,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from audioae.models.base import Autoencoder, NetworkSettings, State
+from audioae.errors import SettingsError
+from audioae.models.base import Activation, Autoencoder, NetworkSettings, State
+from audioae.models.layers import build_activation
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,21 @@ class DenseSettings(NetworkSettings):
         patch: frames that are encoded together.
         widths: units of each encoder layer, the last one being the latent; the decoder mirrors
             them.
+        decoder_widths: units of each decoder layer before the last one, if they do not mirror the
+            encoder.
         activation: "leaky_relu" after BatchNorm, or "identity" for a linear autoencoder, whose
             optimum under MSE is that of PCA (Baldi & Hornik 1989).
     """
 
     patch: int = 8
     widths: tuple[int, ...] = (512, 128)
+    decoder_widths: tuple[int, ...] | None = None
     activation: Literal["leaky_relu", "identity"] = "leaky_relu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.widths:
+            raise SettingsError("widths is empty; expected one number for each encoder layer")
 
 
 class DenseAutoencoder(Autoencoder):
@@ -48,20 +58,29 @@ class DenseAutoencoder(Autoencoder):
             *settings.widths[:-1],
             settings.widths[-1] * self.bottleneck.width,
         ]
-        self.encoder = nn.Sequential(*(self.layer(i, o, settings) for i, o in pairwise(widths)))
-        mirrored = list(reversed(settings.widths))
-        self.decoder = nn.Sequential(*(self.layer(i, o, settings) for i, o in pairwise(mirrored)))
+        kinds: list[Activation] = [settings.activation] * (len(settings.widths) - 1)
+        # A linear network is linear in its latent too.
+        is_linear = settings.activation == "identity"
+        kinds.append("identity" if is_linear else settings.latent_activation)
+        self.encoder = nn.Sequential(
+            *(self.layer(*pair, kind) for pair, kind in zip(pairwise(widths), kinds, strict=True))
+        )
+        hidden = settings.decoder_widths
+        mirrored = [settings.widths[-1], *(settings.widths[-2::-1] if hidden is None else hidden)]
+        self.decoder = nn.Sequential(
+            *(self.layer(i, o, settings.activation) for i, o in pairwise(mirrored))
+        )
         self.head = nn.Conv1d(mirrored[-1], settings.num_outputs * pixels, 1)
         self.output_shape = (settings.num_outputs, settings.num_bins, settings.patch)
 
     @staticmethod
-    def layer(inputs: int, outputs: int, settings: DenseSettings) -> nn.Module:
-        """A linear layer, with BatchNorm and LeakyReLU unless the activation is the identity."""
-        if settings.activation == "identity":
-            return nn.Conv1d(inputs, outputs, 1)
-        return nn.Sequential(
-            nn.Conv1d(inputs, outputs, 1), nn.BatchNorm1d(outputs), nn.LeakyReLU(0.2)
-        )
+    def layer(inputs: int, outputs: int, activation: Activation) -> nn.Module:
+        """A linear layer and its activation; "leaky_relu" comes after BatchNorm."""
+        linear = nn.Conv1d(inputs, outputs, 1)
+        if activation == "identity":
+            return linear
+        norm = nn.BatchNorm1d(outputs) if activation == "leaky_relu" else nn.Identity()
+        return nn.Sequential(linear, norm, build_activation(activation))
 
     def encode(
         self, features: Tensor, state: State | None = None

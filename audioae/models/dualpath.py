@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from audioae.errors import SettingsError
-from audioae.models.base import Autoencoder, NetworkSettings, State
-from audioae.models.layers import Bands, ConvLayer, Pasts, TimeFrequencyConv, Upsampling
+from audioae.models.base import Activation, Autoencoder, NetworkSettings, State, Upsampling
+from audioae.models.layers import Bands, ConvLayer, Pasts, TimeFrequencyConv
 
 TimeMixer = Literal["conv", "lstm", "gru"]
 
@@ -212,18 +212,25 @@ class DualpathAutoencoder(Autoencoder):
         )
 
         def layer(
-            inputs: int, outputs: int, kernel: tuple[int, int], upsample: Upsampling | None
+            inputs: int,
+            outputs: int,
+            kernel: tuple[int, int],
+            upsample: Upsampling | None,
+            activation: Activation = "leaky_relu",
         ) -> ConvLayer[TimeFrequencyConv]:
             return ConvLayer(
                 TimeFrequencyConv(
                     inputs, outputs, kernel, (1, 2), causal=causal, upsample=upsample
                 ),
                 outputs,
+                activation=activation,
             )
 
         kernel = (2 if causal else 3, 3)
         self.outer_encoder = layer(settings.num_features, outer, (1, 5), None)
-        self.inner_encoder = layer(outer, inner * self.bottleneck.width, kernel, None)
+        self.inner_encoder = layer(
+            outer, inner * self.bottleneck.width, kernel, None, settings.latent_activation
+        )
         blocks = zip(settings.time_mixers, settings.dilations, strict=True)
         middle = self.num_bands[2]
         self.frequency_mixers = nn.ModuleList(

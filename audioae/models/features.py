@@ -1,4 +1,4 @@
-"""The STFT of `signal.spectrogram` in torch, and the input features of networks.
+"""The STFT of `signal.spectrogram` and the features of `signal.features` in torch.
 
 Spectra are real tensors `[batch, 2, freq, frames]` (real part, imaginary part), because autocast
 and ONNX do not support complex ones.
@@ -6,10 +6,14 @@ and ONNX do not support complex ones.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audioae.errors import require
+from audioae.signal.features import FeatureSettings
 from audioae.signal.spectrogram import StftSettings
 
 # -120 dB below a bin of magnitude 1; keeps the power law differentiable at digital silence.
@@ -98,3 +102,54 @@ def apply_gain(spectrum: Tensor, gain: Tensor) -> Tensor:
     real = spectrum[:, 0] * gain[:, 0] - spectrum[:, 1] * gain[:, 1]
     imaginary = spectrum[:, 0] * gain[:, 1] + spectrum[:, 1] * gain[:, 0]
     return torch.stack([real, imaginary], 1)
+
+
+@torch.no_grad()
+def feature_map(waveform: Tensor, settings: FeatureSettings) -> Tensor:
+    """The features of whole waveforms, equal to those of `signal.features.compute`.
+
+    Args:
+        waveform: `[batch, num_samples]`.
+
+    Returns:
+        `[batch, bins, frames]` in [0, 1].
+
+    Raises:
+        DependencyError: torchaudio is not installed.
+    """
+    functional = require("torchaudio", extra="train").functional
+    hann = torch.hann_window(settings.win_length, device=waveform.device)
+    power = functional.spectrogram(
+        waveform.float(),
+        pad=0,
+        window=hann * settings.scale,
+        n_fft=settings.n_fft,
+        hop_length=settings.hop_length,
+        win_length=settings.win_length,
+        power=2.0,
+        normalized=False,
+        pad_mode="constant",
+    )
+    if settings.kind == "magnitude":
+        top = 10 ** (-settings.top_db / 10)
+        return (power * top).pow(settings.compression / 2).clamp(0, 1)
+    mel = torchaudio_filter_bank(settings).to(waveform.device) @ power
+    floor = 10 ** (settings.floor_db / 10)
+    level = functional.amplitude_to_DB(mel, multiplier=10.0, amin=floor, db_multiplier=0.0)
+    return ((level - settings.floor_db) / (settings.top_db - settings.floor_db)).clamp(0, 1)
+
+
+@lru_cache(maxsize=16)
+def torchaudio_filter_bank(settings: FeatureSettings) -> Tensor:
+    """The mel filter bank of torchaudio, `[n_mels, n_fft / 2 + 1]`, see `mel_filter_bank`."""
+    functional = require("torchaudio", extra="train").functional
+    bank: Tensor = functional.melscale_fbanks(
+        n_freqs=settings.num_frequencies,
+        f_min=settings.fmin,
+        f_max=settings.highest_hz,
+        n_mels=settings.n_mels,
+        sample_rate=settings.sample_rate,
+        norm=None,
+        mel_scale="slaney",
+    )
+    return bank.T.contiguous()

@@ -8,17 +8,14 @@ sides, and their past is None.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Generic, Literal, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audioae.models.base import Autoencoder, State
-
-Upsampling = Literal["transpose", "nearest"]
+from audioae.models.base import Activation, Downsampling, Upsampling
 
 
 class Pasts:
@@ -59,9 +56,15 @@ def with_past(x: Tensor, past: Tensor | None, frames: int) -> tuple[Tensor, Tens
 
 
 class TimeConv(nn.Module):
-    """Conv1d, or with `transpose` ConvTranspose1d, that keeps the number of frames.
+    """A convolution over frames; input and output are `[batch, channels, frames]`.
 
-    Input and output are `[batch, channels, frames]`.
+    Args:
+        inputs, outputs: number of channels.
+        kernel: length in frames; odd unless causal.
+        stride: divides the number of frames, or multiplies it in a decoder layer.
+        causal: read past frames only; the stride must be 1.
+        upsample: None for an encoder layer; for a decoder layer see `TimeFrequencyConv`.
+        dilation: in frames; the stride must be 1.
     """
 
     def __init__(
@@ -70,22 +73,41 @@ class TimeConv(nn.Module):
         outputs: int,
         kernel: int,
         *,
+        stride: int = 1,
         causal: bool = False,
-        transpose: bool = False,
+        upsample: Upsampling | None = None,
         dilation: int = 1,
     ) -> None:
         super().__init__()
         reach = (kernel - 1) * dilation
         self.num_past = reach if causal else 0
-        self.inputs = inputs
-        layer = nn.ConvTranspose1d if transpose else nn.Conv1d
-        # A transposed convolution of a padded input returns `reach` frames too many on each side;
-        # its own padding removes them.
-        padding = (reach if transpose else 0) if causal else reach // 2
-        self.conv = layer(inputs, outputs, kernel, padding=padding, dilation=dilation)
+        self.inputs, self.repeats = inputs, stride if upsample == "nearest" else 1
+        if upsample == "transpose":
+            # A transposed convolution of a padded input returns `reach` frames too many on each
+            # side; its own padding removes them.
+            self.conv: nn.Conv1d | nn.ConvTranspose1d = nn.ConvTranspose1d(
+                inputs,
+                outputs,
+                kernel,
+                stride,
+                padding=reach if causal else reach // 2,
+                output_padding=stride - 1,
+                dilation=dilation,
+            )
+        else:
+            self.conv = nn.Conv1d(
+                inputs,
+                outputs,
+                kernel,
+                stride if upsample is None else 1,
+                padding=0 if causal else reach // 2,
+                dilation=dilation,
+            )
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x, past = with_past(x, past, self.num_past)
+        if self.repeats > 1:
+            x = x.repeat_interleave(self.repeats, 2)
         return self.conv(x), past
 
     def empty_past(self, batch: int) -> Tensor:
@@ -102,7 +124,7 @@ class TransposedConv(nn.ConvTranspose2d):
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if self.training and self.stride == (1, 2):
+        if self.training and self.stride == (1, 2) and not self.output_padding[1]:
             return self.by_parity(x)
         if x.device.type == "cpu":
             # On a CPU, bf16 is several times slower than fp32 here.
@@ -135,7 +157,8 @@ class TimeFrequencyConv(nn.Module):
     """Conv2d over `[batch, channels, frames, bins]`, with kernel and stride as (time, freq).
 
     Bins are the last axis so that rows are long for a single frame, which makes a hop of live audio
-    a quarter faster. Odd numbers of bins are halved and doubled exactly (257, 129, 65, ...).
+    a quarter faster. Numbers of bins are halved and doubled exactly: odd ones (257, 129, 65, ...),
+    and even ones (64, 32, 16, ...) with `even`.
 
     Args:
         inputs, outputs: number of channels.
@@ -145,6 +168,7 @@ class TimeFrequencyConv(nn.Module):
             "nearest" upsampling followed by a convolution, which avoids checkerboard artefacts
             (Odena et al. 2016).
         dilation: in frames.
+        even: of a decoder layer: F bins become 2 F, not 2 F - 1.
     """
 
     def __init__(
@@ -157,9 +181,10 @@ class TimeFrequencyConv(nn.Module):
         causal: bool = False,
         upsample: Upsampling | None = None,
         dilation: int = 1,
+        even: bool = False,
     ) -> None:
         super().__init__()
-        self.inputs, self.stride, self.upsample = inputs, stride, upsample
+        self.inputs, self.stride, self.upsample, self.even = inputs, stride, upsample, even
         reach = (kernel[0] - 1) * dilation
         self.num_past = reach if causal else 0
         pad_time, pad_freq = 0 if causal else reach // 2, kernel[1] // 2
@@ -167,7 +192,7 @@ class TimeFrequencyConv(nn.Module):
             # A transposed convolution of a padded input returns `reach` frames too many on each
             # side; its own padding removes them.
             padding = (reach if causal else pad_time, pad_freq)
-            extra = (stride[0] - 1, 0)
+            extra = (stride[0] - 1, 1 if even else 0)
             self.conv: nn.Module = TransposedConv(
                 inputs, outputs, kernel, stride, padding, extra, dilation=(dilation, 1)
             )
@@ -189,11 +214,11 @@ class TimeFrequencyConv(nn.Module):
         return self.conv(x), past
 
     def stretch(self, x: Tensor) -> Tensor:
-        """Repeat frames and bins by the stride; F bins become 2 F - 1, as in a transposed layer."""
+        """Repeat frames and bins by the stride, to the size that a transposed layer returns."""
         for dim, factor in zip((2, 3), self.stride, strict=True):
             if factor > 1:
                 x = x.repeat_interleave(factor, dim)
-        return x[..., :-1] if self.stride[1] > 1 else x
+        return x[..., :-1] if self.stride[1] > 1 and not self.even else x
 
     def empty_past(self, batch: int, bins: int) -> Tensor:
         """The past before the first frame of an input with `bins` bins: zeros."""
@@ -206,54 +231,59 @@ Conv = TypeVar("Conv", TimeConv, TimeFrequencyConv)
 
 
 class ConvLayer(nn.Module, Generic[Conv]):
-    """A convolution, BatchNorm and LeakyReLU(0.2)."""
+    """A convolution, BatchNorm and LeakyReLU(0.2), then pooling if wanted.
+
+    Args:
+        conv: the convolution.
+        outputs: its number of channels.
+        activation: "relu" and "identity" have no BatchNorm before them.
+        pool: over blocks of frames, or of frames and bins.
+    """
 
     conv: Conv
 
-    def __init__(self, conv: Conv, outputs: int) -> None:
+    def __init__(
+        self,
+        conv: Conv,
+        outputs: int,
+        *,
+        activation: Activation = "leaky_relu",
+        pool: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.conv = conv
-        self.norm: nn.Module = (
-            nn.BatchNorm1d(outputs) if isinstance(conv, TimeConv) else nn.BatchNorm2d(outputs)
-        )
-        self.activation = nn.LeakyReLU(0.2)
+        norm = nn.BatchNorm1d if isinstance(conv, TimeConv) else nn.BatchNorm2d
+        self.norm = norm(outputs) if activation == "leaky_relu" else nn.Identity()
+        self.activation = build_activation(activation)
+        self.pool = pool
         self.num_past = conv.num_past
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         y, past = self.conv(x, past)
-        return self.activation(self.norm(y)), past
+        y = self.activation(self.norm(y))
+        return y if self.pool is None else self.pool(y), past
 
 
-class ConvolutionalAutoencoder(Autoencoder):
-    """An autoencoder of layers that map `(x, past)` to `(y, next past)`.
+def build_activation(name: Activation) -> nn.Module:
+    """The activation of that name; the slope of "leaky_relu" is 0.2."""
+    if name == "leaky_relu":
+        return nn.LeakyReLU(0.2)
+    return nn.ReLU() if name == "relu" else nn.Identity()
 
-    With `skip`, the input of each encoder layer but the first is added to the input of the decoder
-    layer with the same shape.
+
+def build_pool(kind: Downsampling, size: tuple[int, ...]) -> nn.Module | None:
+    """Pooling over blocks of `size`; None for "strided" convolutions, or if there is no more than
+    one value in a block. The last block of an odd number of bins is a smaller one.
     """
-
-    encoder: nn.ModuleList
-    decoder: nn.ModuleList
-    head: nn.Module
-    skip: bool
-
-    def encode(
-        self, features: Tensor, state: State | None = None
-    ) -> tuple[Tensor, list[Tensor], State]:
-        pasts, skips, x = Pasts(state), [], features
-        for layer in self.encoder:
-            skips.append(x)
-            x = pasts.run(layer, x)
-        return x, skips, pasts.state
-
-    def decode(
-        self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None
-    ) -> tuple[Tensor, State]:
-        pasts, x = Pasts(state), latent
-        for depth, layer in enumerate([*self.decoder, self.head]):
-            if self.skip and skips and depth:
-                x = x + skips[-depth]
-            x = pasts.run(layer, x)
-        return x, pasts.state
+    if kind == "strided" or max(size) == 1:
+        return None
+    pools: dict[tuple[str, int], type[nn.Module]] = {
+        ("max_pool", 1): nn.MaxPool1d,
+        ("max_pool", 2): nn.MaxPool2d,
+        ("average_pool", 1): nn.AvgPool1d,
+        ("average_pool", 2): nn.AvgPool2d,
+    }
+    return pools[kind, len(size)](size, ceil_mode=True)
 
 
 def erb_number(frequency_hz: np.ndarray) -> np.ndarray:

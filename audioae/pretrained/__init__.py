@@ -1,6 +1,7 @@
 """The models in the package. This code neither runs models nor uses the network.
 
-card      `ModelInfo`, the properties of a model, and `Card`, its training data and scores
+card      `ModelInfo`, the properties of a denoiser, and `Card`, its training data and scores
+codec     `CodecInfo`, the properties of an autoencoder
 registry  find models by name, verify their sha256, add models
 weights/  `models.json` and a folder per model with `model.onnx` and `card.json`
 """
@@ -8,6 +9,7 @@ weights/  `models.json` and a folder per model with `model.onnx` and `card.json`
 from __future__ import annotations
 
 from audioae.pretrained.card import Card, ModelInfo, Scores, card_markdown, read_scores
+from audioae.pretrained.codec import IS_AUTOENCODER, IS_DENOISER, CodecInfo
 from audioae.pretrained.registry import (
     ModelCheck,
     ModelEntry,
@@ -23,7 +25,10 @@ from audioae.pretrained.registry import (
 )
 
 __all__ = [
+    "IS_AUTOENCODER",
+    "IS_DENOISER",
     "Card",
+    "CodecInfo",
     "ModelCheck",
     "ModelEntry",
     "ModelInfo",

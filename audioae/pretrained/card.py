@@ -61,7 +61,7 @@ class ModelInfo:
     edges: Literal["silence", "mirror"] = "silence"
 
     def __post_init__(self) -> None:
-        with _damage_errors("the properties of the model"):
+        with damage_errors("the properties of the model"):
             check_types(self)
         if not self.name or not self.name.isprintable() or len(self.name) > MAX_NAME:
             raise CheckpointError(
@@ -103,12 +103,12 @@ class ModelInfo:
         Raises:
             CheckpointError: a field is missing, has a wrong type or is out of range.
         """
-        with _damage_errors("the properties of the model"):
+        with damage_errors("the properties of the model"):
             return build(cls, values)
 
 
 @contextmanager
-def _damage_errors(what: str) -> Iterator[None]:
+def damage_errors(what: str) -> Iterator[None]:
     """Raise the errors of values that are damaged as `CheckpointError`."""
     try:
         yield
@@ -168,7 +168,7 @@ class Card:
     stages: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        with _damage_errors("the model card"):
+        with damage_errors("the model card"):
             check_types(self)
             texts = [*self.data, self.licence, self.commit, *(each.pairs for each in self.scores)]
             if wrong := next((each for each in texts if not each.isprintable()), None):
@@ -201,7 +201,7 @@ class Card:
         Raises:
             CheckpointError: a field is missing, has a wrong type or is out of range.
         """
-        with _damage_errors("the model card"):
+        with damage_errors("the model card"):
             return build(cls, values)
 
 

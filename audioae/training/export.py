@@ -27,7 +27,7 @@ from audioae.models.checkpoint import (
     checkpoint_file,
     load_denoiser,
     read_tensors,
-    save_denoiser,
+    save_model,
 )
 from audioae.pretrained import Card, ModelInfo, Scores, add_model, weights_folder
 from audioae.signal.spectrogram import ComplexArray, analyse
@@ -135,7 +135,7 @@ def ship(
     try:
         with TemporaryDirectory(prefix=".", dir=folder.parent) as made:
             row = export(denoiser, Path(made) / "model.onnx", name=name)
-            save_denoiser(
+            save_model(
                 Path(made) / SHIPPED,
                 denoiser,
                 half_precision(denoiser.state_dict()),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audioae.errors import CheckpointError, OutputError
 from audioae.models import Denoiser
-from audioae.models.checkpoint import load_weights, read_about, read_tensors, save_denoiser
+from audioae.models.checkpoint import load_weights, read_about, read_tensors, save_model
 from audioae.training.rows import Noisy, Report
 from audioae.training.settings import TrainSettings, learning_rate_at
 from audioae.training.state import (
@@ -38,7 +38,7 @@ def keep(out: Path, denoiser: Denoiser, settings: TrainSettings, **about: Any) -
     folder = out / KEPT
     try:
         folder.mkdir(exist_ok=True)
-        save_denoiser(
+        save_model(
             folder / f"step-{about['training']['step']:09}.safetensors", denoiser, **about
         )
         for file in set(folder.glob("*.safetensors")) - set(kept(out, settings)):
@@ -219,7 +219,7 @@ class Judge:
     def write(self, denoiser: Denoiser, row: Report, names: list[str]) -> None:
         """Write checkpoints with these names."""
         for name in names:
-            save_denoiser(self.out / f"{name}.safetensors", denoiser, **self.known(row))
+            save_model(self.out / f"{name}.safetensors", denoiser, **self.known(row))
 
 
 def mean_of(losses: list[float]) -> float:
