@@ -19,7 +19,7 @@ from audioae.cli import main
 from audioae.data.manifest import read_manifest
 from audioae.data.mixtures import parse_ratios
 from audioae.errors import SettingsError
-from audioae.evaluation.rows import check_pair, read_pairs
+from audioae.evaluation import check_pair, read_pairs
 from audioae.signal.mixing import active_rms
 
 

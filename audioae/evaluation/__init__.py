@@ -1,19 +1,50 @@
-"""Evaluation of denoisers on pairs of noisy and clean recordings.
+"""Evaluation of denoisers on recordings, with a clean side or without.
 
-metrics  SI-SDR, PESQ, STOI, DNSMOS and others
-workers  worker processes that compute metrics; a crash costs one metric, not the run
-rows     find pairs in a CSV file or in two folders, and score them as rows
+metrics      SI-SDR, PESQ, STOI, DNSMOS and others
+workers      worker processes that compute metrics; a crash costs one metric, not the run
+pairs        find recordings in a CSV file or in folders
+recognition  word error rates by any command that recognises speech
+rows         denoise each pair and score it as a row
+summary      means with their intervals, by SNR and class, and paired comparisons
 """
 
-from audioae.evaluation.rows import (
+from audioae.evaluation.pairs import (
+    Pair,
+    check_pair,
+    pair_folders,
+    read_pairs,
+    read_recordings,
+    with_texts,
+)
+from audioae.evaluation.recognition import Recogniser, word_errors
+from audioae.evaluation.rows import PairRow, WithVerdict, evaluate
+from audioae.evaluation.summary import (
+    Comparison,
     Mean,
     Means,
-    Pair,
-    PairRow,
-    check_pair,
-    evaluate,
-    read_pairs,
+    by_band,
+    by_group,
+    compare,
     summarise,
 )
 
-__all__ = ["Mean", "Means", "Pair", "PairRow", "check_pair", "evaluate", "read_pairs", "summarise"]
+__all__ = [
+    "Comparison",
+    "Mean",
+    "Means",
+    "Pair",
+    "PairRow",
+    "Recogniser",
+    "WithVerdict",
+    "by_band",
+    "by_group",
+    "check_pair",
+    "compare",
+    "evaluate",
+    "pair_folders",
+    "read_pairs",
+    "read_recordings",
+    "summarise",
+    "with_texts",
+    "word_errors",
+]

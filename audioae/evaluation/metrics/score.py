@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 
+import numpy as np
+
 from audioae.errors import DependencyError, ScoreError, SettingsError, nearest, require
 from audioae.evaluation.metrics.hu_loizou import Composite, composite, segmental_snr
 from audioae.evaluation.metrics.perceptual import (
@@ -28,6 +30,8 @@ from audioae.evaluation.metrics.waveform import (
     snr,
 )
 from audioae.signal.resample import resample
+
+INT16_SCALE = 32768.0
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,18 @@ class Signals:
 
     @cached_property
     def composite(self) -> Composite:
+        """Of samples in -1..1."""
+        return self._composite(1.0)
+
+    @cached_property
+    def composite_int16(self) -> Composite:
+        """Of samples in -32768..32767, as most published figures."""
+        return self._composite(INT16_SCALE)
+
+    def _composite(self, scale: float) -> Composite:
         pesq = self.pesq_wb
         estimate, reference = (
-            resample(signal, self.sample_rate, WIDE_BAND_RATE)
+            scale * resample(signal, self.sample_rate, WIDE_BAND_RATE).astype(np.float64)
             for signal in (self.estimate, self.reference)
         )
         return composite(estimate, reference, WIDE_BAND_RATE, pesq=pesq)
@@ -69,12 +82,15 @@ class Signals:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: unit, description, packages it needs beyond the core, and how it is computed."""
+    """A metric: unit, description, packages it needs beyond the core, how it is computed, and
+    whether it compares with a reference.
+    """
 
     unit: str
     text: str
     packages: tuple[str, ...]
     compute: Callable[[Signals], float]
+    needs_reference: bool = True
 
 
 PESQ_PACKAGES, STOI_PACKAGES, DNSMOS_PACKAGES = (
@@ -142,29 +158,51 @@ METRICS = {
         PESQ_PACKAGES,
         lambda s: s.composite.covl,
     ),
+    "csig_int16": Metric(
+        "MOS",
+        "csig of samples scaled to int16",
+        PESQ_PACKAGES,
+        lambda s: s.composite_int16.csig,
+    ),
+    "cbak_int16": Metric(
+        "MOS",
+        "cbak of samples scaled to int16",
+        PESQ_PACKAGES,
+        lambda s: s.composite_int16.cbak,
+    ),
+    "covl_int16": Metric(
+        "MOS",
+        "covl of samples scaled to int16",
+        PESQ_PACKAGES,
+        lambda s: s.composite_int16.covl,
+    ),
     "dnsmos_sig": Metric(
         "MOS",
         "DNSMOS P.835, speech signal; no reference",
         DNSMOS_PACKAGES,
         lambda s: s.dnsmos.sig,
+        needs_reference=False,
     ),
     "dnsmos_bak": Metric(
         "MOS",
         "DNSMOS P.835, background; no reference",
         DNSMOS_PACKAGES,
         lambda s: s.dnsmos.bak,
+        needs_reference=False,
     ),
     "dnsmos_ovrl": Metric(
         "MOS",
         "DNSMOS P.835, overall quality; no reference",
         DNSMOS_PACKAGES,
         lambda s: s.dnsmos.ovrl,
+        needs_reference=False,
     ),
     "dnsmos_p808": Metric(
         "MOS",
         "DNSMOS P.808, overall quality; no reference",
         DNSMOS_PACKAGES,
         lambda s: s.dnsmos.p808,
+        needs_reference=False,
     ),
 }
 
