@@ -5,6 +5,7 @@ A network returns gains for all frames of its input, but only those with `contex
 so the gains do not depend on blocks. Both engines run their network with it.
 
 `checks` tries a model file that is not in the package in a child process before it is loaded.
+`codecs` runs autoencoders that encode features and reconstruct them.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ import numpy as np
 import numpy.typing as npt
 
 from audioae.engine.checks import (
+    OtherKindError,
     answer,
     as_engine,
     check_engine,
     check_form,
     check_gain,
+    find_torch_device,
     first_line,
+    open_session,
     read_info,
     try_model,
 )
-from audioae.errors import CheckpointError, DependencyError, SettingsError, nearest, require
+from audioae.errors import CheckpointError, SettingsError, nearest, require
 from audioae.pretrained import ModelInfo, default_model, file_hash, find_model, list_models
 from audioae.signal.spectrogram import ComplexArray
 
@@ -175,20 +179,7 @@ class OnnxEngine:
         self._companions = {"full_band": full_band, "offline": offline}
         self._loaded: dict[str, Engine] = {}
         self._device = device
-        onnxruntime = require("onnxruntime", extra="train")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # no warnings about the graph
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=[_onnx_provider(onnxruntime, device)]
-            )
-        except DependencyError:
-            raise
-        except Exception as error:  # the errors of ONNX Runtime have no common base class
-            raise CheckpointError(
-                f"ONNX Runtime cannot load {path} ({first_line(error)})"
-            ) from error
+        self._session = open_session(path, device)
         self.info = read_info(self._session, path)
         self._states = check_form(self._session, self.info, path)
         self._outputs = ["gain", *(f"next_{name}" for name in self._states)]
@@ -266,7 +257,7 @@ class TorchEngine:
         import torch
 
         self._torch = torch
-        self._device = _torch_device(torch, device)
+        self._device = find_torch_device(torch, device)
         self._denoiser = denoiser.to(self._device).eval()
         self.info: ModelInfo = denoiser.info
 
@@ -289,8 +280,18 @@ class TorchEngine:
 
 def main(path: str) -> None:
     """The child process of `checks.try_model`."""
+    from audioae.engine.codecs import OnnxCodec, check_codec
+
+    def check(file: Path) -> None:
+        try:
+            engine = OnnxEngine(file)
+        except OtherKindError:
+            check_codec(OnnxCodec(file))
+        else:
+            check_engine(engine)
+
     require("onnxruntime", extra="train")
-    answer(Path(path), lambda file: check_engine(OnnxEngine(file)))
+    answer(Path(path), check)
 
 
 def load_model(name_or_path: str | Path, *, device: str = "auto") -> Engine:
@@ -363,21 +364,3 @@ def _to_gain(gain: FloatArray) -> Gain:
 
 def _round_up(frames: int, stride: int) -> int:
     return -(-frames // stride) * stride
-
-
-def _onnx_provider(onnxruntime: Any, device: str) -> str:
-    if device != "cuda":
-        return "CPUExecutionProvider"
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        raise DependencyError(
-            "this onnxruntime has no CUDA; use the device 'cpu', or install it with: pip install "
-            "onnxruntime-gpu"
-        )
-    return "CUDAExecutionProvider"
-
-
-def _torch_device(torch: Any, device: str) -> str:
-    found = torch.cuda.is_available()
-    if device == "cuda" and not found:
-        raise DependencyError("torch finds no CUDA device; use the device 'cpu'")
-    return "cuda" if found and device != "cpu" else "cpu"

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audioae.errors import CheckpointError, SettingsError
+from audioae.errors import CheckpointError, DependencyError, SettingsError, require
 from audioae.fields import parse_json
-from audioae.pretrained import ModelInfo
+from audioae.pretrained import IS_AUTOENCODER, ModelInfo
 
 if TYPE_CHECKING:
     from audioae.engine import Engine, Gain
@@ -46,16 +46,71 @@ SECONDS_WITHOUT_LIMITS = 10.0  # where the system cannot limit the CPU time
 CODE = "import sys; from audioae.engine import main; main(sys.argv[1])"
 
 
-def read_info(session: Any, path: str | Path) -> ModelInfo:
-    """The model info in the metadata of the file, which `audioae.training.export` wrote."""
+class OtherKindError(CheckpointError):
+    """The file is a model of audioae of another kind than the one that was asked for."""
+
+
+def find_torch_device(torch: Any, device: str) -> str:
+    """The name of the device of torch; `DependencyError` if it is "cuda" and there is none."""
+    found = torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise DependencyError("torch finds no CUDA device; use the device 'cpu'")
+    return "cuda" if found and device != "cpu" else "cpu"
+
+
+def open_session(path: str | Path, device: str) -> Any:
+    """An ONNX Runtime session on one thread.
+
+    Args:
+        path: the ONNX file.
+        device: "cuda", or the CPU.
+
+    Raises:
+        CheckpointError: the file cannot be loaded.
+        DependencyError: `device` is "cuda" and this onnxruntime has no CUDA.
+    """
+    onnxruntime = require("onnxruntime", extra="train")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # no warnings about the graph
+    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        raise DependencyError(
+            "this onnxruntime has no CUDA; use the device 'cpu', or install it with: pip install "
+            "onnxruntime-gpu"
+        )
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # the errors of ONNX Runtime have no common base class
+        raise CheckpointError(f"ONNX Runtime cannot load {path} ({first_line(error)})") from error
+
+
+def read_metadata(session: Any, path: str | Path) -> dict[str, Any]:
+    """The JSON object in the metadata of the file, which `audioae export` wrote."""
     metadata = session.get_modelmeta().custom_metadata_map.get("audioae")
     if metadata is None:
         raise CheckpointError(
             f"{path} has no audioae metadata; make it with: audioae export CHECKPOINT {path}"
         )
     try:
-        return ModelInfo.from_dict(parse_json(metadata))
-    except (ValueError, CheckpointError) as error:
+        values = parse_json(metadata)
+        if not isinstance(values, dict):
+            raise ValueError("expected an object")
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} has damaged audioae metadata ({error}); export it again"
+        ) from error
+    return values
+
+
+def read_info(session: Any, path: str | Path) -> ModelInfo:
+    """The properties of a denoiser in the metadata of the file. Raises `CheckpointError`."""
+    values = read_metadata(session, path)
+    if values.get("kind") == "autoencoder":
+        raise OtherKindError(f"{path} {IS_AUTOENCODER}")
+    try:
+        return ModelInfo.from_dict(values)
+    except CheckpointError as error:
         raise CheckpointError(
             f"{path} has damaged audioae metadata ({error}); export it again"
         ) from error
