@@ -124,6 +124,8 @@ def require(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     # torchaudio raises OSError or RuntimeError next to a torch of another version or build.
     except (ImportError, OSError, RuntimeError) as error:
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # Ctrl-C while the package was initialised
         package = module.partition(".")[0]
         missing = isinstance(error, ModuleNotFoundError)
         reason = "is not installed" if missing else f"does not import ({error})"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -225,3 +226,16 @@ def test_public_names_resolve_and_others_do_not() -> None:
         assert name in dir(audioae)
     with pytest.raises(AttributeError, match="no attribute 'denoize'"):
         audioae.denoize  # noqa: B018
+
+
+def test_an_interrupt_while_a_package_is_initialised_is_no_import_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pybind11 turns any exception in the initialisation of a module into an ImportError."""
+    text = (
+        "try:\n    raise KeyboardInterrupt\nexcept BaseException as error:\n    raise ImportError"
+    )
+    (tmp_path / "interrupted_package.py").write_text(f"{text}('failed') from error\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        errors.require("interrupted_package", extra="train")

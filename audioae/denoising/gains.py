@@ -101,7 +101,8 @@ def mirrored(spectrum: ComplexArray) -> ComplexArray:
 def both_directions(engine: Engine, spectrum: ComplexArray) -> Gain:
     """The weighted mean of the gains of a causal model in both directions of time."""
     forward, backward = engine.whole(spectrum), engine.whole(mirrored(spectrum))
-    mean: Gain = FORWARD_SHARE * forward + (1 - FORWARD_SHARE) * np.conj(backward[..., ::-1])
+    with np.errstate(invalid="ignore", over="ignore"):  # the gains of a damaged model: see `checks`
+        mean: Gain = FORWARD_SHARE * forward + (1 - FORWARD_SHARE) * np.conj(backward[..., ::-1])
     return mean.astype(forward.dtype, copy=False)
 
 
