@@ -147,8 +147,8 @@ class Recogniser:
         self._each = any(PLACE in argument for argument in self._arguments)
         self._folder = tempfile.TemporaryDirectory(prefix="audioae-asr-")
         self._pool = ThreadPoolExecutor(jobs)
+        self._processes = _Processes()
         self._idle: queue.SimpleQueue[_Server | None] = queue.SimpleQueue()
-        self._servers: list[_Server] = []
         for _ in range(jobs):
             self._idle.put(None)
 
@@ -161,11 +161,13 @@ class Recogniser:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None:  # do not wait for recordings that nobody asks for any more
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        for server in self._servers:
-            server.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        # After an error nobody asks for the remaining texts. Without one, all are there.
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._processes.stop()
+        self._pool.shutdown(wait=True)
+        while not self._idle.empty():
+            if (server := self._idle.get()) is not None:
+                server.stop()
         self._folder.cleanup()
 
     def submit(self, waveform: Array, sample_rate: int) -> Future[str]:
@@ -189,53 +191,74 @@ class Recogniser:
 
     def _run(self, path: Path) -> str:
         arguments = [argument.replace(PLACE, str(path)) for argument in self._arguments]
+        process = self._processes.start(arguments, subprocess.DEVNULL)
         try:
-            done = subprocess.run(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=TIMEOUT_SECONDS,
-            )
-        except OSError as error:
-            raise DependencyError(f"the recogniser does not start: {error}") from error
+            answer, complaint = process.communicate(timeout=TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired as error:
+            process.kill()
+            process.communicate()
             raise ScoreError(f"the recogniser takes longer than {TIMEOUT_SECONDS:g} s") from error
-        if done.returncode:
+        if process.returncode:
             raise ScoreError(
-                f"the recogniser ended with exit code {done.returncode}: {_last_line(done.stderr)}"
+                f"the recogniser ended with exit code {process.returncode}: {_last_line(complaint)}"
             )
-        return done.stdout
+        return answer
 
     def _ask(self, path: Path) -> str:
         server = self._idle.get()
         try:
-            if server is None or not server.is_running:
-                server = _Server(self._arguments)
-                self._servers.append(server)
+            if server is not None and not server.is_running:
+                server.stop()
+                server = None
+            if server is None:
+                server = _Server(self._processes.start(self._arguments, subprocess.PIPE))
             return server.ask(path)
         finally:
             self._idle.put(server)
 
 
+class _Processes:
+    """The running recognisers. None starts after `stop`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._running: list[subprocess.Popen[str]] = []
+
+    def start(self, arguments: Sequence[str], stdin: int) -> subprocess.Popen[str]:
+        """Start a process. Raises `DependencyError` if its program is missing."""
+        with self._lock:
+            if self._stopped:
+                raise ScoreError("the evaluation has ended")
+            try:
+                process = subprocess.Popen(
+                    arguments,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    encoding="utf-8",
+                    errors="replace",
+                )
+            except OSError as error:
+                raise DependencyError(f"the recogniser does not start: {error}") from error
+            self._running = [one for one in self._running if one.poll() is None]
+            self._running.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End all processes."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.kill()
+
+
 class _Server:
     """A recogniser that answers a line with a line."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
-        try:
-            self._process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-            )
-        except OSError as error:
-            raise DependencyError(f"the recogniser does not start: {error}") from error
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._complaint = ""
         self._readers = [
