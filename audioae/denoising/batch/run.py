@@ -134,7 +134,7 @@ class _Worker:
         )
         self.ready = False
         self.plan: FilePlan | None = None
-        with one_thread(), _interrupts_blocked():
+        with one_thread(), interrupts_blocked():
             self.process.start()
         theirs.close()  # the pipe then ends when the process does
 
@@ -241,7 +241,7 @@ def _exit(number: int, frame: object) -> None:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
+def interrupts_blocked() -> Iterator[None]:
     """Block SIGINT in processes started in this context.
 
     A terminal sends SIGINT to the workers as well as to the parent; the parent handles it.
