@@ -39,13 +39,13 @@ def test_a_recipe_trains(recipe: Recipe) -> None:
     trainer = Trainer(
         recipe.build(), dataclasses.replace(recipe.training, warmup_steps=0, precision="fp32")
     )
-    before = [weight.clone() for weight in trainer.denoiser.parameters()]
+    before = [weight.clone() for weight in trainer.model.parameters()]
     noise = torch.randn(2, recipe.stft.sample_rate // 4, generator=torch.Generator().manual_seed(0))
     clean = 0.1 * torch.sin(torch.linspace(0, 500, noise.shape[-1])).expand(2, -1)
     for _ in range(2):  # layers before one that starts at zero have no gradient in the first step
         assert math.isfinite(trainer.train_step(clean + 0.05 * noise, clean))
     assert trainer.skipped == 0
-    after = list(trainer.denoiser.parameters())
+    after = list(trainer.model.parameters())
     changed = [not torch.equal(new, old) for new, old in zip(after, before, strict=True)]
     trained = [weight.requires_grad for weight in after]
     assert sum(changed) > 0.9 * sum(trained)

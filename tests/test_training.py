@@ -296,7 +296,7 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
     """Everything but the counters."""
     return copy.deepcopy(
         {
-            "model": trainer.denoiser.state_dict(),
+            "model": trainer.model.state_dict(),
             "average": trainer.average.state_dict(),
             "optimizer": trainer.optimizer.state_dict()["state"],
         }
@@ -325,7 +325,7 @@ def test_a_step_that_is_not_finite_changes_nothing(network: NetworkSettings, val
     assert same(snapshot(trainer), before)
     assert (trainer.step, trainer.skipped) == (2, 1)
     assert math.isfinite(trainer.train_step(*batch(1))) and not same(snapshot(trainer), before)
-    assert all(torch.isfinite(each).all() for each in trainer.denoiser.state_dict().values())
+    assert all(torch.isfinite(each).all() for each in trainer.model.state_dict().values())
 
 
 def test_a_skipped_step_does_not_affect_the_next(tmp_path: Path) -> None:
@@ -406,7 +406,7 @@ def test_large_gradients_are_clipped() -> None:
             math.sqrt(
                 sum(
                     float(each.grad.square().sum())
-                    for each in trainer.denoiser.parameters()
+                    for each in trainer.model.parameters()
                     if each.grad is not None
                 )
             )
@@ -416,11 +416,11 @@ def test_large_gradients_are_clipped() -> None:
 
 def test_the_average_follows_weights_and_statistics() -> None:
     trainer = Trainer(build(CONV1D), dataclasses.replace(SHORT, ema=0.5))
-    expected = {name: value.clone() for name, value in trainer.denoiser.state_dict().items()}
+    expected = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     for step in range(1, 8):
         trainer.train_step(*batch(step))
         decay = min(0.5, (1 + step) / (10 + step))
-        for name, value in trainer.denoiser.state_dict().items():
+        for name, value in trainer.model.state_dict().items():
             expected[name] = (
                 decay * expected[name] + (1 - decay) * value
                 if value.dtype.is_floating_point

@@ -70,8 +70,8 @@ def test_gradient_accumulation_takes_the_same_step() -> None:
     for step in range(3):
         losses = [trainer.train_step(*batch(seed=step)) for trainer in (whole, parts)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    for name, value in whole.denoiser.state_dict().items():
-        torch.testing.assert_close(parts.denoiser.state_dict()[name], value, atol=1e-4, rtol=0)
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(parts.model.state_dict()[name], value, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -97,11 +97,11 @@ def test_half_precision_trains_skips_and_resumes(
 def test_a_step_of_fp16_that_overflows_changes_only_the_scale() -> None:
     trainer = Trainer(build(CONV1D), dataclasses.replace(SHORT, precision="fp16"))
     noisy, clean = batch()
-    before = {name: value.clone() for name, value in trainer.denoiser.state_dict().items()}
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     scale = trainer.scaler.get_scale()
     assert math.isnan(trainer.train_step(noisy * math.nan, clean))
     assert (
-        same_tensors(trainer.denoiser.state_dict(), before)
+        same_tensors(trainer.model.state_dict(), before)
         and trainer.scaler.get_scale() == scale / 2
     )
 
@@ -340,9 +340,9 @@ def test_tensorboard_has_curves_audio_and_spectrograms(prepared: Path, tmp_path:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from audioae.training.tracking import Tracker, picture
+    from audioae.training.tracking import Mixtures, Tracker, picture
 
-    tracker = Tracker(tmp_path / "run", prepared, DATA, SHORT, STFT)
+    tracker = Tracker(tmp_path / "run", SHORT, Mixtures(prepared, DATA, SHORT, STFT))
     for row in train(prepared, tmp_path / "run", network=CONV1D):
         tracker.write(row)
     tracker.close()
@@ -380,7 +380,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_the_average_shares_no_memory_with_the_network() -> None:
     trainer = Trainer(build(CONV1D), SHORT)
-    assert isinstance(trainer.average, Denoiser) and trainer.average is not trainer.denoiser
+    assert isinstance(trainer.average, Denoiser) and trainer.average is not trainer.model
     assert not {each.data_ptr() for each in trainer.average.parameters()} & {
-        each.data_ptr() for each in trainer.denoiser.parameters()
+        each.data_ptr() for each in trainer.model.parameters()
     }

@@ -178,7 +178,7 @@ def train_and_tell(
     [trainer] = seen
     torch.save(
         (
-            trainer.denoiser.state_dict(),
+            trainer.model.state_dict(),
             trainer.average.state_dict(),
             trainer.losses,
             trainer.step,

@@ -4,8 +4,10 @@ as one line and an exit code.
 options, progress, output, completion   shared by the commands
 denoise, with many and piped            one file, many files, stdin and stdout
 live                                    audio devices
+serve                                   the local web app
 evaluate, models                        scores, and the models in the package
-prepare, mix, train, export             training
+report, plot                            pages to look and listen, figures
+prepare, mix, train with training_rows, export   training
 doctor, with machine                    checks of the installation
 """
 
@@ -30,11 +32,14 @@ from audioae.errors import AudioaeError, nearest
 COMMANDS = {
     "prepare": "Prepare recordings of speech and noise for training.",
     "mix": "Mix prepared speech and noise into fixed noisy/clean pairs for evaluation.",
-    "train": "Train a denoiser from a recipe.",
+    "train": "Train a model from a recipe.",
     "export": "Export a checkpoint to an ONNX model that runs without torch.",
     "denoise": "Remove noise from the recording IN and write the result to OUT.",
     "live": "Denoise a microphone in real time.",
     "evaluate": "Evaluate a model on pairs of noisy and clean recordings.",
+    "serve": "Denoise recordings in the browser, with a web app on this machine.",
+    "report": "Write a page to compare the recording IN and its denoised version OUT.",
+    "plot": "Plot recordings, training runs or tables.",
     "models": "List, describe and verify the models in the package.",
     "doctor": "Check this installation: packages, formats, devices, models.",
     "completion": "Print a completion script for SHELL.",

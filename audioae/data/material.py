@@ -22,12 +22,17 @@ NEEDED = ("speech", "noise")
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """Folders and tables of recordings, and a folder written by `audioae prepare`; all optional."""
+    """Folders and tables of recordings, and a folder written by `audioae prepare`; all optional.
+
+    Args:
+        needed: the roles that the training needs.
+    """
 
     speech: Sequence[str] = ()
     noise: Sequence[str] = ()
     rir: Sequence[str] = ()
     data: Path | None = None
+    needed: Sequence[str] = NEEDED
 
     @property
     def own(self) -> dict[str, tuple[str, ...]]:
@@ -38,7 +43,7 @@ class Material:
     @property
     def missing(self) -> list[str]:
         """The roles that a training needs and that are not given."""
-        return [] if self.data else [role for role in NEEDED if role not in self.own]
+        return [] if self.data else [role for role in self.needed if role not in self.own]
 
 
 def gather(

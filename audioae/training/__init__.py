@@ -1,4 +1,4 @@
-"""Training: `fit` trains a denoiser on prepared data and writes a run folder.
+"""Training: `fit` trains a denoiser or an autoencoder on prepared data and writes a run folder.
 
 Modules in reading order:
 
@@ -7,7 +7,8 @@ Modules in reading order:
 - `loop`: the pairs of each step, and `fit`, the training loop
 - `trainer`: network, optimizer and moving average, and one training step
 - `losses`: the losses
-- `validation`: the fixed mixtures on which a model is scored
+- `validation`: the fixed mixtures on which a denoiser is scored
+- `sounds`, `reconstruction`: the sounds that an autoencoder reconstructs, and its validation
 - `reports`: validation, checkpoints and history
 - `state`: the files of a run folder, to resume it
 - `rows`: the records that `fit` yields
@@ -18,8 +19,19 @@ Modules in reading order:
 
 from audioae.training.loop import Batches, Pace, check_metrics, fit
 from audioae.training.reports import mean_weights
-from audioae.training.rows import Mixing, Noisy, Progress, Report, Row, Start
+from audioae.training.rows import (
+    AnyReport,
+    Baseline,
+    Mixing,
+    Noisy,
+    Progress,
+    ReconstructionReport,
+    Report,
+    Row,
+    Start,
+)
 from audioae.training.settings import Precision, TrainSettings, learning_rate_at
+from audioae.training.sounds import SoundCorpus, TaskSettings
 from audioae.training.state import HISTORY, RESUME, begin_history, load, save
 from audioae.training.team import Team, process_group
 from audioae.training.trainer import DEVICES, Trainer, find_device, keep_freed_memory
@@ -28,15 +40,20 @@ __all__ = [
     "DEVICES",
     "HISTORY",
     "RESUME",
+    "AnyReport",
+    "Baseline",
     "Batches",
     "Mixing",
     "Noisy",
     "Pace",
     "Precision",
     "Progress",
+    "ReconstructionReport",
     "Report",
     "Row",
+    "SoundCorpus",
     "Start",
+    "TaskSettings",
     "Team",
     "TrainSettings",
     "Trainer",

@@ -12,20 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from audioae.data.mixtures import Corpus, DataSettings, DeviceMixer, Mixer, MixtureDataset
 from audioae.errors import AudioaeError, DependencyError, OutputError, SettingsError
-from audioae.models import Denoiser
-from audioae.training.reports import Judge, mean_of
+from audioae.models import Reconstructor
+from audioae.models.checkpoint import Model
+from audioae.training.losses import check_task
+from audioae.training.reconstruction import ReconstructionValidation
+from audioae.training.reports import AnyValidation, Judge, mean_of
 from audioae.training.rows import Mixing, Progress, Row, Start
 from audioae.training.settings import TrainSettings
+from audioae.training.sounds import DeviceSounds, SoundCorpus, SoundDataset, Source
 from audioae.training.state import HISTORY, RESUME, begin_history, check_progress, load, save
 from audioae.training.team import Team, process_group
 from audioae.training.trainer import Trainer
 from audioae.training.validation import Validation
 
 Batch = tuple[Tensor, Tensor]
+AnyCorpus = Corpus | SoundCorpus
 
 
 class Batches:
@@ -45,8 +50,10 @@ class Batches:
             yield list(range(first, first + self.share))
 
 
-def batches(trainer: Trainer, corpus: Corpus, data: DataSettings) -> Iterator[Batch]:
-    """The pairs of this process for all steps left: noisy and clean, `[pairs, num_samples]`."""
+def batches(trainer: Trainer, corpus: AnyCorpus, data: DataSettings) -> Iterator[Batch]:
+    """The pairs of this process for all steps left: noisy and clean, `[pairs, num_samples]`. To
+    reconstruct, both are the same sounds.
+    """
     indices = Batches(trainer.settings, trainer.step, trainer.team)
     mix_on = trainer.settings.mix_on
     if mix_on == "device" or (mix_on == "auto" and trainer.device.type != "cpu"):
@@ -55,23 +62,37 @@ def batches(trainer: Trainer, corpus: Corpus, data: DataSettings) -> Iterator[Ba
 
 
 def mixed_on_device(
-    trainer: Trainer, corpus: Corpus, data: DataSettings, indices: Batches
+    trainer: Trainer, corpus: AnyCorpus, data: DataSettings, indices: Batches
 ) -> Iterator[Batch]:
     """Hold all audio on the device and mix there."""
+    if isinstance(corpus, SoundCorpus):
+        sounds = DeviceSounds(dataset(trainer, corpus, data), trainer.device)
+        return (sounds.batch(share) for share in indices)
     mixer = DeviceMixer(corpus, data, trainer.device)
     return (
         mixer.batch(trainer.settings.seed, share[0] // len(share), len(share)) for share in indices
     )
 
 
+def dataset(trainer: Trainer, corpus: SoundCorpus, data: DataSettings) -> SoundDataset:
+    """The sounds of all steps."""
+    settings = trainer.settings
+    count = settings.steps * settings.batch_size
+    return SoundDataset(corpus, data, seed=settings.seed, count=count)
+
+
 def mixed_by_workers(
-    trainer: Trainer, corpus: Corpus, data: DataSettings, indices: Batches
+    trainer: Trainer, corpus: AnyCorpus, data: DataSettings, indices: Batches
 ) -> Iterator[Batch]:
     """Mix on the CPU, in `workers` processes."""
     settings = trainer.settings
-    pairs = MixtureDataset(
-        Mixer(corpus, data), seed=settings.seed, pairs=settings.steps * settings.batch_size
-    )
+    pairs: Dataset[Batch]
+    if isinstance(corpus, SoundCorpus):
+        pairs = dataset(trainer, corpus, data)
+    else:
+        pairs = MixtureDataset(
+            Mixer(corpus, data), seed=settings.seed, pairs=settings.steps * settings.batch_size
+        )
     pin = trainer.device.type == "cuda"
     try:
         yield from DataLoader(
@@ -160,32 +181,34 @@ class Pace:
 
 
 def fit(
-    denoiser: Denoiser,
+    model: Model,
     settings: TrainSettings,
     data: DataSettings,
     *,
     folder: Path,
     out: Path,
     about: Mapping[str, Any] | None = None,
+    source: Source = "clean",
     stop: Callable[[], bool] = lambda: False,
     device: str = "auto",
 ) -> Iterator[Row]:
-    """Train a denoiser on prepared data, or resume an interrupted run.
+    """Train a denoiser or an autoencoder on prepared data, or resume an interrupted run.
 
     Args:
-        denoiser: trained in place.
+        model: trained in place.
         settings: the training.
-        data: the mixtures.
+        data: the mixtures, or which sounds an autoencoder reconstructs.
         folder: data folder that `audioae prepare` wrote.
         out: run folder for checkpoints and history.jsonl; a run in it is resumed.
         about: stored in the checkpoints besides the settings, such as the recipe.
+        source: the recordings that an autoencoder reconstructs; a denoiser needs both.
         stop: called after every step; True saves the run and ends it.
         device: "auto", "cpu" or "cuda".
 
     Yields:
-        A `Mixing`, a `Noisy` and a `Start`, then a `Progress` every 20 steps or 10 s and before
-        each `Report`, which comes every `settings.report_steps` steps. Nothing if all steps are
-        done. With several processes, only the first one yields rows.
+        A `Mixing`, a `Noisy` or `Baseline` and a `Start`, then a `Progress` every 20 steps or 10 s
+        and before each report, which comes every `settings.report_steps` steps. Nothing if all
+        steps are done. With several processes, only the first one yields rows.
 
     Raises:
         SettingsError: the batch does not divide among the processes, or the data have another
@@ -196,12 +219,18 @@ def fit(
         OutputError: `out` cannot be created.
         TrainingError: the training diverged; the last good checkpoints are kept.
     """
+    reconstructs = isinstance(model, Reconstructor)
+    check_task(settings.loss, reconstructs=reconstructs)
     check_metrics(settings)
-    corpus = Corpus(folder, "train", data)
-    check_rate(corpus, denoiser, folder)
+    corpus: AnyCorpus
+    if reconstructs:
+        corpus = SoundCorpus(folder, "train", data, source)
+    else:
+        corpus = Corpus(folder, "train", data)
+    check_rate(corpus, model, folder)
     with process_group() as team:
         settings.share(team.size)
-        trainer = Trainer(denoiser, settings, team=team, device=device)
+        trainer = Trainer(model, settings, team=team, device=device)
         make_folder(out)
         if team.from_first((out / RESUME).exists):
             load(trainer, out / RESUME)
@@ -216,7 +245,7 @@ class Run:
     """The part of one process in a training; see `fit` for the fields."""
 
     trainer: Trainer
-    corpus: Corpus
+    corpus: AnyCorpus
     data: DataSettings
     folder: Path
     out: Path
@@ -256,24 +285,24 @@ class Run:
             yield row
 
     def prepare_judge(self) -> Generator[Row, None, Judge]:
-        """Mix the validation set and, unless all steps are done, score its noisy side."""
+        """Make the validation set and, unless all steps are done, score it without a model."""
         trainer, data = self.trainer, self.data
         settings, team = trainer.settings, trainer.team
         if not trainer.is_done:
             yield Mixing(settings.validation.pairs, settings.validation.seconds)
-        validation = Validation(
-            self.folder,
-            data,
-            settings.validation,
-            settings.loss,
-            first=team.rank,
-            every=team.size,
-        )
+        share = {"first": team.rank, "every": team.size}
+        chosen = (settings.validation, settings.loss)
+        validation: AnyValidation
+        if isinstance(self.corpus, SoundCorpus):
+            source = self.corpus.source
+            validation = ReconstructionValidation(self.folder, data, source, *chosen, **share)
+        else:
+            validation = Validation(self.folder, data, *chosen, **share)
         judge = Judge(trainer, validation, data.segment_seconds, self.out, self.about)
         if not trainer.is_done:
-            row = judge.score_noisy()
-            if row.noisy_loss is not None:
-                judge = dataclasses.replace(judge, noisy_loss=row.noisy_loss)
+            row = judge.score_baseline()
+            if row.loss is not None:
+                judge = dataclasses.replace(judge, baseline_loss=row.loss)
             if team.leads:
                 begin_history(self.out / HISTORY, row, trainer.step)
             yield row
@@ -307,13 +336,13 @@ def check_metrics(settings: TrainSettings) -> None:
         )
 
 
-def check_rate(corpus: Corpus, denoiser: Denoiser, folder: Path) -> None:
+def check_rate(corpus: AnyCorpus, model: Model, folder: Path) -> None:
     """Raise `SettingsError` if data and network have different sample rates."""
-    if corpus.sample_rate != denoiser.settings.sample_rate:
+    if corpus.sample_rate != model.settings.sample_rate:
         raise SettingsError(
             f"{folder} contains audio at {corpus.sample_rate} Hz, the network is for "
-            f"{denoiser.settings.sample_rate} Hz; prepare the data with that --sample-rate, or set "
-            "stft.sample_rate"
+            f"{model.settings.sample_rate} Hz; prepare the data with that --sample-rate, or set "
+            f"{'features' if isinstance(model, Reconstructor) else 'stft'}.sample_rate"
         )
 
 

@@ -16,11 +16,20 @@ from typing import Any, TypeVar, get_type_hints
 from audioae import __version__
 from audioae.data.mixtures import DataSettings
 from audioae.errors import CheckpointError, SettingsError, nearest, require
-from audioae.models import Denoiser, NetworkSettings, build_autoencoder, settings_class
-from audioae.models.checkpoint import read_about
+from audioae.models import (
+    Denoiser,
+    NetworkSettings,
+    Reconstructor,
+    build_autoencoder,
+    settings_class,
+)
+from audioae.models.checkpoint import Model, read_about
 from audioae.pretrained.card import MAX_NAME
+from audioae.signal.features import FeatureSettings
 from audioae.signal.spectrogram import StftSettings
-from audioae.training import TrainSettings
+from audioae.training import TaskSettings, TrainSettings
+from audioae.training.losses import check_task
+from audioae.training.sounds import ROLES
 
 Settings = TypeVar("Settings")
 
@@ -29,6 +38,16 @@ RECIPES = PACKAGE / "recipes", PACKAGE.parent / "recipes"  # installed, and in a
 DEFAULT_RECIPE = "quick-16k"
 TUNE_STEPS = 2000
 MAX_PARAMETERS = 500_000_000  # 8 GB in training
+# Defaults of recipes that reconstruct, where those of denoisers do not fit.
+RECONSTRUCT_NETWORK = {"latent_activation": "identity"}
+RECONSTRUCT_TRAINING = {"loss": {"mse": 1.0}, "best": "loss"}
+DUALPATH_NETWORK = {
+    "num_features": 1,
+    "gain": "real",
+    "causal": False,
+    "time_mixers": ["conv", "conv"],
+    "dilations": [1, 3],
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,10 @@ class Recipe:
     Args:
         name: name of the recipe and of its model.
         family: kind of network.
-        network, stft, data, training: settings of the parts.
+        network, data, training: settings of the parts.
+        stft: of a denoiser.
+        task: what the network is trained for; a recipe without it denoises.
+        features: of a network that reconstructs, in place of `stft`.
         version: version of audioae that the recipe is for, such as "0.1" or "0.1.0"; empty is any.
     """
 
@@ -51,6 +73,8 @@ class Recipe:
     data: DataSettings = field(default_factory=DataSettings)
     training: TrainSettings = field(default_factory=TrainSettings)
     version: str = ""
+    task: TaskSettings = field(default_factory=TaskSettings)
+    features: FeatureSettings | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable() or len(self.name) > MAX_NAME:
@@ -58,14 +82,41 @@ class Recipe:
                 f"the recipe has the name {self.name[:MAX_NAME]!r}; expected 1 to {MAX_NAME} "
                 "printable characters"
             )
-        if self.network.num_bins != self.stft.num_bins:
+        if (self.features is not None) != self.reconstructs:
             raise SettingsError(
-                f"network.num_bins is {self.network.num_bins}, the STFT has {self.stft.num_bins} "
-                "bins; leave num_bins out"
+                "features are for task.kind = 'reconstruct', which needs them; set both or none"
+            )
+        check_task(self.training.loss, reconstructs=self.reconstructs)
+        if self.reconstructs and self.training.best != "loss":
+            raise SettingsError(
+                f"training.best is {self.training.best!r}; a network that reconstructs has the "
+                "score 'loss' only"
+            )
+        num_bins = self.stft.num_bins if self.features is None else self.features.num_bins
+        if self.network.num_bins != num_bins:
+            raise SettingsError(
+                f"network.num_bins is {self.network.num_bins}, the "
+                f"{'features have' if self.features else 'STFT has'} {num_bins} bins; leave "
+                "num_bins out"
             )
 
-    def build(self) -> Denoiser:
-        """The denoiser of the recipe, with random weights from its seed.
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the network reconstructs features instead of denoising."""
+        return self.task.kind == "reconstruct"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The recordings that the training needs."""
+        return (ROLES[self.task.source],) if self.reconstructs else ("speech", "noise")
+
+    @property
+    def sample_rate(self) -> int:
+        """The sample rate of the audio, Hz."""
+        return self.stft.sample_rate if self.features is None else self.features.sample_rate
+
+    def build(self) -> Model:
+        """The model of the recipe, with random weights from its seed.
 
         Raises:
             SettingsError: the network is too large, or the settings do not fit together.
@@ -79,11 +130,17 @@ class Recipe:
                 f"the network has {count:,} parameters; expected at most {MAX_PARAMETERS:,}"
             )
         torch.manual_seed(self.training.seed)
-        return Denoiser(build_autoencoder(self.network), self.stft, name=self.name)
+        network = build_autoencoder(self.network)
+        if self.features is not None:
+            return Reconstructor(network, self.features, output=self.task.output, name=self.name)
+        return Denoiser(network, self.stft, name=self.name)
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON values."""
-        return dataclasses.asdict(self)
+        """The recipe as JSON values, with the tables of its task only."""
+        values = dataclasses.asdict(self)
+        for name in ("stft",) if self.reconstructs else ("task", "features"):
+            del values[name]
+        return values
 
 
 def list_recipes() -> list[str]:
@@ -180,15 +237,30 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
         if not isinstance(table.get(name), str):
             raise SettingsError(f"the recipe needs a {name} at its top, a string")
     stft = parse(table.get("stft", {}), StftSettings)
-    network = {"num_bins": stft.num_bins, **table.get("network", {})}
+    task = parse(table.get("task", {}), TaskSettings)
+    num_bins, features = stft.num_bins, None
+    network, training = table.get("network", {}), table.get("training", {})
+    if task.kind == "reconstruct":
+        if "stft" in table:
+            raise SettingsError("a recipe that reconstructs has features in place of stft")
+        features = parse(table.get("features", {}), FeatureSettings)
+        num_bins = features.num_bins
+        network, training = RECONSTRUCT_NETWORK | network, RECONSTRUCT_TRAINING | training
+        if table["family"] == "dualpath":
+            network = DUALPATH_NETWORK | {"nyquist_hz": features.sample_rate / 2} | network
+    elif "features" in table:
+        raise SettingsError("features are for recipes with task.kind = 'reconstruct'")
+    network = {"num_bins": num_bins, **network}
     return Recipe(
         name=table["name"],
         family=table["family"],
         stft=stft,
         network=parse(network, settings_class(table["family"])),
         data=parse(table.get("data", {}), DataSettings),
-        training=parse(table.get("training", {}), TrainSettings),
+        training=parse(training, TrainSettings),
         version=table.get("version", ""),
+        task=task,
+        features=features,
     )
 
 

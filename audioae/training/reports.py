@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from audioae.errors import CheckpointError, OutputError
-from audioae.models import Denoiser
-from audioae.models.checkpoint import load_weights, read_about, read_tensors, save_model
-from audioae.training.rows import Noisy, Report
+from audioae.models.checkpoint import Model, load_weights, read_about, read_tensors, save_model
+from audioae.training.reconstruction import ReconstructionValidation
+from audioae.training.rows import AnyReport, Baseline, Noisy
 from audioae.training.settings import TrainSettings, learning_rate_at
 from audioae.training.state import (
     HISTORY,
@@ -33,14 +33,12 @@ KEPT, AVERAGED = "kept", "averaged.safetensors"
 WORST = 1000.0  # times the loss without a model: a training that is worse has diverged
 
 
-def keep(out: Path, denoiser: Denoiser, settings: TrainSettings, **about: Any) -> None:
+def keep(out: Path, model: Model, settings: TrainSettings, **about: Any) -> None:
     """Write `kept/step-N.safetensors` to a run folder, and remove those that are no longer kept."""
     folder = out / KEPT
     try:
         folder.mkdir(exist_ok=True)
-        save_model(
-            folder / f"step-{about['training']['step']:09}.safetensors", denoiser, **about
-        )
+        save_model(folder / f"step-{about['training']['step']:09}.safetensors", model, **about)
         for file in set(folder.glob("*.safetensors")) - set(kept(out, settings)):
             file.unlink()
     except OSError as error:
@@ -86,48 +84,47 @@ def mean_weights(files: Sequence[Path]) -> dict[str, Tensor]:
     return mean
 
 
+AnyValidation = Validation | ReconstructionValidation
+
+
 @dataclass(frozen=True)
 class Judge:
     """Scores a training and writes its files.
 
     Args:
         trainer: the training.
-        validation: the validation mixtures of this process.
+        validation: the share of the validation set of this process.
         segment_seconds: length of a training segment, to count hours of audio.
         out: the run folder.
         about: stored in every checkpoint.
-        noisy_loss: the validation loss of the noisy mixtures.
+        baseline_loss: the validation loss without a model.
     """
 
     trainer: Trainer
-    validation: Validation
+    validation: AnyValidation
     segment_seconds: float
     out: Path
     about: Mapping[str, Any]
-    noisy_loss: float = math.inf
+    baseline_loss: float = math.inf
 
-    def score(self, denoiser: Denoiser) -> dict[str, float | None]:
-        """Mean scores of a model on the validation mixtures."""
-        return self.mean(self.validation.rows(denoiser))
+    def score(self, model: Model) -> dict[str, Any]:
+        """Scores of a model on the validation set."""
+        return self.validation.summarise(self.gather(self.validation.rows(model)))
 
-    def score_noisy(self) -> Noisy:
-        """Mean scores of the noisy mixtures."""
-        scores = self.mean(self.validation.noisy_rows(self.trainer.denoiser.settings))
-        return Noisy(step=0, **{f"noisy_{name}": value for name, value in scores.items()})
+    def score_baseline(self) -> Noisy | Baseline:
+        """Scores without a model."""
+        rows = self.gather(self.validation.baseline_rows(self.trainer.model))
+        return self.validation.baseline(means(rows))
 
-    def mean(self, rows: list[dict[str, float | None]]) -> dict[str, float | None]:
-        """Means over the mixtures of all processes.
-
-        They are added in the order of the mixtures, so the result is the same for any number of
-        processes.
+    def gather(self, rows: list[Any]) -> list[Any]:
+        """The rows of all processes in the order of the validation set, so that results are the
+        same for any number of processes.
         """
         shares = self.trainer.team.gather(rows)
         longest = max(map(len, shares))
-        return means(
-            [share[place] for place in range(longest) for share in shares if place < len(share)]
-        )
+        return [share[place] for place in range(longest) for share in shares if place < len(share)]
 
-    def report(self) -> Report:
+    def report(self) -> AnyReport:
         """Score the moving average; write checkpoints, history and state."""
         trainer = self.trainer
         check_weights_finite(trainer, self.out)
@@ -152,14 +149,15 @@ class Judge:
         """
         if not math.isfinite(loss):
             raise diverged(self.trainer, self.out, "no loss since the last report is finite")
-        if valid_loss is None or not valid_loss <= WORST * max(self.noisy_loss, 1.0):
+        if valid_loss is None or not valid_loss <= WORST * max(self.baseline_loss, 1.0):
             raise diverged(
                 self.trainer,
                 self.out,
-                f"the validation loss is {valid_loss}, without a model it is {self.noisy_loss:g}",
+                f"the validation loss is {valid_loss}, without a model it is "
+                f"{self.baseline_loss:g}",
             )
 
-    def report_average(self) -> Report | None:
+    def report_average(self) -> AnyReport | None:
         """Score the mean of the kept checkpoints, once at the end of a run.
 
         Returns:
@@ -173,17 +171,17 @@ class Judge:
             )
         ):
             return None
-        denoiser = copy.deepcopy(trainer.average)
-        load_weights(denoiser, trainer.team.from_first(lambda: mean_weights(files)), path)
-        scores = self.score(denoiser)
+        model = copy.deepcopy(trainer.average)
+        load_weights(model, trainer.team.from_first(lambda: mean_weights(files)), path)
+        scores = self.score(model)
         is_best = self.is_best(scores)
         row = dataclasses.replace(self.row(scores, math.nan, is_best), averaged=len(files))
         if trainer.team.leads:
-            self.write(denoiser, row, ["best", "averaged"] if is_best else ["averaged"])
+            self.write(model, row, ["best", "averaged"] if is_best else ["averaged"])
             save(trainer, self.out / RESUME)
         return row
 
-    def is_best(self, scores: Mapping[str, float | None]) -> bool:
+    def is_best(self, scores: Mapping[str, Any]) -> bool:
         """Whether no earlier report was better; updates the best score."""
         trainer = self.trainer
         value = scores[trainer.settings.best]
@@ -194,32 +192,29 @@ class Judge:
         trainer.best = max(trainer.best, goodness)
         return is_best
 
-    def row(self, scores: Mapping[str, float | None], loss: float, is_best: bool) -> Report:
+    def row(self, scores: Mapping[str, Any], loss: float, is_best: bool) -> AnyReport:
         """The record of a report."""
         trainer, settings = self.trainer, self.trainer.settings
-        return Report(
-            step=trainer.step,
-            audio_hours=trainer.step * settings.batch_size * self.segment_seconds / 3600,
-            learning_rate=learning_rate_at(trainer.step - 1, settings),
-            loss=loss,
-            valid_loss=scores["loss"],
-            valid_si_sdr=scores["si_sdr"],
-            valid_pesq=scores["pesq"],
-            valid_stoi=scores["stoi"],
-            skipped_steps=trainer.skipped,
-            seconds=trainer.seconds,
-            is_best=is_best,
-            reports_since_best=trainer.reports_since_best,
-        )
+        common = {
+            "step": trainer.step,
+            "audio_hours": trainer.step * settings.batch_size * self.segment_seconds / 3600,
+            "learning_rate": learning_rate_at(trainer.step - 1, settings),
+            "loss": loss,
+            "skipped_steps": trainer.skipped,
+            "seconds": trainer.seconds,
+            "is_best": is_best,
+            "reports_since_best": trainer.reports_since_best,
+        }
+        return self.validation.report(scores, common)
 
-    def known(self, row: Report) -> dict[str, Any]:
+    def known(self, row: AnyReport) -> dict[str, Any]:
         """The metadata of a checkpoint besides the settings of its network."""
         return {**self.about, "training": dataclasses.asdict(row)}
 
-    def write(self, denoiser: Denoiser, row: Report, names: list[str]) -> None:
+    def write(self, model: Model, row: AnyReport, names: list[str]) -> None:
         """Write checkpoints with these names."""
         for name in names:
-            save_model(self.out / f"{name}.safetensors", denoiser, **self.known(row))
+            save_model(self.out / f"{name}.safetensors", model, **self.known(row))
 
 
 def mean_of(losses: list[float]) -> float:

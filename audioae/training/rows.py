@@ -35,6 +35,31 @@ class Noisy:
     noisy_pesq: float | None
     noisy_stoi: float | None
 
+    @property
+    def loss(self) -> float | None:
+        """The loss without a model."""
+        return self.noisy_loss
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The validation loss of a constant answer, the baseline of an autoencoder that reconstructs.
+
+    It is the first line of history.jsonl.
+
+    Args:
+        step: 0.
+        baseline_loss: the loss if each frame is the mean over the frames of its segment.
+    """
+
+    step: int
+    baseline_loss: float | None
+
+    @property
+    def loss(self) -> float | None:
+        """The loss without a model."""
+        return self.baseline_loss
+
 
 @dataclass(frozen=True)
 class Start:
@@ -72,8 +97,8 @@ class Progress:
     seconds_left: float
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, kw_only=True)
+class AnyReport:
     """A validation of the moving average of the weights.
 
     Args:
@@ -81,8 +106,7 @@ class Report:
         audio_hours: hours of training audio up to this step.
         learning_rate: of the last step.
         loss: mean over the training steps since the last report.
-        valid_loss, valid_si_sdr, valid_pesq, valid_stoi: means over the validation mixtures; None
-            if a metric cannot be computed.
+        valid_loss: mean over the validation set; None if it cannot be computed.
         skipped_steps: steps that were skipped because of a loss that is not finite.
         seconds: duration of the training so far.
         is_best: no report had a better score.
@@ -95,9 +119,6 @@ class Report:
     learning_rate: float
     loss: float
     valid_loss: float | None
-    valid_si_sdr: float | None
-    valid_pesq: float | None
-    valid_stoi: float | None
     skipped_steps: int
     seconds: float
     is_best: bool
@@ -105,4 +126,38 @@ class Report:
     averaged: int = 0
 
 
-Row = Mixing | Noisy | Start | Progress | Report
+@dataclass(frozen=True, kw_only=True)
+class Report(AnyReport):
+    """A validation of a denoiser.
+
+    Args:
+        valid_si_sdr, valid_pesq, valid_stoi: means over the validation mixtures; None if a metric
+            cannot be computed.
+    """
+
+    valid_si_sdr: float | None
+    valid_pesq: float | None
+    valid_stoi: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionReport(AnyReport):
+    """A validation of an autoencoder that reconstructs; `valid_loss` includes the penalty.
+
+    Args:
+        valid_reconstruction: the weighted losses of the features, without the penalty.
+        valid_explained_variance: 1 - squared error / variance of the features around the mean of
+            each bin; None for constant features.
+        valid_small_share: share of the latent values below 1 % of the largest one.
+        valid_active_units: number of latent channels that carry information, see `active_units`.
+        valid_kl: mean KL divergence of each latent channel in nats; None without a prior.
+    """
+
+    valid_reconstruction: float
+    valid_explained_variance: float | None
+    valid_small_share: float
+    valid_active_units: int
+    valid_kl: tuple[float, ...] | None
+
+
+Row = Mixing | Noisy | Baseline | Start | Progress | AnyReport

@@ -13,11 +13,18 @@ from typing import Any
 
 from torch import Tensor
 
-from audioae.errors import CheckpointError, OutputError, TrainingError
+from audioae.errors import CheckpointError, OutputError, SettingsError, TrainingError
 from audioae.fields import build, parse_json
-from audioae.models.checkpoint import describe, load_weights, read_tensors, write_tensors
+from audioae.models.checkpoint import (
+    Model,
+    describe,
+    load_weights,
+    read_tensors,
+    settings_from,
+    write_tensors,
+)
 from audioae.storage import write_text
-from audioae.training.rows import Noisy, Report
+from audioae.training.rows import AnyReport, Baseline, Noisy
 from audioae.training.trainer import Trainer
 
 RESUME, HISTORY = "resume.safetensors", "history.jsonl"
@@ -41,7 +48,7 @@ def check_progress(trainer: Trainer, out: Path) -> None:
 
 def check_weights_finite(trainer: Trainer, out: Path) -> None:
     """Raise `TrainingError` if a weight or its average is NaN or infinite."""
-    for module in (trainer.denoiser, trainer.average):
+    for module in (trainer.model, trainer.average):
         for name, value in module.state_dict().items():
             if value.is_floating_point() and not value.isfinite().all():
                 raise diverged(trainer, out, f"{name} is not finite")
@@ -60,7 +67,7 @@ def diverged(trainer: Trainer, out: Path, reason: str) -> TrainingError:
 def save(trainer: Trainer, path: Path) -> None:
     """Write everything that the next step depends on; `TrainingError` if the training diverged."""
     check_weights_finite(trainer, path.parent)
-    tensors = {f"model.{name}": value for name, value in trainer.denoiser.state_dict().items()}
+    tensors = {f"model.{name}": value for name, value in trainer.model.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in trainer.average.state_dict().items()}
     for index, state in trainer.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
@@ -73,15 +80,18 @@ def save(trainer: Trainer, path: Path) -> None:
         "reports_since_best": trainer.reports_since_best,
         "scaler": trainer.scaler.state_dict(),
     }
-    write_tensors(path, tensors, {**describe(trainer.denoiser), **counters})
+    write_tensors(path, tensors, {**describe(trainer.model), **counters})
 
 
 def load(trainer: Trainer, path: Path) -> None:
     """Restore the state that `save` wrote; the first process reads it for all processes."""
     tensors, metadata = trainer.team.from_first(lambda: read_tensors(path))
-    own = json.loads(json.dumps(describe(trainer.denoiser)))
-    for part in ("family", "stft", "network"):
-        if metadata.get(part) != own[part]:
+    own = json.loads(json.dumps(describe(trainer.model)))
+    for part in ("task", "family", "stft", "features", "output", "network"):
+        # Runs of older versions lack the settings that were added since, which have their defaults.
+        if part == "network" and metadata.get("family") == own["family"]:
+            metadata[part] = with_defaults(trainer.model, metadata.get(part))
+        if metadata.get(part) != own.get(part):
             raise CheckpointError(
                 f"{path} has another {part} than this recipe; give another --out, or the recipe "
                 "that began the run"
@@ -104,7 +114,7 @@ def load(trainer: Trainer, path: Path) -> None:
             f"{path} is damaged ({error}); give another --out, or start from a checkpoint with "
             "--from"
         ) from error
-    load_weights(trainer.denoiser, parts["model"], path)
+    load_weights(trainer.model, parts["model"], path)
     load_weights(trainer.average, parts["average"], path)
     trainer.optimizer.load_state_dict(
         {"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]}
@@ -119,6 +129,15 @@ def load(trainer: Trainer, path: Path) -> None:
     trainer.best = -math.inf if counters.best is None else counters.best
     trainer.reports_since_best = counters.reports_since_best
     trainer.losses = [math.nan if loss is None else loss for loss in counters.losses]
+
+
+def with_defaults(model: Model, network: Any) -> Any:
+    """The settings of a network with all fields of this version; unchanged if they are damaged."""
+    try:
+        settings = settings_from(type(model.autoencoder.settings), network)
+        return json.loads(json.dumps(dataclasses.asdict(settings)))
+    except (AttributeError, TypeError, ValueError, SettingsError):
+        return network
 
 
 @dataclass(frozen=True)
@@ -155,8 +174,8 @@ def check_optimizer(trainer: Trainer, state: Mapping[int, Mapping[str, Tensor]])
                 raise ValueError(f"its optimizer has {name} that is no finite number")
 
 
-def begin_history(history: Path, noisy: Noisy, step: int) -> None:
-    """Start the history with the scores of the noisy mixtures, and keep its reports up to `step`.
+def begin_history(history: Path, baseline: Noisy | Baseline, step: int) -> None:
+    """Start the history with the scores without a model, and keep its reports up to `step`.
 
     Later reports, which a resumed run makes again, are removed, and so is an incomplete last line.
     """
@@ -164,7 +183,7 @@ def begin_history(history: Path, noisy: Noisy, step: int) -> None:
         text = history.read_text(errors="replace") if history.exists() else ""
         *lines, _incomplete = text.split("\n")
         reports = [line for line in lines if 0 < step_of(line) <= step]
-        write_text(history, "".join(line + "\n" for line in [line_of(noisy), *reports]))
+        write_text(history, "".join(line + "\n" for line in [line_of(baseline), *reports]))
 
 
 def step_of(line: str) -> int:
@@ -176,13 +195,13 @@ def step_of(line: str) -> int:
     return step if isinstance(step, int) else 0
 
 
-def append_history(history: Path, row: Report) -> None:
+def append_history(history: Path, row: AnyReport) -> None:
     """Append a report."""
     with history_errors(history), history.open("a") as file:
         file.write(line_of(row) + "\n")
 
 
-def line_of(row: Noisy | Report) -> str:
+def line_of(row: Noisy | Baseline | AnyReport) -> str:
     """A row as a line of JSON."""
     return json.dumps(dataclasses.asdict(row))
 

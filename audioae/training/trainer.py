@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from audioae.errors import SettingsError
-from audioae.models import Denoiser
+from audioae.models import Reconstructor
+from audioae.models.checkpoint import Model
 from audioae.training.losses import levelled_loss
+from audioae.training.losses.features import feature_loss
 from audioae.training.settings import TrainSettings, learning_rate_at
 from audioae.training.team import Team, local_gpu
 
@@ -54,21 +56,21 @@ class Trainer:
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        model: Model,
         settings: TrainSettings,
         *,
         team: Team = Team(),  # noqa: B008  # frozen
         device: str = "auto",
     ) -> None:
-        self.denoiser, self.settings, self.team = denoiser, settings, team
+        self.model, self.settings, self.team = model, settings, team
         self.device = find_device(device)
         memory_format = fastest_format(self.device)
-        denoiser.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(denoiser).eval()
+        model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(model).eval()
         if settings.compile:
-            denoiser.autoencoder.compile()
+            model.autoencoder.compile()
         self.optimizer = torch.optim.AdamW(
-            denoiser.parameters(),
+            model.parameters(),
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
@@ -76,7 +78,7 @@ class Trainer:
         self.scaler = GradScaler(self.device.type, enabled=settings.precision == "fp16")
         norms = [
             module
-            for module in denoiser.modules()
+            for module in model.modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm)
         ]
         self.statistics = [
@@ -104,7 +106,8 @@ class Trainer:
         Returns:
             The mean loss over all processes; NaN if the step was skipped.
         """
-        self.denoiser.train()
+        self.model.train()
+        self.model.autoencoder.at_step(self.step)
         # A resumed run draws the same values as one without interruption, and each process
         # different ones.
         torch.manual_seed(
@@ -112,13 +115,13 @@ class Trainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.settings)
-        before = [buffer.clone() for buffer in self.denoiser.buffers()]
+        before = [buffer.clone() for buffer in self.model.buffers()]
         loss = self.backward(
             noisy.to(self.device, non_blocking=True), clean.to(self.device, non_blocking=True)
         )
         self.team.mean_([loss, *self.gradients(), *self.statistics])
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.settings.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         is_finite = bool(torch.isfinite(norm) & torch.isfinite(loss))
         if is_finite:
             self.optimizer.step()
@@ -144,23 +147,31 @@ class Trainer:
 
     def loss(self, noisy: Tensor, clean: Tensor) -> Tensor:
         """The weighted loss of a batch, plus the bottleneck's penalty."""
-        precision = self.settings.precision
-        with torch.autocast(self.device.type, DTYPES.get(precision), enabled=precision in DTYPES):
-            enhanced, estimate = self.denoiser(noisy)
+        model, precision = self.model, self.settings.precision
+        autocast = torch.autocast(
+            self.device.type, DTYPES.get(precision), enabled=precision in DTYPES
+        )
+        if isinstance(model, Reconstructor):
+            features = model.features(clean)
+            with autocast:
+                found = model(features)
+            return feature_loss(found.features, features, self.settings.loss) + found.penalty
+        with autocast:
+            enhanced, estimate = model(noisy)
         loss: Tensor = (
-            levelled_loss(enhanced, clean, noisy, self.denoiser.settings, self.settings.loss)
+            levelled_loss(enhanced, clean, noisy, model.settings, self.settings.loss)
             + estimate.penalty
         )
         return loss
 
     def gradients(self) -> list[Tensor]:
         """The gradients of all weights that have one."""
-        return [weight.grad for weight in self.denoiser.parameters() if weight.grad is not None]
+        return [weight.grad for weight in self.model.parameters() if weight.grad is not None]
 
     @torch.no_grad()
     def restore(self, before: list[Tensor]) -> None:
         """Restore the buffers to their values before a skipped step."""
-        for buffer, value in zip(self.denoiser.buffers(), before, strict=True):
+        for buffer, value in zip(self.model.buffers(), before, strict=True):
             buffer.copy_(value)
 
     @torch.no_grad()
@@ -168,7 +179,7 @@ class Trainer:
         """Update the moving average of weights and statistics, faster in the first steps."""
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         for average, value in zip(
-            self.average.state_dict().values(), self.denoiser.state_dict().values(), strict=True
+            self.average.state_dict().values(), self.model.state_dict().values(), strict=True
         ):
             if value.dtype.is_floating_point:
                 average.lerp_(value, 1 - decay)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from audioae.fields import check_settings
 from audioae.models import Denoiser
 from audioae.signal.spectrogram import StftSettings
 from audioae.training.losses import levelled_loss
+from audioae.training.rows import Noisy, Report
 
 METRICS = {"si_sdr": "si_sdr", "pesq": "pesq_wb", "stoi": "stoi"}
 SEED = 20_000_003  # for all runs, whatever their seed, so that their scores can be compared
@@ -88,9 +90,22 @@ class Validation:
         ]
 
     @torch.no_grad()
-    def noisy_rows(self, settings: StftSettings) -> list[dict[str, float | None]]:
+    def baseline_rows(self, denoiser: Denoiser) -> list[dict[str, float | None]]:
         """The scores of each noisy mixture, without denoising."""
+        settings = denoiser.settings
         return [self.row(noisy[None], noisy, clean, settings) for noisy, clean in self.pairs]
+
+    def baseline(self, scores: Mapping[str, float | None]) -> Noisy:
+        """The record of the means of `baseline_rows`."""
+        return Noisy(step=0, **{f"noisy_{name}": value for name, value in scores.items()})
+
+    def summarise(self, rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+        """Mean scores over the mixtures; None if no mixture has a value."""
+        return means(rows)
+
+    def report(self, scores: Mapping[str, float | None], common: Mapping[str, Any]) -> Report:
+        """The record of a report."""
+        return Report(**common, **{f"valid_{name}": value for name, value in scores.items()})
 
     def row(
         self, estimate: Tensor, noisy: Tensor, clean: Tensor, settings: StftSettings

@@ -148,6 +148,6 @@ def test_compiled_kernels_take_the_same_steps() -> None:
         ]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     average = compiled.average.state_dict()
-    assert plain.denoiser.state_dict().keys() == compiled.denoiser.state_dict().keys()
+    assert plain.model.state_dict().keys() == compiled.model.state_dict().keys()
     for name, value in plain.average.state_dict().items():
         torch.testing.assert_close(average[name], value, atol=2e-3, rtol=0)

@@ -1,7 +1,7 @@
 """Losses `loss(estimate, reference)`, each a mean over a batch, and their weighted sum.
 
-All losses are computed from output waveforms: spectral losses take the STFT of the output and do
-not use the spectrum inside the denoiser.
+All losses but those of `features` are computed from output waveforms: spectral losses take the
+STFT of the output and do not use the spectrum inside the denoiser.
 
 Modules in reading order:
 
@@ -9,6 +9,7 @@ Modules in reading order:
 - `envelope`: log-likelihood ratio of linear predictors
 - `intelligibility`: STOI
 - `pesq`: the disturbance of PESQ
+- `features`: losses of features, for autoencoders that reconstruct them
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from audioae.training.losses.distances import (
     negative_si_sdr,
 )
 from audioae.training.losses.envelope import log_likelihood_ratio
+from audioae.training.losses.features import FEATURE_LOSSES
 from audioae.training.losses.intelligibility import unintelligibility
 from audioae.training.losses.pesq import pesq_disturbance
 
@@ -61,13 +63,27 @@ LOSSES: dict[str, Loss] = {
 
 def check_weights(weights: Mapping[str, float]) -> None:
     """Raise `SettingsError` if a loss does not exist, or all weights are 0."""
+    known = [*LOSSES, *FEATURE_LOSSES]
     for name in weights:
-        if name not in LOSSES:
+        if name not in known:
             raise SettingsError(
-                f"no loss {name!r}{nearest(name, LOSSES)}; known: {', '.join(LOSSES)}"
+                f"no loss {name!r}{nearest(name, known)}; known: {', '.join(LOSSES)}; to "
+                f"reconstruct features: {', '.join(FEATURE_LOSSES)}"
             )
     if not any(weights.values()):
         raise SettingsError("all losses have weight 0; give at least one loss a weight")
+
+
+def check_task(weights: Mapping[str, float], *, reconstructs: bool) -> None:
+    """Raise `SettingsError` if a loss is not for this task."""
+    known: Mapping[str, object] = FEATURE_LOSSES if reconstructs else LOSSES
+    for name in weights:
+        if name not in known:
+            task = "reconstruct" if reconstructs else "denoise"
+            raise SettingsError(
+                f"the loss {name!r} cannot {task}; training.loss has {', '.join(known)} for "
+                f"task.kind = {task!r}"
+            )
 
 
 def levelled_loss(
