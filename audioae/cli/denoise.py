@@ -183,6 +183,13 @@ class Loudness(click.ParamType[float]):
 )
 @click.option("--record", is_flag=True, help="Write how each output was made to OUT.audioae.json.")
 @click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Write a page to compare IN and OUT by ear and eye, see `audioae report`; with -O, a "
+    "folder of pages with an index.  [default: not written]",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -251,6 +258,8 @@ def _check(ctx: click.Context, options: DenoiseOptions) -> None:
         raise click.UsageError(
             f"got {len(options.paths)} paths; expected IN OUT, or IN... -O DIR for many files"
         )
+    if PIPE in options.paths and options.report:
+        raise click.UsageError("--report needs files; IN or OUT is -")
     if PIPE not in options.paths and options.raw:
         raise click.UsageError("--raw is the format of -; neither IN nor OUT is -")
     if options.format and options.paths[1] != PIPE:
@@ -264,6 +273,10 @@ def denoise_one(src: Path, dst: Path, options: DenoiseOptions) -> None:
     from audioae.denoising import choose_engine, plan_file, ready_engine
 
     plan = plan_file(options.file_job(src, dst, options.residual))
+    if options.report is not None:
+        from audioae.web.report import check_page
+
+        check_page(options.report, [src, *plan.job.outputs], overwrite=options.overwrite)
     model = options.model_path()
     engine = ready_engine(model, device=options.device)
     chosen = choose_engine(engine, plan.source.sample_rate, plan.job.settings.quality)
@@ -274,3 +287,7 @@ def denoise_one(src: Path, dst: Path, options: DenoiseOptions) -> None:
     else:
         result, values = run_one(plan, engine, options, src.name, model=model)
         report_result(result, values, options, plan.warnings)
+        if options.report is not None:
+            from audioae.cli.report import report_denoised
+
+            report_denoised(result, plan.job, model, options)

@@ -22,7 +22,7 @@ from audioae.cli.progress import FilesProgress, show_files
 from audioae.errors import OutputError
 
 if TYPE_CHECKING:
-    from audioae.denoising import FileJob, FilePlan
+    from audioae.denoising import FileJob, FilePlan, FileResult
     from audioae.denoising.batch import BatchPlan, BatchSettings, Ledger, Outcome, OutputNames
     from audioae.engine import Engine
 
@@ -46,6 +46,7 @@ def denoise_many(ctx: click.Context, options: DenoiseOptions, folder: Path) -> N
     found = find_inputs(options.paths, exclude=folder)
     jobs = name_jobs(found, names, options.file_job)
     _check_list(options.failed_list, jobs)
+    _check_report(options.report, folder)
     engine = ready_engine(settings.model, device=settings.device)
     with output_folders(jobs):
         ledger = Ledger(folder, settings.recipe(jobs[0]))
@@ -88,6 +89,16 @@ def _check_list(path: Path | None, jobs: list[FileJob]) -> None:
         raise OutputError(
             f"{path} is a recording of this batch; give the list of failures another name"
         )
+
+
+def _check_report(path: Path | None, folder: Path) -> None:
+    """Raise `OutputError` if the folder of the pages is a file, or is the output folder."""
+    if path is None:
+        return
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; with -O, --report is a folder of pages")
+    if path.resolve() == folder.resolve():
+        raise OutputError(f"{path} is the output folder; give the pages a folder of their own")
 
 
 def _report_dry_run(
@@ -146,7 +157,21 @@ def _run(
                 lines = [os.fsencode(path) + b"\n" for path in reporter.failed]
                 options.failed_list.write_bytes(b"".join(lines))
         reporter.conclude(plan)
-    return len(reporter.failed)
+    return len(reporter.failed) + _write_reports(plan, reporter, settings, options)
+
+
+def _write_reports(
+    plan: BatchPlan, reporter: _Reporter, settings: BatchSettings, options: DenoiseOptions
+) -> int:
+    """Write the pages of --report; returns how many failed."""
+    if options.report is None:
+        return 0
+    from audioae.cli.report import report_batch
+
+    jobs = [each.job for each in plan.files if each.job.src in reporter.results]
+    jobs = [*plan.resumed, *plan.existing, *jobs]
+    rows = report_batch(jobs, reporter.results, settings.model, options, options.say)
+    return sum(row.report is None for row in rows)
 
 
 class _Reporter:
@@ -157,6 +182,7 @@ class _Reporter:
         self.failed: list[Path] = []
         self.out = sys.stdout  # Ray redirects `sys.stdout`
         self.num_done = 0
+        self.results: dict[Path, FileResult] = {}  # of this run by input, for --report
 
     def begin(self, plan: BatchPlan, engine: Engine, num_skipped: int) -> None:
         """Report what is known before the first file."""
@@ -200,6 +226,8 @@ class _Reporter:
             self._fail(outcome)
             return
         self.num_done += 1
+        if self.options.report is not None:
+            self.results[plan.job.src] = outcome.result
         self.progress.ended(str(outcome.src), None)
         if self.options.verbose:
             for line in (summary(outcome.result), *assessment(outcome.result, self.options)):

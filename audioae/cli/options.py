@@ -102,6 +102,7 @@ class DenoiseOptions:
     failed_list: Path | None
     raw: str | None
     record: bool
+    report: Path | None
     as_json: bool
     progress: str
     dry_run: bool
