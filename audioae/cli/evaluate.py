@@ -209,8 +209,8 @@ def command(ctx: click.Context, **given: Any) -> None:
             stack.enter_context(open_new(path, overwrite=options.overwrite))
             for path in (options.rows, options.csv)
         ]
-        recogniser = _recogniser(options)
         systems = None if options.enhanced else _systems(options)
+        recogniser = _recogniser(options)
         if recogniser is not None:
             stack.enter_context(recogniser)
         rows, interrupted = _score(pairs, systems, names, recogniser, options, files[0])

@@ -173,9 +173,10 @@ def open_new(path: Path | None, *, overwrite: bool) -> Iterator[IO[str] | None]:
 
 def report_problems(rows: Sequence[PairRow]) -> None:
     """Print the pairs that failed, and the missing metrics, one line per metric and reason."""
+    several = len({row.system for row in rows}) > 1
     for row in rows:
         if row.error is not None:
-            of = f" ({row.system})" if row.system else ""
+            of = f" ({row.system})" if several else ""
             click.echo(f"Error: {row.name}{of}: {row.error}", err=True)
     missing: dict[tuple[str, str], list[str]] = {}
     for row in rows:

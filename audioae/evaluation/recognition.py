@@ -141,7 +141,7 @@ class Recogniser:
             self._arguments = shlex.split(command)
         except ValueError as error:
             raise SettingsError(f"the recogniser {command!r} cannot be split: {error}") from error
-        if not self._arguments:
+        if not self._arguments or not self._arguments[0]:
             raise SettingsError("the command of the recogniser is empty")
         require("jiwer", extra="metrics")
         self._each = any(PLACE in argument for argument in self._arguments)
