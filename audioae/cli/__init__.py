@@ -5,7 +5,7 @@ options, progress, output, completion   shared by the commands
 denoise, with many and piped            one file, many files, stdin and stdout
 live                                    audio devices
 serve                                   the local web app
-evaluate, models                        scores, and the models in the package
+evaluate with scores, models            scores, and the models in the package
 report, plot                            pages to look and listen, figures
 prepare, mix, train with training_rows, export   training
 doctor, with machine                    checks of the installation
@@ -36,7 +36,7 @@ COMMANDS = {
     "export": "Export a checkpoint to an ONNX model that runs without torch.",
     "denoise": "Remove noise from the recording IN and write the result to OUT.",
     "live": "Denoise a microphone in real time.",
-    "evaluate": "Evaluate a model on pairs of noisy and clean recordings.",
+    "evaluate": "Evaluate models on pairs of noisy and clean recordings.",
     "serve": "Denoise recordings in the browser, with a web app on this machine.",
     "report": "Write a page to compare the recording IN and its denoised version OUT.",
     "plot": "Plot recordings, training runs or tables.",

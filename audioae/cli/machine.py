@@ -33,7 +33,7 @@ EXTRAS = {
     name: tuple(packages.split())
     for name, packages in {
         "train": "torch torchaudio librosa onnx onnxscript pydantic safetensors tensorboard",
-        "metrics": "pesq pystoi speechmos requests librosa",
+        "metrics": "pesq pystoi speechmos requests librosa jiwer",
         "plots": "matplotlib librosa",
         "media": "av",
         "ray": "ray",
