@@ -9,6 +9,7 @@ AudioaeError               1   base class; the message is one line: found, expec
 ├── DeviceError            1   an audio device cannot be opened, or was disconnected
 ├── SettingsError          2   a setting, option or recipe key is unknown or out of range
 ├── CheckpointError        3   a checkpoint, model file or model card cannot be used
+│   └── OtherKindError     3   it is a denoiser where an autoencoder is needed, or the reverse
 └── MissingError           3   a requirement is missing
     ├── ModelNotFoundError 3   there is no model of that name or at that path
     └── DependencyError    3   an optional package is missing; names the command that installs it
@@ -58,6 +59,12 @@ class CheckpointError(AudioaeError):
     """A checkpoint, model file or model card is damaged or was made for other settings."""
 
     exit_code = 3
+
+
+class OtherKindError(CheckpointError):
+    """A model is of another kind than the one that is needed: a denoiser, or an autoencoder for
+    codes of sound.
+    """
 
 
 class TrainingError(AudioaeError):

@@ -208,8 +208,10 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
             return value
         hint = nearest(value, arguments) if isinstance(value, str) else ""
         raise _wrong(name, value, f"one of {', '.join(map(repr, arguments))}{hint}")
-    if origin is UnionType:  # X | None
-        return None if value is None else _typed(arguments[0], value, name)
+    if origin is UnionType:  # X | None, or a union of dataclasses
+        if value is None or any(_is_record(each) and isinstance(value, each) for each in arguments):
+            return value
+        return _typed(arguments[0], value, name)
     if origin is tuple and isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         if arguments[-1] is Ellipsis:
             return tuple(_typed(arguments[0], each, name) for each in value)
@@ -242,6 +244,10 @@ _EXPECTED: dict[Any, str] = {
     tuple: "a list",
     dict: "an object",
 }
+
+
+def _is_record(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
 def _wrong(name: str, value: Any, expected: str) -> ValueError:

@@ -11,12 +11,19 @@ import click
 
 if TYPE_CHECKING:
     from audioae.pretrained import Scores
+    from audioae.pretrained.codec import Part
 
 
 @click.command("export")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("out", metavar="[OUT.onnx]", required=False, type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the model.  [default: the recipe's name]")
+@click.option(
+    "--part",
+    type=click.Choice(["whole", "encoder", "decoder"]),
+    default="whole",
+    help="Of an autoencoder: export the encoder or the decoder alone.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT.onnx if it exists.")
 @click.option(
     "--ship",
@@ -59,6 +66,7 @@ def command(
     checkpoint: Path,
     out: Path | None,
     name: str | None,
+    part: Part,
     overwrite: bool,
     ship: str | None,
     scores: tuple[str, ...],
@@ -73,7 +81,8 @@ def command(
     """Export a checkpoint to an ONNX model that runs without torch.
 
     CHECKPOINT is a .safetensors file or a run folder. Nothing is written if the gains of ONNX
-    Runtime and torch differ by more than 1e-4, for whole files or in blocks.
+    Runtime and torch differ by more than 1e-4, for whole files or in blocks. A model that was
+    trained with task.kind = "reconstruct" is exported with its encoder and its decoder.
 
     To add a model to the package:
 
@@ -84,14 +93,16 @@ def command(
         raise click.UsageError("give either OUT.onnx or --ship NAME")
     if ship is not None and name is not None:
         raise click.UsageError("--ship NAME sets the name; leave out --name")
-    if ship is not None and not (scores and data and commit):
-        raise click.UsageError("--ship needs --scores, --data and --commit for the model's card")
+    if ship is not None and part != "whole":
+        raise click.UsageError("--ship takes whole models; leave out --part")
+    if ship is not None and not (data and commit):
+        raise click.UsageError("--ship needs --data and --commit for the model's card")
     from audioae.errors import require
 
     require("torch", extra="train")
     require("onnx", extra="train")
-    import audioae.training.export as exporter
-    from audioae.models.checkpoint import load_denoiser
+    import audioae.training.ship as exporter
+    from audioae.models.checkpoint import load_any
 
     if ship is not None:
         found = [_scores(each) for each in scores]
@@ -107,9 +118,9 @@ def command(
             offline_of=offline_of,
         )
     else:
-        denoiser = load_denoiser(checkpoint)
-        row = exporter.export(
-            denoiser, out or "", name=name or denoiser.info.name, overwrite=overwrite
+        model = load_any(checkpoint)
+        row = exporter.export_any(
+            model, out or "", name=name or model.name, part=part, overwrite=overwrite
         )
     if as_json:
         click.echo(json.dumps(asdict(row)))

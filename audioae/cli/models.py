@@ -101,16 +101,23 @@ def verify_command(ctx: click.Context, name: str | None, as_json: bool) -> None:
 
 def _show_file(path: str, as_json: bool) -> None:
     """Show the properties of a model that is not in the package."""
-    from audioae.engine import load_model
-    from audioae.pretrained import file_hash, find_model
+    from audioae.engine import load_any
+    from audioae.pretrained import CodecInfo, file_hash, find_model
 
-    file, info = find_model(path), load_model(path, device="cpu").info
+    file, info = find_model(path), load_any(path, device="cpu").info
     values = {"name": info.name, "path": str(file), "sha256": file_hash(file)}
+    properties = info.to_dict()
+    if isinstance(info, CodecInfo):
+        properties["weights_sha256"] = properties.pop("sha256")  # of the weights, not of the file
     if as_json:
         click.echo(json.dumps({**values, "info": info.to_dict()}))
         return
-    stft, properties = info.stft, info.to_dict()
-    properties["stft"] = f"{stft.sample_rate} Hz, {stft.n_fft}/{stft.hop_length}"
+    if isinstance(info, CodecInfo):
+        own = info.features
+        properties["features"] = f"{own.kind}, {own.num_bins} bins, {own.sample_rate} Hz"
+    else:
+        stft = info.stft
+        properties["stft"] = f"{stft.sample_rate} Hz, {stft.n_fft}/{stft.hop_length}"
     _print_table(["property", "value"], [[k, str(v)] for k, v in (values | properties).items()])
 
 
@@ -126,7 +133,12 @@ def _as_object(entry: ModelEntry, card: Card) -> dict[str, Any]:
 
 def _as_cells(entry: ModelEntry, card: Card) -> list[str]:
     """One row of the table of `models list`, in the order of `COLUMNS`."""
-    info = card.info
+    from audioae.pretrained import CodecInfo
+
+    info, macs = card.info, f"{card.info.macs_per_second / 1e6:.1f}"
+    if isinstance(info, CodecInfo):
+        rate = str(info.features.sample_rate)
+        return [entry.name, info.family, rate, "-", f"{info.parameters:,}", macs, "-", ""]
     frame = info.stft.hop_length / info.stft.sample_rate * 1000  # ms
     lookahead = "none" if info.causal else f"{info.lookahead * frame:.0f} ms"
     score = "-"
@@ -139,7 +151,7 @@ def _as_cells(entry: ModelEntry, card: Card) -> list[str]:
         str(info.stft.sample_rate),
         lookahead,
         f"{info.parameters:,}",
-        f"{info.macs_per_second / 1e6:.1f}",
+        macs,
         score,
         "yes" if entry.default else "",
     ]

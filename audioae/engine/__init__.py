@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from audioae.engine.checks import (
-    OtherKindError,
     answer,
     as_engine,
     check_engine,
@@ -32,11 +31,12 @@ from audioae.engine.checks import (
     read_info,
     try_model,
 )
-from audioae.errors import CheckpointError, SettingsError, nearest, require
+from audioae.errors import CheckpointError, OtherKindError, SettingsError, nearest, require
 from audioae.pretrained import ModelInfo, default_model, file_hash, find_model, list_models
 from audioae.signal.spectrogram import ComplexArray
 
 if TYPE_CHECKING:
+    from audioae.engine.codecs import CodecEngine
     from audioae.models import Denoiser
 
 FloatArray = npt.NDArray[np.float32]
@@ -343,6 +343,16 @@ def ready_engine(model: str | Path | Engine | None, *, device: str = "auto") -> 
     if model is None or isinstance(model, (str, os.PathLike)):
         return load_model(default_model() if model is None else model, device=device)
     return as_engine(model)
+
+
+def load_any(name_or_path: str | Path, *, device: str = "auto") -> Engine | CodecEngine:
+    """Load a denoiser or an autoencoder, see `load_model` and `load_codec`."""
+    from audioae.engine.codecs import load_codec
+
+    try:
+        return load_codec(name_or_path, device=device)
+    except OtherKindError:
+        return load_model(name_or_path, device=device)
 
 
 def _to_features(spectrum: ComplexArray, frames: int) -> FloatArray:

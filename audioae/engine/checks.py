@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audioae.errors import CheckpointError, DependencyError, SettingsError, require
+from audioae.errors import (
+    CheckpointError,
+    DependencyError,
+    OtherKindError,
+    SettingsError,
+    require,
+)
 from audioae.fields import parse_json
 from audioae.pretrained import IS_AUTOENCODER, ModelInfo
 
@@ -44,10 +50,6 @@ MEMORY_BYTES = 10**9
 MEMORY_PER_FILE_BYTE = 4
 SECONDS_WITHOUT_LIMITS = 10.0  # where the system cannot limit the CPU time
 CODE = "import sys; from audioae.engine import main; main(sys.argv[1])"
-
-
-class OtherKindError(CheckpointError):
-    """The file is a model of audioae of another kind than the one that was asked for."""
 
 
 def find_torch_device(torch: Any, device: str) -> str:

@@ -16,14 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from audioae.engine.checks import (
-    OtherKindError,
     find_torch_device,
     first_line,
     open_session,
     read_metadata,
     try_model,
 )
-from audioae.errors import CheckpointError, require
+from audioae.errors import CheckpointError, OtherKindError, require
 from audioae.pretrained import IS_DENOISER, CodecInfo, file_hash, find_model, list_models
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Bottlenecks between encoder and decoder: plain, sparse or Gaussian.
+"""Bottlenecks between encoder and decoder: plain, sparse, Gaussian or quantised.
 
 A bottleneck maps the output of the encoder to `(latent, penalty)`. The training loop adds `penalty`
 to the loss, whichever bottleneck it comes from.
@@ -6,6 +6,7 @@ to the loss, whichever bottleneck it comes from.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from audioae.errors import SettingsError
 
-BottleneckName = Literal["plain", "sparse", "gaussian"]
+BottleneckName = Literal["plain", "sparse", "gaussian", "quantised"]
 
 
 class Plain(nn.Module):
@@ -93,6 +94,32 @@ class Gaussian(nn.Module):
         return latent, self.weight * self.warmth * divergence
 
 
+class Quantised(Plain):
+    """A latent of whole numbers, for compression (Ballé et al. 2017).
+
+    In training, uniform noise in -0.5..0.5 takes the place of rounding, which has no gradient. The
+    penalty is `weight` times the mean number of bits of a latent value: those of a Laplace
+    distribution around the value of the previous step, with the mean deviation that a channel has
+    in the batch. The network learns the step size as the scale of its latent.
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def code(self, encoded: Tensor) -> Tensor:
+        """The latent, rounded."""
+        return torch.round(encoded)
+
+    def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        change = encoded[:, :, 1:] - encoded[:, :, :-1] if encoded.shape[2] > 1 else encoded
+        deviation = change.abs().transpose(0, 1).flatten(1).mean(1)
+        bits = torch.log2(1 + 2 * math.e * deviation).mean()
+        noise = torch.rand_like(encoded) - 0.5
+        latent = encoded + noise if self.training else self.code(encoded)
+        return latent, self.weight * bits
+
+
 def build_bottleneck(
     name: BottleneckName,
     weight: float,
@@ -110,4 +137,6 @@ def build_bottleneck(
         return Sparse(weight, norm)
     if name == "gaussian":
         return Gaussian(weight, free_bits=free_bits, warmup_steps=warmup_steps)
-    raise SettingsError(f"unknown bottleneck {name!r}; known: plain, sparse, gaussian")
+    if name == "quantised":
+        return Quantised(weight)
+    raise SettingsError(f"unknown bottleneck {name!r}; known: plain, sparse, gaussian, quantised")

@@ -23,6 +23,7 @@ from audioae import __version__
 from audioae.errors import (
     CheckpointError,
     ModelNotFoundError,
+    OtherKindError,
     OutputError,
     SettingsError,
     nearest,
@@ -221,7 +222,7 @@ def load_denoiser(path: str | os.PathLike[str]) -> Denoiser:
     """
     model = load_any(path)
     if not isinstance(model, Denoiser):
-        raise CheckpointError(f"{path} {IS_AUTOENCODER}")
+        raise OtherKindError(f"{path} {IS_AUTOENCODER}")
     return model
 
 
@@ -233,7 +234,7 @@ def load_reconstructor(path: str | os.PathLike[str]) -> Reconstructor:
     """
     model = load_any(path)
     if not isinstance(model, Reconstructor):
-        raise CheckpointError(f"{path} {IS_DENOISER}")
+        raise OtherKindError(f"{path} {IS_DENOISER}")
     return model
 
 

@@ -1,15 +1,17 @@
 """The models in the package. This code neither runs models nor uses the network.
 
-card      `ModelInfo`, the properties of a denoiser, and `Card`, its training data and scores
+info      `ModelInfo`, the properties of a denoiser
 codec     `CodecInfo`, the properties of an autoencoder
+card      `Card`, the training data and scores of either
 registry  find models by name, verify their sha256, add models
 weights/  `models.json` and a folder per model with `model.onnx` and `card.json`
 """
 
 from __future__ import annotations
 
-from audioae.pretrained.card import Card, ModelInfo, Scores, card_markdown, read_scores
+from audioae.pretrained.card import Card, Scores, card_markdown, read_scores
 from audioae.pretrained.codec import IS_AUTOENCODER, IS_DENOISER, CodecInfo
+from audioae.pretrained.info import ModelInfo
 from audioae.pretrained.registry import (
     ModelCheck,
     ModelEntry,

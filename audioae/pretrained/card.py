@@ -1,120 +1,18 @@
-"""Model properties and model cards (training data, training settings, scores), as JSON and
-Markdown.
-"""
+"""Model cards: training data, training settings and scores of a model, as JSON and Markdown."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from audioae.errors import CheckpointError, DataError, SettingsError
+from audioae.errors import DataError
 from audioae.fields import build, check_types, parse_json
-from audioae.signal.spectrogram import StftSettings
-
-MAX_NAME = 100  # characters
-MAX_REACH_SECONDS = 60  # of stride, look-ahead and context; more takes gigabytes
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """The properties of a model that are needed to run it.
-
-    Args:
-        name: name of the model.
-        family: kind of network ("conv1d", "conv2d", ...).
-        stft: the STFT that makes its input.
-        gain: "real" keeps the noisy phase, "complex" changes it.
-        lookahead, context: frames after and before a frame that its gain depends on; both 0 for a
-            causal model, which has a state instead.
-        stride: frames per time step of the network; a chunk starts at a multiple of it.
-        parameters: number of trained parameters.
-        macs_per_second: multiply-accumulate operations per second of audio.
-        version: version of audioae that made the model.
-        edges: the input before the start and after the end of a recording: "silence", or "mirror",
-            the recording reversed in time. A model with "mirror" runs in both directions of time
-            and on whole chunks of a recording only, see `denoising.gains`.
-
-    Raises:
-        CheckpointError: a value has a wrong type or is out of range.
-
-    Example:
-        >>> info = ModelInfo("m", "conv1d", StftSettings(), "real", 0, 0, 1, 9000, 500_000, "0.1")
-        >>> info.causal, ModelInfo.from_dict(info.to_dict()) == info
-        (True, True)
-    """
-
-    name: str
-    family: str
-    stft: StftSettings
-    gain: Literal["real", "complex"]
-    lookahead: int
-    context: int
-    stride: int
-    parameters: int
-    macs_per_second: int
-    version: str
-    edges: Literal["silence", "mirror"] = "silence"
-
-    def __post_init__(self) -> None:
-        with damage_errors("the properties of the model"):
-            check_types(self)
-        if not self.name or not self.name.isprintable() or len(self.name) > MAX_NAME:
-            raise CheckpointError(
-                f"a model has the name {self.name[:MAX_NAME]!r}; expected 1 to {MAX_NAME} "
-                "printable characters"
-            )
-        if self.stride < 1 or self.lookahead < 0 or self.context < 0:
-            timing = f"stride {self.stride}, lookahead {self.lookahead}, context {self.context}"
-            raise CheckpointError(
-                f"model {self.name!r} has {timing}; expected stride >= 1, lookahead >= 0 and "
-                "context >= 0"
-            )
-        reach = max(self.stride, self.lookahead, self.context) * self.stft.hop_length
-        if reach > MAX_REACH_SECONDS * self.stft.sample_rate:
-            raise CheckpointError(
-                f"model {self.name!r} has a stride of {self.stride}, {self.lookahead} frames of "
-                f"look-ahead and {self.context} of context; expected at most "
-                f"{MAX_REACH_SECONDS} s of each"
-            )
-        if self.parameters < 0 or self.macs_per_second < 0:
-            raise CheckpointError(
-                f"model {self.name!r} has {self.parameters} parameters and {self.macs_per_second} "
-                "MAC/s; expected no negative numbers"
-            )
-
-    @property
-    def causal(self) -> bool:
-        """True if gains depend on no later frame and the past is in a state."""
-        return self.lookahead == 0 and self.context == 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; unknown keys are ignored.
-
-        Raises:
-            CheckpointError: a field is missing, has a wrong type or is out of range.
-        """
-        with damage_errors("the properties of the model"):
-            return build(cls, values)
-
-
-@contextmanager
-def damage_errors(what: str) -> Iterator[None]:
-    """Raise the errors of values that are damaged as `CheckpointError`."""
-    try:
-        yield
-    except (ValueError, SettingsError) as error:
-        raise CheckpointError(f"{what} cannot be used: {error}") from error
-
+from audioae.pretrained.codec import CodecInfo
+from audioae.pretrained.info import ModelInfo, damage_errors
 
 # Names of metrics in the Markdown table; others are written as they are.
 _METRICS = {
@@ -148,17 +46,18 @@ class Card:
     """The origin of a model and its scores.
 
     Args:
-        info: as in the model file.
+        info: as in the model file; that of a denoiser or of an autoencoder.
         data: training corpora, "corpus (licence)" each.
         licence: licence of the weights.
         seconds_seen: seconds of mixtures used in training, all stages together.
         recipe: all settings of the last training stage.
         commit: version of the code that trained it.
-        scores: scores on pairs that were not used in training.
+        scores: scores on pairs that were not used in training; empty for an autoencoder.
         stages: the earlier training stages, each with its "recipe" and "audio_hours".
+        validation: scores of an autoencoder on its validation set.
     """
 
-    info: ModelInfo
+    info: ModelInfo | CodecInfo
     data: tuple[str, ...]
     licence: str
     seconds_seen: float
@@ -166,6 +65,7 @@ class Card:
     commit: str
     scores: tuple[Scores, ...] = ()
     stages: tuple[dict[str, Any], ...] = ()
+    validation: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         with damage_errors("the model card"):
@@ -192,7 +92,10 @@ class Card:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values, and the hash of the recipe."""
-        return {**asdict(self), "recipe_hash": self.recipe_hash}
+        values = {**asdict(self), "recipe_hash": self.recipe_hash}
+        if not self.validation:
+            del values["validation"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -202,6 +105,9 @@ class Card:
             CheckpointError: a field is missing, has a wrong type or is out of range.
         """
         with damage_errors("the model card"):
+            given = values.get("info")
+            if isinstance(given, Mapping) and given.get("kind") == "autoencoder":
+                values = {**values, "info": CodecInfo.from_dict(given)}
             return build(cls, values)
 
 
@@ -213,14 +119,10 @@ def card_markdown(card: Card) -> str:
         >>> card_markdown(load_card("speech-16k")).splitlines()[0]
         '## speech-16k'
     """
-    info, stft = card.info, card.info.stft
-    wait = "causal" if info.causal else f"{info.lookahead} frames of look-ahead"
     lines = [
         f"## {card.name}",
         "",
-        f"- network: {info.family}, {info.parameters:,} parameters, "
-        f"{info.macs_per_second / 1e6:.1f} MMAC/s, {info.gain} gain, {wait}",
-        f"- audio: {stft.sample_rate} Hz, STFT {stft.n_fft}/{stft.hop_length}",
+        *_properties(card.info),
         *(f"- data: {corpus}" for corpus in card.data),
         f"- licence: {card.licence}",
         f"- trained on {card.seconds_seen / 3600:.1f} h of mixtures, recipe {card.recipe_hash}, "
@@ -232,9 +134,33 @@ def card_markdown(card: Card) -> str:
             f"- {len(card.stages) + 1} stages, each starting from the weights of the one before: "
             f"{before} + the last one"
         )
+    if card.validation:
+        lines += ["", "| validation | value |", "|---|---|"]
+        lines += [
+            f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in card.validation.items()
+        ]
     for scores in card.scores:
         lines += ["", f"Mean over {scores.count} {scores.pairs}:", "", *_score_table(scores)]
     return "\n".join(lines) + "\n"
+
+
+def _properties(info: ModelInfo | CodecInfo) -> list[str]:
+    """Lines about the network and the audio of a model."""
+    size = f"{info.parameters:,} parameters, {info.macs_per_second / 1e6:.1f} MMAC/s"
+    if isinstance(info, CodecInfo):
+        own = info.features
+        return [
+            f"- network: {info.family}, {size}, {info.bottleneck} bottleneck, "
+            f"{info.channels} latent values per {info.step} frames",
+            f"- features: {own.num_bins} bins of {own.kind.replace('_', '-')} at "
+            f"{own.sample_rate} Hz, STFT {own.n_fft}/{own.hop_length}",
+        ]
+    stft = info.stft
+    wait = "causal" if info.causal else f"{info.lookahead} frames of look-ahead"
+    return [
+        f"- network: {info.family}, {size}, {info.gain} gain, {wait}",
+        f"- audio: {stft.sample_rate} Hz, STFT {stft.n_fft}/{stft.hop_length}",
+    ]
 
 
 def read_scores(path: Path, *, pairs: str = "") -> Scores:

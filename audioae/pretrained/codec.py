@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from audioae.errors import CheckpointError
 from audioae.fields import build, check_types
-from audioae.pretrained.card import MAX_NAME, MAX_REACH_SECONDS, damage_errors
+from audioae.pretrained.info import MAX_NAME, MAX_REACH_SECONDS, damage_errors
 from audioae.signal.features import FeatureSettings
 
 MAX_CHANNELS = 2**20

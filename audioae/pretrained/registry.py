@@ -100,7 +100,7 @@ def list_models() -> list[ModelEntry]:
         CheckpointError: the registry is damaged.
 
     Example:
-        >>> [entry.name for entry in list_models()][0]
+        >>> list_models()[0].name
         'speech-16k'
     """
     registry = _read_json(WEIGHTS / "models.json")

@@ -14,7 +14,8 @@ Modules in reading order:
 - `rows`: the records that `fit` yields
 - `team`: several processes
 - `tracking`: TensorBoard
-- `export`: ONNX files
+- `export`, `export_codec`: ONNX files of denoisers and of autoencoders
+- `ship`: export of either, and models in the package
 """
 
 from audioae.training.loop import Batches, Pace, check_metrics, fit

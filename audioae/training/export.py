@@ -10,10 +10,8 @@ import copy
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,16 +20,9 @@ from torch import Tensor, nn
 
 from audioae.engine import Engine, Gain, OnnxEngine, TorchEngine
 from audioae.errors import CheckpointError, OutputError, require
-from audioae.models.checkpoint import (
-    SHIPPED,
-    checkpoint_file,
-    load_denoiser,
-    read_tensors,
-    save_model,
-)
-from audioae.pretrained import Card, ModelInfo, Scores, add_model, weights_folder
+from audioae.pretrained import ModelInfo
 from audioae.signal.spectrogram import ComplexArray, analyse
-from audioae.storage import atomic_path, output_errors, publish
+from audioae.storage import atomic_path, output_errors
 
 if TYPE_CHECKING:
     from audioae.models import Denoiser
@@ -79,7 +70,7 @@ def export(denoiser: Denoiser, path: str | Path, *, name: str, overwrite: bool =
             nothing is written.
     """
     path = Path(path)
-    _check_target(path, overwrite=overwrite)
+    check_target(path, overwrite=overwrite)
     model = copy.deepcopy(denoiser).cpu().eval()  # the caller's model stays as it is
     info = replace(model.info, name=name)
     with output_errors(path), atomic_path(path) as temporary:
@@ -92,83 +83,6 @@ def export(denoiser: Denoiser, path: str | Path, *, name: str, overwrite: bool =
                 "branches in the network that depend on its input"
             )
     return Exported(str(path), name, info.parameters, path.stat().st_size, difference)
-
-
-def ship(
-    checkpoint: str | Path,
-    *,
-    name: str,
-    data: Sequence[str],
-    licence: str,
-    commit: str,
-    scores: Sequence[Scores],
-    default: bool = False,
-    full_band_of: str = "",
-    offline_of: str = "",
-) -> Exported:
-    """Export a checkpoint and its card to the package's `weights/`.
-
-    An existing model of that name is replaced once the new one is complete.
-
-    Args:
-        checkpoint: a .safetensors file or a run folder, which also tells the recipe and the hours
-            of audio of the training.
-        name: name of the model in the package.
-        data, licence, commit, scores: see `Card`.
-        default: make it the default model.
-        full_band_of, offline_of: the model that this one replaces for higher sample rates, or for
-            recordings in the quality "best"; see `ModelEntry`.
-
-    Raises:
-        CheckpointError: `audioae train` did not write the checkpoint, or the gains differ, see
-            `export`.
-        OutputError: the package's folder cannot be written.
-    """
-    file = checkpoint_file(Path(checkpoint))
-    about = read_tensors(file)[1]
-    if not {"recipe", "training"} <= about.keys():
-        raise CheckpointError(
-            f"{file} has no record of its training; ship a checkpoint that `audioae train` wrote"
-        )
-    denoiser, stages = load_denoiser(file), about.get("stages", [])
-    folder = weights_folder(name)
-    try:
-        with TemporaryDirectory(prefix=".", dir=folder.parent) as made:
-            row = export(denoiser, Path(made) / "model.onnx", name=name)
-            save_model(
-                Path(made) / SHIPPED,
-                denoiser,
-                half_precision(denoiser.state_dict()),
-                recipe=about["recipe"],
-                training=about["training"],
-                stages=stages,
-            )
-            folder.mkdir(exist_ok=True)
-            for part in list(Path(made).iterdir()):
-                publish(part, folder / part.name)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {folder} ({error.strerror}); check that you have write permission for "
-            "the installed package"
-        ) from error
-    info = replace(denoiser.info, name=name)
-    hours = about["training"]["audio_hours"] + sum(stage["audio_hours"] for stage in stages)
-    add_model(
-        Card(
-            info,
-            tuple(data),
-            licence,
-            hours * 3600,
-            about["recipe"],
-            commit,
-            tuple(scores),
-            tuple(stages),
-        ),
-        default=default,
-        full_band_of=full_band_of,
-        offline_of=offline_of,
-    )
-    return replace(row, path=str(folder / "model.onnx"))
 
 
 def parity(reference: Engine, engine: Engine) -> float:
@@ -298,20 +212,11 @@ def _difference(gain: Gain, expected: Gain) -> float:
     return float(np.max(abs(gain - expected) / np.maximum(abs(expected), 1), initial=0.0))
 
 
-def _check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Raise `OutputError` unless an ONNX file can be written to this path."""
     if path.suffix != ".onnx":
         raise OutputError(f"{path} does not end in .onnx; give a path such as OUT.onnx")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; choose another path or pass --overwrite")
     if not path.parent.is_dir():
         raise OutputError(f"no folder {path.parent}; create it first")
-
-
-def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights with all matrices and kernels as float16, half as large. They start trainings, so
-    three digits are enough.
-    """
-    return {
-        name: value.half() if value.dtype == torch.float32 and value.ndim > 1 else value
-        for name, value in weights.items()
-    }

@@ -290,14 +290,14 @@ class Run:
         settings, team = trainer.settings, trainer.team
         if not trainer.is_done:
             yield Mixing(settings.validation.pairs, settings.validation.seconds)
-        share = {"first": team.rank, "every": team.size}
         chosen = (settings.validation, settings.loss)
         validation: AnyValidation
         if isinstance(self.corpus, SoundCorpus):
-            source = self.corpus.source
-            validation = ReconstructionValidation(self.folder, data, source, *chosen, **share)
+            validation = ReconstructionValidation(
+                self.folder, data, self.corpus.source, *chosen, first=team.rank, every=team.size
+            )
         else:
-            validation = Validation(self.folder, data, *chosen, **share)
+            validation = Validation(self.folder, data, *chosen, first=team.rank, every=team.size)
         judge = Judge(trainer, validation, data.segment_seconds, self.out, self.about)
         if not trainer.is_done:
             row = judge.score_baseline()

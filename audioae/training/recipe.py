@@ -24,7 +24,7 @@ from audioae.models import (
     settings_class,
 )
 from audioae.models.checkpoint import Model, read_about
-from audioae.pretrained.card import MAX_NAME
+from audioae.pretrained.info import MAX_NAME
 from audioae.signal.features import FeatureSettings
 from audioae.signal.spectrogram import StftSettings
 from audioae.training import TaskSettings, TrainSettings
