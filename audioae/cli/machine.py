@@ -38,7 +38,7 @@ EXTRAS = {
         "media": "av",
         "ray": "ray",
         "live": "sounddevice",
-        "serve": "fastapi uvicorn",
+        "serve": "fastapi uvicorn python-multipart",
     }.items()
 }
 # Packages of extras that may be installed and still fail to import.

@@ -163,9 +163,9 @@ def serve(options: ServeOptions) -> None:
     """Run the server until it is interrupted."""
     from audioae.web.app import create_app
     from audioae.web.guard import HostRules
-    from audioae.web.jobs import DenoiseService
     from audioae.web.pool import available_cores
-    from audioae.web.server import listen, run_server
+    from audioae.web.server import listen, make_server
+    from audioae.web.service import DenoiseService
     from audioae.web.uploads import ServeFolder, ServeLimits, UploadStore
 
     limits = ServeLimits(
@@ -193,7 +193,7 @@ def serve(options: ServeOptions) -> None:
                 )
         if options.open_browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        run_server(app, socket)
+        make_server(app).run(sockets=[socket])
 
 
 def offered_models(names: tuple[str, ...]) -> dict[str, Path]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,15 +24,15 @@ from audioae.errors import AudioaeError
 from audioae.web.archive import zip_chunks
 from audioae.web.guard import GuardMiddleware, HostRules, RefusedError
 from audioae.web.jobs import (
-    CLIP_SECONDS,
     FORMATS,
-    MOST_CLIP_SECONDS,
+    MEANINGS,
     PART,
     DenoiseRequest,
-    DenoiseService,
+    PreviewRequest,
 )
 from audioae.web.pool import JobError, JobTask
 from audioae.web.receiving import receive_upload
+from audioae.web.service import DenoiseService
 from audioae.web.uploads import (
     NoSpaceError,
     TooLargeError,
@@ -74,27 +75,17 @@ AUDIO_BODY: dict[int | str, dict[str, Any]] = {
 
 
 def query_options(
-    model: str = "",
-    preset: str = "default",
-    quality: Quality | None = None,
-    strength: float | None = None,
-    max_attenuation_db: float | None = None,
-    format: str = "",
+    model: Annotated[str, Query(description=MEANINGS["model"])] = "",
+    preset: Annotated[str, Query(description=MEANINGS["preset"])] = "default",
+    quality: Annotated[Quality | None, Query(description=MEANINGS["quality"])] = None,
+    strength: Annotated[float | None, Query(description=MEANINGS["strength"])] = None,
+    max_attenuation_db: Annotated[
+        float | None, Query(description=MEANINGS["max_attenuation_db"])
+    ] = None,
+    format: Annotated[str, Query(description=MEANINGS["format"])] = "",
 ) -> DenoiseRequest:
     """A request to denoise, from a query."""
     return DenoiseRequest(model, preset, quality, strength, max_attenuation_db, format)
-
-
-@dataclass(frozen=True)
-class PreviewRequest(DenoiseRequest):
-    """A stretch of an upload to denoise at once, and how.
-
-    Args:
-        start, seconds: the stretch; it is moved into the recording.
-    """
-
-    start: float = 0.0
-    seconds: float = CLIP_SECONDS
 
 
 def create_app(service: DenoiseService, *, rules: HostRules, root_path: str = "") -> FastAPI:
@@ -117,10 +108,9 @@ def create_app(service: DenoiseService, *, rules: HostRules, root_path: str = ""
         description='Denoise recordings. Errors are JSON: {"error": MESSAGE}.',
         docs_url=None,
         redoc_url=None,
-        root_path=root_path,
         lifespan=sweep,
     )
-    app.add_middleware(GuardMiddleware, rules=rules)
+    app.add_middleware(GuardMiddleware, rules=rules, root_path=root_path)
     _handle_errors(app)
     _add_pages(app)
     _add_uploads(app, service)
@@ -242,6 +232,7 @@ async def _receive(service: DenoiseService, request: Request, name: str) -> Uplo
     try:
         await receive_upload(request, upload, service.store)
         upload.form = await asyncio.wrap_future(service.inspect(upload).future)
+        upload.state, upload.used = "ready", time.monotonic()
     except BaseException:
         await asyncio.shield(asyncio.to_thread(service.remove, upload))
         raise
@@ -257,11 +248,7 @@ def _add_jobs(app: FastAPI, service: DenoiseService) -> None:
         """Denoise a short stretch at once. `after` and `before` are URLs of WAV files, relative to
         the URL of the app; `player` is one of a description for the player of the page."""
         upload = store.get(id)
-        if not 0.1 <= wanted.seconds <= MOST_CLIP_SECONDS:
-            raise RefusedError(
-                422, f"seconds is {wanted.seconds:g}; expected 0.1 to {MOST_CLIP_SECONDS:g}"
-            )
-        task, number = service.preview(upload, wanted, start=wanted.start, seconds=wanted.seconds)
+        task, number = service.preview(upload, wanted)
         place = await _result(task, "a newer preview of this recording has replaced this one")
         base = f"api/files/{upload.id}/preview-{number}"
         files = {name: f"{base}/{name}.wav" for name in ("before", "after")}

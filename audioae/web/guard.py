@@ -132,10 +132,13 @@ def _is_loopback(name: str) -> bool:
 class GuardMiddleware:
     """Checks hosts and origins, adds headers to responses, and closes connections whose request was
     answered with an error before its body was read.
+
+    Args:
+        root_path: prefix of the URLs behind a proxy, which may remove it or not.
     """
 
-    def __init__(self, app: ASGIApp, *, rules: HostRules) -> None:
-        self.app, self.rules = app, rules
+    def __init__(self, app: ASGIApp, *, rules: HostRules, root_path: str = "") -> None:
+        self.app, self.rules, self.root_path = app, rules, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -156,7 +159,7 @@ class GuardMiddleware:
         except RefusedError as error:
             await respond_error(respond.send, error.status, str(error))
             return
-        await self.app(scope, body.receive, respond.send)
+        await self.app({**scope, "root_path": self.root_path}, body.receive, respond.send)
 
 
 async def respond_error(send: Send, status: int, message: str) -> None:

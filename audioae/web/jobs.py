@@ -1,8 +1,4 @@
-"""What the local web app does with uploads: check, preview and denoise them in worker processes.
-
-`inspect`, `make_preview` and `denoise_upload` run in a worker process; `DenoiseService` runs in the
-server and keeps the state of each upload.
-"""
+"""What the local web app does with uploads in worker processes: check, preview and denoise them."""
 
 from __future__ import annotations
 
@@ -12,11 +8,9 @@ import json
 import math
 import os
 import re
-import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import wait
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,13 +19,10 @@ from audioae.denoising import PRESETS, DenoiseSettings, FileJob, denoise, plan_f
 from audioae.engine import Engine, Quality, load_model
 from audioae.errors import AudioaeError, OutputError, SettingsError, nearest
 from audioae.web.measuring import measure
-from audioae.web.pool import JobTask, Progress, WorkerPool
+from audioae.web.pool import Progress
 from audioae.web.report import match_loudness, player_description
-from audioae.web.uploads import ServeLimits, TooManyError, Upload, UploadStore, remove_tree
 
-INSPECT_SECONDS, PREVIEW_SECONDS = 60.0, 120.0  # that a check and a preview may take
-CLIP_SECONDS, MOST_CLIP_SECONDS = 10.0, 30.0  # of a preview
-END_SECONDS = 30.0  # that a cancelled job has to end
+CLIP_SECONDS, LEAST_CLIP_SECONDS, MOST_CLIP_SECONDS = 10.0, 0.1, 30.0  # of a preview
 MARGIN_SECONDS = 3.0  # before and after a preview, in which the model adapts
 DENOISING_SHARE = 0.8  # of the progress of a job; the rest prepares the player
 FORMATS = ("wav", "flac", "mp3", "ogg", "opus")
@@ -39,29 +30,38 @@ PART = re.compile(r"(before|after|removed)-\d{1,5}")
 _ELEMENT = re.compile(r'id="audio-(\w+-\d+)">([^<]*)<')
 
 
+# The fields of a request, for the description of the HTTP API.
+MEANINGS = {
+    "model": "Name of a model; empty is the default.",
+    "preset": "gentle, default, strong or asr; the settings below override it.",
+    "quality": "fast or best.",
+    "strength": "0 (unchanged) to 1 (full strength).",
+    "max_attenuation_db": "Limit of the attenuation in dB.",
+    "format": f"{', '.join(FORMATS)}; empty is the format of the upload.",
+    "start": "Start of the stretch in seconds; it is moved into the recording.",
+    "seconds": f"Length of the stretch, up to {MOST_CLIP_SECONDS:g} seconds.",
+}
+
+
+def _meaning(name: str) -> dict[str, str]:
+    return {"description": MEANINGS[name]}
+
+
 @dataclass(frozen=True)
 class DenoiseRequest:
-    """How an upload is denoised.
-
-    Args:
-        model: name of a model; empty is the default.
-        preset: "gentle", "default", "strong" or "asr"; the settings below override it.
-        quality: "fast" or "best".
-        strength: 0 (unchanged) to 1 (full strength).
-        max_attenuation_db: limit of the attenuation.
-        format: wav, flac, mp3, ogg or opus; empty is the format of the upload.
+    """How an upload is denoised; see `MEANINGS`.
 
     Example:
         >>> DenoiseRequest(preset="gentle", strength=0.5).settings().strength
         0.5
     """
 
-    model: str = ""
-    preset: str = "default"
-    quality: Quality | None = None
-    strength: float | None = None
-    max_attenuation_db: float | None = None
-    format: str = ""
+    model: str = field(default="", metadata=_meaning("model"))
+    preset: str = field(default="default", metadata=_meaning("preset"))
+    quality: Quality | None = field(default=None, metadata=_meaning("quality"))
+    strength: float | None = field(default=None, metadata=_meaning("strength"))
+    max_attenuation_db: float | None = field(default=None, metadata=_meaning("max_attenuation_db"))
+    format: str = field(default="", metadata=_meaning("format"))
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -83,7 +83,23 @@ class DenoiseRequest:
         return replace(PRESETS[self.preset], **changes)
 
 
-# --- In a worker process
+@dataclass(frozen=True)
+class PreviewRequest(DenoiseRequest):
+    """A stretch of an upload to denoise at once, and how.
+
+    Raises:
+        SettingsError: the stretch is too long or too short.
+    """
+
+    start: float = field(default=0.0, metadata=_meaning("start"))
+    seconds: float = field(default=CLIP_SECONDS, metadata=_meaning("seconds"))
+
+    def __post_init__(self) -> None:
+        if not LEAST_CLIP_SECONDS <= self.seconds <= MOST_CLIP_SECONDS or self.start < 0:
+            raise SettingsError(
+                f"the stretch starts at {self.start:g} s and has {self.seconds:g} s; expected a "
+                f"start of 0 or more and {LEAST_CLIP_SECONDS:g} to {MOST_CLIP_SECONDS:g} s"
+            )
 
 
 @functools.lru_cache(maxsize=4)
@@ -213,172 +229,6 @@ def write_player(before: Path, after: Path, folder: Path, progress: Progress) ->
         for part in track["parts"]:
             part["src"] = part["src"].removeprefix("#audio-")
     (folder / "player.json").write_text(json.dumps(description), encoding="utf-8")
-
-
-# --- In the server
-
-
-class DenoiseService:
-    """Runs checks, previews and jobs, and keeps the state of each upload.
-
-    Args:
-        store: the uploads.
-        models: path of each model by name, the default first.
-        workers: number of processes for jobs. Checks and previews have one of their own.
-    """
-
-    def __init__(self, store: UploadStore, models: Mapping[str, Path], *, workers: int) -> None:
-        self.store, self.models = store, models
-        self.limits: ServeLimits = store.limits
-        most = 8 * self.limits.max_bytes + 2**28
-        self._jobs = WorkerPool(workers, store.folder, file_bytes=most)
-        self._quick = WorkerPool(1, store.folder, file_bytes=most)
-        self._running: dict[str, JobTask] = {}
-        self._previews: dict[str, JobTask] = {}
-
-    def close(self) -> None:
-        """Stop all work."""
-        self._quick.close()
-        self._jobs.close()
-
-    def __enter__(self) -> DenoiseService:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def model(self, name: str) -> Path:
-        """The path of a model. Raises `SettingsError` for a name that is not offered."""
-        if not name:
-            return next(iter(self.models.values()))
-        if name not in self.models:
-            raise SettingsError(
-                f"unknown model {name!r:.60}{nearest(name, self.models)}; known: "
-                f"{', '.join(self.models)}"
-            )
-        return self.models[name]
-
-    def inspect(self, upload: Upload) -> JobTask:
-        """Start the check of a complete upload; its result is `Upload.form`."""
-        arguments = {"source": upload.source, "name": upload.name}
-        return self._quick.submit(inspect, arguments, seconds=INSPECT_SECONDS)
-
-    def preview(
-        self, upload: Upload, request: DenoiseRequest, *, start: float, seconds: float
-    ) -> tuple[JobTask, int]:
-        """Start a preview. An older one of the same upload that still waits is cancelled.
-
-        Returns:
-            The task, and the number of the preview.
-        """
-        model, settings = self.model(request.model), request.settings()
-        if (older := self._previews.get(upload.id)) is not None:
-            older.future.cancel()
-        upload.previews += 1
-        number = upload.previews
-        folder = upload.folder / f"preview-{number}"
-        arguments = {
-            "source": upload.source,
-            "name": upload.name,
-            "model": model,
-            "settings": settings,
-            "start": start,
-            "seconds": seconds,
-            "folder": folder,
-        }
-        task = self._quick.submit(make_preview, arguments, seconds=PREVIEW_SECONDS)
-        self._previews[upload.id] = task
-
-        def ended(_: object) -> None:
-            if task.future.cancelled() or task.future.exception() is not None:
-                remove_tree(folder)
-            else:  # the newest one only
-                for old in upload.folder.glob("preview-*"):
-                    if int(old.name.partition("-")[2]) < number:
-                        remove_tree(old)
-
-        task.future.add_done_callback(ended)
-        return task, number
-
-    def start(self, upload: Upload, request: DenoiseRequest) -> JobTask:
-        """Start to denoise an upload; a result that it has is replaced.
-
-        Raises:
-            TooManyError: too many jobs wait, or this upload has one.
-            SettingsError: a wrong model, preset or setting.
-        """
-        model, settings = self.model(request.model), request.settings()
-        if upload.active:
-            raise TooManyError(f"{upload.name} is being denoised; wait, or cancel it first")
-        if len(self._running) >= self.limits.max_jobs:
-            raise TooManyError(
-                f"{len(self._running)} jobs wait or run, the most that this server takes; try "
-                "again later"
-            )
-        old = upload.folder / f"job-{upload.job}"
-        upload.job += 1
-        upload.state, upload.progress, upload.error = "waiting", 0.0, ""
-        upload.result = upload.output = None
-        remove_tree(old)
-        arguments = {
-            "source": upload.source,
-            "name": upload.name,
-            "model": model,
-            "settings": settings,
-            "suffix": f".{request.format}" if request.format else "",
-            "folder": upload.folder / f"job-{upload.job}",
-        }
-        task = self._jobs.submit(denoise_upload, arguments, seconds=self.limits.job_seconds)
-        self._running[upload.id] = task
-        task.future.add_done_callback(functools.partial(self._ended, upload, task))
-        return task
-
-    def _ended(self, upload: Upload, task: JobTask, _: object) -> None:
-        """Take over the result of a job."""
-        if task.stopped:
-            upload.state = "cancelled"
-        elif (error := task.future.exception()) is not None:
-            upload.state, upload.error = "failed", str(error)
-        else:
-            value = task.future.result()
-            upload.result, upload.output = value["result"], value["output"]
-            stem = upload.name.rpartition(".")[0] or upload.name
-            upload.download_name = f"{stem}-denoised{value['output'].suffix}"
-            upload.state, upload.progress = "done", 1.0
-        if upload.state != "done":
-            remove_tree(upload.folder / f"job-{upload.job}")
-        self._running.pop(upload.id, None)
-
-    def refresh(self, upload: Upload) -> Upload:
-        """Update state and progress of an upload."""
-        task = self._running.get(upload.id)
-        if task is not None and upload.active:
-            upload.state = "running" if task.running else "waiting"
-            upload.progress = round(task.progress, 4)
-        return upload
-
-    def cancel(self, upload: Upload) -> None:
-        """Cancel the job of an upload and wait until it has ended; nothing without a job."""
-        if (task := self._running.get(upload.id)) is not None:
-            task.cancel()
-            wait([task.future], timeout=END_SECONDS)
-            while self._running.get(upload.id) is task:  # until `_ended` has run
-                time.sleep(0.01)
-
-    def remove(self, upload: Upload) -> None:
-        """Cancel the job of an upload and remove its files."""
-        preview = self._previews.pop(upload.id, None)
-        if preview is not None and not preview.future.done():
-            preview.cancel()
-            wait([preview.future], timeout=END_SECONDS)
-        self.cancel(upload)
-        self.store.remove(upload)
-
-    def remove_idle(self) -> None:
-        """Remove the uploads that nobody has asked for in `ServeLimits.keep_seconds`."""
-        for upload in self.store.idle():
-            if not upload.active:
-                self.remove(upload)
 
 
 def _finite(value: Any) -> Any:

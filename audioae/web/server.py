@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,11 +72,15 @@ class PatientProtocol(H11Protocol):
         self._watch = self.loop.call_later(HEADER_SECONDS, self._check_head)
 
 
-class _Server(uvicorn.Server):
+class QuietServer(uvicorn.Server):
     """A server that ends with SIGINT or SIGTERM and does not raise them again."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Handle the signals, in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         signals = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self.handle_exit) for number in signals}
         try:
@@ -85,8 +90,8 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def run_server(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve an app until SIGINT or SIGTERM."""
+def make_server(app: ASGIApp) -> QuietServer:
+    """The server of an app; `run(sockets=[...])` serves until a signal or `should_exit`."""
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
@@ -99,4 +104,4 @@ def run_server(app: ASGIApp, listening: socket.socket) -> None:
         timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-    _Server(config).run(sockets=[listening])
+    return QuietServer(config)

@@ -28,7 +28,7 @@ REMOVALS = 20  # attempts, while a worker process that is ending still writes
 MAX_STEM, MAX_SUFFIX = 120, 12  # characters of the name of an upload
 SPARE_BYTES = 256 * 2**20  # of the disk, which uploads leave free
 
-State = Literal["ready", "waiting", "running", "done", "failed", "cancelled"]
+State = Literal["arriving", "ready", "waiting", "running", "done", "failed", "cancelled"]
 
 
 class UnknownUploadError(AudioaeError):
@@ -219,7 +219,7 @@ class Upload:
         source: the recording.
         num_bytes: its size.
         form: sample rate, channels, duration, ...; empty until the recording was checked.
-        state: of its last job; "ready" without one.
+        state: of its last job; "arriving" until the recording was checked, then "ready".
         progress: of the job, 0 to 1.
         error: why it failed, in one line.
         result: see `FileResult`; None without one.
@@ -236,7 +236,7 @@ class Upload:
     source: Path
     num_bytes: int = 0
     form: dict[str, Any] = field(default_factory=dict)
-    state: State = "ready"
+    state: State = "arriving"
     progress: float = 0.0
     error: str = ""
     result: dict[str, Any] | None = None
@@ -248,8 +248,8 @@ class Upload:
 
     @property
     def active(self) -> bool:
-        """Whether a job waits or runs."""
-        return self.state in ("waiting", "running")
+        """Whether a job waits or runs, or the recording is not complete yet."""
+        return self.state in ("arriving", "waiting", "running")
 
     def public(self) -> dict[str, Any]:
         """What the web API says about it, as JSON values."""
@@ -312,9 +312,10 @@ class UploadStore:
         remove_tree(upload.folder)
 
     def idle(self) -> list[Upload]:
-        """The uploads that nobody has asked for in `keep_seconds`."""
+        """The uploads without a job that nobody has asked for in `keep_seconds`."""
         oldest = time.monotonic() - self.limits.keep_seconds
-        return [each for each in list(self._uploads.values()) if each.used < oldest]
+        uploads = list(self._uploads.values())
+        return [each for each in uploads if each.used < oldest and not each.active]
 
     def check_space(self, more: int) -> None:
         """Check that an upload may grow by so many bytes.

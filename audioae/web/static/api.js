@@ -28,6 +28,11 @@ function table(caption, rows) {
     make("table", {}, title, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body)));
 }
 
+// Text with code between backticks.
+function prose(text) {
+  return text.split("`").map((part, number) => (number % 2 ? make("code", {}, part) : part));
+}
+
 function fieldRow(name, schema, description) {
   const usual = "default" in schema ? JSON.stringify(schema.default) : "";
   return [name, typeOf(schema), usual, description ?? schema.description ?? ""];
@@ -36,7 +41,7 @@ function fieldRow(name, schema, description) {
 function operation(api, path, method, values) {
   const title = `${method.toUpperCase()} ${path}`;
   const parts = [make("h3", {}, make("span", { class: "method" }, method.toUpperCase()), make("code", {}, path))];
-  if (values.description) parts.push(make("p", {}, values.description));
+  if (values.description) parts.push(make("p", {}, ...prose(values.description)));
   const parameters = (values.parameters ?? []).map((each) =>
     fieldRow(each.name, each.schema, [each.in === "path" ? "in the path." : "", each.description ?? ""].join(" ")));
   if (parameters.length) parts.push(table(`Parameters of ${title}`, parameters));

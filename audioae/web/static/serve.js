@@ -7,7 +7,7 @@ const PARALLEL_UPLOADS = 3;
 const CLIP_SECONDS = 8; // of a preview
 const DELAY = 300; // ms after a change of the settings, before a preview is asked for
 const BUSY_POLL = 500; // ms between requests for the progress
-const IDLE_POLL = 60_000; // ms; the server removes uploads that nobody asks for
+const IDLE_POLL = 60_000; // ms, at most; the server removes uploads that nobody asks for
 const IDS_AT_ONCE = 200;
 const PRESET_HINTS = {
   gentle: "Some noise stays audible, and more of the voice is kept.",
@@ -212,7 +212,7 @@ async function poll() {
     problem(error.message);
   }
   showAll();
-  pollTimer = setTimeout(poll, entries.some(isActive) ? BUSY_POLL : IDLE_POLL);
+  pollTimer = setTimeout(poll, entries.some(isActive) ? BUSY_POLL : Math.min(IDLE_POLL, 250 * limits.keep_seconds));
 }
 
 function update(entry, upload) {
@@ -529,6 +529,9 @@ async function start() {
     $("preset").append(...options(Object.keys(offered.presets)));
     $("preset").value = "default";
     $("format").append(...offered.formats.map((name) => element("option", { value: name }, name.toUpperCase())));
+    const minutes = Math.max(Math.round(limits.keep_seconds / 60), 1);
+    $("kept").textContent = "It removes them when you do, when it ends, and " +
+      `${minutes} ${minutes === 1 ? "minute" : "minutes"} after this page was closed.`;
     $("limit").textContent = `Up to ${formatBytes(limits.max_bytes)} per file.`;
     usePreset(offered.presets);
     listen(offered.presets);
