@@ -17,6 +17,7 @@ from audioae.pretrained import Scores, list_models, load_card
 FOLDER = Path(__file__).parent
 MEASURED, PEERS = FOLDER / "benchmarks.json", FOLDER / "peers.json"
 PARTS = ("quality", "honesty", "speed")
+PEER_PARTS = ("quality", "speed")
 PART_TITLES = {"quality": "quality", "honesty": "behaviour", "speed": "speed"}
 
 # One part of the measurements, as it is in the JSON.
@@ -110,6 +111,14 @@ FASTEST = """One thread, a new process for each run, the fastest of {starts} run
 factor is processing time divided by audio duration and includes the start of the program. Where
 other programs used the cores (see the load below), CPU time is more reliable than wall time."""
 
+SAME_RUN = """## Other systems in the same run
+
+The packages of these systems were installed when the models were measured, so they got the same
+recordings on the same machine. Time is that of a process on one thread, from its start to the
+written file, the fastest of {starts} runs. The real-time factor is for a file of 60 s. The size is
+that of the package with everything that it requires; for a model of this package its file is
+included."""
+
 SIDE_BY_SIDE = "## Side by side with other systems"
 
 WHERE = "## Machines and versions"
@@ -124,6 +133,7 @@ def render() -> str:
         *quality(models, peers),
         *behaviour(_having(models, "honesty")),
         *speed(_having(models, "speed")),
+        *same_run(models, measured.get("peers", {})),
         *side_by_side(peers),
         *where(models),
     ]
@@ -202,16 +212,82 @@ def speed(models: Mapping[str, Values]) -> list[str]:
     if not models:
         return []
     batch = next(iter(models.values()))["batch"]
-    rows = SPEED_ROWS + [
-        (f"a folder with `--jobs {jobs}`: files per second, CPU-s per file", _batch_of(jobs))
-        for jobs in batch["jobs"]
+    rows = [
+        (title, cell)
+        for title, cell in SPEED_ROWS
+        if any(cell(values).strip(" /") for values in models.values())
     ]
+    for jobs in batch["jobs"]:
+        rows += [
+            (f"a folder with `--jobs {jobs}`: real-time factor", _factor_of(jobs)),
+            (f"a folder with `--jobs {jobs}`: files per second, CPU-s per file", _batch_of(jobs)),
+        ]
     starts = ", ".join(dict.fromkeys(str(values["starts"]) for values in models.values()))
     return [
         *(SPEED, _filled(FASTEST.format(starts=starts))),
         _by_model(models, rows),
         f"The folder has {batch['files']} files of {batch['file_seconds']} s.",
     ]
+
+
+def same_run(models: Mapping[str, Values], peers: Mapping[str, Values]) -> list[str]:
+    """The peers beside the models: quality on each set of pairs, time, memory and size."""
+    if not peers:
+        return []
+    head = ["", "8 s from a cold start, s", "real-time factor", "peak MiB", "package, MiB"]
+    costs = {**_having(models, "speed"), **_having(peers, "speed")}
+    rows = [[_name(name, models), *_cost(values)] for name, values in costs.items()]
+    starts = ", ".join(dict.fromkeys(str(values["starts"]) for values in costs.values()))
+    sections = [_filled_head(SAME_RUN.format(starts=starts))]
+    sections += [_table(head, rows)] if rows else []
+    by_pairs: dict[str, dict[str, Mapping[str, float | None]]] = {}
+    for name, parts in peers.items():
+        for part in parts.get("quality", {}).get("sets", []):
+            by_pairs.setdefault(part["pairs"], {})[name] = part["enhanced"]
+    for pairs, by_peer in by_pairs.items():
+        noisy, own = _scores_on(pairs, models)
+        scores = {"noisy input": noisy, **own, **by_peer}
+        rows = [[name, *_scores(values)] for name, values in scores.items()]
+        sections += [
+            f"### Quality on {pairs}",
+            _table(["", *(title for title, _ in METRICS.values())], rows),
+        ]
+    return sections
+
+
+def _scores_on(
+    pairs: str, models: Mapping[str, Values]
+) -> tuple[Mapping[str, float | None], dict[str, Mapping[str, float | None]]]:
+    """The scores of the noisy input and of each model on a set of pairs."""
+    found = {
+        name: scores
+        for name, parts in models.items()
+        for scores in scores_of(name, parts)
+        if scores.pairs == pairs
+    }
+    noisy: dict[str, float | None] = {}
+    for scores in found.values():
+        noisy |= _known(scores.noisy)
+    return noisy, {_name(name, models): scores.enhanced for name, scores in found.items()}
+
+
+def _name(name: str, models: Mapping[str, Values]) -> str:
+    return f"**{name}**" if name in models else name
+
+
+def _cost(values: Values) -> list[str]:
+    return [
+        f"{values['8 s']['seconds']:.2f}",
+        f"{values['60 s']['seconds'] / 60:.4f}",
+        f"{values['60 s']['peak_mib']:.0f}",
+        _number(values.get("package_mib"), 0),
+    ]
+
+
+def _filled_head(text: str) -> str:
+    """A heading and its paragraphs, filled."""
+    title, *paragraphs = text.split("\n\n")
+    return "\n\n".join([title, *map(_filled, paragraphs)])
 
 
 def side_by_side(peers: Values) -> list[str]:
@@ -339,6 +415,15 @@ def _batch_of(jobs: str) -> Callable[[Values], str]:
     return cell
 
 
+def _factor_of(jobs: str) -> Callable[[Values], str]:
+    def cell(values: Values) -> str:
+        batch = values["batch"]
+        audio_seconds = batch["files"] * batch["file_seconds"]
+        return f"{batch['jobs'][jobs]['seconds'] / audio_seconds:.4f}"
+
+    return cell
+
+
 def _run(run: Values) -> str:
     return f"{run['seconds']:.2f}, {run['cpu_seconds']:.2f}, {run['peak_mib']:.0f}"
 
@@ -420,6 +505,10 @@ SPEED_ROWS: list[Row] = [
     ),
     ("file of 8 s from a cold start: s, CPU-s, peak MiB", lambda values: _run(values["8 s"])),
     ("file of 60 s: real-time factor, wall / CPU", lambda values: _factors(values["60 s"])),
+    (
+        "size of the model, of the package with what it requires, MiB",
+        lambda values: _both((values.get("model_mib"), values.get("package_mib")), 1),
+    ),
     ("file of 60 s: peak MiB", lambda values: f"{values['60 s']['peak_mib']:.0f}"),
     (
         "60 s of 48 kHz stereo: real-time factor, wall / CPU",

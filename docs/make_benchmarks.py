@@ -6,6 +6,9 @@ One part for one model; other measurements are kept:
     python docs/make_benchmarks.py --measure speed -m speech-16k
 The page only, from existing measurements:
     python docs/make_benchmarks.py --page-only
+Without the other systems whose packages are installed, or only one of them:
+    python docs/make_benchmarks.py --peers
+    python docs/make_benchmarks.py --measure quality --peers noisereduce -m speech-16k
 Any model, printed on stdout, with nothing written:
     python docs/make_benchmarks.py --measure honesty -m runs/mine --json
 """
@@ -15,16 +18,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks_page import FOLDER, MEASURED, METRICS, PARTS, is_current, render
+from benchmarks_page import FOLDER, MEASURED, METRICS, PARTS, PEER_PARTS, is_current, render
 
 from audioae.denoising import denoise, ready_engine
 from audioae.denoising.batch.run import one_thread
 from audioae.errors import AudioaeError, DataError
 from audioae.evaluation import evaluate, read_pairs, summarise
+from audioae.evaluation.rows import Denoise
 from audioae.pretrained import list_models, load_card
 from audioae.storage import write_text
 
@@ -32,7 +38,8 @@ sys.path.insert(0, str(FOLDER.parent / "tests" / "benchmarks"))
 
 from clips import Side, load_clips
 from honesty import measure_honesty
-from machine import describe
+from machine import describe, describe_machine
+from peers import PEERS, denoiser, installed, measure_cost
 from speed import BATCH_FILES, STARTS, measure_speed
 
 PAGE = FOLDER / "benchmarks.md"
@@ -54,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "add --json to print its results"
         )
     found: dict[str, dict[str, Any]] = {}
+    peers: dict[str, dict[str, Any]] = {}
+    wanted = options.peers
+    if wanted is None:
+        wanted = [] if options.model else installed()
     try:
         with one_thread():  # before torch is imported
             for model in [] if options.page_only else models:
@@ -62,8 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     found[model][part] = values
                     if not options.json:
                         keep(found)
+            for name in [] if options.page_only else wanted:
+                peers[name] = dict(measure_peer(name, options))
+                if not options.json:
+                    keep(found, peers)
         if options.json:
-            print(json.dumps({"models": found}, indent=1))
+            print(json.dumps({"models": found, "peers": peers}, indent=1))
         else:
             PAGE.write_text(render(), encoding="utf-8")
     except AudioaeError as error:
@@ -96,6 +111,37 @@ def measure(model: str, options: argparse.Namespace) -> Iterable[tuple[str, dict
             yield part, {"made": made, "sets": sets}
 
 
+def measure_peer(name: str, options: argparse.Namespace) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Yield quality and speed of another system: name and measurements."""
+    for part in (part for part in options.measure if part in PEER_PARTS):
+        print(f"{name}: {part}", file=sys.stderr)
+        made = describe_machine(PEERS[name].package)
+        if part == "speed":
+            with tempfile.TemporaryDirectory() as folder:
+                cost = measure_cost(name, Path(folder), starts=options.starts)
+            yield part, {"made": made, **cost}
+            continue
+        tables = {PAIRS[side]: getattr(options, side) for side in PAIRS}
+        sets = [
+            {"pairs": pairs, **_scores(table, denoiser(name), list(METRICS))}
+            for pairs, table in tables.items()
+            if table is not None
+        ]
+        if sets:
+            yield part, {"made": made, "sets": sets}
+
+
+def _scores(table: Path, denoise: Denoise, metrics: Sequence[str]) -> dict[str, Any]:
+    """The number of pairs, and the mean scores of both sides."""
+    pairs = read_pairs(table)
+    means = summarise(evaluate(pairs, denoise, metrics=metrics))
+    sides = {
+        side: {metric: getattr(both, side).value for metric, both in means.items()}
+        for side in ("enhanced", "noisy")
+    }
+    return {"count": len(pairs), **sides}
+
+
 def measure_quality(model: str, tables: dict[str, Path | None]) -> Iterable[dict[str, Any]]:
     """Yield mean scores on the given pairs, for the metrics that are not on the model's card."""
     shipped = [entry.name for entry in list_models()]
@@ -116,19 +162,16 @@ def measure_quality(model: str, tables: dict[str, Path | None]) -> Iterable[dict
                 f"{table} has {len(pairs)} pairs, but the scores on the card of {model} are from "
                 f"{card[name].count}; use the same pairs"
             )
-        means = summarise(
-            evaluate(pairs, lambda noisy, rate: denoise(noisy, rate, model=engine), metrics=metrics)
-        )
-        sides = {
-            each: {metric: getattr(both, each).value for metric, both in means.items()}
-            for each in ("enhanced", "noisy")
-        }
-        yield {"pairs": name, "count": len(pairs), **sides}
+        yield {"pairs": name, **_scores(table, partial(denoise, model=engine), metrics)}
 
 
-def keep(found: dict[str, dict[str, Any]]) -> None:
-    """Replace earlier measurements of these models and parts; drop models that no longer ship."""
-    before = json.loads(MEASURED.read_text(encoding="utf-8"))["models"] if MEASURED.exists() else {}
+def keep(found: dict[str, dict[str, Any]], peers: dict[str, dict[str, Any]] | None = None) -> None:
+    """Replace earlier measurements of these models, peers and parts; drop models that no longer
+    ship.
+    """
+    kept = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
+    before, others = kept.get("models", {}), kept.get("peers", {})
+    others |= {name: {**others.get(name, {}), **parts} for name, parts in (peers or {}).items()}
     models = {
         entry.name: {**before.get(entry.name, {}), **found.get(entry.name, {})}
         for entry in list_models()
@@ -136,7 +179,8 @@ def keep(found: dict[str, dict[str, Any]]) -> None:
     for name, parts in models.items():
         if "quality" in parts and not is_current(name, parts["quality"]):
             del parts["quality"]
-    write_text(MEASURED, json.dumps({"models": models}, indent=1, ensure_ascii=False) + "\n")
+    everything = {"models": models, **({"peers": others} if others else {})}
+    write_text(MEASURED, json.dumps(everything, indent=1, ensure_ascii=False) + "\n")
 
 
 def _source(places: dict[Side, Path]) -> str:
@@ -171,6 +215,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--page-only", action="store_true", help="write the page without measuring")
     add("--json", action="store_true", help="print the results on stdout and write nothing")
+    add(
+        "--peers",
+        nargs="*",
+        choices=list(PEERS),
+        help="other systems to measure in the same run; their packages must be installed, see "
+        "tests/benchmarks/peers.py [all installed; with -m none]",
+    )
     quality = parser.add_argument_group(
         "quality", "scores that are not on the cards; without pairs, only the cards are used"
     )

@@ -33,6 +33,8 @@ from honesty import (
     silence,
     speech_in_noise,
 )
+from machine import installed_mib, required
+from peers import PEERS, at_rate, denoiser, installed
 from speech_kept import HIGH, SPEECH, WHOLE, Kept, find_frames, kept, level_change_db, spectrum
 from speed import launch, run
 
@@ -361,6 +363,104 @@ def test_measurements_of_other_model_files_are_marked(
     monkeypatch.setattr(benchmarks_page, "MEASURED", tmp_path / "benchmarks.json")
     (tmp_path / "benchmarks.json").write_text(json.dumps({"models": {name: old}}))
     assert "000000000000, **replaced since**" in benchmarks_page.render()
+
+
+COST = {"seconds": 1.5, "cpu_seconds": 1.4, "peak_mib": 300.0}
+PEER = {
+    "speed": {"starts": 3, "8 s": COST, "60 s": {**COST, "seconds": 6.0}, "package_mib": 123.4},
+    "quality": {
+        "sets": [
+            {
+                "pairs": make_benchmarks.PAIRS["pairs"],
+                "count": 44,
+                "enhanced": {"pesq_wb": 1.234, "stoi": 0.876},
+                "noisy": {"pesq_wb": 9.0},
+            }
+        ]
+    },
+}
+
+
+def test_peers_of_the_same_run_stand_beside_the_models(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    measured = json.loads(benchmarks_page.MEASURED.read_text(encoding="utf-8"))
+    monkeypatch.setattr(benchmarks_page, "MEASURED", tmp_path / "benchmarks.json")
+    (tmp_path / "benchmarks.json").write_text(json.dumps({**measured, "peers": {"gate": PEER}}))
+    page = benchmarks_page.render()
+    part = page[page.index("## Other systems in the same run") : page.index("## Side by side")]
+    rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("| ")]
+    assert ["gate", "1.50", "0.1000", "300", "123"] in rows
+    assert ["gate", "1.23", "0.876"] in [row[:3] for row in rows]
+    assert {f"**{name}**" for name in measured["models"]} & {row[0] for row in rows}
+    (noisy,) = [row for row in rows if row[0].strip() == "noisy input"]
+    assert noisy[1] == "1.81"  # of the cards, not of the peer
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1, table
+
+
+def test_peers_are_kept_when_models_are_measured_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "benchmarks.json"
+    monkeypatch.setattr(make_benchmarks, "MEASURED", path)
+    make_benchmarks.keep({}, {"gate": PEER})
+    make_benchmarks.keep({"speech-16k": {"speed": 3}}, {"gate": {"speed": 4}})
+    found = json.loads(path.read_text())
+    assert found["peers"] == {"gate": {**PEER, "speed": 4}}
+    assert found["models"]["speech-16k"] == {"speed": 3}
+
+
+def test_real_time_factors_and_sizes_are_rows_of_the_speed_table() -> None:
+    speed = next(
+        parts["speed"]
+        for parts in json.loads(benchmarks_page.MEASURED.read_text())["models"].values()
+        if "speed" in parts
+    )
+    batch = {"files": 8, "file_seconds": 20, "jobs": {"4": {**COST, "seconds": 0.8}}}
+    new = {**speed, "model_mib": 1.25, "package_mib": 190.04, "batch": batch}
+    (table,) = [part for part in benchmarks_page.speed({"x": new}) if part.startswith("| ")]
+    rows = dict(line.strip("| ").split(" | ") for line in table.splitlines()[2:])
+    assert rows["a folder with `--jobs 4`: real-time factor"] == "0.0050"
+    assert [cell for title, cell in rows.items() if title.startswith("size")] == ["1.2 / 190.0"]
+
+
+def test_a_peer_is_run_at_its_own_rate_in_the_length_of_the_input() -> None:
+    seen = []
+
+    def run(waveform: np.ndarray) -> np.ndarray:
+        seen.append(waveform.shape)
+        return waveform
+
+    waveform = np.stack([tone(440, 1.0), tone(880, 1.0)])[:, :15999]
+    back = at_rate(waveform, RATE, 48000, run)
+    assert seen == [(2, 47997)]
+    assert back.shape == waveform.shape
+    assert np.abs(back - waveform)[:, 500:-500].max() < 1e-3
+    assert at_rate(waveform, RATE, RATE, run) is waveform
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_installed_peers_reduce_noise_without_a_delay(name: str) -> None:
+    if name not in installed():
+        pytest.skip(f"{PEERS[name].package} is not installed")
+    sample, rate = soundfile.read(ROOT / "samples" / "noisy.wav", dtype="float32", always_2d=True)
+    enhanced = denoiser(name)(np.ascontiguousarray(sample.T), rate)
+    assert enhanced.shape == sample.T.shape
+    assert 0 < np.sqrt(np.mean(enhanced**2)) < np.sqrt(np.mean(sample**2))
+    spectrum = np.fft.rfft(enhanced[0]) * np.conj(np.fft.rfft(sample[:, 0]))
+    lag = int(np.argmax(np.fft.irfft(spectrum)))
+    assert min(lag, len(sample) - lag) < rate // 500  # 2 ms
+
+
+def test_the_size_of_a_package_includes_what_it_requires() -> None:
+    names = required("audioae")
+    assert names[0] == "audioae"
+    assert {"numpy", "onnxruntime", "soundfile"} <= set(names)
+    assert "torch" not in names and "pytest" not in names
+    assert required("no-such-package") == []
+    assert installed_mib("no-such-package") == 0
+    assert installed_mib("audioae") > installed_mib("numpy") > 5
 
 
 def test_new_measurements_replace_old_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

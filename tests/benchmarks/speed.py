@@ -21,14 +21,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import soundfile
+from machine import cores, installed_mib
 
 from audioae.denoising import Stream, ready_engine
 from audioae.denoising.batch.run import one_thread
 from audioae.engine import Engine
+from audioae.pretrained import find_model
 
 CHECKOUT = Path(__file__).parents[2]
 STARTS = 5  # of which the quickest counts: the others were disturbed
-BATCH_FILES, BATCH_SECONDS, BATCH_JOBS = 32, 20, (1, 2)
+BATCH_FILES, BATCH_SECONDS = 32, 20
+BATCH_JOBS = tuple(dict.fromkeys((1, cores())))  # one process, and one per core
 PIECE_SECONDS = 4  # that the network is given at once, as `denoise` gives them
 
 LAUNCH = """
@@ -168,6 +171,8 @@ def measure_speed(
         clock, processor = hops(engine)
         return {
             "starts": starts,
+            "model_mib": find_model(model).stat().st_size / 2**20,
+            "package_mib": installed_mib("audioae"),
             "help": asdict(quickest("--help", starts=starts)),
             "python": asdict(bare_python(starts)),
             "8 s": asdict(denoise(short, model=model, starts=starts)),
