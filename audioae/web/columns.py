@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Spectrum = npt.NDArray[np.complexfloating]
 
 WINDOW_SECONDS = 0.032  # of the STFT, rounded up to a power of 2 samples
 FRAMES_AT_ONCE = 512
@@ -128,8 +129,8 @@ class Spectrogram:
         num_samples: length of the signals.
         step: samples per column.
         count: number of signals that are added together.
-        derive: makes further signals from their spectra `[count, channels, frames, bins]`, such as
-            their difference, as a list of `[channels, frames, bins]`.
+        derive: makes one more signal from their spectra, `[channels, frames, bins]` each, such as
+            their difference; None makes none.
         rows: number of mel bands; None keeps the bins.
         max_hz: upper end of the mel bands; None is the Nyquist frequency.
 
@@ -145,8 +146,7 @@ class Spectrogram:
         step: int,
         *,
         count: int = 1,
-        derive: Callable[[Sequence[npt.NDArray[np.complexfloating]]], list[npt.NDArray]]
-        | None = None,
+        derive: Callable[[Sequence[Spectrum]], Spectrum] | None = None,
         rows: int | None = None,
         max_hz: float | None = None,
     ) -> None:
@@ -187,7 +187,8 @@ class Spectrogram:
             self._waiting = np.pad(self._waiting, ((0, 0), (0, 0), (0, missing)))
             self._advance()
         if not self._parts:
-            return np.zeros((self._count, 0, self.n_fft // 2 + 1), np.float32)
+            signals = self._count + (self._derive is not None)
+            return np.zeros((signals, 0, self.n_fft // 2 + 1), np.float32)
         return np.concatenate(self._parts, axis=1)
 
     def _start(self, frame: int) -> int:
@@ -217,7 +218,7 @@ class Spectrogram:
         spectra = np.fft.rfft(self._waiting[..., places] * self._window)  # S, C, frames, bins
         signals = list(spectra)
         if self._derive is not None:
-            signals += self._derive(signals)
+            signals.append(self._derive(signals))
         found = []
         for each in signals:
             power = (each.real**2 + each.imag**2).sum(axis=0)  # frames, bins

@@ -92,7 +92,7 @@ def _read(
         total,
         column_samples(total, rate, per_second=SPECTRA_PER_SECOND, most=MOST_SPECTRA),
         count=2 if is_pair else 1,
-        derive=(lambda two: [two[0] - two[1]]) if is_pair else None,
+        derive=(lambda two: two[0] - two[1]) if is_pair else None,
         rows=ROWS,
         max_hz=min(rate, max(each.info.sample_rate for each in pair.facts)) / 2,
     )

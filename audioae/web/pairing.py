@@ -28,6 +28,7 @@ SEARCH_SECONDS = 120.0  # from the start in which sound is looked for
 LARGEST_DELAY = 1.0  # seconds
 ALIGN_RATE = 16000  # Hz, at most, of the signals that are compared
 LEAST_CORRELATION = 0.3  # below it the recordings are taken as they are
+LARGEST = 1e4  # 80 dB over full scale; squares of larger samples would overflow
 QUIET = 1e-5  # peak of a block without sound
 
 
@@ -89,8 +90,8 @@ class _Feed:
 
 
 def finite(block: Array) -> Array:
-    """The samples with NaN as 0 and infinity as full scale."""
-    return np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0)
+    """The samples with NaN as 0, infinity as full scale, and at most `LARGEST`."""
+    return np.clip(np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0), -LARGEST, LARGEST)
 
 
 def mix_down(block: Array, channels: int) -> Array:
