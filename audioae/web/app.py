@@ -281,7 +281,6 @@ def _add_jobs(app: FastAPI, service: DenoiseService) -> None:
             task = service.start(upload, options)
             waiting = asyncio.wrap_future(task.future)
             while not (await asyncio.wait([waiting], timeout=1.0))[0]:
-                upload.used += 1.0
                 if await request.is_disconnected():
                     task.cancel()
             await _result(task, "the job was cancelled")

@@ -83,6 +83,7 @@ class WorkerPool:
         size: number of processes.
         folder: removed by the processes if this process dies.
         file_bytes: largest file that a process may write.
+        niceness: added to that of this process.
 
     Example:
         >>> with WorkerPool(1, Path(".").resolve() / "own", file_bytes=1000) as pool:
@@ -90,8 +91,8 @@ class WorkerPool:
         3
     """
 
-    def __init__(self, size: int, folder: Path, *, file_bytes: int) -> None:
-        self.folder, self.file_bytes = folder, file_bytes
+    def __init__(self, size: int, folder: Path, *, file_bytes: int, niceness: int = 0) -> None:
+        self.settings = (folder, file_bytes, niceness)
         self._queue: queue.SimpleQueue[JobTask | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._tasks: set[JobTask] = set()
@@ -137,7 +138,7 @@ class WorkerPool:
                 task.running = True
                 try:
                     if worker is None or not worker.process.is_alive():
-                        worker = _Worker(self.folder, self.file_bytes)
+                        worker = _Worker(*self.settings)
                     task.future.set_result(worker.run(task))
                 except JobError as error:
                     task.future.set_exception(error)
@@ -152,13 +153,13 @@ class WorkerPool:
 class _Worker:
     """A process, seen from its server."""
 
-    def __init__(self, folder: Path, file_bytes: int) -> None:
+    def __init__(self, folder: Path, file_bytes: int, niceness: int) -> None:
         # a forked copy of a process with threads (ONNX Runtime) can hang
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         ended, self._alive = context.Pipe(duplex=False)  # `ended` has an end when this process has
         self.process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, ended, folder, file_bytes), daemon=True
+            target=_serve, args=(theirs, ended, folder, file_bytes, niceness), daemon=True
         )
         with _starting, one_thread(), interrupts_blocked():
             self.process.start()
@@ -211,11 +212,15 @@ class _Worker:
 _starting = threading.Lock()  # `one_thread` changes the environment of this process
 
 
-def _serve(pipe: Connection, ended: Connection, folder: Path, file_bytes: int) -> None:
+def _serve(
+    pipe: Connection, ended: Connection, folder: Path, file_bytes: int, niceness: int
+) -> None:
     """The main loop of a process: run calls until it is stopped or its server dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _exit)
     _set_limits(file_bytes)
+    if hasattr(os, "nice"):
+        os.nice(niceness)
     watch = threading.Thread(target=_end_with_server, args=(ended, folder), daemon=True)
     watch.start()
     with suppress(EOFError, OSError):

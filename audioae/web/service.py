@@ -23,6 +23,7 @@ from audioae.web.uploads import ServeLimits, TooManyError, Upload, UploadStore, 
 
 INSPECT_SECONDS, PREVIEW_SECONDS = 60.0, 120.0  # that a check and a preview may take
 END_SECONDS = 30.0  # that a cancelled job has to end
+JOB_NICENESS = 5  # previews and the page stay fast while all cores have jobs
 
 
 class DenoiseService:
@@ -31,22 +32,23 @@ class DenoiseService:
     Args:
         store: the uploads.
         models: path of each model by name, the default first.
-        workers: number of processes for jobs. Checks and previews have one of their own.
+        workers: number of processes for jobs. Checks and previews have one each.
     """
 
     def __init__(self, store: UploadStore, models: Mapping[str, Path], *, workers: int) -> None:
         self.store, self.models = store, models
         self.limits: ServeLimits = store.limits
         most = 8 * self.limits.max_bytes + 2**28
-        self._jobs = WorkerPool(workers, store.folder, file_bytes=most)
-        self._quick = WorkerPool(1, store.folder, file_bytes=most)
+        self._jobs = WorkerPool(workers, store.folder, file_bytes=most, niceness=JOB_NICENESS)
+        self._checks = WorkerPool(1, store.folder, file_bytes=most)
+        self._clips = WorkerPool(1, store.folder, file_bytes=most)
         self._running: dict[str, JobTask] = {}
         self._previews: dict[str, JobTask] = {}
 
     def close(self) -> None:
         """Stop all work."""
-        self._quick.close()
-        self._jobs.close()
+        for pool in (self._checks, self._clips, self._jobs):
+            pool.close()
 
     def __enter__(self) -> DenoiseService:
         return self
@@ -68,7 +70,7 @@ class DenoiseService:
     def inspect(self, upload: Upload) -> JobTask:
         """Start the check of a complete upload; its result is `Upload.form`."""
         arguments = {"source": upload.source, "name": upload.name}
-        return self._quick.submit(inspect, arguments, seconds=INSPECT_SECONDS)
+        return self._checks.submit(inspect, arguments, seconds=INSPECT_SECONDS)
 
     def preview(self, upload: Upload, request: PreviewRequest) -> tuple[JobTask, int]:
         """Start a preview. An older one of the same upload that still waits is cancelled.
@@ -91,7 +93,7 @@ class DenoiseService:
             "seconds": request.seconds,
             "folder": folder,
         }
-        task = self._quick.submit(make_preview, arguments, seconds=PREVIEW_SECONDS)
+        task = self._clips.submit(make_preview, arguments, seconds=PREVIEW_SECONDS)
         self._previews[upload.id] = task
 
         def ended(_: object) -> None:
@@ -152,6 +154,7 @@ class DenoiseService:
             upload.state, upload.progress = "done", 1.0
         if upload.state != "done":
             remove_tree(upload.folder / f"job-{upload.job}")
+        upload.used = time.monotonic()
         self._running.pop(upload.id, None)
 
     def refresh(self, upload: Upload) -> Upload:
