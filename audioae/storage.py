@@ -15,6 +15,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +36,7 @@ AnyPath = str | os.PathLike[str]
 PART = ".part"  # of unfinished downloads
 COPY_BYTES = 2**20
 HIDDEN = ".audioae-"  # start of the names of temporary files
+_SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte of a file name that is not UTF-8
 LISTING_SHARE = 0.02  # of the time, at most, is spent on listing a folder
 
 
@@ -191,8 +193,16 @@ def write_text(path: AnyPath, text: str) -> None:
 
 
 def write_json_lines(path: AnyPath, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a JSON Lines file atomically, one row per line. Raises `OSError`."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Write a JSON Lines file atomically, one row per line. Raises `OSError`.
+
+    A row with file names that are not valid text has only ASCII characters.
+    """
+    write_text(path, "".join(_json_line(row) + "\n" for row in rows))
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    line = json.dumps(row, ensure_ascii=False)
+    return line if line.isascii() or not _SURROGATE.search(line) else json.dumps(row)
 
 
 def publish(temporary: Path, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,8 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner, Result
+from fake_models import write_half_model
+from test_gain_tags import id3
 
 import audioae
 from audioae import __version__, errors
@@ -239,3 +244,28 @@ def test_an_interrupt_while_a_package_is_initialised_is_no_import_error(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         errors.require("interrupted_package", extra="train")
+
+
+def test_lines_of_c_libraries_do_not_reach_stderr(tmp_path: Path) -> None:
+    """libmpg123 prints a warning about this ID3 tag."""
+    src = tmp_path / "in.mp3"
+    soundfile.write(src, np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+    src.write_bytes(id3(3) + src.read_bytes())
+    command = [sys.executable, "-m", "audioae", "denoise", str(src), str(tmp_path / "out.wav")]
+    model = ["-m", str(write_half_model(tmp_path / "half.onnx")), "--overwrite"]
+    said = {}
+    for more in (["--progress", "json"], ["-q"], ["-q", "--debug"]):
+        ended = subprocess.run([*command, *model, *more], capture_output=True, text=True)
+        assert ended.returncode == 0
+        said[more[-1]] = ended.stderr
+    events = [json.loads(line) for line in said["json"].splitlines()]
+    assert "done" in {event["event"] for event in events}
+    assert said["-q"] == ""
+    if not said["--debug"]:
+        pytest.skip("this libmpg123 does not print about this tag")
+
+
+def test_names_that_are_no_text_are_printed_with_escapes(fake: Callable[..., None]) -> None:
+    fake(lambda strength: click.echo(os.fsdecode(b"a\xe9.wav")))
+    result = invoke("fake")
+    assert (result.exit_code, result.stdout) == (0, "a\\udce9.wav\n")

@@ -22,7 +22,9 @@ import soundfile
 from click.testing import CliRunner
 
 from audioae.cli import main
+from audioae.cli.prepare import describe_summary
 from audioae.data.manifest import Row, ShardReader, read_manifest
+from audioae.data.mixtures.folders import MixedPair, write_table
 from audioae.data.prepare import PrepareProgress, PrepareSettings, prepare
 from audioae.data.sources import Entry, find_entries, has_licence
 from audioae.errors import DataError, OutputError, SettingsError
@@ -688,3 +690,61 @@ def test_the_command_reports_licences_and_other_ones_need_another_folder(tmp_pat
     assert sum(count["kept"] for count in licences.values()) == 3
     assert "CC BY 4.0" in result.stderr
     assert CliRunner().invoke(main, [*command, "--licence", "CC0*"]).exit_code == 2
+
+
+def test_what_folders_hold_besides_is_named_and_counted(tmp_path: Path, speech: Path) -> None:
+    (speech / "notes.txt").write_text("notes")
+    (speech / "s1" / "more.TXT").write_text("notes")
+    (speech / "LICENCE").write_text("notes")
+    (speech / ".hidden.txt").write_text("notes")
+    os.mkfifo(speech / "s2" / "pipe.wav")
+    (speech / "closed").mkdir()
+    denied = PermissionError(errno.EACCES, "Permission denied", str(speech / "closed"))
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:  # root may search every folder
+        if str(path) == str(speech / "closed"):
+            raise denied
+        return scandir(path)
+
+    out = tmp_path / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", refusing)
+        summary = prepare(PrepareSettings(out=str(out), speech=(str(speech),)))
+    assert summary.skipped == {"": 1, ".txt": 2}
+    assert json.loads((out / "data.json").read_text())["skipped"] == summary.skipped
+    assert summary.files == {"speech": 18}
+    left = dropped(out)
+    assert set(left) == {"pipe.wav", "closed"}
+    assert "pipe" in left["pipe.wav"] and "Permission denied" in left["closed"]
+    lines = list(describe_summary(summary, out, ""))
+    assert any("3 files" in line and ".txt 2" in line for line in lines)
+
+
+def test_a_media_file_without_the_extra_is_dropped_with_its_reason(
+    tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (speech / "s1" / "talk.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    monkeypatch.setitem(sys.modules, "av", None)
+    prepare(PrepareSettings(out=str(tmp_path / "data"), speech=(str(speech),)))
+    assert "audioae[media]" in dropped(tmp_path / "data")["talk.m4a"]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, speech: Path) -> None:
+    """Bytes that are not UTF-8 are kept through manifests, splits and the list of dropped files."""
+    names = [os.fsdecode(name) for name in (b"a\xe9.wav", b"silent\xfe.wav")]
+    folder = speech / os.fsdecode(b"s\xff9")
+    folder.mkdir()
+    for name, wave in zip(names, (tone(0.5, hz=900), np.zeros((RATE, 1))), strict=True):
+        shutil.move(save(tmp_path / "plain.wav", wave), folder / name)  # soundfile takes text only
+    out = tmp_path / "data"
+    rows = run(out, speech=(str(speech),), valid_share=0.3)["speech"]
+    assert [Path(row.path) for row in rows if row.source.endswith(folder.name)] == [
+        folder / names[0]
+    ]
+    assert list(dropped(out)) == [names[1]]
+    assert (out / "speech.jsonl").read_bytes().decode("utf-8")
+    pairs = tmp_path / "pairs.csv"
+    pair = MixedPair("000.wav", "000.wav", 1.0, RATE, 0.0, folder.name, "rain", "", "", "valid")
+    write_table(pairs, [pair])
+    assert rb"s\udcff9" in pairs.read_bytes()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -45,6 +46,9 @@ COMMANDS = {
     "completion": "Print a completion script for SHELL.",
 }
 
+# Commands that read recordings with libraries that print to stderr; --debug keeps their lines.
+SILENCED = ("prepare", "denoise", "evaluate")
+STDERR = 2  # its file descriptor
 INTERRUPTED = 130  # the exit code that shells report for a program ended by SIGINT
 
 
@@ -68,6 +72,8 @@ class LazyGroup(click.Group):
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             raise click.UsageError(f"No such command {name!r}{nearest(name, COMMANDS)}", ctx=ctx)
+        if name in SILENCED and not ctx.params["debug"]:
+            ctx.with_resource(libraries_silenced())
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,7 +88,7 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with errors_reported(ctx), terminations_raised():
+        with errors_reported(ctx), terminations_raised(), names_printable():
             return super().invoke(ctx)
 
 
@@ -108,6 +114,48 @@ def terminations_raised() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def names_printable() -> Iterator[None]:
+    """Print file names that are not valid text with escapes on stdout, as on stderr."""
+    stdout = sys.stdout
+    if getattr(stdout, "errors", None) != "strict":
+        yield
+        return
+    stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stdout.reconfigure(errors="strict")
+
+
+@contextmanager
+def libraries_silenced() -> Iterator[None]:
+    """Keep the lines that C libraries such as libmpg123 print out of stderr, where they would be
+    among JSON lines or inside a progress bar.
+
+    Their file descriptor becomes the null device, and `sys.stderr` a copy of it.
+    """
+    stderr = sys.stderr
+    try:
+        number = stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # closed, or replaced by a test
+        number = -1
+    if number != STDERR:
+        yield
+        return
+    stderr.flush()
+    copy = os.dup(STDERR)
+    with open(copy, "w", 1, stderr.encoding, stderr.errors) as sys.stderr:
+        try:
+            with open(os.devnull, "wb") as null:
+                os.dup2(null.fileno(), STDERR)
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(copy, STDERR)
+            sys.stderr = stderr
 
 
 @contextmanager

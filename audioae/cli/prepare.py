@@ -178,8 +178,9 @@ def command(
 
     Each file is read once, resampled and stored for random access. Splits are those of the tables;
     other files are split by speaker, noise recording or folder. Silent, clipped and unreadable
-    files are left out and listed in DATA/dropped.jsonl with the reason. Run the same command again
-    to resume after an interruption.
+    files, folders that cannot be searched, pipes and devices are left out and listed in
+    DATA/dropped.jsonl with the reason. Files without an audio suffix are counted. Run the same
+    command again to resume after an interruption.
     """
     mode = "none" if quiet and progress == "auto" else progress
     if list_corpora:
@@ -384,3 +385,9 @@ def describe_summary(summary: Summary, out: str | Path, alone: str) -> Iterator[
     if summary.dropped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.dropped.items())
         yield f"dropped: {reasons}; see {out}/dropped.jsonl"
+    if summary.skipped:
+        suffixes = ", ".join(
+            f"{suffix or 'no suffix'} {number}" for suffix, number in summary.skipped.items()
+        )
+        files = counted(sum(summary.skipped.values()), "file")
+        yield f"skipped: {files} without an audio suffix ({suffixes})"

@@ -225,7 +225,7 @@ def _row(line: str, where: str) -> Row:
 
 
 def _draw(seed: int, source: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{source}".encode()).digest()
+    return hashlib.sha256(f"{seed}:{source}".encode("utf-8", "surrogatepass")).digest()
 
 
 def _fill(

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -23,6 +24,7 @@ from audioae.errors import DataError
 Role = Literal["speech", "noise", "rir"]
 ROLES: tuple[Role, ...] = ("speech", "noise", "rir")
 LICENCE_REASON, NO_LICENCE = "licence", "none given"
+UNSEARCHABLE = "unreadable folder"
 AUDIO_EXTENSIONS = tuple(sorted(formats.SUFFIXES.keys() | media.SUFFIXES))
 
 _SPLIT_NAMES: dict[str, Split | Literal[""]] = {
@@ -73,19 +75,22 @@ def find_entries(
     places: Iterable[str],
     known: Iterable[Entry] = (),
     licences: Sequence[str] = (),
+    others: Counter[str] | None = None,
 ) -> tuple[list[Entry], list[Dropped]]:
     """The files of all folders and tables, in a fixed order, and those left out.
 
     A file is left out if it is listed twice, if its licence is not wanted, or if its source would
-    be in two splits.
+    be in two splits. So are, in folders, pipes and devices, and subfolders that cannot be searched.
 
     Args:
         known: entries of corpora; those of this role come first.
         licences: patterns such as "CC0*"; see `has_licence`. Empty: any licence or none.
+        others: the number of files in folders without an audio suffix is added to it, by suffix.
     """
+    skipped = Counter[str]() if others is None else others
     entries: dict[str, Entry] = {}
     dropped: list[Dropped] = []
-    found = (entry for place in places for entry in _of_place(role, Path(place)))
+    found = (entry for place in places for entry in _of_place(role, Path(place), dropped, skipped))
     for entry in chain((entry for entry in known if entry.role == role), found):
         if entry.path in entries:
             reason = "duplicate: listed twice, the first one is kept"
@@ -114,9 +119,11 @@ def has_licence(entry: Entry, patterns: Sequence[str]) -> bool:
     return not patterns or (bool(licence) and matches)
 
 
-def _of_place(role: Role, place: Path) -> Iterator[Entry]:
+def _of_place(
+    role: Role, place: Path, dropped: list[Dropped], skipped: Counter[str]
+) -> Iterator[Entry]:
     if place.is_dir():
-        return _of_folder(role, place)
+        return _of_folder(role, place, dropped, skipped)
     if not place.exists():
         raise DataError(
             f"{role}: {place} does not exist; a folder of audio files or a CSV table was expected"
@@ -128,18 +135,34 @@ def _of_place(role: Role, place: Path) -> Iterator[Entry]:
     return _of_table(role, place)
 
 
-def _of_folder(role: Role, folder: Path) -> Iterator[Entry]:
-    files = sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if is_audio(name) and not _is_stream(os.path.join(parent, name))
-    )
+def _of_folder(
+    role: Role, folder: Path, dropped: list[Dropped], skipped: Counter[str]
+) -> Iterator[Entry]:
+    """The audio files in and below a folder; adds what is left out to `dropped` and `skipped`."""
+
+    def refuse(error: OSError) -> None:
+        reason = f"{UNSEARCHABLE}: {error.strerror}; check its permissions"
+        dropped.append(Dropped(role, str(error.filename), reason))
+
+    files = list[Path]()
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            if not is_audio(name):
+                skipped[path.suffix.lower()] += name[0] != "."
+            elif _is_stream(str(path)):
+                dropped.append(Dropped(role, str(path), "no file: it is a pipe, socket or device"))
+            else:
+                files.append(path)
     if not files:
+        unsearched = [drop.path for drop in dropped if drop.reason.startswith(UNSEARCHABLE)]
+        cannot = f", {', '.join(unsearched)} cannot be searched" if unsearched else ""
         raise DataError(
-            f"{role}: no audio file in {folder}; expected names that end in "
+            f"{role}: no audio file in {folder}{cannot}; expected names that end in "
             f"{' '.join(AUDIO_EXTENSIONS)}"
         )
+    files.sort()
     corpus = Path(os.path.abspath(folder)).name
     for file, name in zip(files, _by_folder(files), strict=True):
         yield Entry(role, os.path.abspath(file), _source_of_file(role, corpus, name), corpus=corpus)

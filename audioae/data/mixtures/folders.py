@@ -20,7 +20,7 @@ from audioae.data.mixtures.draws import MixtureDraw, Recording
 from audioae.data.mixtures.mixer import Mixer
 from audioae.errors import DataError, OutputError, SettingsError
 from audioae.signal.spectrogram import Array
-from audioae.storage import write_text
+from audioae.storage import write_bytes
 
 PEAK = 0.98  # of full scale; louder pairs are scaled down, both sides by the same factor
 NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
@@ -140,12 +140,14 @@ def check_folder(folder: Path) -> None:
 
 
 def write_table(path: Path, rows: Sequence[MixedPair]) -> None:
-    """A CSV table with a column for each field, written atomically."""
+    """A CSV table with a column for each field, written atomically. Bytes of file names that are
+    not UTF-8 are written as \\x..
+    """
     text, names = io.StringIO(), [field.name for field in dataclasses.fields(MixedPair)]
     table = csv.DictWriter(text, names, lineterminator="\n")
     table.writeheader()
     table.writerows(map(dataclasses.asdict, rows))
-    write_text(path, text.getvalue())
+    write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def _row(draw: MixtureDraw, mixer: Mixer, name: str, split: str) -> MixedPair:

@@ -76,8 +76,10 @@ def prepare(
         for role in ROLES
         if settings.places(role) or any(entry.role == role for entry in known)
     ]
+    others = Counter[str]()
     found = {
-        role: find_entries(role, settings.places(role), known, settings.licences) for role in roles
+        role: find_entries(role, settings.places(role), known, settings.licences, others)
+        for role in roles
     }
     for role, (entries, left_out) in found.items():
         _refuse_nothing(role, entries, left_out)
@@ -113,6 +115,7 @@ def prepare(
                 rows,
                 [page for role_pages in pages.values() for page in role_pages],
                 dropped,
+                others,
             )
     except OSError as error:
         raise output_error(error, folder) from error
@@ -325,6 +328,7 @@ def _write_data(
     rows: dict[Role, list[Row]],
     pages: list[Page],
     dropped: list[Dropped],
+    others: Counter[str],
 ) -> Summary:
     """Write data.json, which is written last: a folder that has it is complete."""
     summary = Summary(
@@ -336,6 +340,7 @@ def _write_data(
         files={role: len(role_rows) for role, role_rows in rows.items()},
         dropped=dict(Counter(drop.reason.partition(":")[0] for drop in dropped)),
         licences=_licences(rows, dropped),
+        skipped=dict(sorted(others.items())),
     )
     shards = {
         page.shard: {"samples": page.samples, "sha256": page.sha256}

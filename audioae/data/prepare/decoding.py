@@ -13,7 +13,7 @@ import numpy.typing as npt
 from audioae.audio import AudioInfo, AudioReader
 from audioae.data.manifest import FULL_SCALE
 from audioae.data.sources import Entry, Role
-from audioae.errors import AudioFileError
+from audioae.errors import AudioFileError, DependencyError
 from audioae.signal.resample import StreamResampler
 
 BLOCK_SECONDS = 30
@@ -59,7 +59,7 @@ def decode(entry: Entry, checks: Checks) -> Decoded:
     """
     try:
         waveform, clipped = _read(entry, checks.sample_rate)
-    except AudioFileError as error:
+    except (AudioFileError, DependencyError) as error:  # a media file needs the extra `media`
         return Decoded(None, reason=f"unreadable: {error}")
     except UnlikeError as error:
         return Decoded(None, reason=f"unlike its clean side: {error}")

@@ -102,6 +102,7 @@ class Summary:
         dropped: number of files left out, by kind of reason.
         licences: `{"kept": n, "dropped": n}` by licence: the files kept, and those left out
             because of their licence. "none given" stands for files without one.
+        skipped: number of files in the folders that have no audio suffix, by suffix.
     """
 
     sample_rate: int
@@ -109,3 +110,4 @@ class Summary:
     files: dict[str, int]
     dropped: dict[str, int]
     licences: dict[str, dict[str, int]] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
