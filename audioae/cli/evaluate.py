@@ -177,7 +177,7 @@ class EvaluateOptions:
 )
 @progress_option
 @click.pass_context
-def command(ctx: click.Context, **given: Any) -> None:
+def command(ctx: click.Context, /, **given: Any) -> None:
     """Evaluate models on pairs of noisy and clean recordings.
 
     Computes each metric for the noisy and for the enhanced recording, with the clean one as

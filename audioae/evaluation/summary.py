@@ -19,6 +19,7 @@ Values = npt.NDArray[np.float64]
 BAND_EDGES_DB = (-5.0, 0.0, 5.0, 10.0, 15.0)
 RESAMPLES = 2000
 AT_ONCE = 2**20  # drawn indices
+SIDES = ("noisy", "enhanced")
 CONFIDENCE = 0.95
 
 
@@ -184,12 +185,11 @@ def _means(name: str, rows: Sequence[PairRow]) -> Means:
     weights = [_weight(name, row) for row in rows]
     clean = [row.clean.get(name) for row in rows]
     return Means(
-        *(_mean(values, weights) for values in (noisy, enhanced, change)),
-        _mean(clean, weights) if any(name in row.clean for row in rows) else None,
+        noisy=_mean(noisy, weights),
+        enhanced=_mean(enhanced, weights),
+        change=_mean(change, weights),
+        clean=_mean(clean, weights) if any(name in row.clean for row in rows) else None,
     )
-
-
-SIDES = ("noisy", "enhanced")
 
 
 def _comparison(name: str, both: Sequence[tuple[PairRow, PairRow]]) -> Comparison:

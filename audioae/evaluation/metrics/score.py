@@ -69,9 +69,8 @@ class Signals:
         Rounding puts a floor under the pauses. Without it, LLR compares their spectra far below the
         last bit, which makes csig about 0.1 lower.
         """
-        rounded = (np.rint(INT16_SCALE * signal) for signal in self._wide_band)
-        limited = (signal.clip(-INT16_SCALE, INT16_SCALE - 1) for signal in rounded)
-        return composite(*limited, WIDE_BAND_RATE, pesq=self.pesq_wb)
+        estimate, reference = (_as_int16(signal) for signal in self._wide_band)
+        return composite(estimate, reference, WIDE_BAND_RATE, pesq=self.pesq_wb)
 
     @cached_property
     def _wide_band(self) -> tuple[AnySignal, AnySignal]:
@@ -84,6 +83,11 @@ class Signals:
     @cached_property
     def dnsmos(self) -> Dnsmos:
         return dnsmos(self.estimate, self.sample_rate)
+
+
+def _as_int16(signal: AnySignal) -> AnySignal:
+    rounded: AnySignal = np.rint(INT16_SCALE * signal).clip(-INT16_SCALE, INT16_SCALE - 1)
+    return rounded
 
 
 @dataclass(frozen=True)
