@@ -67,8 +67,8 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    """One cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """One cell of a table. "[default: 1] [x>=1]" would be a link in Markdown."""
+    return " ".join(text.split()).replace("|", "\\|").replace("] [", "; ")
 
 
 if __name__ == "__main__":

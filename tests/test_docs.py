@@ -1,5 +1,5 @@
-"""The documentation agrees with the code: generated pages are current, command lines parse, links
-lead somewhere, every setting is documented.
+"""The documentation agrees with the code: generated pages are current, commands and Python blocks
+run, the site builds, links lead somewhere, every setting is documented.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 import pytest
 
+import audioae
 from audioae.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +33,7 @@ RENDER = f"import runpy; print(runpy.run_path({str(DOCS / 'make_cli.py')!r})['re
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
-        *DOCS.glob("*.md"),
+        *DOCS.rglob("*.md"),
         *ROOT.glob("*/README.md"),
         *ROOT.glob("recipes/*/README.md"),
     ]
@@ -94,7 +100,8 @@ def test_models_page_has_every_model_and_a_note_on_licences() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     text = without_fences(page.read_text(encoding="utf-8"))
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    inline = re.findall(r"\]\(([^)\s]+)\)", text)
+    for target in inline + re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.MULTILINE):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, heading = target.partition("#")
@@ -105,7 +112,7 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """The anchors of a page's headings, as GitHub and the site make them."""
     text = without_fences(page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -168,9 +175,19 @@ def test_every_command_line_parses(page: Path) -> None:
             pytest.fail(f"audioae {' '.join(arguments)}: {error.format_message()}")
 
 
+COOKBOOK = sorted(set(DOCS.glob("cookbook/*.md")) - {DOCS / "cookbook/index.md"})
+
+
 @pytest.mark.parametrize(
     "page",
-    [ROOT / "README.md", TRAINING, DOCS / "usage.md", *sorted(ROOT.glob("recipes/*/README.md"))],
+    [
+        ROOT / "README.md",
+        DOCS / "index.md",
+        TRAINING,
+        DOCS / "usage.md",
+        *COOKBOOK,
+        *sorted(ROOT.glob("recipes/*/README.md")),
+    ],
     ids=page_id,
 )
 def test_a_page_shows_commands(page: Path) -> None:
@@ -202,6 +219,195 @@ def parse(
 def test_a_command_line_that_does_not_parse_is_found(wrong: list[str]) -> None:
     with pytest.raises(click.UsageError):
         parse(main, wrong)
+
+
+# --- Blocks that run
+#
+# A page names its inputs and the blocks that are not run in comments, which the site does not show:
+# <!-- input: episode.wav from samples/noisy-44k-stereo.flac -->
+# <!-- parsed only: why the next block is not run -->
+
+FENCE = re.compile(
+    r"(?:^<!-- parsed only: (?P<reason>[^\n]+?) -->\n)?"
+    r"^```(?P<language>bash|python)[^\n]*\n(?P<code>.*?)^```",
+    re.MULTILINE | re.DOTALL,
+)
+RUN_COMMANDS = [DOCS / "index.md", *COOKBOOK]
+
+
+def blocks_to_run(page: Path) -> list[tuple[str, str]]:
+    """Language and code of the blocks of a page that are run: Python everywhere, commands in the
+    quick start and the cookbook, without those that are only parsed and without included files.
+    """
+    languages = ("bash", "python") if page in RUN_COMMANDS else ("python",)
+    return [
+        (block["language"], block["code"])
+        for block in FENCE.finditer(page.read_text(encoding="utf-8"))
+        if block["language"] in languages and not block["reason"] and "--8<--" not in block["code"]
+    ]
+
+
+def make_inputs(page: Path, folder: Path) -> None:
+    """Put the files that a page works on into a folder."""
+    (folder / "samples").symlink_to(ROOT / "samples")
+    comments = re.findall(
+        r"^<!-- input: (\S+) from (\S+) -->$", page.read_text("utf-8"), re.MULTILINE
+    )
+    for name, source in [("noisy.wav", "samples/noisy.wav"), *comments]:
+        path, original = folder / name, ROOT / source
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if original.is_dir():
+            shutil.copytree(original, path)
+        elif path.suffix == original.suffix:
+            shutil.copy(original, path)
+        elif path.suffix == ".mp4":
+            make_film(path, *audioae.read(original))
+        else:
+            audioae.write(path, *audioae.read(original))
+
+
+def make_film(path: Path, waveform: Any, sample_rate: int) -> None:
+    """Write a film with a grey picture and the mean of all channels as its sound."""
+    import av
+
+    with av.open(str(path), "w") as film:
+        video = film.add_stream("mpeg4", rate=5, width=64, height=48, pix_fmt="yuv420p")
+        audio = film.add_stream("aac", rate=sample_rate, layout="mono")
+        for _ in range(5 * waveform.shape[1] // sample_rate):
+            picture = np.full((48, 64, 3), 128, np.uint8)
+            film.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        mono = np.ascontiguousarray(waveform.mean(axis=0, keepdims=True), np.float32)
+        frame = av.AudioFrame.from_ndarray(mono, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = sample_rate, 0
+        film.mux(audio.encode(frame))
+        for stream in (video, audio):
+            film.mux(stream.encode(None))
+
+
+def run_command(command: str) -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    result = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=280,
+    )
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+
+
+RUN_PAGES = [page for page in PAGES if blocks_to_run(page)]
+NEEDS = {"lecture-video": ("av",), "own-noise": ("torch", "librosa", "pystoi")}
+
+
+@pytest.mark.parametrize("page", RUN_PAGES, ids=page_id)
+def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the page, in one folder."""
+    for package in NEEDS.get(page.stem, ()):
+        pytest.importorskip(package)
+    make_inputs(page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    for number, (language, code) in enumerate(blocks_to_run(page)):
+        if language == "bash":
+            run_command(code)
+        else:
+            exec(compile(code, f"{page_id(page)}, block {number}", "exec"), names)
+
+
+def test_pages_run_something_and_every_exception_has_a_reason() -> None:
+    python_pages = [DOCS / "index.md", DOCS / "usage.md", DOCS / "api.md", ROOT / "README.md"]
+    assert set(RUN_PAGES) >= {*RUN_COMMANDS, *python_pages}
+    assert all("bash" in dict(blocks_to_run(page)) for page in RUN_COMMANDS)
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        used = sum(bool(block["reason"]) for block in FENCE.finditer(text))
+        assert text.count("<!-- parsed only:") == used, f"{page_id(page)}: comment without a block"
+
+
+# --- The site
+
+
+class Links(HTMLParser):
+    """Links, embedded resources and anchors of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.resources: list[str] = []
+        self.anchors = {""}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value for name, value in attrs if value is not None}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        elif tag == "link" and "href" in values:
+            self.resources.append(values["href"])
+        elif "src" in values:
+            self.resources.append(values["src"])
+
+
+def read_links(page: Path) -> Links:
+    parser = Links()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return parser
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """All links of the built pages lead somewhere, and no page fetches anything from a network."""
+    pytest.importorskip("zensical")
+    for name in ("zensical.toml", "CHANGELOG.md", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    no_data = shutil.ignore_patterns("weights", "__pycache__", "node_modules")
+    for name in ("docs", "examples", "audioae"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=no_data)
+    command = [sys.executable, "-m", "zensical", "build", "--strict"]
+    built = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, timeout=280, encoding="utf-8"
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+
+    site = tmp_path / "site"
+    pages = {page: read_links(page) for page in site.rglob("*.html")}
+    names = {page.relative_to(site).as_posix() for page in pages}
+    sources = {
+        page.relative_to(DOCS).with_suffix(".html").as_posix() for page in DOCS.rglob("*.md")
+    }
+    assert names == sources | {"404.html"}
+    faults = []
+    for page, found in pages.items():
+        where = page.relative_to(site).as_posix()
+        fetched = [target for target in found.resources if re.match(r"(\w+:)?//", target)]
+        faults += [f"{where} fetches {target}" for target in fetched]
+        if where == "404.html":  # its links begin with /
+            continue
+        for target in found.links + found.resources:
+            if re.match(r"\w+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path.partition("?")[0]).resolve() if path else page
+            if not file.is_file() or (file in pages and anchor not in pages[file].anchors):
+                faults.append(f"{where} links to {target}")
+    assert faults == []
+    reference = pages[site / "api.html"].anchors
+    assert [name for name in audioae.__all__ if f"audioae.{name}" not in reference] == []
+
+
+def test_the_navigation_has_every_page_once() -> None:
+    def leaves(entry: Any) -> Iterator[str]:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for inner in entry.values() if isinstance(entry, dict) else entry:
+                yield from leaves(inner)
+
+    project = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    listed = list(leaves(project["nav"]))
+    assert sorted(listed) == sorted(
+        page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")
+    )
 
 
 # --- The README
