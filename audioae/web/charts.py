@@ -159,7 +159,7 @@ def plot_tables(tables: Sequence[Table], settings: ChartSettings | None = None) 
     figure_class = require("matplotlib.figure", extra="plots").Figure
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    figure = figure_class(figsize=(6.2 * columns, 3.9 * rows), layout="constrained")
+    figure: Figure = figure_class(figsize=(6.2 * columns, 3.9 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for panel, place in zip(panels, axes, strict=False):
         _draw(place, panel, tables, settings)
@@ -250,9 +250,8 @@ def _draw(axes: Axes, panel: Panel, tables: Sequence[Table], settings: ChartSett
                     label=own,
                 )
             number += 1
-        baselines = [
-            row[panel.baseline] for row in table.rows if is_number(row.get(panel.baseline))
-        ]
+        noisy = panel.baseline or ""
+        baselines = [row[noisy] for row in table.rows if is_number(row.get(noisy))]
         if baselines:
             label = f"{table.name} noisy" if len(tables) > 1 else "noisy"
             axes.axhline(baselines[0], color=colour, linestyle="--", linewidth=1, label=label)

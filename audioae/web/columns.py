@@ -116,7 +116,8 @@ def mel_bands(n_fft: int, sample_rate: int, rows: int, max_hz: float) -> Array:
         low, high = min(low, middle - bin_hz), max(high, middle + bin_hz)
         rising, falling = (hertz - low) / (middle - low), (high - hertz) / (high - middle)
         weights[row] = np.maximum(np.minimum(rising, falling), 0)
-    return (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    total = np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+    return np.asarray(weights / total, np.float32)
 
 
 class Spectrogram:
@@ -152,7 +153,7 @@ class Spectrogram:
     ) -> None:
         self.max_hz = sample_rate / 2 if max_hz is None else max_hz
         self.sample_rate, self.step = sample_rate, step
-        self.n_fft = 2 ** math.ceil(math.log2(max(WINDOW_SECONDS * sample_rate, 16)))
+        self.n_fft = int(2 ** math.ceil(math.log2(max(WINDOW_SECONDS * sample_rate, 16))))
         # Frames per column: as few as cover it, at least one.
         self._frames = max(-(-step // (self.n_fft // 2)), 1)
         self._hop = step / self._frames

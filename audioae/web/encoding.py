@@ -54,7 +54,8 @@ def palette() -> npt.NDArray[np.uint8]:
     """The colours of the spectrogram, `[NUM_COLOURS, 3]`."""
     places = np.linspace(0, len(COLOURS) - 1, NUM_COLOURS)
     channels = [np.interp(places, np.arange(len(COLOURS)), each) for each in COLOURS.T]
-    return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
+    colours: npt.NDArray[np.uint8] = np.rint(np.stack(channels, axis=1)).astype(np.uint8)
+    return colours
 
 
 def png(indices: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8]) -> bytes:

@@ -81,7 +81,7 @@ def plot_recordings(paths: Sequence[Path], settings: PlotSettings | None = None)
         names = [each.path.name for each in pair.facts]
     powers = _on_axis(spectrogram, settings.axis)
     titles = [*names, "difference"][: len(peaks)]
-    figure = figure_class(figsize=(4.6 * len(peaks) + 1.4, 6.2), layout="constrained")
+    figure: Figure = figure_class(figsize=(4.6 * len(peaks) + 1.4, 6.2), layout="constrained")
     axes = figure.subplots(2, len(peaks), height_ratios=(1, 2.6), squeeze=False, sharex=True)
     top = max((float(each.max()) for each in powers[:2] if each.size), default=0.0)
     for column, (name, title) in enumerate(zip(peaks, titles, strict=True)):

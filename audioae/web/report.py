@@ -158,8 +158,10 @@ def read_report(path: Path) -> Report | None:
     try:
         with path.open(encoding="utf-8") as file:
             found = REPORT_ELEMENT.search(file.read(HEAD_LENGTH))
-        values = parse_json(found[1]) if found else None
-        report = build(Report, {**values, "path": path, **_paths(values)})
+        if found is None:
+            return None
+        values = parse_json(found[1])
+        report: Report = build(Report, {**values, "path": path, **_paths(values)})
         return replace(report, num_bytes=path.stat().st_size)
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -221,7 +223,9 @@ def match_loudness(meters: Mapping[str, Meter]) -> tuple[Track, ...]:
     return tuple(
         Track(
             name,
-            *(_rounded(each) for each in (meter.peak_dbfs, meter.rms_dbfs, meter.lufs)),
+            peak_dbfs=_rounded(meter.peak_dbfs),
+            rms_dbfs=_rounded(meter.rms_dbfs),
+            loudness_lufs=_rounded(meter.lufs),
             gain_db=round(gains.get(name, 0.0), 2),
             is_matched=name in heard and gains[name] < MOST_GAIN_DB,
         )
