@@ -24,7 +24,7 @@ GainKind = Literal["real", "complex"]
 Edges = Literal["silence", "mirror"]
 Downsampling = Literal["strided", "max_pool", "average_pool"]
 Upsampling = Literal["transpose", "nearest"]
-Activation = Literal["leaky_relu", "relu", "identity"]
+Activation = Literal["leaky_relu", "relu", "identity", "batch_norm"]
 
 
 class Estimate(NamedTuple):
@@ -57,7 +57,8 @@ class NetworkSettings:
         free_bits, warmup_steps: of "gaussian", see `Gaussian`; a warm-up of None is none.
         latent_activation: of the last encoder layer: "leaky_relu" after BatchNorm, like the other
             layers, or "relu" or "identity" without BatchNorm. Codes are best "identity", so that
-            they can have any value.
+            they can have any value, or "batch_norm": each unit has the variance 1, and a penalty of
+            "sparse" cannot be avoided by making all values small.
         encoder: "strided" convolutions, or convolutions and "max_pool" or "average_pool".
         decoder: "transpose" for transposed convolutions, "nearest" for upsampling followed by a
             convolution, which avoids checkerboard artefacts (Odena et al. 2016).

@@ -140,11 +140,8 @@ class ConvolutionalAutoencoder(Autoencoder):
             steps = settings.patch // prod(settings.strides)
             self.encoded_shape = (settings.channels[-1], steps, *width)
             size, outputs = prod(self.encoded_shape), settings.latent_size * self.bottleneck.width
-            activation = settings.latent_activation
-            norm = nn.BatchNorm1d(outputs) if activation == "leaky_relu" else nn.Identity()
-            self.to_vector = nn.Sequential(
-                nn.Linear(size, outputs), norm, build_activation(activation)
-            )
+            activation = build_activation(settings.latent_activation, nn.BatchNorm1d, outputs)
+            self.to_vector = nn.Sequential(nn.Linear(size, outputs), *activation)
             self.from_vector = nn.Linear(settings.latent_size, size)
 
     def to_patches(self, x: Tensor, steps: int) -> Tensor:

@@ -79,8 +79,7 @@ class DenseAutoencoder(Autoencoder):
         linear = nn.Conv1d(inputs, outputs, 1)
         if activation == "identity":
             return linear
-        norm = nn.BatchNorm1d(outputs) if activation == "leaky_relu" else nn.Identity()
-        return nn.Sequential(linear, norm, build_activation(activation))
+        return nn.Sequential(linear, *build_activation(activation, nn.BatchNorm1d, outputs))
 
     def encode(
         self, features: Tensor, state: State | None = None

@@ -236,7 +236,7 @@ class ConvLayer(nn.Module, Generic[Conv]):
     Args:
         conv: the convolution.
         outputs: its number of channels.
-        activation: "relu" and "identity" have no BatchNorm before them.
+        activation: see `build_activation`.
         pool: over blocks of frames, or of frames and bins.
     """
 
@@ -253,8 +253,7 @@ class ConvLayer(nn.Module, Generic[Conv]):
         super().__init__()
         self.conv = conv
         norm = nn.BatchNorm1d if isinstance(conv, TimeConv) else nn.BatchNorm2d
-        self.norm = norm(outputs) if activation == "leaky_relu" else nn.Identity()
-        self.activation = build_activation(activation)
+        self.norm, self.activation = build_activation(activation, norm, outputs)
         self.pool = pool
         self.num_past = conv.num_past
 
@@ -264,11 +263,19 @@ class ConvLayer(nn.Module, Generic[Conv]):
         return y if self.pool is None else self.pool(y), past
 
 
-def build_activation(name: Activation) -> nn.Module:
-    """The activation of that name; the slope of "leaky_relu" is 0.2."""
+def build_activation(
+    name: Activation, norm: type[nn.BatchNorm1d | nn.BatchNorm2d], channels: int
+) -> tuple[nn.Module, nn.Module]:
+    """The normalisation before an activation, and the activation.
+
+    "leaky_relu" (slope 0.2) has a BatchNorm before it, "relu" and "identity" have none, and
+    "batch_norm" is a BatchNorm without learned scale and shift.
+    """
     if name == "leaky_relu":
-        return nn.LeakyReLU(0.2)
-    return nn.ReLU() if name == "relu" else nn.Identity()
+        return norm(channels), nn.LeakyReLU(0.2)
+    if name == "batch_norm":
+        return norm(channels, affine=False), nn.Identity()
+    return nn.Identity(), nn.ReLU() if name == "relu" else nn.Identity()
 
 
 def build_pool(kind: Downsampling, size: tuple[int, ...]) -> nn.Module | None:
