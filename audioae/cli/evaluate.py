@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from audioae.cli.against_pca import compare_with_pca, pca_options
 from audioae.cli.completion import complete_models
 from audioae.cli.options import device_option, listen_for_interrupt, settings_of
 from audioae.cli.progress import progress_option, show_progress
@@ -51,6 +52,8 @@ class EvaluateOptions:
     device: str
     jobs: int | None
     progress: str
+    against_pca: Path | None
+    plot: Path | None
 
 
 @click.command("evaluate")
@@ -166,6 +169,7 @@ class EvaluateOptions:
     is_flag=True,
     help="Print the means and the scores of every pair as JSON on stdout.",
 )
+@pca_options
 @device_option
 @click.option(
     "-j",
@@ -190,6 +194,10 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
     PESQ is P.862.2 without Corrigendum 2 and is limited to 50 utterances per file. CSIG, CBAK and
     COVL are computed from wide-band PESQ. DNSMOS uses no reference.
+
+    With --against-pca it scores autoencoders, which were trained with task.kind = "reconstruct":
+    the error of the reconstructed features on held-out patches, that of PCA with as many
+    components, and for a linear decoder the principal angles between both subspaces.
     """
     from audioae.cli.scores import (
         Result,
@@ -201,6 +209,9 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     )
 
     options = EvaluateOptions(**given)
+    if options.against_pca is not None:
+        compare_with_pca(options)
+        return
     _check_usage(options)
     pairs = _pairs(options)
     names = _metric_names(options)
@@ -230,6 +241,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
 
 def _check_usage(options: EvaluateOptions) -> None:
+    if options.plot is not None:
+        raise click.UsageError("--plot needs --against-pca")
     sources = [options.pairs, options.clean, options.noisy_only]
     if sum(source is not None for source in sources) != 1:
         raise click.UsageError("give one of --pairs, --clean and --noisy-only")

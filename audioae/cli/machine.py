@@ -35,6 +35,8 @@ EXTRAS = {
         "train": "torch torchaudio librosa onnx onnxscript pydantic safetensors tensorboard",
         "metrics": "pesq pystoi speechmos requests librosa jiwer",
         "plots": "matplotlib librosa",
+        "tasks": "scikit-learn librosa matplotlib pyarrow constriction",
+        "umap": "umap-learn",
         "media": "av",
         "ray": "ray",
         "live": "sounddevice",
