@@ -21,8 +21,9 @@ import soundfile
 
 from audioae.audio import write
 from audioae.cli import main
+from audioae.cli.scores import csv_lines, open_new
 from audioae.errors import DataError
-from audioae.evaluation import pair_folders, read_pairs, read_recordings, with_texts
+from audioae.evaluation import PairRow, pair_folders, read_pairs, read_recordings, with_texts
 from audioae.evaluation.pairs import align
 from audioae.evaluation.summary import snr_band
 
@@ -207,6 +208,19 @@ def test_several_models_are_compared_pair_by_pair(folder: Path) -> None:
         ("a", "0.5", "rain"),
     ]
     assert float(lines[0]["noisy_snr"]) == pytest.approx(20, abs=0.3)
+
+
+def test_names_that_are_not_utf_8_are_escaped_in_the_table(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9, two")
+    row = PairRow(name, RATE, 1.0, {"snr": None}, {"snr": 2.5}, {}, error="it is\nbroken")
+    with open_new(tmp_path / "scores.csv", overwrite=False) as file:
+        assert file is not None
+        file.writelines(csv_lines([row]))
+    (line,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines(keepends=True))
+    assert line["name"].encode("ascii", "replace").startswith(b"caf")
+    assert "\\udce9" in line["name"] or "\\xe9" in line["name"]
+    assert (line["noisy_snr"], line["enhanced_snr"]) == ("", "2.5")
+    assert line["error"] == "it is\nbroken"
 
 
 @pytest.mark.usefixtures("model")

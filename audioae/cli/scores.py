@@ -165,7 +165,10 @@ def open_new(path: Path | None, *, overwrite: bool) -> Iterator[IO[str] | None]:
     with output_errors(path):
         temporary = AtomicFile(path)
     with temporary:
-        with temporary.path.open("w", encoding="utf-8", newline="") as file:
+        # Bytes of file names that are not UTF-8 are written as \udcxx.
+        with temporary.path.open(
+            "w", encoding="utf-8", errors="backslashreplace", newline=""
+        ) as file:
             yield file
         with output_errors(path):
             temporary.commit()
