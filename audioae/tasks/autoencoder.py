@@ -170,23 +170,7 @@ class Codec:
         Raises:
             AudioFileError: the file cannot be read.
         """
-        yield from signal_features.compute_blocks(self._read(path, mono, track), self.settings)
-
-    def _read(self, path: str | Path, mono: bool, track: int) -> Iterator[Array]:
-        """The waveform of a file at the rate of the model, in blocks `[channels?, samples]`."""
-        with AudioReader(path, track=track) as reader:
-            channels = 1 if mono else reader.info.channels
-            resampler = StreamResampler(
-                reader.info.sample_rate, self.settings.sample_rate, channels
-            )
-            length, is_last = round(BLOCK_SECONDS * reader.info.sample_rate), False
-            while not is_last:
-                block = reader.read(length)
-                is_last = block.shape[-1] < length
-                if mono:
-                    block = block.mean(0, keepdims=True, dtype=np.float32)
-                output = resampler.process(block, last=is_last)
-                yield output[0] if mono else output
+        yield from read_features(path, self.settings, mono=mono, track=track)
 
     def encode_blocks(self, blocks: Iterable[Array]) -> Iterator[Array]:
         """Encode features that come in blocks, in constant memory.
@@ -248,6 +232,30 @@ class Codec:
         found = list(run([values]))
         empty = np.zeros((*values.shape[:-2], rows, 0), np.float32)
         return np.concatenate(found, -1) if found else empty
+
+
+def read_features(
+    path: str | Path, settings: FeatureSettings, *, mono: bool = True, track: int = 0
+) -> Iterator[Array]:
+    """The features of a file in blocks, in constant memory; see `Codec.read_features`."""
+    yield from signal_features.compute_blocks(_waveform(path, settings, mono, track), settings)
+
+
+def _waveform(
+    path: str | Path, settings: FeatureSettings, mono: bool, track: int
+) -> Iterator[Array]:
+    """The waveform of a file at the rate of the features, in blocks `[channels?, samples]`."""
+    with AudioReader(path, track=track) as reader:
+        channels = 1 if mono else reader.info.channels
+        resampler = StreamResampler(reader.info.sample_rate, settings.sample_rate, channels)
+        length, is_last = round(BLOCK_SECONDS * reader.info.sample_rate), False
+        while not is_last:
+            block = reader.read(length)
+            is_last = block.shape[-1] < length
+            if mono:
+                block = block.mean(0, keepdims=True, dtype=np.float32)
+            output = resampler.process(block, last=is_last)
+            yield output[0] if mono else output
 
 
 def checked(blocks: Iterable[Array], rows: int, what: str) -> Iterator[Array]:

@@ -206,7 +206,7 @@ def denoise_raw(
     """
     stream = Stream(engine, form.sample_rate, form.channels, settings)
     num_samples = clipped = 0
-    for data in _whole_samples(source, form.sample_bytes):
+    for data in whole_samples(source, form.sample_bytes):
         clipped += _emit(stream.push(form.decode(data)), sink, form)
         num_samples += len(data) // form.sample_bytes
         if progress is not None:
@@ -223,7 +223,7 @@ def _emit(block: Array, sink: BinaryIO, form: RawForm) -> int:
     return clipped
 
 
-def _whole_samples(source: BinaryIO, size: int) -> Iterator[bytes]:
+def whole_samples(source: BinaryIO, size: int) -> Iterator[bytes]:
     """Blocks of whole samples, each as soon as it has arrived; `size` is the bytes of a sample."""
     read: Any = getattr(source, "read1", source.read)
     rest = b""

@@ -1,0 +1,312 @@
+"""`audioae embed`: embeddings of recordings, maps of them, and a linear probe."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from audioae.cli.completion import complete_models
+from audioae.cli.options import device_option
+from audioae.cli.output import print_json
+from audioae.cli.progress import FilesProgress, progress_option, show_files
+from audioae.errors import counted
+
+if TYPE_CHECKING:
+    from audioae.denoising.batch import FoundInputs
+    from audioae.tasks.autoencoder import Codec
+    from audioae.tasks.embed import Embedding, EmbedSettings, Pooling
+    from audioae.tasks.pictures import Projection
+    from audioae.tasks.probe import Probe
+    from audioae.tasks.workers import FilesListener
+
+PATCHES = 16  # of each file, that PCA is fitted to
+JOBS_HELP = "Number of files that are processed at the same time, each in a process."
+
+jobs_option = click.option(
+    "-j", "--jobs", type=click.IntRange(1), default=1, metavar="N", help=JOBS_HELP
+)
+
+
+@click.command("embed")
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file for the embeddings, .npz or .parquet.",
+)
+@click.option(
+    "-m",
+    "--model",
+    default="sound-16k",
+    metavar="NAME|PATH",
+    shell_complete=complete_models,
+    help="A shipped autoencoder, an .onnx file, a checkpoint or a run folder.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["none", "mean", "mean+std", "max"]),
+    default="mean",
+    help="Statistics of the latent over each file; none keeps every step.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw a map with a point per file, .png, .svg or .html, coloured by folder or --labels.",
+)
+@click.option(
+    "--projection",
+    type=click.Choice(["pca", "tsne", "umap"]),
+    default="pca",
+    help="How the map is made; umap needs the package umap-learn.",
+)
+@click.option(
+    "--probe",
+    "with_probe",
+    is_flag=True,
+    help="Train a linear classifier of the folders or --labels, and print its accuracy beside "
+    "those of mel statistics and PCA.",
+)
+@click.option(
+    "--labels",
+    metavar="TABLE[:COLUMN]",
+    help="Labels from a table instead of the folders: CSV, or JSON Lines, with the column path and "
+    "another (default: label).",
+)
+@click.option(
+    "--groups",
+    metavar="TABLE[:COLUMN]",
+    help="Sources from a table (default column: source). The files of a source are in one fold.  "
+    "[default: what precedes the first -, _, . or space of the file name]",
+)
+@click.option("--folds", type=click.IntRange(2), default=5, help="Folds of the probe.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the map and the folds.")
+@jobs_option
+@device_option
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file on stdout.")
+@progress_option
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    model: str,
+    pool: Pooling,
+    plot: Path | None,
+    projection: Projection,
+    with_probe: bool,
+    labels: str | None,
+    groups: str | None,
+    folds: int,
+    seed: int,
+    jobs: int,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+    progress: str,
+    quiet: bool,
+) -> None:
+    """Compute embeddings of the recordings IN: the latent of an autoencoder.
+
+    IN are files and folders, which are searched recursively. Channels are mixed down. The output
+    has the embeddings with file names, times and the sha256 of the model.
+
+    Exit codes: 0 success, 1 some files failed (the others are written), 2 usage error, 3 model or
+    package missing or damaged, 130 interrupted.
+    """
+    if output is None and plot is None and not with_probe:
+        raise click.UsageError("nothing to do; give -o FILE, --plot FILE or --probe")
+    from audioae.denoising.batch import find_inputs
+    from audioae.tasks.autoencoder import Codec
+    from audioae.tasks.embed import EmbedSettings
+    from audioae.tasks.embedding_file import EmbeddingFile, check_new
+    from audioae.tasks.pictures import check_map_path
+    from audioae.tasks.probe import read_table
+
+    if plot is not None:
+        check_map_path(plot)
+        check_new(plot, overwrite=overwrite)
+    label_table = read_table(labels, "label") if labels else None
+    group_table = read_table(groups, "source") if groups else None
+    found = find_inputs(inputs)
+    names = [
+        label_table.get(each.path) if label_table else each.path.absolute().parent.name
+        for each in found.files
+    ]
+    sources = [group_table.get(each.path) if group_table else "" for each in found.files]
+    codec = Codec(model, device=device)
+    settings = EmbedSettings(model, pool, device, with_probe, PATCHES if with_probe else 0)
+    mode = "none" if quiet and progress == "auto" else progress
+    failed, kept = 0, []
+    with ExitStack() as stack:
+        spill = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="audioae-")))
+        sink = None
+        if output is not None:
+            sink = stack.enter_context(EmbeddingFile(output, codec, pool, overwrite))
+        for number, each in enumerate(_embedded(ctx, found, settings, spill, jobs, mode, as_json)):
+            if each is None:
+                failed += 1
+                continue
+            if sink is not None:
+                sink.add(each, names[number])
+            kept.append((number, replace(each, steps=None)))
+        if sink is not None and kept:
+            sink.commit()
+    if output is not None and kept and not quiet:
+        rows = sum(each.rows for _, each in kept)
+        of = f"{counted(rows, 'embedding')} of {counted(len(kept), 'file')}"
+        click.echo(f"{output}: {of} with {codec.info.name}", err=True)
+    labels_kept = [names[number] for number, _ in kept]
+    if plot is not None and kept:
+        _draw(plot, [each for _, each in kept], labels_kept, projection, seed, codec, quiet)
+    if with_probe and kept:
+        own = [sources[number] if group_table else "" for number, _ in kept]
+        result = _probe([each for _, each in kept], labels_kept, own, settings, codec, folds, seed,
+                        jobs)  # fmt: skip
+        _print_probe(result, as_json)
+    for line in found.unreadable:
+        click.echo(f"Error: {line}", err=True)
+    if failed or found.unreadable:
+        ctx.exit(1)
+
+
+def _embedded(
+    ctx: click.Context,
+    found: FoundInputs,
+    settings: EmbedSettings,
+    spill: Path,
+    jobs: int,
+    mode: str,
+    as_json: bool,
+) -> Iterator[Embedding | None]:
+    """The embedding of each file, or None if it failed, while progress is shown."""
+    from audioae.tasks.embed import embed_files
+
+    paths = [each.path for each in found.files]
+    with show_file_progress(paths, mode) as (shown, listener):
+        for each in embed_files(paths, settings, spill=spill, jobs=jobs, listener=listener):
+            if each.value is None and ctx.find_root().params.get("debug"):
+                click.echo(each.trace, err=True)
+            shown.ended(str(each.path), each.error or None)
+            if as_json and each.value is None:
+                print_json({"status": "failed", "path": str(each.path), "error": each.error})
+            elif as_json and each.value is not None:
+                facts = {"seconds": each.value.seconds, "rows": each.value.rows}
+                print_json({"status": "done", "path": str(each.path), **facts})
+            yield each.value
+
+
+@contextmanager
+def show_file_progress(
+    paths: Sequence[Path], mode: str
+) -> Iterator[tuple[FilesProgress, FilesListener]]:
+    """Show the progress over files. Yields the display, and the listener for `map_files`."""
+    from audioae.tasks.workers import FilesListener
+
+    lengths = {path: length_of(path) for path in paths} if mode != "none" else {}
+    with show_files(mode, files=len(paths), seconds=sum(lengths.values())) as shown:
+
+        class Listener(FilesListener):
+            def started(self, path: Path) -> None:
+                shown.started(str(path), lengths.get(path, 0.0))
+
+            def advanced(self, path: Path, seconds: float) -> None:
+                shown.advanced(str(path), min(seconds, lengths.get(path, seconds)))
+
+        yield shown, Listener()
+
+
+def length_of(path: Path) -> float:
+    """The length of a recording in seconds for the progress display; 0 if it cannot be read."""
+    from audioae.audio import info
+    from audioae.errors import AudioaeError
+
+    try:
+        return info(path).seconds
+    except (AudioaeError, OSError):
+        return 0.0
+
+
+def _draw(
+    path: Path,
+    embeddings: Sequence[Embedding],
+    labels: Sequence[str],
+    projection: Projection,
+    seed: int,
+    codec: Codec,
+    quiet: bool,
+) -> None:
+    import numpy as np
+
+    from audioae.tasks.pictures import draw_map, project
+
+    points = project(np.stack([each.pooled for each in embeddings]), projection, seed=seed)
+    title = f"{counted(len(labels), 'file')}, {codec.info.name}, {projection}"
+    draw_map(path, points, [str(each.path) for each in embeddings], labels, title=title)
+    if not quiet:
+        click.echo(f"{path}: map of {counted(len(labels), 'file')}", err=True)
+
+
+def _probe(
+    embeddings: Sequence[Embedding],
+    labels: Sequence[str],
+    sources: Sequence[str],
+    settings: EmbedSettings,
+    codec: Codec,
+    folds: int,
+    seed: int,
+    jobs: int,
+) -> Probe:
+    """Probe the embeddings, mel statistics, and PCA with as many components as channels."""
+    import numpy as np
+
+    from audioae.errors import AudioFileError
+    from audioae.tasks.baselines import PcaEncoder
+    from audioae.tasks.embed import embed_files
+    from audioae.tasks.probe import probe, source_of
+
+    patches = np.concatenate([each.patches for each in embeddings if each.patches is not None])
+    frames = codec.info.step
+    encoder = PcaEncoder.fit(patches, channels=codec.info.channels, frames=frames, seed=seed)
+    pooling: Pooling = "mean" if settings.pooling == "none" else settings.pooling
+    again = replace(settings, pooling=pooling, statistics=False, patches=0)
+    pca = []
+    for each in embed_files([one.path for one in embeddings], again, encoder=encoder, jobs=jobs):
+        if each.value is None:  # it has changed since the first time
+            raise AudioFileError(each.error)
+        pca.append(each.value.pooled)
+    statistics = [each.statistics for each in embeddings if each.statistics is not None]
+    vectors = {
+        "latent": np.stack([each.pooled for each in embeddings]),
+        "PCA": np.stack(pca),
+        "mel statistics": np.stack(statistics),
+    }
+    groups = [
+        source or source_of(each.path) for source, each in zip(sources, embeddings, strict=True)
+    ]
+    return probe(vectors, labels, groups, folds=folds, seed=seed)
+
+
+def _print_probe(result: Probe, as_json: bool) -> None:
+    if as_json:
+        print_json({"probe": result.to_dict()})
+        return
+    click.echo(
+        f"{counted(result.files, 'file')}, {counted(result.classes, 'class', 'classes')}, "
+        f"{counted(result.sources, 'source')}; chance {100 * result.chance:.1f} %"
+    )
+    if result.dropped:
+        click.echo(f"left out, too few sources: {', '.join(result.dropped)}")
+    for row in result.rows:
+        accuracy = f"{100 * row.accuracy:.1f} ± {100 * row.spread:.1f} %"
+        click.echo(f"{row.name:<16}{row.dimensions:>5} values{accuracy:>16}")
