@@ -159,7 +159,7 @@ def serving(
         service = stack.enter_context(DenoiseService(store, models, workers=1))
         app = create_app(service, rules=HostRules("127.0.0.1", allow), root_path=root_path)
         listening = stack.enter_context(listen("127.0.0.1", 0))
-        server = make_server(app)
+        server = make_server(app, stop=service.close)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -691,14 +691,29 @@ def command(parent: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
         process.communicate()
 
 
+def suppress_all(client: Client, *request: Any) -> None:
+    """Send a request to a server that ends meanwhile."""
+    with suppress(OSError, http.client.HTTPException):
+        client(*request)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     with command(tmp_path) as (process, client):
         key = client.upload(LONG)
         client("POST", f"/api/files/{key}/denoise", {})
         until(lambda: client.state(key)["state"] == "running")
-        os.killpg(process.pid, number)  # as a terminal does, to its workers too
-        assert process.wait(30) == 0
+        wanted = {"seconds": 30, "quality": "best"}
+        preview = threading.Thread(
+            target=lambda: suppress_all(client, "POST", f"/api/files/{key}/preview", wanted)
+        )
+        preview.start()
+        with socket.create_connection(("127.0.0.1", client.port)) as connection:
+            connection.sendall(head_of("Content-Length: 100000") + b"RIFF")
+            until(lambda: len({path.parent for path in client.files()}) > 2)
+            os.killpg(process.pid, number)  # as a terminal does, to its workers too
+            assert process.wait(60) == 0
+        preview.join()
         assert process.stderr is not None and process.stderr.read() == ""
     assert list(tmp_path.iterdir()) == []
 

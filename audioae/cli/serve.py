@@ -193,7 +193,7 @@ def serve(options: ServeOptions) -> None:
                 )
         if options.open_browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        make_server(app).run(sockets=[socket])
+        make_server(app, stop=service.close).run(sockets=[socket])
 
 
 def offered_models(names: tuple[str, ...]) -> dict[str, Path]:
@@ -204,10 +204,10 @@ def offered_models(names: tuple[str, ...]) -> dict[str, Path]:
     """
     from audioae.pretrained import find_model, list_models
 
-    models = {}
+    models: dict[str, Path] = {}
     for name in names:
-        path = find_model(name)
-        models[Path(name).name or name] = path
+        short = Path(name).name
+        models[name if short in models or not short else short] = find_model(name)
     for entry in list_models():
         models.setdefault(entry.name, find_model(entry.name))
     return models

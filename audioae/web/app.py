@@ -231,7 +231,7 @@ async def _receive(service: DenoiseService, request: Request, name: str) -> Uplo
     upload = service.store.create(name)
     try:
         await receive_upload(request, upload, service.store)
-        upload.form = await asyncio.wrap_future(service.inspect(upload).future)
+        upload.form = await _future(service.inspect(upload))
         upload.state, upload.used = "ready", time.monotonic()
     except BaseException:
         await asyncio.shield(asyncio.to_thread(service.remove, upload))
@@ -279,7 +279,7 @@ def _add_jobs(app: FastAPI, service: DenoiseService) -> None:
         upload = await _receive(service, request, name)
         try:
             task = service.start(upload, options)
-            waiting = asyncio.wrap_future(task.future)
+            waiting = _future(task)
             while not (await asyncio.wait([waiting], timeout=1.0))[0]:
                 if await request.is_disconnected():
                     task.cancel()
@@ -290,9 +290,16 @@ def _add_jobs(app: FastAPI, service: DenoiseService) -> None:
         return _download(upload, BackgroundTask(service.remove, upload))
 
 
+def _future(task: JobTask) -> asyncio.Future[Any]:
+    """The future of a task. Its error is not logged if the request has ended meanwhile."""
+    future = asyncio.wrap_future(task.future)
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
+
+
 async def _result(task: JobTask, if_cancelled: str) -> Any:
     """The result of a task. Raises `JobError`, or `RefusedError` (409) if it was cancelled."""
-    future = asyncio.wrap_future(task.future)
+    future = _future(task)
     await asyncio.wait([future])
     if future.cancelled() or task.stopped:
         raise RefusedError(409, if_cancelled)

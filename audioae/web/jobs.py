@@ -104,7 +104,7 @@ class PreviewRequest(DenoiseRequest):
 
 @functools.lru_cache(maxsize=4)
 def _engine(model: Path) -> Engine:
-    return load_model(model)
+    return load_model(model, device="cpu")  # CUDA needs more memory than a worker may take
 
 
 @contextmanager

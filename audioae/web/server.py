@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,7 +75,22 @@ class PatientProtocol(H11Protocol):
 
 
 class QuietServer(uvicorn.Server):
-    """A server that ends with SIGINT or SIGTERM and does not raise them again."""
+    """A server that ends with SIGINT or SIGTERM, without raising them again and without messages
+    about the requests that it cuts off.
+
+    Args:
+        stop: called when it ends, before it waits for the requests that run.
+    """
+
+    def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all requests; see `uvicorn.Server`."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await asyncio.to_thread(self._stop)
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -90,8 +107,10 @@ class QuietServer(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def make_server(app: ASGIApp) -> QuietServer:
-    """The server of an app; `run(sockets=[...])` serves until a signal or `should_exit`."""
+def make_server(app: ASGIApp, *, stop: Callable[[], None]) -> QuietServer:
+    """The server of an app; `run(sockets=[...])` serves until a signal or `should_exit`, then calls
+    `stop`.
+    """
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
@@ -104,4 +123,4 @@ def make_server(app: ASGIApp) -> QuietServer:
         timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-    return QuietServer(config)
+    return QuietServer(config, stop)
