@@ -79,10 +79,10 @@ class AtomicFile:
         if self.final in _writing or not remove_leftovers(self.final):
             problem = "another process is writing it"
             raise BlockingIOError(errno.EWOULDBLOCK, problem, os.fspath(path))
+        self._like = self.final if self.final.exists() or like is None else Path(like)
         name = f"{prefix_of(self.final)}{secrets.token_hex(8)}{self.final.suffix[:32]}"
         self.path = self.final.with_name(name)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        self._like = self.final if self.final.exists() or like is None else Path(like)
         self._lock: int | None = handle
         self._pending = True
         _writing.add(self.final)

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output, info, read
+from audioae.audio.media import SUFFIXES
 from audioae.errors import AudioFileError, DependencyError, OutputError
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install 'audioae[media]'")
@@ -238,3 +239,69 @@ def test_flac_in_a_video_becomes_flac(tmp_path: Path) -> None:
     save(tmp_path / "a.mka", tone(9000), "FLAC_24")
     copy_file(tmp_path / "a.mka", tmp_path / "b.wav")
     assert soundfile.info(tmp_path / "b.wav").subtype == "PCM_24"
+
+
+def encode(path: Path, muxer: str, codec: str, samples: str, waveform: np.ndarray) -> None:
+    """Write `[samples, 2]` with PyAV."""
+    import av
+
+    with av.open(str(path), "w", format=muxer) as file:
+        stream = file.add_stream(codec, rate=48000, layout="stereo", format=samples)
+        stream.metadata["TITLE"] = "a title"
+        codes = np.round(waveform * 2**15).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(codes.reshape(1, -1), format="s16", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+        size = stream.codec_context.frame_size or None
+        convert = av.AudioResampler(samples, "stereo", 48000, frame_size=size)
+        for part in (*convert.resample(frame), *convert.resample(None)):
+            file.mux(stream.encode(part))
+        file.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("suffix", [".oga", ".ogg"])
+@pytest.mark.parametrize("bits", [16, 24])
+def test_flac_in_ogg_stays_flac_in_ogg(tmp_path: Path, suffix: str, bits: int) -> None:
+    src, dst = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    encode(src, "ogg", "flac", "s16" if bits == 16 else "s32", tone(10_000).T)
+    writer = copy_file(src, dst)
+    assert writer.lost == []
+    assert (info(dst).subtype, info(dst).num_samples) == (f"FLAC_{bits}", 10_000)
+    assert np.array_equal(read(src)[0], read(dst)[0])
+    assert info(dst).tags["title"] == "a title"
+    # Other sources get the usual codec of the suffix, unless FLAC is asked for.
+    plain = check_output(dst, like=info(save_wav(tmp_path)), overwrite=True)
+    assert (plain.container, plain.subtype) == ("OGG", "VORBIS")
+    asked = check_output(dst, like=info(save_wav(tmp_path)), overwrite=True, subtype="FLAC_16")
+    assert asked.subtype == "FLAC_16"
+
+
+def save_wav(folder: Path) -> Path:
+    soundfile.write(folder / "plain.wav", tone(1000).T, 48000)
+    return folder / "plain.wav"
+
+
+@pytest.mark.parametrize("samples", ["s16p", "s32p"])
+def test_alac_in_caf_is_read_to_its_end(tmp_path: Path, samples: str) -> None:
+    """FFmpeg leaves out the padding of the last packet, which is not there, once more."""
+    src, waveform = tmp_path / "in.caf", tone(10_000)
+    encode(src, "caf", "alac", samples, waveform.T)
+    assert info(src).num_samples == 10_000
+    assert np.abs(read(src)[0] - waveform).max() < 2**-15
+
+
+@pytest.mark.parametrize(
+    ("name", "muxer", "codec", "samples"),
+    [
+        ("in.flv", "flv", "aac", "fltp"),
+        ("in.wv", "wv", "wavpack", "s16p"),
+        ("in.tta", "tta", "tta", "s16"),
+    ],
+)
+def test_other_containers_are_read(
+    tmp_path: Path, name: str, muxer: str, codec: str, samples: str
+) -> None:
+    src, dst = tmp_path / name, tmp_path / "out.wav"
+    encode(src, muxer, codec, samples, tone(10_000).T)
+    copy_file(src, dst)
+    assert 10_000 <= info(dst).num_samples < 13_000
+    assert Path(name).suffix in SUFFIXES  # folders are searched for them

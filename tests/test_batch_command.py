@@ -19,6 +19,9 @@ from click.testing import CliRunner, Result
 from fake_models import write_half_model
 
 from audioae.cli import main
+from audioae.denoising import FileJob, FilePlan, plan_file
+from audioae.denoising.batch.plan import Planner
+from audioae.errors import AudioFileError
 
 CHECKOUT = Path(__file__).parents[1]
 LEDGER = ".audioae-ledger.jsonl"
@@ -422,3 +425,55 @@ def test_full_disk(folder: Path) -> None:
         )
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs names with line breaks, and FIFOs")
+def test_failed_names_with_line_breaks_and_pipes_in_folders(folder: Path) -> None:
+    Path("rec/a\nb.wav").write_bytes(b"no sound")
+    os.mkfifo("rec/waiting.wav")
+    more = ("--failed-list", "failed", "-0", "--json", "--progress", "json")
+    result = run("rec", "-O", "out", *more)
+    assert result.exit_code == 1
+    assert Path("failed").read_bytes() == b"rec/a\nb.wav\0"
+    skipped = [row for row in lines(result.stdout) if row["status"] == "skipped"]
+    assert [row["src"] for row in skipped] == ["rec/waiting.wav"]
+    events = lines(result.stderr)
+    assert any("rec/waiting.wav" in event.get("text", "") for event in events)
+    assert run("rec", "-O", "out", "-0").exit_code == 2
+
+
+def crashing_plan(job: FileJob) -> FilePlan:
+    if job.src.name == "crash.mka":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return plan_file(job)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_decoder_that_crashes_fails_one_file(folder: Path) -> None:
+    """Files for FFmpeg are planned in a process of their own."""
+    files = [Path("rec/one/1.wav"), Path("rec/crash.mka"), Path("rec/one/3.wav")]
+    with Planner(crashing_plan) as planner:
+        for path in files:
+            job = FileJob(path, Path(f"{path.stem}.out.wav"))
+            if path.suffix == ".mka":
+                with pytest.raises(AudioFileError, match=r"rec/crash\.mka.*SIGSEGV"):
+                    planner.plan(job)
+            else:
+                assert planner.plan(job).job == job
+        with pytest.raises(AudioFileError, match="nowhere"):
+            planner.plan(FileJob(Path("nowhere.wav"), Path("out.wav")))
+
+
+def test_files_with_decoders_are_denoised_in_another_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("in this process")
+
+    assert run("rec", "-O", "plain", "-j", "1").exit_code == 0
+    monkeypatch.setattr("audioae.denoising.batch.run._run_here", refuse)
+    for number in range(2):
+        soundfile.write(f"rec/{number}.flac", np.zeros(4000), 16000)
+    result = run("rec", "-O", "out", "-j", "1")
+    assert result.exit_code == 0, result.stderr
+    assert audio(Path("plain")).items() <= audio(Path("out")).items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -216,3 +217,18 @@ def test_any_text_is_a_raw_form_or_a_settings_error(text: str) -> None:
         assert len(str(error).splitlines()) <= 1 + text.count("\n")
     else:
         assert form.sample_rate > 0 and 1 <= form.channels <= 64 and form.subtype in BYTES
+
+
+def test_a_full_temporary_folder_is_named(
+    noisy: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: object, part: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data = Path("in.wav").read_bytes()
+    monkeypatch.setattr("audioae.denoising.batch.pipes._write", full)
+    result = run("-", "out.wav", stdin=data)
+    assert result.exit_code == 1
+    assert str(tmp_path) in result.stderr and "TMPDIR" in result.stderr
+    assert "internal" not in result.stderr and len(result.stderr.splitlines()) == 1
+    assert left_over() == []

@@ -290,3 +290,15 @@ def test_an_input_is_opened_a_few_times(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(io, "open", counted)  # Path.open calls it
     denoise_file(src, tmp_path / "out.wav", model=constant(0.5))
     assert 2 <= opened.count(str(src)) <= 9
+
+
+@pytest.mark.parametrize("long", ["src", "dst", "residual"])
+@pytest.mark.parametrize("name", ["n" * 300 + ".wav", "/".join(["n" * 200] * 30) + "/a.wav"])
+def test_paths_that_are_too_long_are_errors_of_audioae(
+    tmp_path: Path, long: str, name: str
+) -> None:
+    paths = {"src": make(tmp_path / "in.wav"), "dst": tmp_path / "out.wav", "residual": None}
+    paths[long] = tmp_path / name
+    with pytest.raises(AudioFileError if long == "src" else OutputError):
+        denoise_file(**paths, model=constant(0.5))  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == ["in.wav"]

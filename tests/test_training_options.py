@@ -101,8 +101,7 @@ def test_a_step_of_fp16_that_overflows_changes_only_the_scale() -> None:
     scale = trainer.scaler.get_scale()
     assert math.isnan(trainer.train_step(noisy * math.nan, clean))
     assert (
-        same_tensors(trainer.model.state_dict(), before)
-        and trainer.scaler.get_scale() == scale / 2
+        same_tensors(trainer.model.state_dict(), before) and trainer.scaler.get_scale() == scale / 2
     )
 
 

@@ -186,11 +186,12 @@ def open_output(path: Path, muxer: str, options: dict[str, str]) -> Any:
 
 # Names of FFmpeg's demuxers, with the suffixes of their files or libsndfile's name.
 CONTAINERS = {
-    "mov": ("M4A", "M4B", "MP4", "M4V", "MOV", "3GP"),
+    "mov": ("M4A", "M4B", "MP4", "M4V", "MOV", "3GP", "3G2", "F4V"),
     "matroska": ("MKA", "MKV", "WEBM"),
     "asf": ("WMA", "WMV", "ASF"),
     "mpegts": ("TS", "MTS", "M2TS"),
     "mpeg": ("MPG", "MPEG", "VOB"),
+    "ogg": ("OGA", "OGV"),  # with codecs that libsndfile does not know, such as FLAC
 }
 
 

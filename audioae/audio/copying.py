@@ -183,7 +183,9 @@ def _track_differences(
     written: Any, forms: Sequence[AudioInfo], places: Sequence[int]
 ) -> Iterator[str]:
     """Tags and loudspeakers that a written file does not have; `places` are those of its tracks."""
-    held = tags_of(written.metadata)
+    # Ogg has the tags of the file in its stream.
+    own = written.streams.audio[0].metadata if written.format.name == "ogg" else {}
+    held = tags_of({**own, **written.metadata})
     yield from (f"tag {name}" for name in forms[0].tags if name not in held)
     for form, place in zip(forms, places, strict=True):
         found = Decoder(written, Path(), place).layout

@@ -94,8 +94,10 @@ MUXERS = {
     ".webm": Muxer("webm", ("OPUS",), pictures=True),
     ".mkv": Muxer("matroska", MATROSKA, pictures=True),
     ".mka": Muxer("matroska", MATROSKA),
+    ".oga": Muxer("ogg", ("FLAC_16", "FLAC_24")),
     ".ts": Muxer("mpegts", ("AAC", "AC3", "EAC3", "MP2", "MP3"), pictures=True),
 }
+OGG_FLAC = (".oga", ".ogg")  # suffixes of Ogg files with FLAC; others are written by libsndfile
 BITS_PER_SECOND = 96_000  # per channel, for a lossless source
 STANDARD = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 # Layouts that only an encoder with a fixed list of layouts needs, by number of channels.
@@ -105,7 +107,13 @@ MAX_CHANNELS = 64
 
 def holds_tracks(path: Path) -> bool:
     """Whether a file with this name holds pictures and several audio tracks."""
-    return path.suffix.lower() in MUXERS
+    return path.suffix.lower() in MUXERS.keys() - set(OGG_FLAC)
+
+
+def is_ogg_flac(like: AudioInfo, subtype: str | None) -> bool:
+    """Whether an Ogg file gets the codec FLAC: its source is one, or `subtype` asks for it."""
+    codec = (subtype or like.subtype).upper()
+    return codec.startswith("FLAC_") and (subtype is not None or like.container == "OGA")
 
 
 def choose(path: Path, like: AudioInfo, subtype: str | None) -> AudioInfo:
@@ -117,6 +125,7 @@ def choose(path: Path, like: AudioInfo, subtype: str | None) -> AudioInfo:
         OutputError: the container cannot be written, or takes no such encoding.
     """
     suffix = path.suffix.lower()
+    suffix = ".oga" if suffix in OGG_FLAC else suffix
     if suffix not in MUXERS:  # WMA, raw AAC and AVI lose the first samples or the length
         raise OutputError(
             f"{path}: {suffix} files are read-only; write one of {' '.join(MUXERS)}, .flac or .wav"

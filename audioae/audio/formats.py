@@ -75,7 +75,8 @@ def choose(
         OutputError: the suffix is unknown, or container, encoding, sample rate and channels do not
             fit together.
     """
-    if container is None and path.suffix.lower() in media.SUFFIXES:
+    ogg_flac = path.suffix.lower() in encoders.OGG_FLAC and encoders.is_ogg_flac(like, subtype)
+    if container is None and (path.suffix.lower() in media.SUFFIXES or ogg_flac):
         return encoders.choose(path, like, subtype and subtype.upper())
     chosen = (container or _container(path, like)).upper()
     if chosen == "WAV" and like.channels > 2 and mask_of(like.layout):

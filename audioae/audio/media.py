@@ -33,6 +33,8 @@ from audioae.errors import AudioFileError, require
 SUFFIXES = {
     *(".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".mka", ".webm", ".avi", ".ts"),
     *(".wma", ".wmv", ".asf", ".aac", ".ac3", ".amr", ".mp2", ".m2ts", ".mts", ".mpg", ".mpeg"),
+    *(".flv", ".f4v", ".mxf", ".ogv", ".vob", ".3g2", ".eac3"),
+    *(".wv", ".tta", ".tak", ".ape", ".mpc", ".dsf"),
 }
 # libsndfile's names of FFmpeg's codecs; the others keep FFmpeg's name.
 SUBTYPES = {
@@ -302,6 +304,9 @@ class Decoder:
         self.layout = loudspeakers(context)
         self._rate, self._channels = context.sample_rate, context.channels
         self.clock = Clock(container, self._rate)
+        if container.format.name == "caf" and context.name == "alac":
+            # FFmpeg shortens the last packet by the padding that its length leaves out already.
+            context.flags2 |= 1 << 29  # AV_CODEC_FLAG2_SKIP_MANUAL
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         av = require("av", extra="media")

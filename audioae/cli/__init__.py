@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -120,7 +121,7 @@ def terminations_raised() -> Iterator[None]:
 def names_printable() -> Iterator[None]:
     """Print file names that are not valid text with escapes on stdout, as on stderr."""
     stdout = sys.stdout
-    if getattr(stdout, "errors", None) != "strict":
+    if not isinstance(stdout, io.TextIOWrapper) or stdout.errors != "strict":
         yield
         return
     stdout.reconfigure(errors="backslashreplace")

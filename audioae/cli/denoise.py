@@ -177,6 +177,12 @@ class Loudness(click.ParamType[float]):
     help="Write the names of inputs that failed to this file, one per line.",
 )
 @click.option(
+    "-0",
+    "--null",
+    is_flag=True,
+    help="End the names in --failed-list with NUL, for xargs -0 and names with line breaks.",
+)
+@click.option(
     "--raw",
     metavar="RATE:CHANNELS:SUBTYPE",
     help="Format of raw samples on stdin and stdout, such as 16000:1:PCM_16.",
@@ -247,6 +253,8 @@ def _check(ctx: click.Context, options: DenoiseOptions) -> None:
         raise click.UsageError("--quiet and --verbose cannot be used together")
     if options.overwrite and options.skip_existing:
         raise click.UsageError("--overwrite and --skip-existing cannot be used together")
+    if options.null and options.failed_list is None:
+        raise click.UsageError("--null is the form of --failed-list; give it a FILE")
     if options.output_dir is not None:
         if PIPE in options.paths:
             raise click.UsageError("- is a single recording and needs an OUT instead of -O")

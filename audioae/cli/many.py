@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -48,6 +49,8 @@ def denoise_many(ctx: click.Context, options: DenoiseOptions, folder: Path) -> N
     _check_list(options.failed_list, jobs)
     _check_report(options.report, folder)
     engine = ready_engine(settings.model, device=settings.device)
+    for path in found.special:
+        _report_special(path, options)
     with output_folders(jobs):
         ledger = Ledger(folder, settings.recipe(jobs[0]))
         if options.dry_run:
@@ -59,9 +62,24 @@ def denoise_many(ctx: click.Context, options: DenoiseOptions, folder: Path) -> N
                 plan = plan_batch(jobs, ledger, skip_existing=options.skip_existing)
                 failed = _run(ctx, plan, ledger, settings, engine, found.num_skipped, options)
     for line in found.unreadable:
-        click.echo(f"Error: {line}", err=True)
+        _say_event(f"Error: {line}", options)
     if failed or found.unreadable:
         ctx.exit(1)
+
+
+def _report_special(path: Path, options: DenoiseOptions) -> None:
+    """Name a pipe, socket or device in a folder, which is skipped."""
+    reason = "a pipe, socket or device"
+    if not options.quiet:
+        _say_event(f"Warning: {path} is {reason}; skipped", options)
+    if options.as_json:
+        print_json({"status": "skipped", "src": str(path), "dst": None, "reason": reason})
+
+
+def _say_event(line: str, options: DenoiseOptions) -> None:
+    """Print a line on stderr, with --progress json as an event."""
+    is_json = options.progress_mode == "json"
+    click.echo(json.dumps({"event": "message", "text": line}) if is_json else line, err=True)
 
 
 def _names(options: DenoiseOptions, folder: Path) -> OutputNames:
@@ -154,7 +172,8 @@ def _run(
             raise
         finally:
             if options.failed_list is not None:
-                lines = [os.fsencode(path) + b"\n" for path in reporter.failed]
+                end = b"\0" if options.null else b"\n"
+                lines = [os.fsencode(path) + end for path in reporter.failed]
                 options.failed_list.write_bytes(b"".join(lines))
         reporter.conclude(plan)
     return len(reporter.failed) + _write_reports(plan, reporter, settings, options)

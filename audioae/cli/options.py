@@ -100,6 +100,7 @@ class DenoiseOptions:
     ray: str | None
     fail_fast: bool
     failed_list: Path | None
+    null: bool
     raw: str | None
     record: bool
     report: Path | None

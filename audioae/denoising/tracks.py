@@ -345,7 +345,7 @@ def check_distinct(paths: Mapping[str, Path | None]) -> None:
     for index, (name, path) in enumerate(known):
         for other_name, other in known[index + 1 :]:
             if _place(path) == _place(other) or (
-                path.exists() and other.exists() and path.samefile(other)
+                os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
             ):
                 raise OutputError(
                     f"{other} is both the {name} and the {other_name}; choose another name for the "

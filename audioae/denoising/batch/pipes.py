@@ -24,7 +24,8 @@ from audioae.audio import AudioInfo, formats, info, riff
 from audioae.audio.quantise import quantise
 from audioae.denoising import DenoiseSettings, Stream
 from audioae.engine import Engine
-from audioae.errors import AudioaeError, AudioFileError, SettingsError, nearest
+from audioae.errors import AudioaeError, AudioFileError, OutputError, SettingsError, nearest
+from audioae.storage import output_errors
 
 Array = npt.NDArray[np.float32]
 
@@ -125,12 +126,17 @@ class RawForm:
 
 @contextmanager
 def pipe_folder() -> Iterator[Path]:
-    """A temporary folder. Its path is removed from the messages of errors raised inside."""
+    """A temporary folder. Errors raised inside do not have its path, but where it is if it cannot
+    be written to.
+    """
     with tempfile.TemporaryDirectory(prefix="audioae-") as name:
         try:
             yield Path(name)
         except AudioaeError as error:
-            raise type(error)(str(error).replace(f"{name}{os.sep}", "")) from error
+            text = str(error).replace(f"{name}{os.sep}", "")
+            if isinstance(error, OutputError) and text != str(error):
+                text = f"{text}; the temporary folder is {tempfile.gettempdir()}, see TMPDIR"
+            raise type(error)(text) from error
 
 
 def receive(source: BinaryIO, folder: Path, raw: RawForm | None = None) -> Path:
@@ -140,9 +146,11 @@ def receive(source: BinaryIO, folder: Path, raw: RawForm | None = None) -> Path:
         AudioFileError: `source` is empty or is not audio.
     """
     path = folder / "stdin.wav"
-    with path.open("wb") as file:
+    with path.open("wb", buffering=0) as file:
         head = file.write(raw.header()) if raw else 0
-        shutil.copyfileobj(source, file, COPY_BYTES)
+        while part := source.read(COPY_BYTES):
+            with output_errors(path):
+                _write(file, part)
         received = file.tell() - head
     if raw and received % raw.sample_bytes:
         raise AudioFileError(
@@ -154,6 +162,13 @@ def receive(source: BinaryIO, folder: Path, raw: RawForm | None = None) -> Path:
     _close_header(path)
     suffix = suffix_of(info(path).container)
     return path.rename(path.with_suffix(suffix))
+
+
+def _write(file: BinaryIO, part: bytes) -> None:
+    """Write all bytes to an unbuffered file."""
+    left = memoryview(part)
+    while left:
+        left = left[file.write(left) :]
 
 
 def send(path: Path, sink: BinaryIO, raw: RawForm | None = None) -> None:

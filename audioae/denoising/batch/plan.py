@@ -9,16 +9,25 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from audioae.audio import formats
+from audioae.audio import content, formats
 from audioae.denoising import FileJob, FilePlan, plan_file
 from audioae.denoising.batch.ledger import Ledger
-from audioae.denoising.batch.tree import DEFAULT_TEMPLATE, FoundInputs, check_template, output_names
+from audioae.denoising.batch.run import death_of, shield_worker, start_worker
+from audioae.denoising.batch.tree import (
+    DEFAULT_TEMPLATE,
+    FoundInputs,
+    check_template,
+    is_stream,
+    output_names,
+)
 from audioae.denoising.batch.work import Outcome, failure
-from audioae.errors import OutputError
+from audioae.errors import AudioFileError, OutputError
 from audioae.storage import remove_leftovers
 
 ORPHAN_SECONDS = 10.0  # a worker of a killed run may need this long to finish its last block
@@ -128,7 +137,29 @@ def plan_batch(
     Raises:
         OutputError: outputs exist, or the disk is too small for all outputs.
     """
-    plan, clashes = BatchPlan(), []
+    plan = BatchPlan()
+    with ExitStack() as stack:
+        planner = stack.enter_context(Planner()) if len(jobs) > 1 else None
+        clashes = _plan_all(plan, jobs, ledger, planner, skip_existing=skip_existing)
+    if clashes:
+        others = f" and {len(clashes) - 1} other outputs exist" if len(clashes) > 1 else " exists"
+        raise OutputError(
+            f"{clashes[0]}{others}; choose --skip-existing, --overwrite or another folder"
+        )
+    _check_space(plan.files)
+    return plan
+
+
+def _plan_all(
+    plan: BatchPlan,
+    jobs: Sequence[FileJob],
+    ledger: Ledger,
+    planner: Planner | None,
+    *,
+    skip_existing: bool,
+) -> list[Path]:
+    """Add each job to the plan; returns outputs that exist and should not."""
+    clashes = []
     for job in jobs:
         state = ledger.state(job.src, job.dst)
         there = [output for output in job.outputs if os.path.lexists(output)]
@@ -139,25 +170,85 @@ def plan_batch(
         elif there and not job.overwrite and state == "new":
             clashes.append(there[0])
         else:
-            _add(plan, job, begun=state == "begun")
-    if clashes:
-        others = f" and {len(clashes) - 1} other outputs exist" if len(clashes) > 1 else " exists"
-        raise OutputError(
-            f"{clashes[0]}{others}; choose --skip-existing, --overwrite or another folder"
-        )
-    _check_space(plan.files)
-    return plan
+            _add(plan, job, planner, begun=state == "begun")
+    return clashes
 
 
-def _add(plan: BatchPlan, job: FileJob, *, begun: bool) -> None:
+def _add(plan: BatchPlan, job: FileJob, planner: Planner | None, *, begun: bool) -> None:
     if begun:
         _await_orphans(job)
     try:
-        file_plan = plan_file(replace(job, overwrite=begun or job.overwrite))
+        job = replace(job, overwrite=begun or job.overwrite)
+        file_plan = planner.plan(job) if planner and _is_media(job.src) else plan_file(job)
     except Exception as error:  # of a decoder, for example: it concerns this file only
         plan.refused.append(failure(job, error))
     else:
         plan.files.append(file_plan)
+
+
+def _is_media(path: Path) -> bool:
+    """Whether FFmpeg reads a file, which it decodes to find its length."""
+    try:
+        return not is_stream(path) and content.sniff(path).library != "soundfile"
+    except OSError:
+        return False
+
+
+class Planner:
+    """Plans files in a process of its own, which starts with the first one: a decoder that crashes
+    fails the file that it was at.
+
+    Args:
+        plan: the function that is called there.
+    """
+
+    def __init__(self, plan: Callable[[FileJob], FilePlan] = plan_file) -> None:
+        self._plan = plan
+        self._process: BaseProcess | None = None
+
+    def plan(self, job: FileJob) -> FilePlan:
+        """The plan of a job; raises what `plan_file` raises.
+
+        Raises:
+            AudioFileError: the process died.
+        """
+        if self._process is None:
+            self._pipe, self._process = start_worker(_answer, self._plan)
+        try:
+            self._pipe.send(job)
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self._process.join()
+            cause = death_of(self._process)
+            self._process = None
+            raise AudioFileError(f"the process that read {job.src} died ({cause})") from error
+        if isinstance(answer, Exception):
+            raise answer
+        plan: FilePlan = answer
+        return plan
+
+    def __enter__(self) -> Planner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._pipe.close()
+            self._process.terminate()
+            self._process.join()
+
+
+def _answer(pipe: Connection, plan: Callable[[FileJob], FilePlan]) -> None:
+    """The main loop of the process of a `Planner`."""
+    shield_worker()
+    with suppress(EOFError, OSError):
+        while True:
+            job = pipe.recv()
+            answer: FilePlan | Exception
+            try:
+                answer = plan(job)
+            except Exception as error:
+                answer = error
+            pipe.send(answer)
 
 
 def _await_orphans(job: FileJob) -> None:

@@ -11,12 +11,13 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from audioae.denoising import FilePlan
 from audioae.denoising.batch.ledger import Ledger
@@ -41,7 +42,8 @@ def run_batch(
 
     Args:
         ledger: open, or None to keep none.
-        jobs: number of worker processes; 1 works in this process.
+        jobs: number of worker processes; 1 works in this process, unless several files are read
+            by decoders that may crash.
         ray: address of a Ray cluster, used in place of processes; "local" is the cluster of
             RAY_ADDRESS, or one that is started for this run.
         fail_fast: start no further file after a failure.
@@ -58,10 +60,18 @@ def run_batch(
     if ray is not None:
         address = None if ray == "local" else ray
         run_on_ray(files, settings, listener, address=address, fail_fast=fail_fast)
-    elif min(jobs, len(files)) > 1:
+    elif min(jobs, len(files)) > 1 or (len(files) > 1 and any(map(_has_decoder, files))):
         run_in_processes(files, settings, listener, jobs=jobs, fail_fast=fail_fast)
     else:
         _run_here(files, PlanRunner(settings, engine), listener, fail_fast=fail_fast)
+
+
+def _has_decoder(plan: FilePlan) -> bool:
+    """Whether a file is more than plain samples, so that damage may crash what decodes it."""
+    source = plan.source
+    return (
+        not source.is_native or not source.subtype.startswith(PLAIN) or source.container == "FLAC"
+    )
 
 
 def _run_here(
@@ -93,6 +103,7 @@ class _LedgerKeeper:
         self._listener.ended(plan, outcome)
 
 
+PLAIN = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # starts of the subtypes of plain samples
 STOP_SECONDS = 10.0  # that a worker has to remove its unfinished output
 
 
@@ -122,21 +133,39 @@ def run_in_processes(
                     worker.start(waiting.popleft(), listener)
 
 
+def start_worker(
+    serve: Callable[[Connection, Any], None], argument: Any
+) -> tuple[Connection, BaseProcess]:
+    """Start a process that runs `serve` with a pipe and the argument; returns the other end."""
+    # a forked copy of a process with threads (ONNX Runtime) can hang
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(theirs, argument), daemon=True)
+    with one_thread(), interrupts_blocked():
+        process.start()
+    theirs.close()  # the pipe then ends when the process does
+    return pipe, process
+
+
+def death_of(process: BaseProcess) -> str:
+    """How a process has ended: the name of a signal, or its exit code."""
+    code = process.exitcode or 0
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def shield_worker() -> None:
+    """Let the parent process handle Ctrl-C, and remove files when it ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _exit)
+
+
 class _Worker:
     """A worker process and the file it is at."""
 
     def __init__(self, settings: BatchSettings) -> None:
-        # a forked copy of a process with threads (ONNX Runtime) can hang
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, settings), daemon=True
-        )
+        self.pipe, self.process = start_worker(_serve, settings)
         self.ready = False
         self.plan: FilePlan | None = None
-        with one_thread(), interrupts_blocked():
-            self.process.start()
-        theirs.close()  # the pipe then ends when the process does
 
     def start(self, plan: FilePlan, listener: BatchListener) -> None:
         self.plan = plan
@@ -192,8 +221,7 @@ class _Pool:
     def _replace(self, worker: _Worker) -> Iterator[tuple[_Worker, Outcome]]:
         """Start another worker in place of one that died, whose file has failed."""
         worker.process.join()
-        code = worker.process.exitcode or 0
-        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        cause = death_of(worker.process)
         if not worker.ready:
             raise AudioaeError(
                 f"no worker process starts ({cause}); in a script, call it below `if __name__ == "
@@ -221,8 +249,7 @@ class _Pool:
 
 def _serve(pipe: Connection, settings: BatchSettings) -> None:
     """The main loop of a worker: denoise files until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _exit)
+    shield_worker()
     with suppress(EOFError, OSError):
         try:
             runner = PlanRunner(settings)

@@ -42,12 +42,14 @@ class FoundInputs:
     """All input files in order, each once, and what was not taken from their folders.
 
     Args:
-        num_skipped: number of files without an audio suffix, hidden files, pipes and devices.
+        num_skipped: number of files without an audio suffix, and hidden files.
+        special: pipes, sockets and devices with an audio suffix, which are skipped.
         unreadable: errors about folders that cannot be searched, one line each.
     """
 
     files: list[InputFile] = field(default_factory=list)
     num_skipped: int = 0
+    special: list[Path] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -116,7 +118,9 @@ def _walk(top: Path, exclude: Path | None, found: FoundInputs) -> Iterator[Input
         )
         for name in sorted(files):
             is_named = name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES
-            if is_named and not is_stream(os.path.join(folder, name)):
+            if is_named and is_stream(os.path.join(folder, name)):
+                found.special.append(Path(folder, name))
+            elif is_named:
                 yield InputFile(Path(folder, name), Path(os.path.relpath(folder, top)), root)
             else:
                 found.num_skipped += 1
