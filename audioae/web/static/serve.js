@@ -9,6 +9,7 @@ const DELAY = 300; // ms after a change of the settings, before a preview is ask
 const BUSY_POLL = 500; // ms between requests for the progress
 const IDLE_POLL = 60_000; // ms, at most; the server removes uploads that nobody asks for
 const IDS_AT_ONCE = 200;
+const PRESET_NAMES = { gentle: "Gentle", default: "Default", strong: "Strong", asr: "Speech recognition" };
 const PRESET_HINTS = {
   gentle: "Some noise stays audible, and more of the voice is kept.",
   default: "The noise is removed as far as the model can.",
@@ -526,7 +527,8 @@ async function start() {
     limits = offered.limits;
     const options = (names) => names.map((name) => element("option", { value: name }, name));
     $("model").append(...options(offered.models));
-    $("preset").append(...options(Object.keys(offered.presets)));
+    $("preset").append(...Object.keys(offered.presets).map((name) =>
+      element("option", { value: name }, PRESET_NAMES[name] ?? name)));
     $("preset").value = "default";
     $("format").append(...offered.formats.map((name) => element("option", { value: name }, name.toUpperCase())));
     const minutes = Math.max(Math.round(limits.keep_seconds / 60), 1);
