@@ -232,6 +232,8 @@ async def _receive(service: DenoiseService, request: Request, name: str) -> Uplo
     try:
         await receive_upload(request, upload, service.store)
         upload.form = await _future(service.inspect(upload))
+        if await request.is_disconnected():  # nobody will know its id
+            raise RefusedError(400, "the client has left")
         upload.state, upload.used = "ready", time.monotonic()
     except BaseException:
         await asyncio.shield(asyncio.to_thread(service.remove, upload))
