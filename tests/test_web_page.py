@@ -302,9 +302,9 @@ def test_the_index_is_sorted_filtered_and_accessible(
         assert len(names()) == 1
         assert axe_violations(visit) == []
         visit.page.get_by_role("link", name="sub #1/c?.wav").click()
-        assert visit.player("seconds") == 1
+        visit.page.wait_for_function("() => window.audioaePlayer?.seconds === 1")
         visit.page.get_by_role("link", name="All recordings").click()
-        assert visit.page.title() == "Test"
+        visit.page.wait_for_function("() => document.title === 'Test'")
         assert visit.messages == []
 
 
