@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import soundfile
 
 AnyPath = str | os.PathLike[str]
+
+
+@cache
+def native_formats() -> frozenset[str]:
+    """Names of the containers that libsndfile reads and writes; it takes a while to list them."""
+    return frozenset(soundfile.available_formats())
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class AudioInfo:
     @property
     def is_native(self) -> bool:
         """Whether libsndfile reads and writes the container; FFmpeg does otherwise."""
-        return self.container in soundfile.available_formats()
+        return self.container in native_formats()
 
     @property
     def seconds(self) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import soundfile
 
 from audioae.audio import encoders, media
-from audioae.audio.form import AudioInfo
+from audioae.audio.form import AudioInfo, native_formats
 from audioae.audio.layout import mask_of
 from audioae.audio.quantise import BITS
 from audioae.errors import OutputError, nearest
@@ -81,10 +82,8 @@ def choose(
     chosen = (container or _container(path, like)).upper()
     if chosen == "WAV" and like.channels > 2 and mask_of(like.layout):
         chosen = "WAVEX"  # a WAV with a loudspeaker mask
-    if chosen not in soundfile.available_formats() or chosen == "RAW":
-        raise OutputError(
-            f"{path}: unknown container {chosen}{nearest(chosen, soundfile.available_formats())}"
-        )
+    if chosen not in native_formats() or chosen == "RAW":
+        raise OutputError(f"{path}: unknown container {chosen}{nearest(chosen, native_formats())}")
     info = replace(
         like, container=chosen, subtype=_subtype(path, like, chosen, subtype and subtype.upper())
     )
@@ -182,7 +181,7 @@ def coding_losses(source: AudioInfo, output: AudioInfo) -> list[str]:
     before, after = changes.get("bits", [0, 0])
     if loses_precision(source.subtype, output.subtype) or before > after:
         return [f"precision: {became}"]
-    native = soundfile.available_formats()
+    native = native_formats()
     if "codec" not in changes or (source.container in native and output.container in native):
         return []
     is_lossy = encoders.resolution(output.subtype) is None
@@ -205,12 +204,14 @@ def _container(path: Path, like: AudioInfo) -> str:
     return like.container if like.container in SUFFIXES[suffix] else SUFFIXES[suffix][0]
 
 
+@cache
+def _subtypes(container: str) -> tuple[str, ...]:
+    """libsndfile's names of the encodings of a container."""
+    return tuple(soundfile.available_subtypes(container))
+
+
 def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> str:
-    possible = [
-        name
-        for name in soundfile.available_subtypes(container)
-        if _fits(container, name, like.channels)
-    ]
+    possible = [name for name in _subtypes(container) if _fits(container, name, like.channels)]
     if asked:
         if asked not in possible:
             raise OutputError(
@@ -228,7 +229,7 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
             f"{path}: unknown subtype "
             f"{like.subtype}{nearest(like.subtype, soundfile.available_subtypes())}"
         )
-    known = like.subtype in soundfile.available_subtypes(container)
+    known = like.subtype in _subtypes(container)
     if asked_for and container == like.container and not known:
         raise OutputError(
             f"{path}: {container} cannot hold {like.subtype}; it can hold {', '.join(possible)}"

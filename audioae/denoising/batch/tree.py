@@ -202,9 +202,10 @@ def refuse_clashes(outputs: Mapping[Path, Path]) -> None:
         outputs: the output of each input.
     """
     writers: dict[str, Path] = {}
-    inputs = {_place(source): source for source in outputs}
+    folders: dict[Path, str] = {}
+    inputs = {_place(source, folders): source for source in outputs}
     for source, output in outputs.items():
-        place = _place(output)
+        place = _place(output, folders)
         if (other := writers.setdefault(place, source)) is not source:
             raise OutputError(f"{other} and {source} would both be written to {output}{SAME_NAMES}")
         if place in inputs:
@@ -231,7 +232,10 @@ def _relative(each: InputFile, template: str, suffix: str | None) -> Path:
     return relative
 
 
-def _place(path: Path) -> str:
-    """A string that is the same for all names of a file."""
-    real = os.path.realpath(path)
+def _place(path: Path, folders: dict[Path, str]) -> str:
+    """A string that is the same for all names of a file. `folders` keeps the resolved folders."""
+    if path.parent not in folders:
+        folders[path.parent] = os.path.realpath(path.parent)
+    real = os.path.join(folders[path.parent], path.name)
+    real = os.path.realpath(real) if os.path.islink(real) else real
     return real.casefold() if sys.platform in ("win32", "darwin") else real
