@@ -24,6 +24,7 @@ Array = npt.NDArray[np.float32]
 Denoise = Callable[[Array, int], Array]
 
 RNNOISE_RATE, RNNOISE_FRAME = 48000, 480
+RNNOISE_LATE = 2  # frames by which the output of RNNoise 0.2 is late, measured
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,11 @@ def load_noisereduce() -> Denoise:
 
 
 def load_rnnoise() -> Denoise:
-    """RNNoise works on int16 frames of 10 ms at 48 kHz; its output is one frame late."""
+    """RNNoise works on int16 frames of 10 ms at 48 kHz."""
     from pyrnnoise.rnnoise import create, destroy, process_frame
 
     def channel(samples: Array) -> Array:
-        frames = -(-len(samples) // RNNOISE_FRAME) + 1
+        frames = -(-len(samples) // RNNOISE_FRAME) + RNNOISE_LATE
         padded = np.zeros(frames * RNNOISE_FRAME, np.int16)
         padded[: len(samples)] = np.rint(32767 * samples.clip(-1, 1))
         state = create()
@@ -87,7 +88,7 @@ def load_rnnoise() -> Denoise:
             for frame in padded.reshape(frames, RNNOISE_FRAME)
         ]
         destroy(state)
-        late = np.concatenate(done)[RNNOISE_FRAME:][: len(samples)]
+        late = np.concatenate(done)[RNNOISE_LATE * RNNOISE_FRAME :][: len(samples)]
         return (late / 32767).astype(np.float32)
 
     def at_48_khz(waveform: Array) -> Array:
