@@ -532,8 +532,8 @@ async function start() {
     $("preset").value = "default";
     $("format").append(...offered.formats.map((name) => element("option", { value: name }, name.toUpperCase())));
     const minutes = Math.max(Math.round(limits.keep_seconds / 60), 1);
-    $("kept").textContent = "It removes them when you do, when it ends, and " +
-      `${minutes} ${minutes === 1 ? "minute" : "minutes"} after this page was closed.`;
+    $("kept").textContent = "It deletes them when you remove them here, when it stops, and " +
+      `${minutes} ${minutes === 1 ? "minute" : "minutes"} after you close this page.`;
     $("limit").textContent = `Up to ${formatBytes(limits.max_bytes)} per file.`;
     usePreset(offered.presets);
     listen(offered.presets);
