@@ -35,12 +35,12 @@ from audioae.cli import main
 from audioae.denoising import DenoiseSettings, denoise_file
 from audioae.errors import OutputError
 from audioae.pretrained import find_model
-from audioae.web.app import create_app
-from audioae.web.guard import HostRules
-from audioae.web.pool import JobError, WorkerPool, echo
-from audioae.web.server import listen, make_server
-from audioae.web.service import DenoiseService
-from audioae.web.uploads import (
+from audioae.web.server.app import create_app
+from audioae.web.server.guard import HostRules
+from audioae.web.server.http import listen, make_server
+from audioae.web.server.pool import JobError, WorkerPool, echo
+from audioae.web.server.service import DenoiseService
+from audioae.web.server.uploads import (
     OWNER,
     PREFIX,
     ServeFolder,
@@ -385,8 +385,8 @@ def test_paths_outside_are_not_found(empty: Client, path: str) -> None:
 
 
 def test_slow_bodies_and_heads_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audioae.web.server.HEADER_SECONDS", 0.3)
-    monkeypatch.setattr("audioae.web.receiving.GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("audioae.web.server.http.HEADER_SECONDS", 0.3)
+    monkeypatch.setattr("audioae.web.server.receiving.GRACE_SECONDS", 0.5)
     with serving(tmp_path, ServeLimits(idle_seconds=0.5)) as client:
         answer = client.raw(head_of("Content-Length: 100000") + b"RIFF")
         assert answer.startswith(b"HTTP/1.1 408 ")

@@ -161,12 +161,12 @@ def command(**given: Any) -> None:
 
 def serve(options: ServeOptions) -> None:
     """Run the server until it is interrupted."""
-    from audioae.web.app import create_app
-    from audioae.web.guard import HostRules
-    from audioae.web.pool import available_cores
-    from audioae.web.server import listen, make_server
-    from audioae.web.service import DenoiseService
-    from audioae.web.uploads import ServeFolder, ServeLimits, UploadStore
+    from audioae.web.server.app import create_app
+    from audioae.web.server.guard import HostRules
+    from audioae.web.server.http import listen, make_server
+    from audioae.web.server.pool import available_cores
+    from audioae.web.server.service import DenoiseService
+    from audioae.web.server.uploads import ServeFolder, ServeLimits, UploadStore
 
     limits = ServeLimits(
         max_bytes=options.max_size,

@@ -13,18 +13,7 @@ In reading order:
 - `folder`: reports of two folders, and their index.
 - `plots`: plots of recordings with matplotlib.
 - `charts`: plots of training runs and tables.
-
-The local web app:
-
-- `uploads`: the private folder of a server, uploads and their limits.
-- `pool`: worker processes that can be stopped at any moment.
-- `jobs`: what the processes do: check, preview and denoise an upload.
-- `service`: starts that work and keeps the state of each upload.
-- `guard`: host names and origins of requests, headers of responses.
-- `receiving`: writes the body of a request to disk as it arrives.
-- `archive`: ZIP archives that are made while they are sent.
-- `app`: the HTTP API and the page.
-- `server`: the HTTP server.
+- `server`: the local web app.
 
 `static/player.js` and `static/player.css` are the player. It takes the description of the tracks
 and builds its elements in a container; the audio comes from elements of the page, `data:` URIs or

@@ -15,8 +15,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from audioae.web.guard import RefusedError
-from audioae.web.uploads import TooLargeError, Upload, UploadStore, clean_name, suffix_of
+from audioae.web.server.guard import RefusedError
+from audioae.web.server.uploads import TooLargeError, Upload, UploadStore, clean_name, suffix_of
 
 GRACE_SECONDS, LEAST_RATE = 30.0, 2048.0  # of a body, and then its average in bytes per second
 FORM_BYTES = 2**16  # of a form around its file

@@ -21,19 +21,19 @@ from audioae import __version__
 from audioae.denoising import PRESETS
 from audioae.engine import Quality
 from audioae.errors import AudioaeError
-from audioae.web.archive import zip_chunks
-from audioae.web.guard import GuardMiddleware, HostRules, RefusedError
-from audioae.web.jobs import (
+from audioae.web.server.archive import zip_chunks
+from audioae.web.server.guard import GuardMiddleware, HostRules, RefusedError
+from audioae.web.server.jobs import (
     FORMATS,
     MEANINGS,
     PART,
     DenoiseRequest,
     PreviewRequest,
 )
-from audioae.web.pool import JobError, JobTask
-from audioae.web.receiving import receive_upload
-from audioae.web.service import DenoiseService
-from audioae.web.uploads import (
+from audioae.web.server.pool import JobError, JobTask
+from audioae.web.server.receiving import receive_upload
+from audioae.web.server.service import DenoiseService
+from audioae.web.server.uploads import (
     NoSpaceError,
     TooLargeError,
     TooManyError,
@@ -41,7 +41,7 @@ from audioae.web.uploads import (
     Upload,
 )
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 SWEEP_SECONDS = 15.0  # between searches for uploads that nobody uses
 MAX_IDS = 1000  # of a query
 STATUSES: tuple[tuple[type[AudioaeError], int], ...] = (

@@ -19,8 +19,8 @@ from audioae.denoising import PRESETS, DenoiseSettings, FileJob, denoise, plan_f
 from audioae.engine import Engine, Quality, load_model
 from audioae.errors import AudioaeError, OutputError, SettingsError, nearest
 from audioae.web.measuring import measure
-from audioae.web.pool import Progress
 from audioae.web.report import match_loudness, player_description
+from audioae.web.server.pool import Progress
 
 CLIP_SECONDS, LEAST_CLIP_SECONDS, MOST_CLIP_SECONDS = 10.0, 0.1, 30.0  # of a preview
 MARGIN_SECONDS = 3.0  # before and after a preview, in which the model adapts
