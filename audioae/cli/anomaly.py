@@ -69,8 +69,8 @@ def command() -> None:
     help="Length of the normal sound that the threshold is measured on. Streams are judged over "
     "this length.",
 )
-@click.option("--latent", type=click.IntRange(1), default=16, help="Latent values per 8 frames.")
-@click.option("--steps", type=click.IntRange(1), default=1000, help="Training steps.")
+@click.option("--latent", type=click.IntRange(1), default=8, help="Latent values per frame.")
+@click.option("--steps", type=click.IntRange(1), default=500, help="Training steps.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object on stdout.")
@@ -108,7 +108,7 @@ def fit(
 
     check_detector_path(output, overwrite=overwrite)
     settings = AnomalySettings(window, piece, aggregate, quantile)
-    training = FitSettings(widths=(128, 64, latent), steps=steps, seed=seed)
+    training = FitSettings(widths=(64, 32, latent), steps=steps, seed=seed)
     failures: list[str] = []
     mode = "none" if quiet and progress == "auto" else progress
     sounds = found_files(normal, failures)

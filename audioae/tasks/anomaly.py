@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from audioae.errors import AudioFileError, SettingsError
 from audioae.fields import check_settings
@@ -306,7 +307,9 @@ class ErrorListener(Protocol):
         ...
 
 
-def intervals_of(above: Array, length: float, seconds: float) -> tuple[tuple[float, float], ...]:
+def intervals_of(
+    above: npt.NDArray[np.bool_], length: float, seconds: float
+) -> tuple[tuple[float, float], ...]:
     """Start and end of each run of true windows.
 
     Example:

@@ -107,7 +107,8 @@ class Mahalanobis:
         """The distance of each vector, `[count, dim]` to `[count]`."""
         apart = (vectors - self.mean).astype(np.float64)
         squared = np.einsum("nd,de,ne->n", apart, self.precision.astype(np.float64), apart)
-        return np.sqrt(np.maximum(squared, 0)).astype(np.float32)
+        found: Array = np.sqrt(np.maximum(squared, 0)).astype(np.float32)
+        return found
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,10 @@ def from_json(codec: Codec, values: Mapping[str, Any]) -> Detector:
     if len(mahalanobis.precision) != dim:
         raise ValueError(f"the precision has {len(mahalanobis.precision)} rows; expected {dim}")
     thresholds = {name: float(values["thresholds"][name]) for name in SYSTEMS}
+    own_fields = fields(AnomalySettings)
     return Detector(
         codec,
-        build(AnomalySettings, values["settings"]),
+        build(AnomalySettings, {each.name: values["settings"][each.name] for each in own_fields}),
         mahalanobis,
         neighbours,
         thresholds,

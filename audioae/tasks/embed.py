@@ -194,7 +194,8 @@ def embed_file(
         blocks = list(latents)
         for block in blocks:
             pooler.add(block)
-        steps = np.concatenate(blocks, -1).T if blocks else np.zeros((0, codec.info.channels))
+        empty = np.zeros((codec.info.channels, 0), np.float32)
+        steps = np.concatenate([empty, *blocks], -1).T
     else:
         for block in latents:
             pooler.add(block)

@@ -55,7 +55,8 @@ class EmbeddingFile:
 
     def __post_init__(self) -> None:
         check_embedding_path(self.path, overwrite=self.overwrite)
-        self._dim, self._parquet = 0, None
+        self._dim = 0
+        self._parquet: Any = None
 
     def __enter__(self) -> EmbeddingFile:
         with output_errors(self.path):

@@ -107,7 +107,7 @@ def colour(number: int, count: int) -> str:
 
     Example:
         >>> colour(0, 4)
-        '#c83b3b'
+        '#c83c3c'
     """
     import colorsys
 

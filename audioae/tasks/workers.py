@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -85,7 +86,7 @@ def map_files(
     work = make()
     for path in paths:
         listener.started(path)
-        yield attempt(work, path, lambda seconds, path=path: listener.advanced(path, seconds))
+        yield attempt(work, path, partial(listener.advanced, path))
 
 
 def attempt(work: Work[T], path: Path, advance: Advance) -> Worked[T]:
