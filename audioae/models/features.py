@@ -119,7 +119,7 @@ def feature_map(waveform: Tensor, settings: FeatureSettings) -> Tensor:
     """
     functional = require("torchaudio", extra="train").functional
     hann = torch.hann_window(settings.win_length, device=waveform.device)
-    power = functional.spectrogram(
+    power: Tensor = functional.spectrogram(
         waveform.float(),
         pad=0,
         window=hann * settings.scale,
@@ -135,7 +135,7 @@ def feature_map(waveform: Tensor, settings: FeatureSettings) -> Tensor:
         return (power * top).pow(settings.compression / 2).clamp(0, 1)
     mel = torchaudio_filter_bank(settings).to(waveform.device) @ power
     floor = 10 ** (settings.floor_db / 10)
-    level = functional.amplitude_to_DB(mel, multiplier=10.0, amin=floor, db_multiplier=0.0)
+    level: Tensor = functional.amplitude_to_DB(mel, multiplier=10.0, amin=floor, db_multiplier=0.0)
     return ((level - settings.floor_db) / (settings.top_db - settings.floor_db)).clamp(0, 1)
 
 

@@ -240,11 +240,13 @@ def _of_padded(signal: Array, settings: FeatureSettings) -> Array:
     if settings.kind == "magnitude":
         top = np.float32(10 ** (-settings.top_db / 20))
         compressed = (magnitude * top) ** np.float32(settings.compression)
-        return np.clip(compressed, 0, 1).astype(np.float32, copy=False)
+        clipped: Array = np.clip(compressed, 0, 1).astype(np.float32, copy=False)
+        return clipped
     power = mel_filter_bank(settings) @ np.square(magnitude)
     level = librosa.power_to_db(power, amin=10 ** (settings.floor_db / 10), top_db=None)
     scaled = (level - settings.floor_db) / (settings.top_db - settings.floor_db)
-    return np.clip(scaled, 0, 1).astype(np.float32, copy=False)
+    features: Array = np.clip(scaled, 0, 1).astype(np.float32, copy=False)
+    return features
 
 
 def to_magnitude(features: Array, settings: FeatureSettings) -> Array:
