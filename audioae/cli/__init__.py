@@ -6,6 +6,7 @@ denoise, with many and piped            one file, many files, stdin and stdout
 live                                    audio devices
 serve                                   the local web app
 evaluate with scores, models            scores, and the models in the package
+compress, decompress, generate          codes and new sounds of autoencoders
 report, plot                            pages to look and listen, figures
 prepare, mix, train with training_rows, export   training
 doctor, with machine                    checks of the installation
@@ -39,6 +40,11 @@ COMMANDS = {
     "denoise": "Remove noise from the recording IN and write the result to OUT.",
     "live": "Denoise a microphone in real time.",
     "evaluate": "Evaluate models on pairs of noisy and clean recordings.",
+    "compress": "Compress the recording IN to a small file with a trained autoencoder.",
+    "decompress": "Restore a recording from a file that audioae compress wrote.",
+    "embed": "Compute embeddings of the recordings IN: the latent of an autoencoder.",
+    "anomaly": "Find unusual sound with an autoencoder of normal sound.",
+    "generate": "Generate sounds with a variational autoencoder.",
     "serve": "Denoise recordings in the browser, with a web app on this machine.",
     "report": "Write a page to compare the recording IN and its denoised version OUT.",
     "plot": "Plot recordings, training runs or tables.",
@@ -48,7 +54,7 @@ COMMANDS = {
 }
 
 # Commands that read recordings with libraries that print to stderr; --debug keeps their lines.
-SILENCED = ("prepare", "denoise", "evaluate")
+SILENCED = ("prepare", "denoise", "evaluate", "embed", "anomaly")
 STDERR = 2  # its file descriptor
 INTERRUPTED = 130  # the exit code that shells report for a program ended by SIGINT
 

@@ -1,0 +1,62 @@
+"""`audioae decompress`: restore a recording from a .aae file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audioae.cli.compress import (
+    coder_option,
+    file_type,
+    json_option,
+    overwrite_option,
+    quiet_option,
+    report,
+    seconds_shown,
+)
+from audioae.cli.progress import progress_option
+
+
+@click.command("decompress")
+@click.argument("src", metavar="IN.aae", type=file_type)
+@click.argument("dst", metavar="OUT", type=file_type)
+@coder_option
+@click.option(
+    "--subtype", metavar="NAME", help="Encoding of OUT, such as PCM_24 or FLOAT.  [default: PCM_16]"
+)
+@overwrite_option
+@json_option
+@progress_option
+@quiet_option
+def command(
+    src: Path,
+    dst: Path,
+    model: str,
+    subtype: str | None,
+    overwrite: bool,
+    as_json: bool,
+    progress: str,
+    quiet: bool,
+) -> None:
+    """Restore a recording from a file that audioae compress wrote.
+
+    OUT has the sample rate, channels and number of samples of the compressed recording; its suffix
+    sets the format. The file is checked before anything is written. It needs the model that
+    compressed it, and no torch.
+    """
+    from audioae.tasks.compress import Compressor, decompress_file
+    from audioae.tasks.container import read_header
+
+    header = read_header(src)
+    seconds = header.num_samples / header.sample_rate
+    with seconds_shown(progress, quiet, src.name, seconds) as advance:
+        result = decompress_file(
+            src,
+            dst,
+            Compressor(model),
+            subtype=subtype,
+            overwrite=overwrite,
+            progress=advance,
+        )
+    report(result, quiet=quiet, as_json=as_json)
