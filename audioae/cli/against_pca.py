@@ -51,7 +51,8 @@ def compare_with_pca(options: EvaluateOptions) -> None:
 
     require("sklearn", extra="tasks")
     assert options.against_pca is not None
-    rows, curve = [], []
+    rows: list[PcaComparison] = []
+    curve: list[tuple[int, float]] = []
     for model in options.model:
         codec = Codec(model, device=options.device)
         fitted, held_out = sounds_of(codec, options.against_pca, _recipe(model))

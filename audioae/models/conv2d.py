@@ -43,7 +43,7 @@ class Conv2dSettings(ConvolutionalSettings):
 
     def bins_at(self, depth: int) -> int:
         """Number of bins after `depth` encoder layers."""
-        return (self.num_bins - 1) // 2**depth + 1
+        return ((self.num_bins - 1) >> depth) + 1
 
 
 class Conv2dAutoencoder(ConvolutionalAutoencoder):

@@ -146,11 +146,13 @@ class ConvolutionalAutoencoder(Autoencoder):
 
     def to_patches(self, x: Tensor, steps: int) -> Tensor:
         """`[batch, channels, frames, ...]` to `[batch * patches, channels, steps, ...]`."""
-        return x.unflatten(2, (-1, steps)).transpose(1, 2).flatten(0, 1)
+        patches: Tensor = x.unflatten(2, (-1, steps))
+        return patches.transpose(1, 2).flatten(0, 1)
 
     def from_patches(self, x: Tensor, batch: int) -> Tensor:
         """The inverse of `to_patches`."""
-        return x.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)
+        patches: Tensor = x.unflatten(0, (batch, -1))
+        return patches.transpose(1, 2).flatten(2, 3)
 
     def encode(
         self, features: Tensor, state: State | None = None

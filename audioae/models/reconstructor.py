@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -80,15 +81,22 @@ class Reconstructor(nn.Module):
             raise SettingsError(f"output is {output!r}; expected 'sigmoid' or 'identity'")
         self.autoencoder, self.settings, self.output = autoencoder, settings, output
         self.name = name or autoencoder.family
+
+    @cached_property
+    def code_shape(self) -> tuple[int, ...]:
+        """The shape of the network's latent for one stride: channels, steps, and bins if any."""
+        network, was_training = self.autoencoder, self.autoencoder.training
+        weight = next(network.parameters())
+        patch = weight.new_zeros(1, 1, self.settings.num_bins, network.stride)
         with torch.no_grad():
-            was_training = autoencoder.training
-            weight = next(autoencoder.parameters())
-            patch = weight.new_zeros(1, 1, settings.num_bins, autoencoder.stride)
-            encoded = autoencoder.eval().encode(patch)[0]
-            code = autoencoder.bottleneck.code(encoded)
-            autoencoder.train(was_training)
-        self.code_shape = tuple(code.shape[1:])  # channels, steps of a stride, bins if any
-        self.step = autoencoder.stride // self.code_shape[1]
+            code = network.bottleneck.code(network.eval().encode(patch)[0])
+        network.train(was_training)
+        return tuple(code.shape[1:])
+
+    @property
+    def step(self) -> int:
+        """Frames per latent step."""
+        return self.autoencoder.stride // self.code_shape[1]
 
     @property
     def channels(self) -> int:
@@ -204,7 +212,8 @@ class Reconstructor(nn.Module):
         if len(self.code_shape) == 2:
             return latent
         channels, _, bins = self.code_shape
-        return latent.unflatten(1, (channels, bins)).transpose(2, 3)
+        parts: Tensor = latent.unflatten(1, (channels, bins))
+        return parts.transpose(2, 3)
 
 
 def check_network(network: Autoencoder, settings: FeatureSettings) -> None:

@@ -107,12 +107,13 @@ class ReconstructionValidation:
     def summarise(self, rows: Sequence[SegmentScore]) -> dict[str, Any]:
         """The scores over all segments, see `ReconstructionReport`."""
         frames = sum(row.frames for row in rows)
-        mean = sum(row.sums for row in rows) / frames
-        variance = float((sum(row.squares for row in rows) / frames - mean**2).sum())
+        mean = np.sum([row.sums for row in rows], axis=0) / frames
+        squares = np.sum([row.squares for row in rows], axis=0) / frames
+        variance = float((squares - mean**2).sum())
         error = sum(row.error for row in rows) / frames
         reconstruction = float(np.mean([row.reconstruction for row in rows]))
         latent = np.concatenate([row.latent for row in rows], axis=1)
-        scores = {
+        scores: dict[str, Any] = {
             "loss": reconstruction + float(np.mean([row.penalty for row in rows])),
             "reconstruction": reconstruction,
             "explained_variance": 1 - error / variance if variance > 0 else None,

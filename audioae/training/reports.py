@@ -109,11 +109,14 @@ class Judge:
 
     def score(self, model: Model) -> dict[str, Any]:
         """Scores of a model on the validation set."""
-        return self.validation.summarise(self.gather(self.validation.rows(model)))
+        validation: Any = self.validation  # of the kind of the model
+        scores: dict[str, Any] = validation.summarise(self.gather(validation.rows(model)))
+        return scores
 
     def score_baseline(self) -> Noisy | Baseline:
         """Scores without a model."""
-        rows = self.gather(self.validation.baseline_rows(self.trainer.model))
+        validation: Any = self.validation
+        rows = self.gather(validation.baseline_rows(self.trainer.model))
         return self.validation.baseline(means(rows))
 
     def gather(self, rows: list[Any]) -> list[Any]:

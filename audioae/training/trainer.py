@@ -155,10 +155,11 @@ class Trainer:
             features = model.features(clean)
             with autocast:
                 found = model(features)
-            return feature_loss(found.features, features, self.settings.loss) + found.penalty
+            loss: Tensor = feature_loss(found.features, features, self.settings.loss)
+            return loss + found.penalty
         with autocast:
             enhanced, estimate = model(noisy)
-        loss: Tensor = (
+        loss = (
             levelled_loss(enhanced, clean, noisy, model.settings, self.settings.loss)
             + estimate.penalty
         )

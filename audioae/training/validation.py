@@ -105,7 +105,8 @@ class Validation:
 
     def report(self, scores: Mapping[str, float | None], common: Mapping[str, Any]) -> Report:
         """The record of a report."""
-        return Report(**common, **{f"valid_{name}": value for name, value in scores.items()})
+        values: dict[str, Any] = {f"valid_{name}": value for name, value in scores.items()}
+        return Report(**common, **values)
 
     def row(
         self, estimate: Tensor, noisy: Tensor, clean: Tensor, settings: StftSettings
