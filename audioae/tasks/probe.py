@@ -137,12 +137,17 @@ def _fold(values: Array, names: Any, groups: Any, train: Any, test: Any, *, seed
     model = pipeline.make_pipeline(
         preprocessing.StandardScaler(), linear.LogisticRegression(max_iter=MOST_ITERATIONS)
     )
-    inner = selection.StratifiedGroupKFold(INNER_FOLDS, shuffle=True, random_state=seed)
-    search = selection.GridSearchCV(model, {"logisticregression__C": PENALTIES}, cv=inner)
+    fewest = min(len(set(groups[train][names[train] == each])) for each in set(names[train]))
+    fitted, more = model, {}
+    if fewest >= 2:  # else C is 1
+        inner = min(INNER_FOLDS, fewest)
+        cv = selection.StratifiedGroupKFold(inner, shuffle=True, random_state=seed)
+        fitted = selection.GridSearchCV(model, {"logisticregression__C": PENALTIES}, cv=cv)
+        more = {"groups": groups[train]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about convergence, and classes missing in an inner fold
-        search.fit(values[train], names[train], groups=groups[train])
-        return float(search.score(values[test], names[test]))
+        fitted.fit(values[train], names[train], **more)
+        return float(fitted.score(values[test], names[test]))
 
 
 def source_of(path: str | Path) -> str:
