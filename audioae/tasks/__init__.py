@@ -6,6 +6,13 @@
 - `coder`: MDCT coefficients and a latent as whole numbers, and the range coder for them
 - `compress`: compresses files and decompresses them
 - `fit_coder`: fits the tables of the coder to an autoencoder
+- `workers`: applies a function to many files in processes
+- `embed`, `embedding_file`: latents per step or pooled over files, and the files they are written to
+- `baselines`, `probe`: PCA, Mahalanobis distance and neighbours; a linear classifier of embeddings
+- `anomaly`, `detector_file`, `fit_anomaly`: detectors of unusual sound, as files, and their training
+- `scoring`: scores of files, and how well they separate labelled recordings
+- `faults`: sounds of machines with and without faults
+- `pictures`: maps of embeddings, and where in time and frequency an anomaly is
 - `generate`: new sounds from a variational autoencoder
 """
 
