@@ -212,8 +212,8 @@ class Reconstructor(nn.Module):
         if len(self.code_shape) == 2:
             return latent
         channels, _, bins = self.code_shape
-        parts: Tensor = latent.unflatten(1, (channels, bins))
-        return parts.transpose(2, 3)
+        # Not unflatten: the batch size of its result is a constant in an exported graph.
+        return latent.reshape(latent.shape[0], channels, bins, -1).transpose(2, 3)
 
 
 def check_network(network: Autoencoder, settings: FeatureSettings) -> None:
