@@ -5,7 +5,7 @@ options, progress, output, completion   shared by the commands
 denoise, with many and piped            one file, many files, stdin and stdout
 live                                    audio devices
 serve                                   the local web app
-evaluate with scores, models            scores, and the models in the package
+evaluate with scores, against_pca; models   scores, and the models in the package
 compress, decompress, generate          codes and new sounds of autoencoders
 report, plot                            pages to look and listen, figures
 prepare, mix, train with training_rows, export   training
