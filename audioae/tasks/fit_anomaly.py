@@ -223,12 +223,14 @@ def calibrate(
         about: what it was fitted to.
     """
     frames = Detector(codec, settings, *_no_baselines(codec)).window_frames
-    vectors = np.stack([vector for piece in training for vector in statistics_of(piece, frames)])
+    long = [piece for piece in training if 2 * piece.shape[-1] >= frames]  # as in `score_windows`
+    vectors = [vector for piece in long or training for vector in statistics_of(piece, frames)]
+    normal_vectors = np.stack(vectors)
     detector = Detector(
         codec,
         settings,
-        Mahalanobis.fit(vectors),
-        Neighbours.fit(vectors),
+        Mahalanobis.fit(normal_vectors),
+        Neighbours.fit(normal_vectors),
         about=about or {},
     )
     whole = [piece for piece in held_out if 2 * piece.shape[-1] >= piece_frames(codec, settings)]
