@@ -155,11 +155,11 @@ class Trainer:
             features = model.features(clean)
             with autocast:
                 found = model(features)
-            loss: Tensor = feature_loss(found.features, features, self.settings.loss)
-            return loss + found.penalty
+            penalty: Tensor = found.penalty
+            return feature_loss(found.features, features, self.settings.loss) + penalty
         with autocast:
             enhanced, estimate = model(noisy)
-        loss = (
+        loss: Tensor = (
             levelled_loss(enhanced, clean, noisy, model.settings, self.settings.loss)
             + estimate.penalty
         )
