@@ -7,6 +7,7 @@ live                                    audio devices
 serve                                   the local web app
 evaluate with scores, against_pca; models   scores, and the models in the package
 compress, decompress, generate          codes and new sounds of autoencoders
+embed, anomaly with anomaly_score       embeddings, and unusual sound
 report, plot                            pages to look and listen, figures
 prepare, mix, train with training_rows, export   training
 doctor, with machine                    checks of the installation
