@@ -29,7 +29,7 @@ SOURCES = sorted(
 HEAVY = {"av", "librosa", "matplotlib", "onnx", "pydantic", "ray", "scipy", "torch", "torchaudio"}
 TORCH_PACKAGES = ("models", "training", "data/augment", "data/mixtures")
 NOT_COUNTED = {"__main__.py", "__pycache__", "py.typed", "recipes"}
-MOST_ENTRIES, MOST_MODULES, MOST_LINES, MOST_COLUMNS = 16, 145, 400, 100
+MOST_ENTRIES, MOST_MODULES, MOST_LINES, MOST_COLUMNS = 16, 216, 400, 100
 
 
 def name_of(path: Path) -> str:
