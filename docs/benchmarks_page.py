@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audioae.pretrained import Scores, list_models, load_card
+from audioae.pretrained import Scores, list_denoisers, load_card
 
 FOLDER = Path(__file__).parent
 MEASURED, PEERS = FOLDER / "benchmarks.json", FOLDER / "peers.json"
@@ -127,7 +127,7 @@ WHERE = "## Machines and versions"
 def render() -> str:
     """The page as Markdown."""
     measured, peers = (json.loads(path.read_text(encoding="utf-8")) for path in (MEASURED, PEERS))
-    models = {entry.name: measured["models"].get(entry.name, {}) for entry in list_models()}
+    models = {entry.name: measured["models"].get(entry.name, {}) for entry in list_denoisers()}
     sections = [
         HEAD,
         *quality(models, peers),
@@ -337,7 +337,7 @@ def where(models: Mapping[str, Values]) -> list[str]:
 def is_current(name: str, part: Values) -> bool:
     """Whether a measurement was made with the model file that ships now."""
     return any(
-        entry.name == name and entry.sha256 == part["made"]["sha256"] for entry in list_models()
+        entry.name == name and entry.sha256 == part["made"]["sha256"] for entry in list_denoisers()
     )
 
 

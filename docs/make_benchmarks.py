@@ -31,7 +31,7 @@ from audioae.denoising.batch.run import one_thread
 from audioae.errors import AudioaeError, DataError
 from audioae.evaluation import evaluate, read_pairs, summarise
 from audioae.evaluation.rows import Denoise
-from audioae.pretrained import list_models, load_card
+from audioae.pretrained import list_denoisers, load_card
 from audioae.storage import write_text
 
 sys.path.insert(0, str(FOLDER.parent / "tests" / "benchmarks"))
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, then write or print the results."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    shipped = [entry.name for entry in list_models()]
+    shipped = [entry.name for entry in list_denoisers()]
     models = options.model or shipped
     if not options.json and (strange := [name for name in models if name not in shipped]):
         parser.error(
@@ -144,7 +144,7 @@ def _scores(table: Path, denoise: Denoise, metrics: Sequence[str]) -> dict[str, 
 
 def measure_quality(model: str, tables: dict[str, Path | None]) -> Iterable[dict[str, Any]]:
     """Yield mean scores on the given pairs, for the metrics that are not on the model's card."""
-    shipped = [entry.name for entry in list_models()]
+    shipped = [entry.name for entry in list_denoisers()]
     card = {scores.pairs: scores for scores in load_card(model).scores} if model in shipped else {}
     engine = ready_engine(model, device="cpu")
     for side, table in tables.items():
@@ -174,7 +174,7 @@ def keep(found: dict[str, dict[str, Any]], peers: dict[str, dict[str, Any]] | No
     others |= {name: {**others.get(name, {}), **parts} for name, parts in (peers or {}).items()}
     models = {
         entry.name: {**before.get(entry.name, {}), **found.get(entry.name, {})}
-        for entry in list_models()
+        for entry in list_denoisers()
     }
     for name, parts in models.items():
         if "quality" in parts and not is_current(name, parts["quality"]):

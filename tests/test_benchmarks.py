@@ -13,7 +13,7 @@ import soundfile
 from fake_engines import FakeEngine, constant
 
 from audioae.errors import DataError
-from audioae.pretrained import list_models, load_card
+from audioae.pretrained import list_denoisers, load_card
 from audioae.signal.mixing import active_rms
 
 ROOT = Path(__file__).parents[1]
@@ -334,7 +334,7 @@ def test_the_page_has_even_tables_and_every_model() -> None:
     page = benchmarks_page.render()
     for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
-    assert all(f"\n| **{entry.name}** (" in page for entry in list_models())
+    assert all(f"\n| **{entry.name}** (" in page for entry in list_denoisers())
     assert not re.search(r"\b(None|nan|inf)\b", page)
 
 
@@ -475,7 +475,7 @@ def test_new_measurements_replace_old_ones(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_measurements_of_the_same_file_and_pairs_complete_a_card() -> None:
-    entry = list_models()[0]
+    entry = list_denoisers()[0]
     pairs = make_benchmarks.PAIRS["unseen"]
     count = next(scores.count for scores in load_card(entry.name).scores if scores.pairs == pairs)
     row = {

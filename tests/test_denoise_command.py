@@ -386,9 +386,7 @@ def test_interruption(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(spectrum: np.ndarray) -> np.ndarray:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(
-        "audioae.denoising.arrays.load_model", lambda name, device: FakeEngine(interrupt)
-    )
+    monkeypatch.setattr("audioae.engine.load_model", lambda name, device: FakeEngine(interrupt))
     (folder / "out.wav").write_bytes(b"precious")
     refused(folder, "in.wav", "out.wav", "--overwrite", exit_code=130, message="interrupted")
 

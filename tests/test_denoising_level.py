@@ -24,7 +24,7 @@ from audioae.denoising.level import (
 )
 from audioae.denoising.spectral import SpectralStream
 from audioae.engine import Engine, load_model
-from audioae.pretrained import list_models
+from audioae.pretrained import list_denoisers
 from audioae.signal.spectrogram import StftSettings, stft
 
 
@@ -161,7 +161,7 @@ def test_a_quiet_file_equals_a_quiet_array(tmp_path: Path) -> None:
     )
 
 
-@pytest.fixture(scope="module", params=[entry.name for entry in list_models()])
+@pytest.fixture(scope="module", params=[entry.name for entry in list_denoisers()])
 def engine(request: pytest.FixtureRequest) -> Engine:
     return load_model(request.param)
 

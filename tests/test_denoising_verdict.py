@@ -16,7 +16,7 @@ from audioae.audio import read
 from audioae.denoising import Stream, Verdict
 from audioae.denoising.verdict import Axes, VerdictMeter, features, speech_likeness
 from audioae.engine import Engine, load_model
-from audioae.pretrained import list_models
+from audioae.pretrained import list_denoisers
 from audioae.signal.mixing import mix_at_snr
 from audioae.signal.resample import resample
 from audioae.signal.spectrogram import StftSettings, analyse
@@ -168,7 +168,7 @@ def test_a_high_score_gives_a_warning() -> None:
     assert "0.97" in warning
 
 
-@pytest.fixture(scope="module", params=[entry.name for entry in list_models()])
+@pytest.fixture(scope="module", params=[entry.name for entry in list_denoisers()])
 def engine(request: pytest.FixtureRequest) -> Engine:
     return load_model(request.param)
 

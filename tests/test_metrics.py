@@ -562,10 +562,10 @@ def test_scores_of_the_shipped_models_agree_with_pesq_and_pystoi_by_hand() -> No
     pytest.importorskip("pystoi")
     from audioae import DenoiseSettings, denoise, load_model
     from audioae.evaluation import evaluate, read_pairs
-    from audioae.pretrained import list_models
+    from audioae.pretrained import list_denoisers
 
     pairs = read_pairs(Path(__file__).parents[1] / "samples" / "paired.csv")
-    settings, names = DenoiseSettings(quality="fast"), [entry.name for entry in list_models()]
+    settings, names = DenoiseSettings(quality="fast"), [entry.name for entry in list_denoisers()]
     made: dict[tuple[str, int], Signal] = {}
 
     def system(name: str) -> Callable[[Signal, int], Signal]:

@@ -15,6 +15,7 @@ from typing import Any
 from audioae.errors import CheckpointError, ModelNotFoundError, SettingsError, nearest
 from audioae.fields import as_path, build, check_types, parse_json
 from audioae.pretrained.card import Card
+from audioae.pretrained.info import ModelInfo
 from audioae.storage import write_text
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -194,6 +195,19 @@ def load_card(name: str) -> Card:
         return Card.from_dict(values)
     except CheckpointError as error:
         raise CheckpointError(f"{path} is damaged ({error}); {_REINSTALL}") from error
+
+
+def list_denoisers() -> list[ModelEntry]:
+    """The models of `list_models` that denoise, by their cards; the others are autoencoders.
+
+    Raises:
+        ModelNotFoundError, CheckpointError: see `list_models` and `load_card`.
+
+    Example:
+        >>> list_denoisers()[0].name
+        'speech-16k'
+    """
+    return [entry for entry in list_models() if isinstance(load_card(entry.name).info, ModelInfo)]
 
 
 def get_entry(name: str) -> ModelEntry:

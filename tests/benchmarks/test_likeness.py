@@ -17,11 +17,11 @@ import pytest
 from clips import Clip, load_clips, mixture
 
 from audioae.denoising import Stream, ready_engine
-from audioae.pretrained import list_models
+from audioae.pretrained import list_denoisers
 from audioae.signal.spectrogram import Array
 
 DATA, NAMED = os.environ.get("AUDIOAE_DATA"), os.environ.get("AUDIOAE_DENOISE_MODEL")
-MODELS = [*([NAMED] if NAMED else []), *(entry.name for entry in list_models())]
+MODELS = [*([NAMED] if NAMED else []), *(entry.name for entry in list_denoisers())]
 COUNT, SECONDS, RATE = 40, 6.0, 16000
 # of clips: speech by its signal-to-noise ratio in dB at most, other sound at least; a clip is 2.5 %
 MOST = {"clean": 0.0, "10": 0.0, "5": 0.025, "0": 0.05, "-5": 0.1}
