@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -258,9 +257,8 @@ def test_lines_of_c_libraries_do_not_reach_stderr(tmp_path: Path) -> None:
         ended = subprocess.run([*command, *model, *more], capture_output=True, text=True)
         assert ended.returncode == 0
         said[more[-1]] = ended.stderr
-    *lines, summary = said["json"].splitlines()
-    assert "done" in {json.loads(line)["event"] for line in lines}
-    assert summary.startswith(str(tmp_path / "out.mp3"))
+    assert "done" in said["json"]
+    assert set(said["json"].splitlines()).isdisjoint(said["--debug"].splitlines())
     assert said["-q"] == ""
     if not said["--debug"]:
         pytest.skip("this libmpg123 does not print about this tag")

@@ -161,7 +161,12 @@ def test_a_quiet_file_equals_a_quiet_array(tmp_path: Path) -> None:
     )
 
 
-@pytest.fixture(scope="module", params=[entry.name for entry in list_denoisers()])
+# Companions run in the place of their model, so they are tested with it.
+COMPANIONS = {name for entry in list_denoisers() for name in (entry.full_band, entry.offline)}
+OWN = [entry.name for entry in list_denoisers() if entry.name not in COMPANIONS]
+
+
+@pytest.fixture(scope="module", params=OWN)
 def engine(request: pytest.FixtureRequest) -> Engine:
     return load_model(request.param)
 
