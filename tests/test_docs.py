@@ -232,12 +232,13 @@ FENCE = re.compile(
     r"^```(?P<language>bash|python)[^\n]*\n(?P<code>.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
-RUN_COMMANDS = [DOCS / "index.md", *COOKBOOK]
+RUN_COMMANDS = [DOCS / "index.md", DOCS / "autoencoders.md", *COOKBOOK]
 
 
 def blocks_to_run(page: Path) -> list[tuple[str, str]]:
     """Language and code of the blocks of a page that are run: Python everywhere, commands in the
-    quick start and the cookbook, without those that are only parsed and without included files.
+    quick start, the tour of autoencoders and the cookbook, without those that are only parsed and
+    without included files.
     """
     languages = ("bash", "python") if page in RUN_COMMANDS else ("python",)
     return [
@@ -298,7 +299,11 @@ def run_command(command: str) -> None:
 
 
 RUN_PAGES = [page for page in PAGES if blocks_to_run(page)]
-NEEDS = {"lecture-video": ("av",), "own-noise": ("torch", "librosa", "pystoi")}
+NEEDS = {
+    "lecture-video": ("av",),
+    "own-noise": ("torch", "librosa", "pystoi"),
+    "autoencoders": ("torch", "librosa", "matplotlib", "sklearn", "constriction"),
+}
 
 
 @pytest.mark.parametrize("page", RUN_PAGES, ids=page_id)
