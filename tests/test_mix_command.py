@@ -60,7 +60,9 @@ def test_every_pair_has_the_ratio_that_the_table_says(grid: Path) -> None:
 
 def test_evaluate_reads_the_folder_and_the_table(grid: Path) -> None:
     by_folder, by_table = read_pairs(grid), read_pairs(grid / "pairs.csv")
-    assert by_folder == by_table and len(by_folder) == 7
+    assert [pair.noisy for pair in by_folder] == [pair.noisy for pair in by_table]
+    assert [pair.clean for pair in by_folder] == [pair.clean for pair in by_table]
+    assert [pair.snr_db for pair in by_table] == [float(row["snr_db"]) for row in table(grid)]
     for pair in by_folder:
         assert check_pair(pair).subtype == "PCM_16"
 

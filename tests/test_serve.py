@@ -67,7 +67,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.05, round(seconds * RATE))
 
 
-SHORT, LONG = wav(noise(0.5)), wav(noise(90.0))
+SHORT, LONG = wav(noise(0.5)), wav(noise(240.0))
 
 
 @dataclass
@@ -119,8 +119,9 @@ class Client:
         return dict(self("GET", f"/api/files/{key}").json)
 
     def files(self) -> list[Path]:
-        """All files of uploads on disk."""
-        return [path for path in self.folder.rglob("*") if path.is_file() and path.name != OWNER]
+        """All files of uploads on disk; a folder may be removed while it is searched."""
+        found = (os.path.join(at, name) for at, _, names in os.walk(self.folder) for name in names)
+        return [Path(path) for path in found if os.path.basename(path) != OWNER]
 
     def raw(self, data: bytes, *, read: bool = True) -> bytes:
         """Send bytes on a connection of its own; the answer, or nothing if it is cut off."""
@@ -180,7 +181,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 @pytest.fixture
 def empty(client: Client) -> Iterator[Client]:
     """The server, which must have no files of uploads before and after the test."""
-    assert client.files() == []
+    until(lambda: client.files() == [], 10)
     yield client
     until(lambda: client.files() == [] and len(client.service.store) == 0, 10)
 
@@ -553,6 +554,8 @@ def test_a_job_that_takes_too_long_or_dies_is_a_failed_one(tmp_path: Path) -> No
         client("POST", f"/api/files/{key}/denoise", {})
         state = client.wait(key)
         assert state["state"] == "failed" and "2 s" in state["error"]
+    with serving(tmp_path, ServeLimits()) as client:
+        key = client.upload(LONG)
         client("POST", f"/api/files/{key}/denoise", {})
         until(lambda: client.state(key)["state"] == "running")
         for process in multiprocessing.active_children():

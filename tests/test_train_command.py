@@ -22,7 +22,7 @@ pytest.importorskip("pydantic")
 from tiny import write_tiny
 
 from audioae.cli import main
-from audioae.cli.train import duration
+from audioae.cli.training_rows import duration
 from audioae.data.manifest import read_manifest
 from audioae.models.checkpoint import load_denoiser, read_tensors
 

@@ -119,7 +119,7 @@ def command(
     if not overwrite:
         check_free(output_dir, "sample" if sample else "between" if between else "around", total)
     mode = "none" if quiet and progress == "auto" else progress
-    drawn = []
+    drawn: list[Any] = []
     with show_progress(mode, str(output_dir), total=total, unit="sounds") as advance:
         rate = generator.settings.sample_rate
         for sound, written in write_sounds(sounds(), output_dir, rate, overwrite=overwrite):

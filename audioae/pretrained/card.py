@@ -105,8 +105,10 @@ class Card:
             CheckpointError: a field is missing, has a wrong type or is out of range.
         """
         with damage_errors("the model card"):
-            given = values.get("info")
-            if isinstance(given, Mapping) and given.get("kind") == "autoencoder":
+            given = values.get("info") if isinstance(values, Mapping) else None
+            if not isinstance(given, Mapping):
+                raise ValueError("info is missing or no object")
+            if given.get("kind") == "autoencoder":
                 values = {**values, "info": CodecInfo.from_dict(given)}
             return build(cls, values)
 

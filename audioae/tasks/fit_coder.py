@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -225,4 +224,4 @@ def latent_cost(tables: npt.NDArray[np.uint16], latents: Sequence[Ints]) -> floa
         before = np.pad(latent, ((0, 0), (1, 0)))[:, :-1]
         context = np.clip(before, -LATENT_CONTEXT, LATENT_CONTEXT) + LATENT_CONTEXT
         bits += float(np.log2(TOTAL / tables[unit, context, latent + LATENT_LIMIT]).sum())
-    return cast(float, bits)
+    return bits

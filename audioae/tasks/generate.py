@@ -187,13 +187,14 @@ def check_count(count: int, least: int, what: str) -> None:
 
 def loudest(reader: AudioReader, wanted: int) -> int:
     """The first sample of the loudest `wanted` samples, to a tenth of their length."""
-    hop, powers = max(1, wanted // 10), []
+    hop = max(1, wanted // 10)
+    powers: list[float] = []
     while (block := reader.read(100 * hop)).shape[1]:
         parts = np.split(block, range(hop, block.shape[1], hop), axis=1)
         powers.extend(float(np.square(part, dtype=np.float64).sum()) for part in parts)
     if len(powers) <= 10:
         return 0
-    sums = np.convolve(np.nan_to_num(np.array(powers)), np.ones(10), "valid")
+    sums = np.convolve(np.nan_to_num(np.array(powers, dtype=np.float64)), np.ones(10), "valid")
     return min(int(sums.argmax()) * hop, max(0, reader.info.num_samples - wanted))
 
 
