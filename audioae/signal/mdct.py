@@ -20,7 +20,8 @@ def mdct_matrix(size: int) -> Array:
     n, k = np.arange(2 * size), np.arange(size)[:, None]
     window = np.sin(np.pi * (n + 0.5) / (2 * size))
     basis = np.cos(np.pi / size * (n + 0.5 + size / 2) * (k + 0.5))
-    return (np.sqrt(2 / size) * window * basis).astype(np.float32)
+    found: Array = (np.sqrt(2 / size) * window * basis).astype(np.float32)
+    return found
 
 
 def mdct(waveform: Array, size: int) -> Array:
