@@ -18,7 +18,7 @@ def pca_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of `compare_with_pca`, for the command."""
     given = click.option(
         "--against-pca",
-        type=click.Path(path_type=Path, exists=True),
+        type=click.Path(path_type=Path),
         metavar="DATA|FILE|DIR",
         help="Compare each --model, an autoencoder, with PCA of the same code size: on a data "
         "folder written by audioae prepare, an audio file or a folder of them.",
@@ -42,6 +42,12 @@ def compare_with_pca(options: EvaluateOptions) -> None:
         )
     if not options.model:
         raise click.UsageError("--against-pca needs --model, an autoencoder")
+    assert options.against_pca is not None
+    if not options.against_pca.exists():
+        raise click.UsageError(
+            f"--against-pca {options.against_pca} does not exist; give a data folder, an audio "
+            "file or a folder of them"
+        )
     if options.plot is not None and options.plot.exists() and not options.overwrite:
         raise click.UsageError(f"{options.plot} exists; give another path or pass --overwrite")
     from audioae.errors import require
@@ -50,7 +56,6 @@ def compare_with_pca(options: EvaluateOptions) -> None:
     from audioae.tasks.pca import take_patches as take
 
     require("sklearn", extra="tasks")
-    assert options.against_pca is not None
     rows: list[PcaComparison] = []
     curve: list[tuple[int, float]] = []
     for model in options.model:
