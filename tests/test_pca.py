@@ -143,6 +143,13 @@ def test_the_command_refuses_options_of_denoisers(options: list[str], tmp_path: 
     assert CliRunner().invoke(main, ["evaluate", "--plot", "x.png"]).exit_code == 2
 
 
+def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    ended = CliRunner().invoke(main, ["evaluate", "--against-pca", str(missing), "-m", "any"])
+    assert ended.exit_code == 2
+    assert str(missing) in ended.stderr
+
+
 def test_a_data_folder_is_used_with_its_splits(prepared: Path, tmp_path: Path) -> None:
     save_model(tmp_path / "line.safetensors", linear())
     options = ["-m", str(tmp_path / "line.safetensors"), "--json"]
