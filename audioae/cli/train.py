@@ -167,7 +167,9 @@ def command(
                 quiet,
             )
         task = (
-            "export {} model.onnx" if plan.reconstructs else "denoise --model {} noisy.wav out.wav"
+            "export {} model.onnx"
+            if plan.reconstructs
+            else "denoise --model {} noisy.wav enhanced.wav"
         )
         print_line(f"try it: audioae {task.format(out)}", quiet)
 

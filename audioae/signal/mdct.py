@@ -7,7 +7,6 @@ like a frame of `signal.features` with a hop of `size`.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import cast
 
 import numpy as np
 
@@ -35,7 +34,7 @@ def mdct(waveform: Array, size: int) -> Array:
     """
     hops = waveform.reshape(*waveform.shape[:-1], -1, size)
     pairs = np.concatenate([hops[..., :-1, :], hops[..., 1:, :]], -1)
-    return cast(Array, np.swapaxes(pairs @ mdct_matrix(size).T, -1, -2))
+    return np.swapaxes(pairs @ mdct_matrix(size).T, -1, -2)
 
 
 def overlap(coefficients: Array, tail: Array) -> tuple[Array, Array]:

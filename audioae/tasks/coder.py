@@ -202,7 +202,8 @@ def to_tables(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
         found.max(-1, keepdims=True) + rest[..., None],
         -1,
     )
-    return found.astype(np.uint16)
+    whole: npt.NDArray[np.uint16] = found.astype(np.uint16)
+    return whole
 
 
 @dataclass(frozen=True)
@@ -303,7 +304,7 @@ class PacketCoder:
     def latent_tables(self, before: Ints) -> Array:
         """The probabilities of a step `[channels * units, values]`."""
         limited = np.clip(before.ravel(), -LATENT_CONTEXT, LATENT_CONTEXT) + LATENT_CONTEXT
-        return cast(Array, self.latent[self.units, limited])
+        return self.latent[self.units, limited]
 
     def encode(self, latent: Ints, codes: Ints) -> bytes:
         """A packet: a latent `[channels, units, steps]`, codes `[channels, size, frames]`."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from audioae.audio import AudioReader
 from audioae.errors import AudioFileError, SettingsError, require
@@ -170,9 +171,15 @@ class Generator:
             yield self.decode(f"around-{number:03d}", "around", centre + spread * noise, seed=seed)
 
     def decode(
-        self, name: str, kind: Kind, latent: Array, position: float | None = None, *, seed: int = 0
+        self,
+        name: str,
+        kind: Kind,
+        latent: npt.NDArray[np.floating[Any]],
+        position: float | None = None,
+        *,
+        seed: int = 0,
     ) -> Generated:
-        """The sound of a code `[channels, steps]`."""
+        """The sound of a code `[channels, steps]`, in any precision."""
         code = latent.astype(np.float32)
         features = self.codec.decode(code)
         waveform = self.codec.waveform(features, self.num_samples, seed=seed)
