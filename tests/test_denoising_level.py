@@ -161,12 +161,7 @@ def test_a_quiet_file_equals_a_quiet_array(tmp_path: Path) -> None:
     )
 
 
-# Companions run in the place of their model, so they are tested with it.
-COMPANIONS = {name for entry in list_denoisers() for name in (entry.full_band, entry.offline)}
-OWN = [entry.name for entry in list_denoisers() if entry.name not in COMPANIONS]
-
-
-@pytest.fixture(scope="module", params=OWN)
+@pytest.fixture(scope="module", params=[entry.name for entry in list_denoisers()])
 def engine(request: pytest.FixtureRequest) -> Engine:
     return load_model(request.param)
 

@@ -168,12 +168,7 @@ def test_a_high_score_gives_a_warning() -> None:
     assert "0.97" in warning
 
 
-# Companions run in the place of their model, so they are tested with it.
-COMPANIONS = {name for entry in list_denoisers() for name in (entry.full_band, entry.offline)}
-OWN = [entry.name for entry in list_denoisers() if entry.name not in COMPANIONS]
-
-
-@pytest.fixture(scope="module", params=OWN)
+@pytest.fixture(scope="module", params=[entry.name for entry in list_denoisers()])
 def engine(request: pytest.FixtureRequest) -> Engine:
     return load_model(request.param)
 

@@ -49,7 +49,9 @@ def test_a_recipe_trains(recipe: Recipe) -> None:
     after = list(trainer.model.parameters())
     changed = [not torch.equal(new, old) for new, old in zip(after, before, strict=True)]
     trained = [weight.requires_grad for weight in after]
-    # Not all biases: one before a BatchNorm has no gradient.
+    # A bias before a BatchNorm has no gradient.
+    moved = [weight.grad is not None and bool(weight.grad.any()) for weight in after]
+    assert all(new for new, has_gradient in zip(changed, moved, strict=True) if has_gradient)
     matrices = [new for new, weight in zip(changed, after, strict=True) if weight.ndim > 1]
     assert sum(matrices) > 0.9 * sum(weight.requires_grad for weight in after if weight.ndim > 1)
     assert not any(new and not may for new, may in zip(changed, trained, strict=True))
