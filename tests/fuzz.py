@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from audioae.audio import xiph
+from audioae.audio import ogg
 
 SAMPLES = 3000
 HANGS = (10.0, 120.0)  # limits of CPU time and wall time for a case, seconds
@@ -102,7 +102,7 @@ def base(name: str) -> bytes:
         sound.title, sound.comment = "a title", "a comment"
         sound.write(waveform)
     if container == "OGG":
-        xiph.normalize_ogg(path, None)  # the same stream number every time
+        ogg.normalize_ogg(path, None)  # the same stream number every time
     data = path.read_bytes()
     path.unlink()
     if container in ("WAV", "WAVEX"):
@@ -308,7 +308,7 @@ def mutated(case: Case) -> bytes:
             if part.end - part.start >= 27:
                 data[part.start + 22 : part.start + 26] = bytes(4)
                 data[part.start + 22 : part.start + 26] = struct.pack(
-                    "<I", xiph._crc(bytes(data[part.start : part.end]))
+                    "<I", ogg._crc(bytes(data[part.start : part.end]))
                 )
     return bytes(data)
 

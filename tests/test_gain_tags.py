@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from fake_engines import constant
 
-from audioae.audio import info, xiph
+from audioae.audio import flac, info, ogg
 from audioae.audio.gain_tags import LOUDNESS_AT, gain_tags
 from audioae.audio.metadata import _copy
 from audioae.audio.mp3 import encode_syncsafe
@@ -31,11 +31,11 @@ def make(path: Path, subtype: str | None = None) -> Path:
 def make_flac(folder: Path) -> Path:
     path = make(folder / "in.flac")
     with path.open("r+b") as file:
-        blocks, end = xiph.flac_blocks(file)
-        kept = [block for block in blocks if block[0] == xiph.STREAMINFO]
-        comments = (xiph.VORBIS_COMMENT, xiph.join_comments(b"me", LINES))
-        xiph.splice(
-            file, 4, end - 4, xiph._join_blocks([*kept, comments, (xiph.PADDING, bytes(9))])
+        blocks, end = flac.flac_blocks(file)
+        kept = [block for block in blocks if block[0] == flac.STREAMINFO]
+        comments = (flac.VORBIS_COMMENT, flac.join_comments(b"me", LINES))
+        flac.splice(
+            file, 4, end - 4, flac._join_blocks([*kept, comments, (flac.PADDING, bytes(9))])
         )
     return path
 
@@ -44,12 +44,12 @@ def make_ogg(folder: Path, name: str, subtype: str) -> Path:
     """An Ogg file with the comments of `make_flac`."""
     path, source = make(folder / name, subtype), make(folder / "comments.ogg", "VORBIS")
     with source.open("r+b") as file:
-        head = xiph.ogg_head(file)
+        head = ogg.ogg_head(file)
         assert head is not None
-        packet = head.magic + xiph.join_comments(b"me", LINES) + b"\x01"
-        pages = xiph._paginate([packet, *head.packets[1:]], head.first.head[14:18])
-        xiph.splice(file, head.first.length, head.end - head.first.length, b"".join(pages))
-    xiph.normalize_ogg(path, source)
+        packet = head.magic + flac.join_comments(b"me", LINES) + b"\x01"
+        pages = ogg._paginate([packet, *head.packets[1:]], head.first.head[14:18])
+        flac.splice(file, head.first.length, head.end - head.first.length, b"".join(pages))
+    ogg.normalize_ogg(path, source)
     return path
 
 
@@ -214,7 +214,7 @@ def test_the_gain_of_an_opus_header_is_in_the_samples(tmp_path: Path) -> None:
     at = data.index(b"OpusHead") + 16
     struct.pack_into("<h", data, at, -6 * 256)
     page = bytes(data[: at + 3])
-    data[22:26] = struct.pack("<I", xiph._crc(page[:22] + bytes(4) + page[26:]))
+    data[22:26] = struct.pack("<I", ogg._crc(page[:22] + bytes(4) + page[26:]))
     quiet = tmp_path / "quiet.opus"
     quiet.write_bytes(data)
     levels = {}

@@ -14,7 +14,8 @@ otherwise. In reading order:
 - `layout`: the loudspeakers of the channels.
 - `quantise`: float samples to integer codes.
 - `riff`: chunks of WAV, RF64, W64, AIFF and CAF files.
-- `xiph`: metadata of FLAC and Ogg files.
+- `flac`: metadata of FLAC files, and the comments that Ogg files have as well.
+- `ogg`: metadata and parts of Ogg files.
 - `mp3`: length and ID3 tags of MP3 files.
 - `content`: what a file holds, told by its first bytes, and how FFmpeg opens it.
 - `media`: reads audio tracks of video files and other containers that FFmpeg handles.

@@ -101,7 +101,7 @@ def sniff_open(file: BinaryIO) -> Content:
     """What an open file holds, from its first bytes."""
     file.seek(0)
     head = file.read(HEAD_BYTES)
-    if (start := _after_id3(head)) > 0:
+    if (start := after_id3(head)) > 0:
         file.seek(start)
         head = file.read(HEAD_BYTES).lstrip(b"\0") or head
         if head[:2] not in (*ADTS, *OTHER_LAYERS) and head[:4] != b"fLaC":
@@ -109,7 +109,7 @@ def sniff_open(file: BinaryIO) -> Content:
     return of_head(head)
 
 
-def _after_id3(head: bytes) -> int:
+def after_id3(head: bytes) -> int:
     """Where the ID3v2 tag ends that a file begins with; 0 without one."""
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
@@ -303,7 +303,7 @@ def is_foreign(file: BinaryIO) -> bool:
     Vorbis and Opus. True for all files of other kinds.
     """
     file.seek(0)
-    file.seek(_after_id3(file.read(10)))
+    file.seek(after_id3(file.read(10)))
     head = file.read(64)
     if head.startswith(b"fLaC"):
         return len(head) >= 22 and ((head[20] & 1) << 4 | head[21] >> 4) + 1 > 24
@@ -315,7 +315,7 @@ def second_flac(file: BinaryIO) -> str | None:
     sentence that starts with the name of the file.
     """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = _after_id3(data[:10])
+        start = after_id3(data[:10])
         if data[start : start + 8] != FLAC_START or (at := data.find(FLAC_START, start + 8)) < 0:
             return None
     return f"holds a second recording after the first one, from byte {at} on; cut it there"

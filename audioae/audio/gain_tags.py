@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from audioae.audio import content, riff, xiph
+from audioae.audio import content, flac, ogg, riff
 from audioae.audio.form import AudioInfo
 from audioae.audio.mp3 import decode_syncsafe
 
@@ -78,25 +78,23 @@ class Edit:
 
 def _edits(file: BinaryIO) -> Iterator[Edit]:
     """The changes that remove the tags from an open file. Those of an Ogg file are only named:
-    `xiph.normalize_ogg` leaves them out.
+    `ogg.normalize_ogg` leaves them out.
     """
     kind = riff.family(file)
     file.seek(0)
     head = file.read(10)
-    id3_bytes = 10 + decode_syncsafe(head[6:]) if head[:3] == b"ID3" and len(head) == 10 else 0
-    file.seek(id3_bytes)
-    is_flac = file.read(4) == b"fLaC"
     if kind is not None:
         found = _chunk_edits(file, kind)
     elif head.startswith(b"OggS"):
-        ogg = xiph.ogg_head(file)
-        lines = xiph.split_comments(ogg.comments)[1] if ogg else []
+        opened = ogg.ogg_head(file)
+        lines = flac.split_comments(opened.comments)[1] if opened else []
         found = iter([Edit(0, 0, b"", _split(lines)[1])])
-    elif is_flac:
-        found = _flac_edits(*xiph.flac_blocks(file))
+    elif comments := flac.find_comments(file):
+        kept, names = _split(flac.split_comments(comments.content)[1])
+        found = iter([Edit(comments.offset, comments.length, comments.with_lines(kept), names)])
     else:
         file.seek(0)
-        found = _id3_edits(0, file.read(id3_bytes))
+        found = _id3_edits(0, file.read(content.after_id3(head)))
     yield from (edit for edit in found if edit.names)
 
 
@@ -108,19 +106,6 @@ def _split(lines: Iterable[bytes]) -> tuple[list[bytes], list[str]]:
 
 def _comment_name(line: bytes) -> str:
     return line.partition(b"=")[0].decode("utf-8", "replace")
-
-
-def _flac_edits(blocks: list[xiph.Block], end: int) -> Iterator[Edit]:
-    at = end - sum(4 + len(data) for _, data in blocks)
-    for number, (kind, data) in enumerate(blocks):
-        if kind == xiph.VORBIS_COMMENT:
-            vendor, lines = xiph.split_comments(data)
-            kept, names = _split(lines)
-            changed = xiph.join_comments(vendor, kept)
-            head = bytes([kind | (0x80 if number == len(blocks) - 1 else 0)])
-            block = head + len(changed).to_bytes(3, "big") + changed
-            yield Edit(at, 4 + len(data), block, names)
-        at += 4 + len(data)
 
 
 def _chunk_edits(file: BinaryIO, kind: riff.Family) -> Iterator[Edit]:

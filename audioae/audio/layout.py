@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from audioae.audio import riff, xiph
+from audioae.audio import flac, riff
 from audioae.audio.content import splice
 
 # Loudspeakers in the order of the bits of a WAVE mask.
@@ -42,7 +42,6 @@ FLAC = (
     ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
 )
 MASK_COMMENT = b"WAVEFORMATEXTENSIBLE_CHANNEL_MASK"  # of a FLAC file with another layout
-COMMENTS = 4  # the type of a FLAC block with comments
 WAVE_CONTAINERS = ("WAV", "WAVEX", "RF64")
 COREAUDIO_BITMAP = 0x10000  # the layout tag that is followed by a WAVE mask
 # CoreAudio's layout tags, without the number of channels in their lower 16 bits.
@@ -200,26 +199,9 @@ def _put_wave_mask(file: BinaryIO, mask: int) -> bool:
     return True
 
 
-def _flac_comments(file: BinaryIO) -> tuple[int, bytes, bytes] | None:
-    """Where the block of comments of a FLAC file begins, its head, and its content."""
-    at, head = 4, b""
-    file.seek(0)
-    if file.read(4) != b"fLaC":
-        return None
-    while len(head := file.read(4)) == 4:
-        size = int.from_bytes(head[1:], "big")
-        if head[0] & 0x7F == COMMENTS:
-            return at, head, file.read(size)
-        at += 4 + size
-        file.seek(at)
-        if head[0] & 0x80:
-            return None
-    return None
-
-
 def _flac_mask(file: BinaryIO) -> int | None:
-    found = _flac_comments(file)
-    for line in xiph.split_comments(found[2])[1] if found else ():
+    found = flac.find_comments(file)
+    for line in flac.split_comments(found.content)[1] if found else ():
         name, _, text = line.partition(b"=")
         if name.upper() == MASK_COMMENT:
             try:
@@ -230,15 +212,13 @@ def _flac_mask(file: BinaryIO) -> int | None:
 
 
 def _put_flac_mask(file: BinaryIO, mask: int) -> bool:
-    found = _flac_comments(file)
+    found = flac.find_comments(file)
     if found is None:
         return False
-    at, head, content = found
-    vendor, lines = xiph.split_comments(content)
+    lines = flac.split_comments(found.content)[1]
     kept = [line for line in lines if line.partition(b"=")[0].upper() != MASK_COMMENT]
-    changed = xiph.join_comments(vendor, [*kept, MASK_COMMENT + b"=0x%04X" % mask])
-    block = head[:1] + len(changed).to_bytes(3, "big") + changed
-    splice(file, at, 4 + len(content), block)
+    block = found.with_lines([*kept, MASK_COMMENT + b"=0x%04X" % mask])
+    splice(file, found.offset, found.length, block)
     return True
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from audioae.audio import copying, formats, gain_tags, layout, media, mp3, riff, xiph
+from audioae.audio import copying, flac, formats, gain_tags, layout, media, mp3, ogg, riff
 from audioae.audio.form import AudioInfo
 from audioae.audio.reader import info
 from audioae.errors import AudioFileError
@@ -41,10 +41,10 @@ def finish(path: Path, target: AudioInfo, source: AudioInfo | None, num_samples:
     origin = source.source if same and source else None
     order = target.layout if same else layout.target_order(target.layout, target.container)
     if target.container == "FLAC" and num_samples == 0:
-        xiph.write_empty_flac(path, target)
+        flac.write_empty_flac(path, target)
     if target.container == "OGG":
         drop = gain_tags.is_gain_comment if target.level_changed else lambda line: False
-        lost += xiph.normalize_ogg(path, origin, drop=drop)
+        lost += ogg.normalize_ogg(path, origin, drop=drop)
     elif target.container == "MP3" and origin is None:
         mp3.write_id3(path, target.tags)
     elif origin is not None:
@@ -148,7 +148,7 @@ def lost_tags(asked: AudioInfo, written: AudioInfo) -> list[str]:
 
 
 def _copy(container: str, source: Path, target: Path) -> list[str]:
-    copy = {"FLAC": xiph.copy_flac, "MP3": mp3.copy_id3}.get(container, riff.copy)
+    copy = {"FLAC": flac.copy_flac, "MP3": mp3.copy_id3}.get(container, riff.copy)
     return copy(source, target)
 
 
@@ -156,7 +156,7 @@ def _extras(source: AudioInfo) -> list[str]:
     assert source.source is not None
     if not source.is_native:
         return copying.extras(source.source, (source.track,))
-    extras = {"FLAC": xiph.flac_extras, "MP3": mp3.id3_extras, "OGG": xiph.ogg_extras}.get(
+    extras = {"FLAC": flac.flac_extras, "MP3": mp3.id3_extras, "OGG": ogg.ogg_extras}.get(
         source.container, riff.extras
     )
     return extras(source.source)

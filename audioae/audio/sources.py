@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.audio import content, layout, media, mp3, riff, xiph
+from audioae.audio import content, layout, media, mp3, ogg, riff
 from audioae.audio.form import AnyPath, AudioInfo
 from audioae.errors import AudioFileError, DependencyError
 
@@ -247,7 +247,7 @@ def _open_native(path: Path, file: BinaryIO, stack: ExitStack, found: content.Co
                 view = stack.enter_context(content.FileView(path, stream.bare()))
                 return _entered(stack, lambda: Counted(file, view, stream, container))
     sound = sound or _sound(file, stack)
-    if sound.format == "OGG" and len(parts := xiph.links(file)) > 1:
+    if sound.format == "OGG" and len(parts := ogg.links(file)) > 1:
         views = [stack.enter_context(content.FileView(path, [part])) for part in parts]
         return Chain([_sound(file, stack, view) for view in views], path)
     with position_kept(file):

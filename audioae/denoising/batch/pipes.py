@@ -25,13 +25,12 @@ from audioae.audio.quantise import quantise
 from audioae.denoising import DenoiseSettings, Stream
 from audioae.engine import Engine
 from audioae.errors import AudioaeError, AudioFileError, OutputError, SettingsError, nearest
-from audioae.storage import output_errors
+from audioae.storage import COPY_BYTES, output_errors
 
 Array = npt.NDArray[np.float32]
 
 BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # of a sample
 UNKNOWN_BYTES = 0xFFFFFFFF  # length in the header of a WAV file that is still being written
-COPY_BYTES = 2**20
 READ_BYTES = 2**16
 MOST_CHANNELS = 64
 
