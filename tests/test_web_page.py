@@ -209,7 +209,9 @@ def test_the_keyboard_works(browser: Any, page: Path) -> None:
         # Keys of the controls themselves: Space on a button presses it and does not play.
         visit.page.get_by_role("button", name="Zoom in").focus()
         press("Space")
-        assert visit.player("view[1] - audioaePlayer.view[0]") == SECONDS / 2
+        # The view is centred on the place of playing, which differs from run to run.
+        width = visit.player("view[1] - audioaePlayer.view[0]")
+        assert width == pytest.approx(SECONDS / 2, abs=1e-9)
         assert not visit.player("playing")
         assert visit.messages == []
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audioae.cli.progress import progress_option, show_progress
+from audioae.cli.options import quiet_option
+from audioae.cli.progress import progress_mode, progress_option, show_progress
 
 if TYPE_CHECKING:
     from audioae.tasks.compress import CompressResult
@@ -26,7 +27,6 @@ coder_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print what was done as a JSON object on stdout."
 )
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 
 
@@ -99,7 +99,7 @@ def seconds_shown(
 ) -> Iterator[Callable[[float], None]]:
     """A progress display for work that reports the seconds that are done in total."""
     done = 0.0
-    mode = "none" if quiet and mode == "auto" else mode
+    mode = progress_mode(mode, quiet=quiet)
     with show_progress(mode, label, total=round(seconds, 3), unit="s") as advance:
 
         def show(seconds: float) -> None:

@@ -11,10 +11,10 @@ from audioae.cli.compress import (
     file_type,
     json_option,
     overwrite_option,
-    quiet_option,
     report,
     seconds_shown,
 )
+from audioae.cli.options import quiet_option
 from audioae.cli.progress import progress_option
 
 

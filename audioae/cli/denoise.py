@@ -16,6 +16,7 @@ from audioae.cli.options import (
     model_option,
     preset_option,
     quality_option,
+    quiet_option,
     strength_option,
 )
 from audioae.cli.output import preface, report_plan, report_result, run_one
@@ -208,7 +209,7 @@ class Loudness(click.ParamType[float]):
     is_flag=True,
     help="Check inputs and outputs and print what would be done; write nothing.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 @click.option(
     "-v",
     "--verbose",

@@ -16,8 +16,15 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from audioae.cli.against_pca import compare_with_pca, pca_options
-from audioae.cli.completion import complete_models
-from audioae.cli.options import device_option, listen_for_interrupt, settings_of
+from audioae.cli.options import (
+    PRESET,
+    QUALITY,
+    available_cores,
+    device_option,
+    listen_for_interrupt,
+    models_option,
+    settings_of,
+)
 from audioae.cli.progress import progress_option, show_progress
 
 if TYPE_CHECKING:
@@ -57,26 +64,21 @@ class EvaluateOptions:
 
 
 @click.command("evaluate")
-@click.option(
-    "-m",
-    "--model",
-    multiple=True,
-    metavar="NAME|PATH",
-    shell_complete=complete_models,
-    help="A shipped model, an .onnx file, a checkpoint or a run folder. Repeat it to compare "
-    "models.  [default: the best shipped model]",
+@models_option(
+    "A shipped model, an .onnx file, a checkpoint or a run folder. Repeat it to compare models.  "
+    "[default: the best shipped model]"
 )
 @click.option(
     "--preset",
     multiple=True,
-    type=click.Choice(["gentle", "default", "strong", "asr"]),
+    type=PRESET,
     help="Preset of the denoiser, see audioae denoise. Repeat it to compare presets.  [default: "
     "default]",
 )
 @click.option(
     "--quality",
     multiple=True,
-    type=click.Choice(["fast", "best"]),
+    type=QUALITY,
     help="Quality of the denoiser, see audioae denoise. Repeat it to compare both.  "
     "[default: best]",
 )
@@ -304,7 +306,7 @@ def _recogniser(options: EvaluateOptions) -> Recogniser | None:
 
     if options.asr_command is None:
         return None
-    return Recogniser(options.asr_command, options.jobs or _cpus())
+    return Recogniser(options.asr_command, options.jobs or available_cores())
 
 
 def _systems(options: EvaluateOptions) -> dict[str, Denoise]:
@@ -351,7 +353,7 @@ def _score(
         pairs,
         systems,
         metrics=names,
-        jobs=options.jobs or _cpus(),
+        jobs=options.jobs or available_cores(),
         recogniser=recogniser,
         keep_going=True,
     )
@@ -385,9 +387,3 @@ def _time_left(total: int) -> Callable[[int], str]:
         return f"{seconds // 60}:{seconds % 60:02}"
 
     return left
-
-
-def _cpus() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

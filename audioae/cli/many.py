@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audioae.cli.options import DenoiseOptions
+from audioae.cli.options import DenoiseOptions, available_cores
 from audioae.cli.output import (
     assessment,
     preface,
@@ -20,7 +20,7 @@ from audioae.cli.output import (
     warning_lines,
 )
 from audioae.cli.progress import FilesProgress, show_files
-from audioae.errors import OutputError
+from audioae.errors import OutputError, counted
 
 if TYPE_CHECKING:
     from audioae.denoising import FileJob, FilePlan, FileResult
@@ -135,7 +135,8 @@ def _report_dry_run(
             print_json({**each.to_dict(), "model": chosen.info.name, "dry_run": True})
     finished = len(plan.resumed) + len(plan.existing)
     done = f", {finished} done before" if finished else ""
-    work = f"{_files(len(plan.files))}, {plan.seconds:.0f} s with {engine.info.name}{done}"
+    files = counted(len(plan.files), "file")
+    work = f"{files}, {plan.seconds:.0f} s with {engine.info.name}{done}"
     options.say(f"{work}{_not_audio(num_skipped, options)}; dry run, nothing is written")
 
 
@@ -161,14 +162,16 @@ def _run(
                 settings,
                 reporter,
                 ledger=ledger,
-                jobs=options.jobs or _processors(),
+                jobs=options.jobs or available_cores(),
                 ray=options.ray,
                 fail_fast=options.fail_fast,
                 engine=engine,
             )
         except KeyboardInterrupt:
-            done = f"{reporter.num_done} of {_files(len(plan.files))} denoised"
-            reporter.say(f"{done}; run the same command again to resume")
+            files = counted(len(plan.files), "file")
+            reporter.say(
+                f"{reporter.num_done} of {files} denoised; run the same command again to resume"
+            )
             raise
         finally:
             if options.failed_list is not None:
@@ -232,7 +235,8 @@ class _Reporter:
             lines = preface(first, engine.info).splitlines()
             for line in lines if len(plan.files) == 1 else lines[:1]:
                 self.say(line)
-        self.say(f"{_files(len(plan.files))} to denoise{_not_audio(num_skipped, self.options)}")
+        skipped = _not_audio(num_skipped, self.options)
+        self.say(f"{counted(len(plan.files), 'file')} to denoise{skipped}")
 
     def started(self, plan: FilePlan) -> None:
         self.progress.started(str(plan.job.src), plan.source.seconds)
@@ -273,7 +277,7 @@ class _Reporter:
             "not started": len(plan.files) + len(plan.refused) - self.num_done - len(self.failed),
         }
         others = "".join(f", {count} {what}" for what, count in counts.items() if count)
-        self.say(f"{_files(self.num_done)} denoised{others}")
+        self.say(f"{counted(self.num_done, 'file')} denoised{others}")
 
     def say(self, line: str) -> None:
         """Print a line on stderr, unless --quiet."""
@@ -285,13 +289,4 @@ def _not_audio(num_skipped: int, options: DenoiseOptions) -> str:
     """The number of files in the folders that are not audio, with --verbose."""
     if not num_skipped or not options.verbose:
         return ""
-    return f", {_files(num_skipped)} in folders skipped (no audio suffix)"
-
-
-def _processors() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _files(number: int) -> str:
-    return f"{number} file{'s' if number != 1 else ''}"
+    return f", {counted(num_skipped, 'file')} in folders skipped (no audio suffix)"

@@ -7,7 +7,8 @@ from typing import Literal
 
 import click
 
-from audioae.cli.progress import progress_option, show_progress
+from audioae.cli.options import quiet_option
+from audioae.cli.progress import progress_mode, progress_option, show_progress
 
 LEVEL_DBFS = (-35.0, -20.0)  # typical recordings; peaks stay below full scale
 
@@ -71,7 +72,7 @@ LEVEL_DBFS = (-35.0, -20.0)  # typical recordings; peaks stay below full scale
     help="File format, 16 bit.",
 )
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 def command(
     data: Path,
     out: Path,
@@ -105,7 +106,7 @@ def command(
     written = write_pairs(
         out, mixer, pairs=pairs, ratios=parse_ratios(snr), seed=seed, split=split, form=form
     )
-    mode = "none" if quiet and progress == "auto" else progress
+    mode = progress_mode(progress, quiet=quiet)
     with show_progress(mode, str(out), total=pairs, unit="pairs") as advance:
         rows = []
         for row in written:

@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from audioae.cli.completion import complete_models
+from audioae.cli.progress import progress_mode
 
 if TYPE_CHECKING:
     from audioae.denoising import ClipMode, DenoiseSettings, FileJob
     from audioae.engine import Quality
 
 PIPE = Path("-")
+
+PRESET = click.Choice(["gentle", "default", "strong", "asr"])
+QUALITY = click.Choice(["fast", "best"])
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def models_option(use: str) -> Callable[[Command], Command]:
+    """The option --model, which may be given several times; `use` is its help."""
+    return click.option(
+        "-m",
+        "--model",
+        multiple=True,
+        metavar="NAME|PATH",
+        shell_complete=complete_models,
+        help=use,
+    )
+
 
 model_option = click.option(
     "-m",
@@ -28,6 +48,7 @@ model_option = click.option(
     help="A shipped model, an .onnx file, a checkpoint or a run folder.  [default: the best "
     "shipped model]",
 )
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 device_option = click.option(
     "-d",
     "--device",
@@ -37,7 +58,7 @@ device_option = click.option(
 )
 preset_option = click.option(
     "--preset",
-    type=click.Choice(["gentle", "default", "strong", "asr"]),
+    type=PRESET,
     default="default",
     help="gentle leaves some noise, strong reduces steady noise further, asr is for speech "
     "recognition. The options below override it.",
@@ -63,7 +84,7 @@ adapt_noise_option = click.option(
 
 quality_option = click.option(
     "--quality",
-    type=click.Choice(["fast", "best"]),
+    type=QUALITY,
     help="best uses what comes later in a recording too, fast takes about a third of the time. "
     "Raw samples from a pipe are denoised as they arrive, with neither.  [default: best]",
 )
@@ -113,7 +134,7 @@ class DenoiseOptions:
     @property
     def progress_mode(self) -> str:
         """The mode of the progress display."""
-        return "none" if self.quiet and self.progress == "auto" else self.progress
+        return progress_mode(self.progress, quiet=self.quiet)
 
     def say(self, line: str) -> None:
         """Print a line on stderr, unless --quiet."""
@@ -164,6 +185,11 @@ def settings_of(preset: str, **given: Any) -> DenoiseSettings:
 
     changes = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(PRESETS[preset], **changes)
+
+
+def available_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from audioae.cli.options import quiet_option
 from audioae.cli.output import print_json
-
-if TYPE_CHECKING:
-    pass
 
 TABLES = (".jsonl", ".json", ".csv", ".tsv")
 
@@ -60,7 +58,7 @@ TABLES = (".jsonl", ".json", ".csv", ".tsv")
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing figure.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was plotted as JSON on stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 def command(
     paths: tuple[Path, ...],
     output: Path,

@@ -23,6 +23,11 @@ progress_option = click.option(
 )
 
 
+def progress_mode(mode: str, *, quiet: bool) -> str:
+    """The mode of --progress; "auto" shows nothing with --quiet."""
+    return "none" if quiet and mode == "auto" else mode
+
+
 class Advance(Protocol):
     """Report that `amount` more is done. Notes such as `loss=0.12` are shown beside it until the
     next notes.

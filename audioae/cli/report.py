@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from audioae.cli.options import quiet_option
 from audioae.cli.output import print_json
-from audioae.cli.progress import progress_option, show_files, show_progress
+from audioae.cli.progress import progress_mode, progress_option, show_files, show_progress
 from audioae.errors import counted
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ INDEX = "index.html"
 @click.option("--overwrite", is_flag=True, help="Replace existing pages.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per page on stdout.")
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -58,7 +59,7 @@ def command(
 
     Exit codes: 0 success, 1 some recordings failed, 2 usage error, 130 interrupted.
     """
-    mode = "none" if quiet and progress == "auto" else progress
+    mode = progress_mode(progress, quiet=quiet)
     if before.is_dir() or (after is not None and after.is_dir()):
         if output is None:
             raise click.UsageError("a report of folders needs -o DIR")

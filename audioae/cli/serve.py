@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from audioae.cli.completion import complete_models
+from audioae.cli.options import available_cores, models_option, quiet_option
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -63,14 +63,9 @@ class ServeOptions:
     help="Port to listen on; 0 is any free one.",
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in the web browser.")
-@click.option(
-    "-m",
-    "--model",
-    multiple=True,
-    metavar="NAME|PATH",
-    shell_complete=complete_models,
-    help="Offer this model first: a shipped model, an .onnx file, a checkpoint or a run folder. "
-    "Repeatable.  [default: the shipped models]",
+@models_option(
+    "Offer this model first: a shipped model, an .onnx file, a checkpoint or a run folder. "
+    "Repeatable.  [default: the shipped models]"
 )
 @click.option(
     "--workers",
@@ -135,7 +130,7 @@ class ServeOptions:
     help="Prefix of the URL behind a proxy, such as /denoise.",
     show_default=False,
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 def command(**given: Any) -> None:
     """Denoise recordings in the browser, with a web app on this machine.
 
@@ -164,7 +159,6 @@ def serve(options: ServeOptions) -> None:
     from audioae.web.server.app import create_app
     from audioae.web.server.guard import HostRules
     from audioae.web.server.http import listen, make_server
-    from audioae.web.server.pool import available_cores
     from audioae.web.server.service import DenoiseService
     from audioae.web.server.uploads import ServeFolder, ServeLimits, UploadStore
 

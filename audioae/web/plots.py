@@ -9,7 +9,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -300,6 +300,3 @@ def _table(values: Sequence[Sequence[str]]) -> str:
         f"<table><thead><tr>{head}</tr></thead>\n"
         f"<tbody>{rows}</tbody></table></div>\n</details>\n"
     )
-
-
-AXES = get_args(FrequencyAxis)

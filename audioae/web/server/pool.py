@@ -274,13 +274,6 @@ def _set_limits(file_bytes: int) -> None:
             resource.setrlimit(number, (most, hard))
 
 
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def echo(*, value: Any, progress: Progress) -> Any:
     """Return the value; for checks of a pool."""
     progress(1.0)
