@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Self
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from audioae.errors import CheckpointError
-from audioae.fields import build, check_types
-from audioae.pretrained.info import MAX_NAME, MAX_REACH_SECONDS, damage_errors
+from audioae.fields import check_types
+from audioae.pretrained.info import (
+    MAX_REACH_SECONDS,
+    Properties,
+    check_name_and_size,
+    damage_errors,
+)
 from audioae.signal.features import FeatureSettings
 
 MAX_CHANNELS = 2**20
@@ -24,7 +28,7 @@ Part = Literal["whole", "encoder", "decoder"]
 
 
 @dataclass(frozen=True)
-class CodecInfo:
+class CodecInfo(Properties):
     """The properties of an autoencoder that are needed to run it.
 
     Args:
@@ -67,11 +71,7 @@ class CodecInfo:
     def __post_init__(self) -> None:
         with damage_errors("the properties of the model"):
             check_types(self)
-        if not self.name or not self.name.isprintable() or len(self.name) > MAX_NAME:
-            raise CheckpointError(
-                f"a model has the name {self.name[:MAX_NAME]!r}; expected 1 to {MAX_NAME} "
-                "printable characters"
-            )
+        check_name_and_size(self.name, self.parameters, self.macs_per_second)
         sizes = (self.step, self.stride, self.channels)
         if min(sizes) < 1 or self.stride % self.step or self.channels > MAX_CHANNELS:
             raise CheckpointError(
@@ -85,26 +85,7 @@ class CodecInfo:
                 f"model {self.name!r} has a reach of {self.reach} and a stride of {self.stride} "
                 f"frames; expected a reach of whole strides, and at most {MAX_REACH_SECONDS} s"
             )
-        if self.parameters < 0 or self.macs_per_second < 0:
-            raise CheckpointError(
-                f"model {self.name!r} has {self.parameters} parameters and {self.macs_per_second} "
-                "MAC/s; expected no negative numbers"
-            )
 
     def of_part(self, part: Part) -> Self:
         """The properties of a file with this part of the model."""
         return replace(self, part=part)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; unknown keys are ignored.
-
-        Raises:
-            CheckpointError: a field is missing, has a wrong type or is out of range.
-        """
-        with damage_errors("the properties of the model"):
-            return build(cls, values)

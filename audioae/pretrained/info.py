@@ -16,7 +16,26 @@ MAX_REACH_SECONDS = 60  # of stride, look-ahead and context; more takes gigabyte
 
 
 @dataclass(frozen=True)
-class ModelInfo:
+class Properties:
+    """What `ModelInfo` and `CodecInfo` share: they become JSON and are read from it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; unknown keys are ignored.
+
+        Raises:
+            CheckpointError: a field is missing, has a wrong type or is out of range.
+        """
+        with damage_errors("the properties of the model"):
+            return build(cls, values)
+
+
+@dataclass(frozen=True)
+class ModelInfo(Properties):
     """The properties of a model that are needed to run it.
 
     Args:
@@ -58,11 +77,7 @@ class ModelInfo:
     def __post_init__(self) -> None:
         with damage_errors("the properties of the model"):
             check_types(self)
-        if not self.name or not self.name.isprintable() or len(self.name) > MAX_NAME:
-            raise CheckpointError(
-                f"a model has the name {self.name[:MAX_NAME]!r}; expected 1 to {MAX_NAME} "
-                "printable characters"
-            )
+        check_name_and_size(self.name, self.parameters, self.macs_per_second)
         if self.stride < 1 or self.lookahead < 0 or self.context < 0:
             timing = f"stride {self.stride}, lookahead {self.lookahead}, context {self.context}"
             raise CheckpointError(
@@ -76,30 +91,25 @@ class ModelInfo:
                 f"look-ahead and {self.context} of context; expected at most "
                 f"{MAX_REACH_SECONDS} s of each"
             )
-        if self.parameters < 0 or self.macs_per_second < 0:
-            raise CheckpointError(
-                f"model {self.name!r} has {self.parameters} parameters and {self.macs_per_second} "
-                "MAC/s; expected no negative numbers"
-            )
 
     @property
     def causal(self) -> bool:
         """True if gains depend on no later frame and the past is in a state."""
         return self.lookahead == 0 and self.context == 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; unknown keys are ignored.
-
-        Raises:
-            CheckpointError: a field is missing, has a wrong type or is out of range.
-        """
-        with damage_errors("the properties of the model"):
-            return build(cls, values)
+def check_name_and_size(name: str, parameters: int, macs_per_second: int) -> None:
+    """Raise `CheckpointError` unless a name can be printed and both numbers are not negative."""
+    if not name or not name.isprintable() or len(name) > MAX_NAME:
+        raise CheckpointError(
+            f"a model has the name {name[:MAX_NAME]!r}; expected 1 to {MAX_NAME} printable "
+            "characters"
+        )
+    if parameters < 0 or macs_per_second < 0:
+        raise CheckpointError(
+            f"model {name!r} has {parameters} parameters and {macs_per_second} MAC/s; expected no "
+            "negative numbers"
+        )
 
 
 @contextmanager
