@@ -131,8 +131,29 @@ def test_the_command_prints_errors_and_angles(tmp_path: Path) -> None:
     assert found["models"][0]["model"] == "line" and len(found["models"][0]["angles_deg"]) == CODE
     errors = [point["error"] for point in found["pca"]]
     assert errors == sorted(errors, reverse=True) and plot.read_bytes().startswith(b"\x89PNG")
+    assert found["models"][0]["fitted"] > found["models"][0]["held_out"]
     again = CliRunner().invoke(main, [*arguments, "--plot", str(plot)])
     assert again.exit_code == 2
+
+
+def test_two_runs_of_one_recipe_are_told_apart(tmp_path: Path) -> None:
+    save_model(tmp_path / "line.safetensors", linear())
+    (tmp_path / "other").mkdir()
+    save_model(tmp_path / "other" / "line.safetensors", linear())
+    models = [str(tmp_path / "line.safetensors"), str(tmp_path / "other" / "line.safetensors")]
+    sounds = write_sounds(tmp_path / "sounds")
+    options = ["-m", models[0], "-m", models[1], "--json"]
+    ended = CliRunner().invoke(main, ["evaluate", "--against-pca", str(sounds), *options])
+    assert ended.exit_code == 0, ended.output
+    assert [row["model"] for row in json.loads(ended.stdout)["models"]] == models
+
+
+def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
+    save_model(tmp_path / "line.safetensors", linear())
+    options = ["-m", str(tmp_path / "line.safetensors")]
+    ended = CliRunner().invoke(main, ["evaluate", "--against-pca", str(tmp_path), *options])
+    assert ended.exit_code == 1
+    assert str(tmp_path) in ended.stderr
 
 
 @pytest.mark.parametrize("options", [["--pairs", "x.csv"], ["--preset", "strong"], []])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,8 @@ def compare_with_pca(options: EvaluateOptions) -> None:
             most = min(128, patches[0].shape[1] - 1, len(patches[0]) - 1)
             sizes = [size for size in (1, 2, 4, 8, 16, 32, 64, 128) if size <= most]
             curve = pca_curve(patches[0], patches[1], sizes)
+    if len({row.model for row in rows}) < len(rows):  # two runs of one recipe
+        rows = [replace(row, model=each) for row, each in zip(rows, options.model, strict=True)]
     if options.plot is not None:
         plot_errors(rows, curve, options.plot)
     if options.as_json:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from audioae.errors import DataError, SettingsError, counted, require
+from audioae.denoising.batch import find_inputs
+from audioae.errors import AudioFileError, DataError, SettingsError, counted, require
 from audioae.signal.spectrogram import Array
 from audioae.storage import atomic_path
 from audioae.tasks.autoencoder import Codec
@@ -25,7 +25,6 @@ MAX_PATCHES = 20_000  # that PCA is fitted to, and on which the errors are measu
 CROPS, HELD_CROPS = 400, 200  # of a data folder
 HELD_OUT = 4  # every fourth file is held out, or the last quarter of a single one
 LINEAR = 1e-3  # error of a linear decoder's superposition, relative to its outputs
-SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".w64", ".caf"}
 
 Patches = npt.NDArray[np.float32]
 
@@ -35,7 +34,8 @@ class PcaComparison:
     """An autoencoder beside PCA. All errors are of held-out patches, mean squares per feature.
 
     Args:
-        model: name of the model.
+        model: name of the model; in the output of the command what was given, if two models have
+            one name.
         code_size: latent values per patch, and components of PCA.
         patch_frames: frames of a patch.
         fitted, held_out: number of patches that PCA is fitted to, and of those that are scored.
@@ -177,9 +177,10 @@ def features_of_files(codec: Codec, files: Sequence[Path]) -> tuple[list[Array],
     """Features of files, to fit and held out: every fourth file, or the end of a single one."""
     whole = [np.concatenate(list(codec.read_features(file)), -1) for file in files]
     if len(whole) > 1:
-        held = whole[HELD_OUT - 1 :: HELD_OUT] or whole[-1:]
-        kept = [each for each in whole if not any(each is other for other in held)]
-        return kept, held
+        first = min(HELD_OUT, len(whole)) - 1
+        held = range(first, len(whole), HELD_OUT)
+        kept = [each for at, each in enumerate(whole) if at not in held]
+        return kept, [whole[at] for at in held]
     cut = whole[0].shape[-1] * (HELD_OUT - 1) // HELD_OUT
     return [whole[0][:, :cut]], [whole[0][:, cut:]]
 
@@ -213,15 +214,14 @@ def sounds_of(codec: Codec, path: Path, recipe: dict[str, Any] | None) -> tuple[
     """Features to fit and held-out ones, of a data folder, an audio file or a folder of them.
 
     Raises:
-        DataError: there is no audio file in the folder.
+        AudioFileError: there is no audio file in the folder, or a file or folder cannot be read.
     """
     if (path / "data.json").exists():
-        return tuple(list(islice(each, None)) for each in features_of_data(codec, path, recipe))
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    files = [file for file in files if file == path or file.suffix.lower() in SUFFIXES]
-    if not files:
-        raise DataError(f"{path} has no audio files; give a data folder, a file or a folder")
-    return features_of_files(codec, files)
+        return tuple(list(each) for each in features_of_data(codec, path, recipe))
+    found = find_inputs([path])
+    if found.unreadable:
+        raise AudioFileError("; ".join(found.unreadable))
+    return features_of_files(codec, [each.path for each in found.files])
 
 
 def plot_errors(
