@@ -90,7 +90,7 @@ def check_output(
 def check_target(path: Path, *, overwrite: bool) -> None:
     """Raise `OutputError` if `path` is a folder, has no folder, or exists unexpectedly."""
     if os.path.isdir(path):  # unlike the methods of Path, these functions raise no errors
-        raise OutputError(f"{path} is a folder; expected the name of an audio file")
+        raise OutputError(f"{path} is a folder; expected the name of a file")
     if not os.path.isdir(path.parent):
         raise OutputError(f"there is no folder {path.parent}; create it first")
     if os.path.exists(path) and not overwrite:

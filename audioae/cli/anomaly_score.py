@@ -146,9 +146,9 @@ def _labels_of(paths: Sequence[Path], labels: str | None) -> dict[Path, str]:
 
 def _pictures(paths: Sequence[Path], plot: Path | None, *, overwrite: bool) -> dict[Path, Path]:
     """The picture of each recording; raises an error for names that cannot be written."""
+    from audioae.audio.writer import check_target
     from audioae.denoising.batch.tree import refuse_clashes
     from audioae.errors import OutputError, require
-    from audioae.tasks.embedding_file import check_new
 
     if plot is None:
         return {}
@@ -162,7 +162,7 @@ def _pictures(paths: Sequence[Path], plot: Path | None, *, overwrite: bool) -> d
         pictures = {path: plot / f"{path.stem}.png" for path in paths}
     refuse_clashes(pictures)
     for picture in pictures.values():
-        check_new(picture, overwrite=overwrite)
+        check_target(picture, overwrite=overwrite)
     return pictures
 
 

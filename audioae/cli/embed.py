@@ -126,16 +126,17 @@ def command(
     """
     if output is None and plot is None and not with_probe:
         raise click.UsageError("nothing to do; give -o FILE, --plot FILE or --probe")
+    from audioae.audio.writer import check_target
     from audioae.denoising.batch import find_inputs
     from audioae.tasks.autoencoder import Codec
     from audioae.tasks.embed import EmbedSettings
-    from audioae.tasks.embedding_file import EmbeddingFile, check_new
+    from audioae.tasks.embedding_file import EmbeddingFile
     from audioae.tasks.pictures import check_map_path
     from audioae.tasks.probe import read_table
 
     if plot is not None:
         check_map_path(plot)
-        check_new(plot, overwrite=overwrite)
+        check_target(plot, overwrite=overwrite)
     label_table = read_table(labels, "label") if labels else None
     group_table = read_table(groups, "source") if groups else None
     found = find_inputs(inputs)

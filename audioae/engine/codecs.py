@@ -9,6 +9,7 @@ its part costs. The metadata entry "audioae" is `CodecInfo` as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +39,7 @@ class CodecEngine(Protocol):
     """An autoencoder that can be run on whole strides of frames, from `load_codec`."""
 
     info: CodecInfo
+    metadata: Mapping[str, str]  # all entries of the model file; none for a checkpoint
 
     def encode(self, features: FloatArray) -> FloatArray:
         """`[batch, bins, frames]` to `[batch, channels, steps]`."""
@@ -63,6 +65,7 @@ class OnnxCodec:
     def __init__(self, path: str | Path, *, device: str = "cpu") -> None:
         self._path, self._session = path, open_session(path, device)
         self.info = read_codec_info(self._session, path)
+        self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         self._check_form()
 
     def encode(self, features: FloatArray) -> FloatArray:
@@ -139,6 +142,7 @@ class TorchCodec:
         self._torch, self._device = torch, find_torch_device(torch, device)
         self._model = model.to(self._device).eval()
         self.info = model.info
+        self.metadata: Mapping[str, str] = {}
 
     def encode(self, features: FloatArray) -> FloatArray:
         """See `CodecEngine.encode`."""

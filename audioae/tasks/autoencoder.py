@@ -7,7 +7,7 @@ does not depend on blocks, and files of any length take constant memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,11 @@ class Codec:
         are exported from it is the same.
         """
         return self.info.sha256
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The metadata entries of the model file; none for a checkpoint."""
+        return self._engine.metadata
 
     @property
     def latent_shape(self) -> tuple[int, int]:

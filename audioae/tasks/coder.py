@@ -159,6 +159,11 @@ class RatePoint:
         return cast(Array, (values * weights * np.float32(self.step)).astype(np.float32))
 
 
+def latent_context(before: Ints) -> Ints:
+    """The numbers of the tables of latent values, by the values of the step before."""
+    return np.clip(before, -LATENT_CONTEXT, LATENT_CONTEXT) + LATENT_CONTEXT
+
+
 def contexts_of(before: Ints, now: Ints, first: int) -> Ints:
     """The numbers of the tables for a pass over a frame.
 
@@ -303,8 +308,7 @@ class PacketCoder:
 
     def latent_tables(self, before: Ints) -> Array:
         """The probabilities of a step `[channels * units, values]`."""
-        limited = np.clip(before.ravel(), -LATENT_CONTEXT, LATENT_CONTEXT) + LATENT_CONTEXT
-        return self.latent[self.units, limited]
+        return self.latent[self.units, latent_context(before.ravel())]
 
     def encode(self, latent: Ints, codes: Ints) -> bytes:
         """A packet: a latent `[channels, units, steps]`, codes `[channels, size, frames]`."""

@@ -19,19 +19,11 @@ import numpy.typing as npt
 from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output
 from audioae.audio.writer import check_target
 from audioae.errors import AudioFileError, CheckpointError, require
-from audioae.pretrained import find_model
 from audioae.signal.mdct import overlap
 from audioae.signal.resample import StreamResampler
 from audioae.signal.spectrogram import Array
 from audioae.tasks.autoencoder import Codec
-from audioae.tasks.coder import (
-    Coder,
-    Ints,
-    PacketCoder,
-    analyse,
-    taken,
-    weights_of,
-)
+from audioae.tasks.coder import Coder, Ints, PacketCoder, analyse, taken, weights_of
 from audioae.tasks.container import Header, check_packets, read_header, read_packets, write_packets
 
 DEFAULT_MODEL = "codec-16k"
@@ -95,9 +87,8 @@ class Compressor:
 
     def __init__(self, model: str | Path = DEFAULT_MODEL) -> None:
         require("constriction", extra="tasks")
-        path = find_model(model)
-        self.codec = Codec(path)
-        text = read_entry(path)
+        self.codec = Codec(model)
+        text = self.codec.metadata.get(ENTRY)
         if text is None:
             raise CheckpointError(
                 f"{model} has no tables for compress; give a model that fit_coder wrote, see "
@@ -112,16 +103,6 @@ class Compressor:
     def bitrates(self) -> list[float]:
         """The trained points, kbit/s per channel."""
         return [point.kbps for point in self.coder.points]
-
-
-def read_entry(path: Path) -> str | None:
-    """The tables in the metadata of an .onnx file; None if there are none."""
-    if path.suffix != ".onnx":
-        return None
-    from audioae.engine.checks import open_session
-
-    found = open_session(path, "cpu").get_modelmeta().custom_metadata_map.get(ENTRY)
-    return None if found is None else str(found)
 
 
 def compress_file(

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from audioae.engine.checks import open_session
 from audioae.errors import CheckpointError, SettingsError, require
 from audioae.fields import build, parse_json
 from audioae.pretrained import find_model
@@ -39,7 +38,7 @@ def load_detector(path: str | Path, *, device: str = "cpu") -> Detector:
     if file.suffix != ".onnx":
         raise CheckpointError(f"{file} is no detector; make one with: audioae anomaly fit")
     codec = Codec(file, device=device)
-    text = open_session(file, "cpu").get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    text = codec.metadata.get(METADATA_KEY)
     if text is None:
         raise CheckpointError(
             f"{file} is an autoencoder without thresholds; make a detector with: audioae anomaly "

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from audioae.audio.writer import check_target
 from audioae.errors import OutputError, require
 from audioae.signal.spectrogram import Array
 from audioae.storage import AtomicFile, output_errors
@@ -178,14 +179,4 @@ def check_embedding_path(path: Path, *, overwrite: bool) -> None:
         )
     if path.suffix.lower() == ".parquet":
         require("pyarrow.parquet", extra="tasks")
-    check_new(path, overwrite=overwrite)
-
-
-def check_new(path: Path, *, overwrite: bool) -> None:
-    """Raise `OutputError` if `path` is a folder, has no folder, or exists without `overwrite`."""
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; expected the name of a file")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; give --overwrite to replace it")
-    if not path.parent.is_dir():
-        raise OutputError(f"the folder {path.parent} does not exist; make it first")
+    check_target(path, overwrite=overwrite)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audioae import __version__
+from audioae.audio.writer import check_target
 from audioae.engine.codecs import OnnxCodec
 from audioae.errors import AudioaeError, DataError, OutputError, require
 from audioae.fields import check_settings
@@ -20,7 +21,6 @@ from audioae.tasks.anomaly import SYSTEMS, AnomalySettings, Detector, Windows
 from audioae.tasks.autoencoder import Codec, read_features
 from audioae.tasks.baselines import Mahalanobis, Neighbours, mel_statistics
 from audioae.tasks.detector_file import save_detector
-from audioae.tasks.embedding_file import check_new
 
 if TYPE_CHECKING:
     from audioae.models import Reconstructor
@@ -233,7 +233,8 @@ def calibrate(
         Neighbours.fit(normal_vectors),
         about=about or {},
     )
-    whole = [piece for piece in held_out if 2 * piece.shape[-1] >= piece_frames(codec, settings)]
+    least = piece_frames(codec.settings, settings) / 2
+    whole = [piece for piece in held_out if piece.shape[-1] >= least]
     normal = [detector.score_features([piece]) for piece in whole or held_out]
     faulty = [detector.score_features(iter(pieces)) for pieces in anomalous]
     thresholds = {name: _threshold(name, settings, normal, faulty) for name in SYSTEMS}
@@ -242,9 +243,9 @@ def calibrate(
     return replace(detector, thresholds=thresholds, window_threshold=limit)
 
 
-def piece_frames(codec: Codec, settings: AnomalySettings) -> int:
+def piece_frames(features: FeatureSettings, settings: AnomalySettings) -> int:
     """Frames per piece, at least one."""
-    return max(1, round(settings.piece * codec.settings.frames_per_second))
+    return max(1, round(settings.piece * features.frames_per_second))
 
 
 def _no_baselines(codec: Codec) -> tuple[Mahalanobis, Neighbours]:
@@ -297,7 +298,7 @@ def check_detector_path(path: Path, *, overwrite: bool) -> None:
     """
     if path.suffix.lower() != ".onnx":
         raise OutputError(f"{path} has the suffix {path.suffix!r}; expected .onnx")
-    check_new(path, overwrite=overwrite)
+    check_target(path, overwrite=overwrite)
     for module in ("torch", "onnx"):
         require(module, extra="train")
 
@@ -329,7 +330,7 @@ def fit_detector(
     """
     from audioae.training.export_codec import export_codec
 
-    frames = max(1, round(settings.piece * training.features.frames_per_second))
+    frames = piece_frames(training.features, settings)
     sound = NormalSound(training, frames)
     for path in normal:
         try:

@@ -29,6 +29,7 @@ from audioae.tasks.coder import (
     RatePoint,
     analyse,
     contexts_of,
+    latent_context,
     to_tables,
     weights_of,
 )
@@ -91,8 +92,7 @@ def fit_latent(latents: Sequence[Ints]) -> npt.NDArray[np.uint16]:
     counts = np.zeros((units, 2 * LATENT_CONTEXT + 1, 2 * LATENT_LIMIT + 1))
     unit = np.arange(units)[:, None]
     for latent in latents:
-        before = np.pad(latent, ((0, 0), (1, 0)))[:, :-1]
-        context = np.clip(before, -LATENT_CONTEXT, LATENT_CONTEXT) + LATENT_CONTEXT
+        context = latent_context(np.pad(latent, ((0, 0), (1, 0)))[:, :-1])
         np.add.at(counts, (unit, context, latent + LATENT_LIMIT), 1)
     parent = counts.sum(1, keepdims=True) + 0.05
     return to_tables(counts + PRIOR * parent / parent.sum(-1, keepdims=True))
@@ -221,7 +221,6 @@ def latent_cost(tables: npt.NDArray[np.uint16], latents: Sequence[Ints]) -> floa
     """The bits of latents `[units, steps]`."""
     bits, unit = 0.0, np.arange(len(tables))[:, None]
     for latent in latents:
-        before = np.pad(latent, ((0, 0), (1, 0)))[:, :-1]
-        context = np.clip(before, -LATENT_CONTEXT, LATENT_CONTEXT) + LATENT_CONTEXT
+        context = latent_context(np.pad(latent, ((0, 0), (1, 0)))[:, :-1])
         bits += float(np.log2(TOTAL / tables[unit, context, latent + LATENT_LIMIT]).sum())
     return bits
