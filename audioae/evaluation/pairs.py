@@ -128,7 +128,7 @@ def read_recordings(path: str | os.PathLike[str], *, group_column: str | None = 
             for name, row in zip(names, rows, strict=True)
         ]
     elif group_column is not None:
-        raise DataError(f"{path} is no CSV file; the column {group_column!r} needs one")
+        raise DataError(f"{path} is not a CSV file; the column {group_column!r} needs one")
     elif path.is_dir():
         files = [str(file) for file in _files(path) if file.suffix.lower() in SUFFIXES]
         found = [

@@ -286,7 +286,7 @@ class _Evaluation:
         enhanced = denoise(noisy, work.sample_rate)
         if enhanced.shape != noisy.shape:
             raise DataError(
-                f"pair {pair.name}: enhanced is {list(enhanced.shape)}, clean "
+                f"pair {pair.name}: enhanced is {list(enhanced.shape)}, noisy "
                 f"{list(noisy.shape)}; they must match"
             )
         if isinstance(denoise, WithVerdict):

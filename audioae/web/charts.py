@@ -38,7 +38,7 @@ MOST_GROUPS = 20
 
 @dataclass(frozen=True)
 class ChartSettings:
-    """What of a table is drawn.
+    """Which columns of a table are drawn.
 
     Args:
         x: column of the horizontal axis; None is "step" of histories, else the first column of
@@ -93,7 +93,7 @@ def read_table(path: Path) -> Table:
             "or .json"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text; expected CSV, JSON or JSON Lines") from error
+        raise DataError(f"{path} is not a text file; expected CSV, JSON or JSON Lines") from error
     rows = _rows(path, text)
     if not rows:
         raise DataError(f"{path} has no rows; expected a heading and rows, or JSON objects")

@@ -83,7 +83,7 @@ def match_folders(before: Path, after: Path | None) -> list[Match]:
     """
     for folder in (before, after):
         if folder is not None and not folder.is_dir():
-            raise AudioFileError(f"{folder} is no folder; expected IN and OUT both as folders")
+            raise AudioFileError(f"{folder} is not a folder; expected two folders")
     inside = after is not None and before.resolve() in after.resolve().parents
     found = find_inputs([before], exclude=after if inside else None)
     names = [each.folder / each.path.name for each in found.files]

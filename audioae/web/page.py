@@ -71,7 +71,7 @@ def static(name: str) -> str:
 
 def shown(text: object) -> str:
     """A text as HTML that shows all of it, on one line: markup is escaped, control characters and
-    bytes that are no text are written as escapes.
+    bytes that are not text are written as escapes.
 
     Example:
         >>> shown('a<b>"\\n')
