@@ -102,6 +102,14 @@ def test_the_difference_shows_what_is_removed(folder: Path) -> None:
     assert np.median(change) < -15
 
 
+def test_recordings_of_one_name_are_told_by_their_folders(folder: Path) -> None:
+    for name in ("before", "after"):
+        (folder / name).mkdir()
+        (folder / name / "a.wav").write_bytes((folder / "tone.wav").read_bytes())
+    figure = plot_recordings([folder / "before" / "a.wav", folder / "after" / "a.wav"])
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["before/a.wav", "after/a.wav"]
+
+
 def test_the_same_figure_is_the_same_bytes(folder: Path) -> None:
     for name in ("a.svg", "b.svg"):
         assert run("noisy.wav", "-o", name).exit_code == 0

@@ -79,6 +79,8 @@ def plot_recordings(paths: Sequence[Path], settings: PlotSettings | None = None)
         peaks, spectrogram = _read(pair)
         rate, seconds = pair.sample_rate, pair.seconds
         names = [each.path.name for each in pair.facts]
+        if len(set(names)) < len(names):  # of two folders
+            names = [f"{each.path.parent.name}/{each.path.name}" for each in pair.facts]
     powers = _on_axis(spectrogram, settings.axis)
     titles = [*names, "difference"][: len(peaks)]
     figure: Figure = figure_class(figsize=(4.6 * len(peaks) + 1.4, 6.2), layout="constrained")
