@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from audioae.cli.anomaly_score import found_files, score
+from audioae.cli.options import quiet_option
 from audioae.cli.output import print_json
-from audioae.cli.progress import progress_option, show_progress
+from audioae.cli.progress import progress_mode, progress_option, show_progress
 from audioae.errors import counted
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def command() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object on stdout.")
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 @click.pass_context
 def fit(
     ctx: click.Context,
@@ -110,7 +111,7 @@ def fit(
     settings = AnomalySettings(window, piece, aggregate, quantile)
     training = FitSettings(widths=(64, 32, latent), steps=steps, seed=seed)
     failures: list[str] = []
-    mode = "none" if quiet and progress == "auto" else progress
+    mode = progress_mode(progress, quiet=quiet)
     sounds = found_files(normal, failures)
     examples = found_files(anomalous, failures) if anomalous else []
     with show_progress(mode, "fit", total=steps, unit="steps") as show:
@@ -168,7 +169,7 @@ def fit(
 )
 @click.option("--tests", type=click.IntRange(2), default=20, help="Normal test recordings of 10 s.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object on stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 def simulate(
     output_dir: Path,
     machine: Kind,

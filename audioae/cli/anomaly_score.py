@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from audioae.cli.embed import jobs_option, show_file_progress
-from audioae.cli.options import PIPE
+from audioae.cli.options import PIPE, quiet_option
 from audioae.cli.output import print_json
-from audioae.cli.progress import progress_option
+from audioae.cli.progress import progress_mode, progress_option
 
 if TYPE_CHECKING:
     from audioae.tasks.anomaly import AnomalyResult, Detector
@@ -56,7 +56,7 @@ FOUND = 4  # exit code of --fail-on-anomaly
 @click.option("--overwrite", is_flag=True, help="Replace existing pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file on stdout.")
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 @click.pass_context
 def score(
     ctx: click.Context,
@@ -89,7 +89,7 @@ def score(
     if is_stream != (raw is not None):
         raise click.UsageError("--raw and IN = - belong together: audioae anomaly score MODEL - "
                                "--raw 16000:1:PCM_16")  # fmt: skip
-    detector = _with_threshold(load_detector(model), threshold)
+    detector = load_detector(model).with_threshold(threshold)
     if is_stream and raw is not None:
         if labels or plot:
             raise click.UsageError("a stream has no --labels and no --plot; leave them out")
@@ -102,7 +102,7 @@ def score(
     paths = found_files(inputs, unreadable)
     names = _labels_of(paths, labels)
     pictures = _pictures(paths, plot, overwrite=overwrite)
-    mode = "none" if quiet and progress == "auto" else progress
+    mode = progress_mode(progress, quiet=quiet)
     results = {}
     for result in _scored(ctx, model, threshold, paths, pictures, jobs, mode, as_json, failed):
         results[Path(result.path)] = result
@@ -125,12 +125,6 @@ def line_of(result: AnomalyResult) -> str:
     where = f", at {', '.join(parts)}{more}" if result.is_anomalous and parts else ""
     state = "ANOMALOUS" if result.is_anomalous else "normal"
     return f"{result.path}: {state}, score {result.score:.3g} ({result.threshold:.3g}){where}"
-
-
-def _with_threshold(detector: Detector, threshold: float | None) -> Detector:
-    if threshold is None:
-        return detector
-    return replace(detector, thresholds={**detector.thresholds, "autoencoder": threshold})
 
 
 def _labels_of(paths: Sequence[Path], labels: str | None) -> dict[Path, str]:
@@ -230,7 +224,7 @@ def _print_separation(
     as_json: bool,
 ) -> None:
     """Print AUC, pAUC and F1 of all systems, over all anomalies and for each label alone."""
-    from audioae.tasks.scoring import separate_by_label
+    from audioae.tasks.scoring import ALL, separate_by_label
 
     found = separate_by_label(list(results.values()), [labels[path] for path in results], detector)
     if as_json:
@@ -246,7 +240,9 @@ def _print_separation(
             click.echo(
                 f"{head:<20}{row.system:<14}{row.auc:>7.3f}{row.pauc:>7.3f}{row.f1:>7.3f}{mark}"
             )
-    click.echo(f"{each[0].normal} normal recordings; * highest AUC; pAUC up to 10 % false alarms")
+    click.echo(
+        f"{found[ALL][0].normal} normal recordings; * highest AUC; pAUC up to 10 % false alarms"
+    )
 
 
 def found_files(paths: Sequence[Path], failures: list[str]) -> list[Path]:

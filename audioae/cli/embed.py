@@ -5,25 +5,26 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from audioae.cli.completion import complete_models
-from audioae.cli.options import device_option
+from audioae.cli.options import device_option, quiet_option
 from audioae.cli.output import print_json
-from audioae.cli.progress import FilesProgress, progress_option, show_files
+from audioae.cli.progress import FilesProgress, progress_mode, progress_option, show_files
 from audioae.errors import counted
 
 if TYPE_CHECKING:
-    from audioae.denoising.batch import FoundInputs
     from audioae.tasks.autoencoder import Codec
     from audioae.tasks.embed import Embedding, EmbedSettings, Pooling
     from audioae.tasks.pictures import Projection
     from audioae.tasks.probe import Probe
     from audioae.tasks.workers import FilesListener
+
+    Kept = tuple["Recording", Embedding]
 
 PATCHES = 16  # of each file, that PCA is fitted to
 JOBS_HELP = "Number of files that are processed at the same time, each in a process."
@@ -31,6 +32,46 @@ JOBS_HELP = "Number of files that are processed at the same time, each in a proc
 jobs_option = click.option(
     "-j", "--jobs", type=click.IntRange(1), default=1, metavar="N", help=JOBS_HELP
 )
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """The values of the options of `audioae embed`, under their names."""
+
+    inputs: tuple[Path, ...]
+    output: Path | None
+    model: str
+    pool: Pooling
+    plot: Path | None
+    projection: Projection
+    with_probe: bool
+    labels: str | None
+    groups: str | None
+    folds: int
+    seed: int
+    jobs: int
+    device: str
+    overwrite: bool
+    as_json: bool
+    progress: str
+    quiet: bool
+
+    @property
+    def settings(self) -> EmbedSettings:
+        """What is computed for each file; patches and statistics are for the probe."""
+        from audioae.tasks.embed import EmbedSettings
+
+        patches = PATCHES if self.with_probe else 0
+        return EmbedSettings(self.model, self.pool, self.device, self.with_probe, patches)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording with its label, and its source for the folds of the probe."""
+
+    path: Path
+    label: str
+    source: str
 
 
 @click.command("embed")
@@ -94,28 +135,9 @@ jobs_option = click.option(
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file on stdout.")
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 @click.pass_context
-def command(
-    ctx: click.Context,
-    inputs: tuple[Path, ...],
-    output: Path | None,
-    model: str,
-    pool: Pooling,
-    plot: Path | None,
-    projection: Projection,
-    with_probe: bool,
-    labels: str | None,
-    groups: str | None,
-    folds: int,
-    seed: int,
-    jobs: int,
-    device: str,
-    overwrite: bool,
-    as_json: bool,
-    progress: str,
-    quiet: bool,
-) -> None:
+def command(ctx: click.Context, /, **given: Any) -> None:
     """Compute embeddings of the recordings IN: the latent of an autoencoder.
 
     IN are files and folders, which are searched recursively. Channels are mixed down. The output
@@ -124,84 +146,96 @@ def command(
     Exit codes: 0 success, 1 some files failed (the others are written), 2 usage error, 3 model or
     package missing or damaged, 130 interrupted.
     """
-    if output is None and plot is None and not with_probe:
+    options = EmbedOptions(**given)
+    if options.output is None and options.plot is None and not options.with_probe:
         raise click.UsageError("nothing to do; give -o FILE, --plot FILE or --probe")
     from audioae.audio.writer import check_target
     from audioae.denoising.batch import find_inputs
     from audioae.tasks.autoencoder import Codec
-    from audioae.tasks.embed import EmbedSettings
-    from audioae.tasks.embedding_file import EmbeddingFile
     from audioae.tasks.pictures import check_map_path
-    from audioae.tasks.probe import read_table
 
-    if plot is not None:
-        check_map_path(plot)
-        check_target(plot, overwrite=overwrite)
-    label_table = read_table(labels, "label") if labels else None
-    group_table = read_table(groups, "source") if groups else None
-    found = find_inputs(inputs)
-    names = [
-        label_table.get(each.path) if label_table else each.path.absolute().parent.name
-        for each in found.files
-    ]
-    sources = [group_table.get(each.path) if group_table else "" for each in found.files]
-    codec = Codec(model, device=device)
-    settings = EmbedSettings(model, pool, device, with_probe, PATCHES if with_probe else 0)
-    mode = "none" if quiet and progress == "auto" else progress
-    failed, kept = 0, []
-    with ExitStack() as stack:
-        spill = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="audioae-")))
-        sink = None
-        if output is not None:
-            sink = stack.enter_context(EmbeddingFile(output, codec, pool, overwrite))
-        for number, each in enumerate(_embedded(ctx, found, settings, spill, jobs, mode, as_json)):
-            if each is None:
-                failed += 1
-                continue
-            if sink is not None:
-                sink.add(each, names[number])
-            kept.append((number, replace(each, steps=None)))
-        if sink is not None and kept:
-            sink.commit()
-    if output is not None and kept and not quiet:
-        rows = sum(each.rows for _, each in kept)
-        of = f"{counted(rows, 'embedding')} of {counted(len(kept), 'file')}"
-        click.echo(f"{output}: {of} with {codec.info.name}", err=True)
-    labels_kept = [names[number] for number, _ in kept]
-    if plot is not None and kept:
-        _draw(plot, [each for _, each in kept], labels_kept, projection, seed, codec, quiet)
-    if with_probe and kept:
-        own = [sources[number] if group_table else "" for number, _ in kept]
-        result = _probe([each for _, each in kept], labels_kept, own, settings, codec, folds, seed,
-                        jobs)  # fmt: skip
-        _print_probe(result, as_json)
+    if options.plot is not None:
+        check_map_path(options.plot)
+        check_target(options.plot, overwrite=options.overwrite)
+    found = find_inputs(options.inputs)
+    recordings = _labelled([each.path for each in found.files], options)
+    codec = Codec(options.model, device=options.device)
+    kept = _embed(ctx, recordings, codec, options)
+    if options.plot is not None and kept:
+        _draw(options.plot, kept, codec, options)
+    if options.with_probe and kept:
+        _print_probe(_probe(kept, codec, options), options.as_json)
     for line in found.unreadable:
         click.echo(f"Error: {line}", err=True)
-    if failed or found.unreadable:
+    if len(kept) < len(recordings) or found.unreadable:
         ctx.exit(1)
 
 
+def _labelled(paths: Sequence[Path], options: EmbedOptions) -> list[Recording]:
+    """The recordings with their labels and sources, from tables or from their folders and names."""
+    from audioae.tasks.probe import read_table, source_of
+
+    labels = read_table(options.labels, "label") if options.labels else None
+    groups = read_table(options.groups, "source") if options.groups else None
+    return [
+        Recording(
+            path,
+            labels.get(path) if labels else path.absolute().parent.name,
+            groups.get(path) if groups else source_of(path),
+        )
+        for path in paths
+    ]
+
+
+def _embed(
+    ctx: click.Context, recordings: Sequence[Recording], codec: Codec, options: EmbedOptions
+) -> list[Kept]:
+    """Embed the recordings, write the embeddings if wanted, and return them without their steps.
+
+    Recordings that fail are reported and left out.
+    """
+    from audioae.tasks.embedding_file import EmbeddingFile
+
+    kept: list[Kept] = []
+    with ExitStack() as stack:
+        spill = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="audioae-")))
+        sink = None
+        if options.output is not None:
+            sink = stack.enter_context(
+                EmbeddingFile(options.output, codec, options.pool, options.overwrite)
+            )
+        found = _embedded(ctx, [each.path for each in recordings], spill, options)
+        for recording, embedding in zip(recordings, found, strict=True):
+            if embedding is None:
+                continue
+            if sink is not None:
+                sink.add(embedding, recording.label)
+            kept.append((recording, replace(embedding, steps=None)))
+        if sink is not None and kept:
+            sink.commit()
+    if options.output is not None and kept and not options.quiet:
+        rows = sum(embedding.rows for _, embedding in kept)
+        of = f"{counted(rows, 'embedding')} of {counted(len(kept), 'file')}"
+        click.echo(f"{options.output}: {of} with {codec.info.name}", err=True)
+    return kept
+
+
 def _embedded(
-    ctx: click.Context,
-    found: FoundInputs,
-    settings: EmbedSettings,
-    spill: Path,
-    jobs: int,
-    mode: str,
-    as_json: bool,
+    ctx: click.Context, paths: Sequence[Path], spill: Path, options: EmbedOptions
 ) -> Iterator[Embedding | None]:
     """The embedding of each file, or None if it failed, while progress is shown."""
     from audioae.tasks.embed import embed_files
 
-    paths = [each.path for each in found.files]
+    mode = progress_mode(options.progress, quiet=options.quiet)
+    settings, jobs = options.settings, options.jobs
     with show_file_progress(paths, mode) as (shown, listener):
         for each in embed_files(paths, settings, spill=spill, jobs=jobs, listener=listener):
             if each.value is None and ctx.find_root().params.get("debug"):
                 click.echo(each.trace, err=True)
             shown.ended(str(each.path), each.error or None)
-            if as_json and each.value is None:
+            if options.as_json and each.value is None:
                 print_json({"status": "failed", "path": str(each.path), "error": each.error})
-            elif as_json and each.value is not None:
+            elif options.as_json and each.value is not None:
                 facts = {"seconds": each.value.seconds, "rows": each.value.rows}
                 print_json({"status": "done", "path": str(each.path), **facts})
             yield each.value
@@ -238,51 +272,41 @@ def length_of(path: Path) -> float:
         return 0.0
 
 
-def _draw(
-    path: Path,
-    embeddings: Sequence[Embedding],
-    labels: Sequence[str],
-    projection: Projection,
-    seed: int,
-    codec: Codec,
-    quiet: bool,
-) -> None:
+def _draw(path: Path, kept: Sequence[Kept], codec: Codec, options: EmbedOptions) -> None:
+    """Draw a map of the embeddings."""
     import numpy as np
 
     from audioae.tasks.pictures import draw_map, project
 
-    points = project(np.stack([each.pooled for each in embeddings]), projection, seed=seed)
-    title = f"{counted(len(labels), 'file')}, {codec.info.name}, {projection}"
-    draw_map(path, points, [str(each.path) for each in embeddings], labels, title=title)
-    if not quiet:
-        click.echo(f"{path}: map of {counted(len(labels), 'file')}", err=True)
+    vectors = np.stack([embedding.pooled for _, embedding in kept])
+    points = project(vectors, options.projection, seed=options.seed)
+    names = [str(recording.path) for recording, _ in kept]
+    labels = [recording.label for recording, _ in kept]
+    files = counted(len(kept), "file")
+    title = f"{files}, {codec.info.name}, {options.projection}"
+    draw_map(path, points, names, labels, title=title)
+    if not options.quiet:
+        click.echo(f"{path}: map of {files}", err=True)
 
 
-def _probe(
-    embeddings: Sequence[Embedding],
-    labels: Sequence[str],
-    sources: Sequence[str],
-    settings: EmbedSettings,
-    codec: Codec,
-    folds: int,
-    seed: int,
-    jobs: int,
-) -> Probe:
+def _probe(kept: Sequence[Kept], codec: Codec, options: EmbedOptions) -> Probe:
     """Probe the embeddings, mel statistics, and PCA with as many components as channels."""
     import numpy as np
 
     from audioae.errors import AudioFileError
     from audioae.tasks.baselines import PcaEncoder
     from audioae.tasks.embed import embed_files
-    from audioae.tasks.probe import probe, source_of
+    from audioae.tasks.probe import probe
 
+    embeddings = [embedding for _, embedding in kept]
     patches = np.concatenate([each.patches for each in embeddings if each.patches is not None])
-    frames = codec.info.step
-    encoder = PcaEncoder.fit(patches, channels=codec.info.channels, frames=frames, seed=seed)
-    pooling: Pooling = "mean" if settings.pooling == "none" else settings.pooling
-    again = replace(settings, pooling=pooling, statistics=False, patches=0)
+    info, seed = codec.info, options.seed
+    encoder = PcaEncoder.fit(patches, channels=info.channels, frames=info.step, seed=seed)
+    pooling: Pooling = "mean" if options.pool == "none" else options.pool
+    again = replace(options.settings, pooling=pooling, statistics=False, patches=0)
+    paths = [recording.path for recording, _ in kept]
     pca = []
-    for each in embed_files([one.path for one in embeddings], again, encoder=encoder, jobs=jobs):
+    for each in embed_files(paths, again, encoder=encoder, jobs=options.jobs):
         if each.value is None:  # it has changed since the first time
             raise AudioFileError(each.error)
         pca.append(each.value.pooled)
@@ -292,10 +316,9 @@ def _probe(
         "PCA": np.stack(pca),
         "mel statistics": np.stack(statistics),
     }
-    groups = [
-        source or source_of(each.path) for source, each in zip(sources, embeddings, strict=True)
-    ]
-    return probe(vectors, labels, groups, folds=folds, seed=seed)
+    labels = [recording.label for recording, _ in kept]
+    sources = [recording.source for recording, _ in kept]
+    return probe(vectors, labels, sources, folds=options.folds, seed=seed)
 
 
 def _print_probe(result: Probe, as_json: bool) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audioae.cli.progress import progress_option, show_progress
+from audioae.cli.options import quiet_option
+from audioae.cli.progress import progress_mode, progress_option, show_progress
 
 if TYPE_CHECKING:
     from audioae.tasks.generate import Generated
@@ -73,7 +74,7 @@ PLOTTED = 64  # sounds in a picture at most
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per file on stdout.")
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 def command(
     sample: int | None,
     between: tuple[Path, Path] | None,
@@ -118,7 +119,7 @@ def command(
     check_count(total, 1, "sounds")
     if not overwrite:
         check_free(output_dir, "sample" if sample else "between" if between else "around", total)
-    mode = "none" if quiet and progress == "auto" else progress
+    mode = progress_mode(progress, quiet=quiet)
     drawn: list[Any] = []
     with show_progress(mode, str(output_dir), total=total, unit="sounds") as advance:
         rate = generator.settings.sample_rate

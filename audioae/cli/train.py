@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audioae.cli.options import listen_for_interrupt
-from audioae.cli.progress import progress_option, show_progress
+from audioae.cli.options import listen_for_interrupt, quiet_option
+from audioae.cli.progress import progress_mode, progress_option, show_progress
 from audioae.cli.training_rows import print_line, show_rows
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     "--json", "as_json", is_flag=True, help="Print each report as a JSON object on stdout."
 )
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 def command(
     recipe: str | None,
     out: Path,
@@ -140,7 +140,7 @@ def command(
     material = Material(clean, (*noise, *sounds), rir, found, plan.roles)
     with process_group() as team:
         quiet = quiet or not team.leads
-        mode = "none" if quiet and (progress == "auto" or not team.leads) else progress
+        mode = progress_mode(progress, quiet=quiet) if team.leads else "none"
         folder = team.from_first(lambda: gather_material(material, out / "data", plan, mode, quiet))
         network = plan.build()
         if weights and not (out / "resume.safetensors").exists():

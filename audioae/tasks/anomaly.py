@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +143,12 @@ class Detector:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     window_threshold: float = np.inf
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_threshold(self, threshold: float | None) -> Self:
+        """The detector with another threshold of the autoencoder; None keeps its own."""
+        if threshold is None:
+            return self
+        return replace(self, thresholds={**self.thresholds, "autoencoder": threshold})
 
     @property
     def window_frames(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,7 @@ def make_scorer(
         threshold: in place of that of the detector.
         pictures: the picture to draw of each file, if any.
     """
-    detector = load_detector(model)
-    if threshold is not None:
-        thresholds = {**detector.thresholds, "autoencoder": threshold}
-        detector = replace(detector, thresholds=thresholds)
+    detector = load_detector(model).with_threshold(threshold)
 
     def work(path: Path, advance: Advance) -> AnomalyResult:
         picture = pictures.get(path)
