@@ -496,6 +496,8 @@ def test_denoise_folders_does_not_replace_files_of_others(tree: Path) -> None:
     ended = run("denoise", "in", "-O", "made", "--report", "pages")
     assert ended.exit_code == 1 and "index.html" in ended.stderr
     assert (tree / "pages/index.html").read_text() == "mine"
+    assert not (tree / "made").exists()  # refused before the batch, not after hours
+    assert run("denoise", "in", "-O", "made", "--report", "pages", "-n").exit_code == 1
     assert run("denoise", "in", "-O", "other", "--report", "in/a.wav").exit_code == 1
     assert not (tree / "other/a.wav").exists()
 

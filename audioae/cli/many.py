@@ -47,7 +47,7 @@ def denoise_many(ctx: click.Context, options: DenoiseOptions, folder: Path) -> N
     found = find_inputs(options.paths, exclude=folder)
     jobs = name_jobs(found, names, options.file_job)
     _check_list(options.failed_list, jobs)
-    _check_report(options.report, folder)
+    _check_report(options, folder, jobs)
     engine = ready_engine(settings.model, device=settings.device)
     for path in found.special:
         _report_special(path, options)
@@ -109,14 +109,21 @@ def _check_list(path: Path | None, jobs: list[FileJob]) -> None:
         )
 
 
-def _check_report(path: Path | None, folder: Path) -> None:
-    """Raise `OutputError` if the folder of the pages is a file, or is the output folder."""
+def _check_report(options: DenoiseOptions, folder: Path, jobs: list[FileJob]) -> None:
+    """Raise `OutputError` if the folder of the pages is a file, is the output folder, or holds
+    files with the names of pages that audioae did not write.
+    """
+    path = options.report
     if path is None:
         return
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file; with -O, --report is a folder of pages")
     if path.resolve() == folder.resolve():
         raise OutputError(f"{path} is the output folder; give the pages a folder of their own")
+    from audioae.web.folder import check_pages
+
+    names = (Path(os.path.relpath(job.dst, folder)) for job in jobs)
+    check_pages(names, path, overwrite=options.overwrite, resume=True)
 
 
 def _report_dry_run(

@@ -152,15 +152,8 @@ def write_folder_report(
     Raises:
         OutputError: the folder cannot be written, or a page exists already.
     """
-    pages = [folder / page_path(match.name) for match in matches]
-    existing = [each for each in (*pages, folder / INDEX) if os.path.lexists(each)]
-    if resume:
-        existing = [each for each in existing if not _is_ours(each)]
-    if existing and not overwrite:
-        more = f" and {counted(len(existing) - 1, 'other page')}" if len(existing) > 1 else ""
-        raise OutputError(
-            f"{existing[0]}{more} exist; give --overwrite to replace them, or another folder"
-        )
+    names = [match.name for match in matches]
+    pages = check_pages(names, folder, overwrite=overwrite, resume=resume)
     rows = []
     for match, path in zip(matches, pages, strict=True):
         known = read_report(path) if resume and _is_newer(path, match) else None
@@ -173,6 +166,30 @@ def write_folder_report(
         ended(row)
     write_index(rows, folder, title=title)
     return rows
+
+
+def check_pages(
+    names: Iterable[Path], folder: Path, *, overwrite: bool = False, resume: bool = False
+) -> list[Path]:
+    """The pages of recordings in a folder of reports.
+
+    Args:
+        names: paths of the recordings below their folder.
+        overwrite, resume: see `write_folder_report`.
+
+    Raises:
+        OutputError: a page or the index exists already, and may not be replaced.
+    """
+    pages = [folder / page_path(name) for name in names]
+    existing = [each for each in (*pages, folder / INDEX) if os.path.lexists(each)]
+    if resume:
+        existing = [each for each in existing if not _is_ours(each)]
+    if existing and not overwrite:
+        more = f" and {counted(len(existing) - 1, 'other page')}" if len(existing) > 1 else ""
+        raise OutputError(
+            f"{existing[0]}{more} exist; give --overwrite to replace them, or another folder"
+        )
+    return pages
 
 
 def _is_ours(path: Path) -> bool:
