@@ -134,6 +134,9 @@ def test_the_command_prints_errors_and_angles(tmp_path: Path) -> None:
     assert found["models"][0]["fitted"] > found["models"][0]["held_out"]
     again = CliRunner().invoke(main, [*arguments, "--plot", str(plot)])
     assert again.exit_code == 2
+    unknown = tmp_path / "errors.nothing"
+    ended = CliRunner().invoke(main, [*arguments, "--plot", str(unknown)])
+    assert ended.exit_code == 2 and str(unknown) in ended.stderr and not unknown.exists()
 
 
 def test_two_runs_of_one_recipe_are_told_apart(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from audioae.errors import AudioFileError, SettingsError, require
 from audioae.signal.features import FeatureSettings
 from audioae.signal.resample import resample
 from audioae.signal.spectrogram import Array
-from audioae.storage import atomic_path, output_errors
+from audioae.storage import output_errors
 from audioae.tasks.autoencoder import Codec
+from audioae.tasks.pictures import save_figure
 
 DEFAULT_MODEL = "words-16k"
 MAX_SOUNDS = 10_000
@@ -277,9 +278,4 @@ def draw_grid(
         )
         axes.set_title(title, fontsize=9)
         axes.label_outer()
-    path = Path(path)
-    with output_errors(path), atomic_path(path) as temporary:
-        try:
-            figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=110)
-        except ValueError as error:
-            raise SettingsError(f"{path}: {error}; give a name that ends in .png") from error
+    save_figure(figure, Path(path), dpi=110)

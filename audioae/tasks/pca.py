@@ -18,8 +18,8 @@ import numpy.typing as npt
 from audioae.denoising.batch import find_inputs
 from audioae.errors import AudioFileError, DataError, SettingsError, counted, require
 from audioae.signal.spectrogram import Array
-from audioae.storage import atomic_path
 from audioae.tasks.autoencoder import Codec
+from audioae.tasks.pictures import new_figure, save_figure
 
 MAX_PATCHES = 20_000  # that PCA is fitted to, and on which the errors are measured
 CROPS, HELD_CROPS = 400, 200  # of a data folder
@@ -227,11 +227,12 @@ def sounds_of(codec: Codec, path: Path, recipe: dict[str, Any] | None) -> tuple[
 def plot_errors(
     rows: Sequence[PcaComparison], curve: Sequence[tuple[int, float]], path: Path
 ) -> None:
-    """Draw the error of PCA and of models against the code size, as a PNG, PDF or SVG file."""
-    matplotlib = require("matplotlib", extra="plots")
-    matplotlib.use("Agg")
-    pyplot = require("matplotlib.pyplot", extra="plots")
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    """Draw the error of PCA and of models against the code size.
+
+    Raises:
+        OutputError, SettingsError: see `save_figure`.
+    """
+    figure, (axes,) = new_figure(1, width=6, height=4)
     axes.plot(*zip(*curve, strict=True), color="black", label="PCA")
     for is_linear, label, marker in ((True, "linear autoencoder", "o"), (False, "deep", "s")):
         points = [(row.code_size, row.model_error) for row in rows if row.is_linear == is_linear]
@@ -245,6 +246,4 @@ def plot_errors(
     )
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=120)
-    pyplot.close(figure)
+    save_figure(figure, path)

@@ -93,13 +93,13 @@ def draw_map(
         with output_errors(path):
             write_text(path, map_page(points, names, groups, known, title))
         return
-    figure, (axes,) = _figure(1, width=9, height=7)
+    figure, (axes,) = new_figure(1, width=9, height=7)
     for number, group in enumerate(known):
         own = np.array([each == group for each in groups])
         axes.scatter(*points[own].T, s=14, color=colour(number, len(known)), label=group)
     axes.set(title=title, xticks=[], yticks=[])
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, ncols=1 + len(known) // 30)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def colour(number: int, count: int) -> str:
@@ -203,7 +203,7 @@ def draw_anomaly(
         OutputError: the file cannot be written.
     """
     display: Any = require("librosa.display", extra="plots")
-    figure, rows = _figure(3, width=10, height=8)
+    figure, rows = new_figure(3, width=10, height=8)
     hop = settings.hop_length * errors.factor
     form = {
         "sr": settings.sample_rate,
@@ -236,10 +236,10 @@ def draw_anomaly(
     figure.colorbar(image, ax=rows[2], pad=0.01).ax.set_visible(False)  # the same width
     rows[2].legend(loc="upper right", fontsize=8)
     figure.suptitle(Path(result.path).name)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(rows: int, *, width: float, height: float) -> tuple[Any, Any]:
+def new_figure(rows: int, *, width: float, height: float) -> tuple[Any, Any]:
     """A figure without a window system, and its axes."""
     module: Any = require("matplotlib.figure", extra="plots")
     figure = module.Figure((width, height), layout="constrained")
@@ -247,8 +247,17 @@ def _figure(rows: int, *, width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path, *, dpi: int = 120) -> None:
+    """Write a figure atomically, in the format of its suffix.
+
+    Raises:
+        OutputError: it cannot be written.
+        SettingsError: matplotlib has no such format.
+    """
     data = io.BytesIO()
-    figure.savefig(data, format=path.suffix.lower().lstrip(".") or "png", dpi=120)
+    try:
+        figure.savefig(data, format=path.suffix.lower().lstrip(".") or "png", dpi=dpi)
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}; give a name that ends in .png") from error
     with output_errors(path):
         write_bytes(path, data.getvalue())
