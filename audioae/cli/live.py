@@ -18,11 +18,12 @@ from audioae.cli.options import (
     max_attenuation_option,
     model_option,
     preset_option,
+    quiet_option,
     settings_of,
     strength_option,
 )
 from audioae.cli.output import print_json
-from audioae.cli.progress import progress_option, show_progress
+from audioae.cli.progress import progress_mode, progress_option, show_progress
 
 if TYPE_CHECKING:
     from audioae.audio import AudioInfo, AudioWriter
@@ -137,7 +138,7 @@ class LiveOptions:
     help="Print the result, or with --list-devices the list, as JSON on stdout.",
 )
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Denoise a microphone in real time: to an output device, a file, or both.
@@ -341,7 +342,7 @@ def show(session: Session, options: LiveOptions, *, total: float | None) -> None
         total: duration in seconds; None if it is unknown.
     """
     label = str(options.from_file.name if options.from_file else "live")
-    mode = "none" if options.quiet and options.progress == "auto" else options.progress
+    mode = progress_mode(options.progress, quiet=options.quiet)
     with show_progress(mode, label, total=total, unit="s") as advance:
         samples, shown_at = 0, time.monotonic()
         for count in session.run():

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audioae.cli.progress import Advance, progress_option, show_progress
+from audioae.cli.options import quiet_option
+from audioae.cli.progress import Advance, progress_mode, progress_option, show_progress
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -157,7 +158,7 @@ def _spread(args: list[str]) -> Iterator[str]:
     help="Print the summary, or the findings of --check, as JSON on stdout.",
 )
 @progress_option
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@quiet_option
 def command(
     corpora: tuple[str, ...],
     root: str,
@@ -182,7 +183,7 @@ def command(
     DATA/dropped.jsonl with the reason. Files without an audio suffix are counted. Run the same
     command again to resume after an interruption.
     """
-    mode = "none" if quiet and progress == "auto" else progress
+    mode = progress_mode(progress, quiet=quiet)
     if list_corpora:
         return _print(_table_of_corpora())
     if check:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audioae.cli.options import listen_for_interrupt, quiet_option
+from audioae.cli.options import available_cores, listen_for_interrupt, quiet_option
 from audioae.cli.progress import progress_mode, progress_option, show_progress
 from audioae.cli.training_rows import print_line, show_rows
 
@@ -218,7 +218,7 @@ def gather_material(material: Material, folder: Path, plan: Recipe, mode: str, q
                 )
             show(progress)
 
-        jobs = os.cpu_count() or 1
+        jobs = available_cores()
         data, summary = gather(
             material, folder, sample_rate=plan.sample_rate, jobs=jobs, progress=report
         )
