@@ -245,6 +245,28 @@ def test_an_interrupt_while_a_package_is_initialised_is_no_import_error(
         errors.require("interrupted_package", extra="train")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs the signals of a POSIX system")
+def test_an_interrupt_while_modules_are_imported_ends_without_a_traceback(tmp_path: Path) -> None:
+    stub = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "click.py").write_text(stub)
+    places = os.pathsep.join([str(tmp_path), str(Path(audioae.__file__).parents[1])])
+    for restore in ("default_int_handler", "SIG_IGN"):
+        code = (
+            f"import signal; signal.signal(signal.SIGINT, signal.{restore}); "
+            "from audioae.__main__ import run; run()"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": places},
+        )
+        if restore == "SIG_IGN":  # as set by nohup: the stub has no commands
+            assert ended.returncode == 1 and "KeyboardInterrupt" not in ended.stderr
+        else:
+            assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
 def test_lines_of_c_libraries_do_not_reach_stderr(tmp_path: Path) -> None:
     """libmpg123 prints a warning about this ID3 tag."""
     src = tmp_path / "in.mp3"
