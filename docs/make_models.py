@@ -11,7 +11,8 @@ HEAD = """# The models in the package
 
 The default is `{default}`. `audioae models info NAME` prints the card of a model; with `--json` it
 includes the complete list of training data. This page is written by `python docs/make_models.py`
-from the cards in `audioae/pretrained/weights`.
+from the cards in `audioae/pretrained/weights`. The site that `python docs/make_site.py` builds has
+audio examples of each denoiser on this page.
 
 ## Licences of the training data
 
