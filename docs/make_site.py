@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from audioae.audio import read, write
-from audioae.denoising import denoise, ready_engine
+from audioae.denoising import DenoiseSettings, denoise, ready_engine
 from audioae.pretrained import list_denoisers
 from audioae.signal.spectrogram import Array
 
@@ -31,6 +31,12 @@ ROOT = Path(__file__).parents[1]
 PAGE, FOLDER = "models.md", "audio"
 LINKED = ("CHANGELOG.md", "CONTRIBUTING.md", "audioae", "examples")
 HEADING = "## Licences of the training data"  # the section before which the examples stand
+GRID = (
+    '<div style="display: grid; gap: 1rem; '
+    'grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr))">'
+)
+FIGURE = 'style="margin: 0; width: auto; text-align: left"'
+CAPTION = 'style="margin: 0 0 0.2rem; max-width: none; font-style: normal"'
 
 Denoise = Callable[[Array, int], Array]
 
@@ -79,9 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def shipped_denoisers() -> Iterator[tuple[str, Denoise]]:
     """Every denoiser of the package by name, loaded one after another."""
+    settings = DenoiseSettings(quality="fast")
     for entry in list_denoisers():
         engine = ready_engine(entry.name, device="cpu")
-        yield entry.name, partial(denoise, model=engine)
+        yield entry.name, partial(denoise, model=engine, settings=settings)
 
 
 def prepare(place: Path, denoisers: Iterator[tuple[str, Denoise]]) -> None:
@@ -124,24 +131,27 @@ def with_players(page: str, models: Sequence[str]) -> str:
 def _section(models: Sequence[str]) -> Iterator[str]:
     yield "## Listen\n"
     yield (
-        "Two recordings of `samples/`, with synthetic speech, before and after each denoiser with "
-        "the default settings. To compare your own recordings in sync and at the same loudness, "
-        "use `audioae report` or `audioae serve`.\n"
+        "Two recordings of `samples/`, with synthetic speech, before and after each denoiser in "
+        'the quality "fast", as in a live stream. Files get the quality "best" by default, in '
+        "which `speech-16k` sounds like `speech-offline-16k`. To compare your own recordings in "
+        "sync and at the same loudness, use `audioae report` or `audioae serve`.\n"
     )
     for example in EXAMPLES:
         yield f"**{example.title[0].upper()}{example.title[1:]}**\n"
-        yield "| | |\n|---|---|"
-        yield f"| before | {_player(f'{example.name}.mp3', f'Before: {example.title}')} |"
+        yield GRID
+        yield _player("before", f"{example.name}.mp3", f"Before: {example.title}")
         for model in models:
+            link = f'<a href="#{model}">{model}</a>'
             label = f"After {model}: {example.title}"
-            yield f"| [{model}](#{model}) | {_player(f'{example.name}-{model}.mp3', label)} |"
-        yield ""
+            yield _player(link, f"{example.name}-{model}.mp3", label)
+        yield "</div>\n"
 
 
-def _player(file: str, label: str) -> str:
+def _player(caption: str, file: str, label: str) -> str:
     return (
-        f'<audio controls preload="none" src="{FOLDER}/{file}" '
-        f'aria-label="{html.escape(label)}"></audio>'
+        f"<figure {FIGURE}><figcaption {CAPTION}>{caption}</figcaption>"
+        f'<audio controls preload="none" src="{FOLDER}/{file}" aria-label="{html.escape(label)}" '
+        'style="width: 100%; height: 2.2rem"></audio></figure>'
     )
 
 

@@ -21,9 +21,7 @@ def test_every_denoiser_has_a_player_for_every_example(tmp_path: Path) -> None:
     names = [entry.name for entry in list_denoisers()]
     make_site.prepare(tmp_path, ((name, lambda waveform, rate: waveform / 2) for name in names))
     page = (tmp_path / "docs" / make_site.PAGE).read_text(encoding="utf-8")
-    players = re.findall(
-        r'<audio controls preload="none" src="([^"]+)" aria-label="([^"]+)">', page
-    )
+    players = re.findall(r'<audio controls preload="none" src="([^"]+)" aria-label="([^"]+)"', page)
     assert len(players) == len(make_site.EXAMPLES) * (len(names) + 1)
     assert len({label for _, label in players}) == len(players)
     for source, label in players:
