@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     default="whole",
     help="Of an autoencoder: export the encoder or the decoder alone.",
 )
+@click.option(
+    "--quantize",
+    metavar="DATA",
+    type=click.Path(path_type=Path),
+    help="Of a denoiser: compute wide convolutions and LSTMs with 8 bits. DATA is a folder of "
+    "prepared data: its training split calibrates them, and its validation split compares both.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT.onnx if it exists.")
 @click.option(
     "--ship",
@@ -67,6 +74,7 @@ def command(
     out: Path | None,
     name: str | None,
     part: Part,
+    quantize: Path | None,
     overwrite: bool,
     ship: str | None,
     scores: tuple[str, ...],
@@ -84,6 +92,9 @@ def command(
     Runtime and torch differ by more than 1e-4, for whole files or in blocks. A model that was
     trained with task.kind = "reconstruct" is exported with its encoder and its decoder.
 
+    With --quantize the file is about half as large and takes about 15 % less time. Its gains change
+    with the lengths of blocks where the network has LSTMs.
+
     To add a model to the package:
 
     \b
@@ -95,6 +106,8 @@ def command(
         raise click.UsageError("--ship NAME sets the name; leave out --name")
     if ship is not None and part != "whole":
         raise click.UsageError("--ship takes whole models; leave out --part")
+    if ship is not None and quantize is not None:
+        raise click.UsageError("--ship takes float32 models; leave out --quantize")
     if ship is not None and not (data and commit):
         raise click.UsageError("--ship needs --data and --commit for the model's card")
     from audioae.errors import require
@@ -103,6 +116,7 @@ def command(
     require("onnx", extra="train")
     import audioae.training.ship as exporter
     from audioae.models.checkpoint import load_any
+    from audioae.training.quantize import Quantized
 
     if ship is not None:
         found = [_scores(each) for each in scores]
@@ -120,7 +134,12 @@ def command(
     else:
         model = load_any(checkpoint)
         row = exporter.export_any(
-            model, out or "", name=name or model.name, part=part, overwrite=overwrite
+            model,
+            out or "",
+            name=name or model.name,
+            part=part,
+            quantize=quantize,
+            overwrite=overwrite,
         )
     if as_json:
         click.echo(json.dumps(asdict(row)))
@@ -128,6 +147,15 @@ def command(
         size = f"{row.parameters:,} parameters, {row.bytes / 1e6:.2f} MB"
         difference = f"largest difference from torch {row.difference:.1e}"
         click.echo(f"{row.path}: {row.name}, {size}, {difference}")
+        if isinstance(row, Quantized):
+            click.echo(
+                f"{row.layers} layers of 8 bits, {row.original_bytes / 1e6:.2f} MB before; SNR of "
+                f"the gains {row.snr_db:.1f} dB"
+            )
+            for metric, value in row.valid.items():
+                before = row.original_valid[metric]
+                if value is not None and before is not None:
+                    click.echo(f"{metric} {before:.4f} before, {value:.4f} now")
 
 
 def _scores(option: str) -> Scores:

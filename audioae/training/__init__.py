@@ -9,12 +9,14 @@ Modules in reading order:
 - `losses`: the losses
 - `validation`: the fixed mixtures on which a denoiser is scored
 - `sounds`, `reconstruction`: the sounds that an autoencoder reconstructs, and its validation
+- `closed_form`: initial weights of an autoencoder that are computed from its training sounds
 - `reports`: validation, checkpoints and history
 - `state`: the files of a run folder, to resume it
 - `rows`: the records that `fit` yields
 - `team`: several processes
 - `tracking`: TensorBoard
 - `export`, `export_codec`: ONNX files of denoisers and of autoencoders
+- `quantize`: ONNX files of denoisers with 8-bit layers
 - `ship`: export of either, and models in the package
 """
 

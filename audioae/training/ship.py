@@ -26,23 +26,35 @@ from audioae.pretrained.codec import Part
 from audioae.storage import publish
 from audioae.training.export import Exported, export
 from audioae.training.export_codec import export_codec
+from audioae.training.quantize import export_quantized
 
 
 def export_any(
-    model: Model, path: str | Path, *, name: str, part: Part = "whole", overwrite: bool = False
+    model: Model,
+    path: str | Path,
+    *,
+    name: str,
+    part: Part = "whole",
+    quantize: str | Path | None = None,
+    overwrite: bool = False,
 ) -> Exported:
-    """Write a denoiser or an autoencoder as an ONNX file, see `export` and `export_codec`.
+    """Write a denoiser or an autoencoder as an ONNX file, see `export`, `export_codec` and, with a
+    data folder in `quantize`, `export_quantized`.
 
     Raises:
-        SettingsError: a part of a denoiser is wanted.
+        SettingsError: a part of a denoiser is wanted, or an autoencoder with 8 bits.
     """
     if isinstance(model, Reconstructor):
+        if quantize is not None:
+            raise SettingsError(f"{name} is an autoencoder; only denoisers can be quantised")
         return export_codec(model, path, name=name, part=part, overwrite=overwrite)
     if part != "whole":
         raise SettingsError(
             f"{name} is a denoiser, whose decoder uses skip connections and the noisy spectrum; "
             "leave out the part, or export a model with task.kind = 'reconstruct'"
         )
+    if quantize is not None:
+        return export_quantized(model, path, quantize, name=name, overwrite=overwrite)
     return export(model, path, name=name, overwrite=overwrite)
 
 
