@@ -286,10 +286,13 @@ def make_film(path: Path, waveform: Any, sample_rate: int) -> None:
 
 
 def run_command(command: str) -> None:
+    """Run a block of shell in the current folder. `denoise` has the quality "fast" where the block
+    does not name one, which takes a third of the time.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "AUDIOAE_DENOISE_QUALITY": "fast"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
