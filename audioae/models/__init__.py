@@ -2,11 +2,10 @@
 
 Modules in reading order:
 
-- `base`: the interface of all networks
+- `base`: the interface of all networks, the count of operations
 - `features`: STFT and features in torch, compressed spectra, gains
 - `denoiser`: a network between an STFT and its inverse
 - `reconstructor`: a network that reconstructs its features from a code
-- `macs`: count operations
 - `bottlenecks`: plain, sparse or Gaussian latents
 - `layers`: convolutions with an explicit past; frequency bins to ERB bands and back
 - `convolutional`: patches and vector latents of `conv1d` and `conv2d`

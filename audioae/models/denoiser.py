@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audioae import __version__
-from audioae.models.base import Autoencoder, Estimate, State
+from audioae.models.base import Autoencoder, Estimate, State, count_macs_of
 from audioae.models.features import apply_gain, compress, istft, mirror, stft
-from audioae.models.macs import count_macs_of
 from audioae.pretrained import ModelInfo
 from audioae.signal.spectrogram import StftSettings
 
