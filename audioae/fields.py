@@ -54,7 +54,7 @@ def as_path(value: Any, name: str) -> Path:
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(text, str) or "\0" in text:
         raise SettingsError(f"{name} is {_short(value)}; expected a string or a pathlib.Path")
-    return Path(text)
+    return value if isinstance(value, Path) else Path(text)
 
 
 def as_floats(waveform: Any) -> npt.NDArray[np.floating[Any]]:
@@ -160,6 +160,11 @@ def check_types(record: Any) -> None:
     """
     for name, hint in _hints(type(record)).items():
         value = getattr(record, name)
+        # A shortcut for most fields, because very many jobs are checked.
+        if value is None and type(hint) is UnionType:
+            continue
+        if type(hint) is type and hint not in (int, float) and isinstance(value, hint):
+            continue
         checked = _typed(hint, value, f"{type(record).__name__}.{name}")
         if checked is not value:
             object.__setattr__(record, name, checked)

@@ -40,7 +40,7 @@ def names(*given: str, exclude: Path | None = None) -> list[str]:
 
 def outputs(*given: str, **form: str) -> list[str]:
     found = find_inputs(given).files
-    return [path.as_posix() for path in output_names(found, Path("out"), **form)]
+    return [Path(path).as_posix() for path in output_names(found, Path("out"), **form)]
 
 
 def test_a_folder_is_searched_and_other_files_are_counted(tree: Path) -> None:
@@ -165,7 +165,7 @@ def test_an_output_that_is_another_input_is_refused(tree: Path) -> None:
 def test_a_link_to_the_input_folder_is_the_input_folder(tree: Path) -> None:
     (tree / "link").symlink_to(tree / "rec")
     with pytest.raises(OutputError, match="is the input"):
-        output_names([InputFile(Path("rec/a.wav"), Path("."), "rec")], Path("link"))
+        output_names([InputFile("rec/a.wav", Path("."), "rec")], Path("link"))
 
 
 def test_formats_are_suffixes() -> None:

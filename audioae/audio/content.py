@@ -93,7 +93,7 @@ OTHER_LAYERS = (b"\xff\xfd", b"\xff\xfc", b"\xff\xff", b"\xff\xfe", b"\xff\xf5",
 
 def sniff(path: Path) -> Content:
     """What a file holds, from its first bytes. Raises `OSError`."""
-    with path.open("rb") as file:
+    with open(path, "rb", buffering=0) as file:
         return sniff_open(file)
 
 
@@ -314,9 +314,12 @@ def second_flac(file: BinaryIO) -> str | None:
     """Describe a second FLAC file after the first one; None if there is none. The text continues a
     sentence that starts with the name of the file.
     """
+    file.seek(0)
+    file.seek(start := after_id3(file.read(10)))
+    if file.read(len(FLAC_START)) != FLAC_START:
+        return None
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = after_id3(data[:10])
-        if data[start : start + 8] != FLAC_START or (at := data.find(FLAC_START, start + 8)) < 0:
+        if (at := data.find(FLAC_START, start + len(FLAC_START))) < 0:
             return None
     return f"holds a second recording after the first one, from byte {at} on; cut it there"
 

@@ -84,13 +84,9 @@ def choose(
         chosen = "WAVEX"  # a WAV with a loudspeaker mask
     if chosen not in native_formats() or chosen == "RAW":
         raise OutputError(f"{path}: unknown container {chosen}{nearest(chosen, native_formats())}")
-    info = replace(
-        like, container=chosen, subtype=_subtype(path, like, chosen, subtype and subtype.upper())
-    )
-    info = replace(
-        info,
-        endian=like.endian if soundfile.check_format(chosen, info.subtype, like.endian) else "FILE",
-    )
+    kind = _subtype(path, like, chosen, subtype and subtype.upper())
+    endian = like.endian if soundfile.check_format(chosen, kind, like.endian) else "FILE"
+    info = replace(like, container=chosen, subtype=kind, endian=endian)
     check_limits(path, info)
     if info.num_samples == 0 and info.subtype in NOT_EMPTY:
         raise OutputError(
@@ -164,6 +160,8 @@ def coding_changes(source: AudioInfo, output: AudioInfo) -> dict[str, list[Any]]
         {'codec': ['TTA_24', 'FLAC_24']}
     """
     changes: dict[str, list[Any]] = {}
+    if source.subtype == output.subtype:
+        return changes
     for key, convert in (("codec", _codec), ("bits", encoders.resolution)):
         before, after = convert(source.subtype), convert(output.subtype)
         if before != after and not (key == "bits" and None in (before, after)):
@@ -177,6 +175,8 @@ def coding_losses(source: AudioInfo, output: AudioInfo) -> list[str]:
     Between containers, another encoding of the same samples is no loss.
     """
     changes = coding_changes(source, output)
+    if not changes:
+        return []
     became = f"{source.subtype} became {output.subtype}"
     before, after = changes.get("bits", [0, 0])
     if loses_precision(source.subtype, output.subtype) or before > after:
@@ -211,7 +211,7 @@ def _subtypes(container: str) -> tuple[str, ...]:
 
 
 def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> str:
-    possible = [name for name in _subtypes(container) if _fits(container, name, like.channels)]
+    possible = _possible(container, like.channels)
     if asked:
         if asked not in possible:
             raise OutputError(
@@ -241,6 +241,12 @@ def _subtype(path: Path, like: AudioInfo, container: str, asked: str | None) -> 
     return next(
         (name for name in ladder if name in possible), possible[0] if possible else like.subtype
     )
+
+
+@cache
+def _possible(container: str, channels: int) -> tuple[str, ...]:
+    """The encodings of a container that so many channels can have."""
+    return tuple(name for name in _subtypes(container) if _fits(container, name, channels))
 
 
 def _rung(subtype: str) -> str:

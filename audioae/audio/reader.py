@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
@@ -187,7 +188,7 @@ def info(path: AnyPath, *, track: int = 0) -> AudioInfo:
     """
     path = as_path(path, "path")
     try:
-        state = path.stat()
+        state = os.stat(path)
     except (OSError, ValueError):  # opening it tells why
         return _info(path, track, ())
     return _info(path, track, (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns))

@@ -8,8 +8,10 @@ knows few of them. Chunks of W64 files are not copied: libsndfile would read the
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,29 +20,20 @@ from audioae.storage import COPY_BYTES
 # Chunks that describe the samples (the writer has made its own) or are padding.
 OWN = {
     "WAV": {
-        b"fmt ",
-        b"data",
-        b"fact",
-        b"PEAK",
-        b"ds64",
-        b"JUNK",
-        b"junk",
-        b"PAD ",
-        b"FLLR",
-        b"fllr",
-        b"levl",
+        *(b"fmt ", b"data", b"fact", b"PEAK", b"ds64", b"levl"),
+        *(b"JUNK", b"junk", b"PAD ", b"FLLR", b"fllr"),
     },
     "AIFF": {b"COMM", b"SSND", b"FVER", b"PEAK"},
     "CAF": {b"desc", b"data", b"pakt", b"kuki", b"free", b"peak", b"ovvw"},
     "W64": {b"fmt ", b"data", b"fact", b"junk", b"levl"},
 }
 EXTENSIBLE = 0xFFFE  # format tag of a WAV with a loudspeaker mask
+MOST_KEPT = 1000  # chunks of the file that was read last
 MASK_OFFSET = 20  # of the mask in the fmt chunk, bytes
 W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # end of the GUIDs of fmt, data and fact
 WIDE = (b"RF64", b"BW64")  # with 64-bit sizes in a ds64 chunk
 STARTS, FORMS = (b"RIFF", b"RIFX", b"FORM", b"caff", *WIDE), (b"WAVE", b"AIFF", b"AIFC")
-# Sizes that programs writing to a pipe put in the header (sox, arecord).
-UNKNOWN_SIZES = range(0x7FFFF000, 0x80000001)
+UNKNOWN_SIZES = range(0x7FFFF000, 0x80000001)  # sox and arecord write these to a pipe
 
 
 @dataclass(frozen=True)
@@ -104,9 +97,25 @@ def family(file: BinaryIO) -> Family | None:
     return None
 
 
-def chunks(file: BinaryIO, kind: Family) -> Iterator[Chunk]:
+def chunks(file: BinaryIO, kind: Family) -> Iterable[Chunk]:
     """The chunks of a file in order, up to the end of the file."""
-    end, at, wide = file.seek(0, 2), kind.start, 0
+    end = file.seek(0, 2)
+    known = _few_chunks(file, end) if getattr(file, "mode", "") == "rb" else None
+    return _all_chunks(file, kind, end) if known is None else known
+
+
+@lru_cache(maxsize=1)
+def _few_chunks(file: BinaryIO, end: int) -> tuple[Chunk, ...] | None:
+    """The chunks of a file that is only read, which is asked for them several times; None if it has
+    too many to keep.
+    """
+    kind = family(file)
+    found = tuple(islice(_all_chunks(file, kind, end), MOST_KEPT + 1)) if kind else ()
+    return found if len(found) <= MOST_KEPT else None
+
+
+def _all_chunks(file: BinaryIO, kind: Family, end: int) -> Iterator[Chunk]:
+    at, wide = kind.start, 0
     while at + kind.head_bytes <= end:
         file.seek(at)
         name, size = _head(file.read(kind.head_bytes), kind)

@@ -76,16 +76,17 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
 
     def _form(self, path: Path) -> AudioInfo:
         tags = {name: text for name, text in self.copy_metadata().items() if text}
+        container, channels = self.format, self.channels
         form = AudioInfo(
             self.samplerate,
-            self.channels,
+            channels,
             self.frames,
-            self.format,
+            container,
             self.subtype,
             self.endian,
             tags,
             path,
-            layout=layout.read_layout(self._opened, self.format, self.channels),
+            layout=layout.read_layout(self._opened, container, channels),
             metadata_bytes=riff.extra_bytes(self._opened),
         )
         if form.subtype in PADDED and form.container in ("WAV", "WAVEX"):
@@ -292,10 +293,10 @@ def _check_stream(path: Path, stream: mp3.Stream) -> None:
 
 def open_file(path: Path) -> BinaryIO:
     """Open `path`; raises `AudioFileError` unless it is a readable file that is not empty."""
-    if os.path.isdir(path):  # unlike Path.is_dir it raises no errors
-        raise AudioFileError(f"{path} is a folder; expected an audio file")
     try:
-        state = path.stat()
+        state = os.stat(path)
+        if stat.S_ISDIR(state.st_mode):
+            raise AudioFileError(f"{path} is a folder; expected an audio file")
         if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for its writer
             raise AudioFileError(
                 f"{path} is a pipe, socket or device; expected an audio file, or give it to "
@@ -303,7 +304,7 @@ def open_file(path: Path) -> BinaryIO:
             )
         if state.st_size == 0:
             raise AudioFileError(f"{path} is empty (0 bytes); expected an audio file")
-        return path.open("rb", buffering=0)
+        return open(path, "rb", buffering=0)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise AudioFileError(
             f"{path} cannot be opened ({getattr(error, 'strerror', error)}); check the path"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,7 @@ def check_output(
     like: AudioInfo,
     container: str | None = None,
     subtype: str | None = None,
+    try_folder: bool = True,
 ) -> AudioInfo:
     """Check that an audio file can be written, and choose its form.
 
@@ -56,6 +58,8 @@ def check_output(
         like: the form of the input, which is kept where the container allows it.
         container: libsndfile's name of another container.
         subtype: libsndfile's name of another encoding.
+        try_folder: make a temporary file, to see whether the folder can be written to. Planning
+            many files does so once for each folder.
 
     Returns:
         The form to pass to `AudioWriter`.
@@ -77,23 +81,38 @@ def check_output(
     check_target(target, overwrite=overwrite)
     chosen = formats.choose(target, like, container, subtype)
     needed = formats.estimated_bytes(chosen)
-    with output_errors(path), AtomicFile(target) as temporary:
-        free = shutil.disk_usage(temporary.path.parent).free
-        if needed > free:
-            raise OutputError(
-                f"{path} needs {needed / 2**20:.0f} MiB, its disk has {free / 2**20:.0f} MiB "
-                "free; free some space"
-            )
+    with output_errors(path):
+        if try_folder:
+            AtomicFile(target).discard()
+        free = shutil.disk_usage(_final_folder(target)).free if needed else 0
+    if needed > free:
+        raise OutputError(
+            f"{path} needs {needed / 2**20:.0f} MiB, its disk has {free / 2**20:.0f} MiB free; "
+            "free some space"
+        )
     return chosen
+
+
+def _final_folder(path: Path) -> Path:
+    """The folder that a file is made in, behind links. Raises `OSError` for impossible names."""
+    try:
+        is_link = stat.S_ISLNK(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        is_link = False
+    return Path(os.path.realpath(path)).parent if is_link else path.parent
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
     """Raise `OutputError` if `path` is a folder, has no folder, or exists unexpectedly."""
-    if os.path.isdir(path):  # unlike the methods of Path, these functions raise no errors
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        mode = None
+    if mode is not None and stat.S_ISDIR(mode):
         raise OutputError(f"{path} is a folder; expected the name of a file")
-    if not os.path.isdir(path.parent):
+    if not os.path.isdir(path.parent):  # unlike the method of Path, this function raises no errors
         raise OutputError(f"there is no folder {path.parent}; create it first")
-    if os.path.exists(path) and not overwrite:
+    if mode is not None and not overwrite:
         raise OutputError(f"{path} exists; choose another name or allow overwriting")
 
 

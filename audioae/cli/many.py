@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import click
 from audioae.cli.options import DenoiseOptions, available_cores
 from audioae.cli.output import (
     assessment,
+    model_line,
     preface,
     print_json,
     report_warnings,
@@ -20,11 +23,19 @@ from audioae.cli.output import (
     warning_lines,
 )
 from audioae.cli.progress import FilesProgress, show_files
-from audioae.errors import OutputError, counted
+from audioae.errors import AudioaeError, OutputError, counted
 
 if TYPE_CHECKING:
-    from audioae.denoising import FileJob, FilePlan, FileResult
-    from audioae.denoising.batch import BatchPlan, BatchSettings, Ledger, Outcome, OutputNames
+    from audioae.denoising import FileResult
+    from audioae.denoising.batch import (
+        BatchJobs,
+        BatchPlan,
+        BatchSettings,
+        Ledger,
+        Outcome,
+        OutputNames,
+        PlannedFile,
+    )
     from audioae.engine import Engine
 
 
@@ -51,7 +62,7 @@ def denoise_many(ctx: click.Context, options: DenoiseOptions, folder: Path) -> N
     engine = ready_engine(settings.model, device=settings.device)
     for path in found.special:
         _report_special(path, options)
-    with output_folders(jobs):
+    with output_folders(jobs.outputs()):
         ledger = Ledger(folder, settings.recipe(jobs[0]))
         if options.dry_run:
             plan = plan_batch(jobs, ledger, skip_existing=options.skip_existing)
@@ -89,7 +100,7 @@ def _names(options: DenoiseOptions, folder: Path) -> OutputNames:
     return OutputNames(folder, options.residual, options.template, suffix)
 
 
-def _check_list(path: Path | None, jobs: list[FileJob]) -> None:
+def _check_list(path: Path | None, jobs: BatchJobs) -> None:
     """Raise `OutputError` if the list of failures cannot be written or would replace an input."""
     if path is None:
         return
@@ -102,14 +113,14 @@ def _check_list(path: Path | None, jobs: list[FileJob]) -> None:
             f"{path} cannot be written; expected the name of a list in a folder that can be "
             "written to"
         )
-    places = {os.path.realpath(each) for job in jobs for each in (job.src, *job.outputs)}
-    if os.path.realpath(path) in places:
+    place = os.path.realpath(path)
+    if any(os.path.realpath(each) == place for each in chain(jobs.inputs(), jobs.outputs())):
         raise OutputError(
             f"{path} is a recording of this batch; give the list of failures another name"
         )
 
 
-def _check_report(options: DenoiseOptions, folder: Path, jobs: list[FileJob]) -> None:
+def _check_report(options: DenoiseOptions, folder: Path, jobs: BatchJobs) -> None:
     """Raise `OutputError` if the folder of the pages is a file, is the output folder, or holds
     files with the names of pages that audioae did not write.
     """
@@ -135,10 +146,12 @@ def _report_dry_run(
     for outcome in plan.refused:
         click.echo(f"Error: {outcome.error}", err=True)
     for each in plan.files:
-        options.say(f"{each.job.src} -> {each.job.dst}: {each.source.seconds:.2f} s")
+        if not options.quiet:
+            options.say(f"{each.job.src} -> {each.job.dst}: {each.seconds:.2f} s")
         report_warnings(each, options)
         if options.as_json:
-            chosen = choose_engine(engine, each.source.sample_rate, each.job.settings.quality)
+            rate, quality = each.form.sample_rate, each.job.settings.quality
+            chosen = choose_engine(engine, rate, quality)
             print_json({**each.to_dict(), "model": chosen.info.name, "dry_run": True})
     finished = len(plan.resumed) + len(plan.existing)
     done = f", {finished} done before" if finished else ""
@@ -217,9 +230,8 @@ class _Reporter:
         """Report what is known before the first file."""
         if self.options.verbose:
             self._describe(plan, engine, num_skipped)
-        skipped = [(job, "done before") for job in plan.resumed]
-        skipped += [(job, "exists") for job in plan.existing]
-        for job, reason in skipped:
+        skipped = [(plan.resumed, "done before"), (plan.existing, "exists")]
+        for job, reason in ((job, reason) for jobs, reason in skipped for job in jobs):
             if self.options.verbose:
                 self.say(f"{job.dst}: {reason}")
             if self.options.as_json:
@@ -232,37 +244,39 @@ class _Reporter:
                 self.say(f"Warning: {each.job.dst}: {warning}")
 
     def _describe(self, plan: BatchPlan, engine: Engine, num_skipped: int) -> None:
-        from audioae.denoising import choose_engine
+        from audioae.denoising import choose_engine, plan_file
 
         if plan.files:
             first = plan.files[0]
+            quality = first.job.settings.quality
+            text = model_line(engine.info, quality)
             if len(plan.files) == 1:
-                quality = first.job.settings.quality
-                engine = choose_engine(engine, first.source.sample_rate, quality)
-            lines = preface(first, engine.info).splitlines()
-            for line in lines if len(plan.files) == 1 else lines[:1]:
+                engine = choose_engine(engine, first.form.sample_rate, quality)
+                with suppress(AudioaeError):  # the file has changed; its turn tells
+                    text = preface(plan_file(first.job), engine.info)
+            for line in text.splitlines():
                 self.say(line)
         skipped = _not_audio(num_skipped, self.options)
         self.say(f"{counted(len(plan.files), 'file')} to denoise{skipped}")
 
-    def started(self, plan: FilePlan) -> None:
-        self.progress.started(str(plan.job.src), plan.source.seconds)
+    def started(self, planned: PlannedFile) -> None:
+        self.progress.started(str(planned.job.src), planned.seconds)
 
-    def advanced(self, plan: FilePlan, seconds: float) -> None:
-        self.progress.advanced(str(plan.job.src), seconds)
+    def advanced(self, planned: PlannedFile, seconds: float) -> None:
+        self.progress.advanced(str(planned.job.src), seconds)
 
-    def ended(self, plan: FilePlan, outcome: Outcome) -> None:
+    def ended(self, planned: PlannedFile, outcome: Outcome) -> None:
         if outcome.result is None:
             self._fail(outcome)
             return
         self.num_done += 1
         if self.options.report is not None:
-            self.results[plan.job.src] = outcome.result
+            self.results[outcome.src] = outcome.result
         self.progress.ended(str(outcome.src), None)
         if self.options.verbose:
             for line in (summary(outcome.result), *assessment(outcome.result, self.options)):
                 self.say(line)
-        for line in warning_lines(outcome.result, plan.warnings):
+        for line in warning_lines(outcome.result, planned.warnings):
             self.say(line)
         if self.options.as_json:
             print_json(outcome.to_dict(), self.out)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -147,6 +148,7 @@ class DenoiseOptions:
 
         return find_model(self.model or default_model())
 
+    @cached_property
     def settings(self) -> DenoiseSettings:
         """The preset with the settings that are given."""
         return settings_of(
@@ -168,7 +170,7 @@ class DenoiseOptions:
             src,
             dst,
             residual,
-            self.settings(),
+            self.settings,
             overwrite=self.overwrite,
             subtype=self.subtype,
             start=self.start,

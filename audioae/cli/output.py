@@ -15,6 +15,7 @@ from audioae.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from audioae.denoising import FilePlan, FileResult
+    from audioae.denoising.batch import PlannedFile
     from audioae.engine import Engine
     from audioae.pretrained import ModelInfo
 
@@ -53,13 +54,18 @@ def run_one(
     return result, values
 
 
+def model_line(model: ModelInfo, quality: str) -> str:
+    """The model and how it is used."""
+    rate, size = model.stft.sample_rate, f"{model.parameters:,} parameters"
+    return f"model: {model.name}, {rate} Hz, {size}, quality {quality}"
+
+
 def preface(plan: FilePlan, model: ModelInfo) -> str:
     """The model, the formats of input and output, and what happens above the model's band."""
     source, output, rate = plan.source, plan.output, model.stft.sample_rate
     form = f"{source.sample_rate} Hz, {source.channels} channels, {source.num_samples} samples"
     lines = [
-        f"model: {model.name}, {rate} Hz, {model.parameters:,} parameters, "
-        f"quality {plan.job.settings.quality}",
+        model_line(model, plan.job.settings.quality),
         f"in: {plan.job.src}, {source.container} {source.subtype}, {form}",
         f"out: {plan.job.dst}, {output.container} {output.subtype}, {form}",
     ]
@@ -119,7 +125,7 @@ def warning_lines(result: FileResult, known: Sequence[str] = ()) -> list[str]:
     return [f"Warning: {result.dst}: {warning}" for warning in new]
 
 
-def report_warnings(plan: FilePlan, options: DenoiseOptions) -> None:
+def report_warnings(plan: FilePlan | PlannedFile, options: DenoiseOptions) -> None:
     """Print what the output cannot keep, before it is made."""
     for warning in plan.warnings:
         options.say(f"Warning: {plan.job.dst}: {warning}")

@@ -64,7 +64,7 @@ def _stream(raw: RawForm, options: DenoiseOptions) -> None:
             "--format, --subtype, --start, --end, --clip-mode and --normalize"
         )
     engine = ready_engine(options.model_path(), device=options.device)
-    settings = options.settings()
+    settings = options.settings
     source, sink = _stdin(), sys.stdout.buffer
     done = 0.0
     with show_progress(options.progress_mode, "stdin", total=None, unit="s") as show:

@@ -288,8 +288,8 @@ def denoise_file(
     return run_plan(plan_file(job), ready_engine(model), progress=progress)
 
 
-def plan_file(job: FileJob) -> FilePlan:
-    """Check the input and the outputs of a job without reading samples.
+def plan_file(job: FileJob, *, try_folders: bool = True) -> FilePlan:
+    """Check the input and the outputs of a job; reads no samples. `try_folders`: `check_output`.
 
     Raises:
         AudioFileError, OutputError, SettingsError: see `denoise_file`.
@@ -304,6 +304,7 @@ def plan_file(job: FileJob) -> FilePlan:
         subtype=job.subtype,
         start=job.start,
         end=job.end,
+        try_folders=try_folders,
     )
     if job.normalize_lufs is not None:
         tracks = [each.rescaled() for each in tracks]

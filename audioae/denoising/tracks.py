@@ -121,10 +121,16 @@ def select_tracks(src: Path, dst: Path, wanted: Sequence[str]) -> list[int]:
     return [next((each.number for each in tracks if each.is_default), chosen[0])]
 
 
-def _list_tracks(src: Path) -> list[TrackHead]:
+def _only_track(src: Path) -> AudioInfo | None:
+    """The form of a file that libsndfile reads, which has one track; None for others."""
     with suppress(AudioFileError, DependencyError):  # of the first track; others may be readable
-        if info(src).is_native:
-            return [TrackHead(0)]
+        return form if (form := info(src)).is_native else None
+    return None
+
+
+def _list_tracks(src: Path) -> list[TrackHead]:
+    if _only_track(src):
+        return [TrackHead(0)]
     try:
         return media.list_tracks(src)
     except OSError as error:
@@ -140,6 +146,7 @@ def plan_tracks(
     subtype: str | None,
     start: float | None,
     end: float | None,
+    try_folders: bool = True,
 ) -> list[TrackPlan]:
     """Check the tracks of an input and of its outputs.
 
@@ -148,17 +155,20 @@ def plan_tracks(
         outputs: the output, and the residual if there is one.
         wanted: see `select_tracks`.
         overwrite, subtype, start, end: see `denoise_file`.
+        try_folders: see `check_output`.
     """
-    plans = []
-    for track in select_tracks(src, outputs[0], wanted):
-        source = info(src, track=track)
+    plans, known = [], None if wanted else _only_track(src)
+    for track in [0] if known else select_tracks(src, outputs[0], wanted):
+        source = known or info(src, track=track)
         if not LOWEST_RATE <= source.sample_rate <= HIGHEST_RATE:
             raise AudioFileError(
                 f"{src} has a sample rate of {source.sample_rate} Hz; expected 100 Hz to 10 MHz: "
                 "is its header damaged?"
             )
         forms = [
-            check_output(path, overwrite=overwrite, like=source, subtype=subtype)
+            check_output(
+                path, overwrite=overwrite, like=source, subtype=subtype, try_folder=try_folders
+            )
             for path in outputs
         ]
         residual = replace(forms[1], level_changed=True) if len(forms) > 1 else None
@@ -344,6 +354,8 @@ def check_distinct(paths: Mapping[str, Path | None]) -> None:
     known = [(name, path) for name, path in paths.items() if path is not None]
     for index, (name, path) in enumerate(known):
         for other_name, other in known[index + 1 :]:
+            if os.path.exists(path) and not os.path.lexists(other):
+                continue
             if _place(path) == _place(other) or (
                 os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
             ):

@@ -13,6 +13,7 @@ pipes       recordings and raw samples through stdin and stdout
 
 from audioae.denoising.batch.ledger import Ledger
 from audioae.denoising.batch.plan import (
+    BatchJobs,
     BatchPlan,
     OutputNames,
     name_jobs,
@@ -28,20 +29,28 @@ from audioae.denoising.batch.tree import (
     check_template,
     find_inputs,
 )
-from audioae.denoising.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner
+from audioae.denoising.batch.work import (
+    BatchListener,
+    BatchSettings,
+    JobRunner,
+    Outcome,
+    PlannedFile,
+)
 from audioae.denoising.provenance import describe, file_facts
 
 __all__ = [
     "DEFAULT_TEMPLATE",
+    "BatchJobs",
     "BatchListener",
     "BatchPlan",
     "BatchSettings",
     "FoundInputs",
     "InputFile",
+    "JobRunner",
     "Ledger",
     "Outcome",
     "OutputNames",
-    "PlanRunner",
+    "PlannedFile",
     "check_suffix",
     "check_template",
     "describe",

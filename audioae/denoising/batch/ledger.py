@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +23,23 @@ NAME = ".audioae-ledger.jsonl"
 State = Literal["new", "begun", "done"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """The last line about an output.
+    """The last line about an output. There may be very many, so it is small.
 
     Args:
         state: "begun", "done" or "failed".
-        source: identity of the input, see `identity`.
-        recipe: see `Ledger`.
-        output: size and time of the complete output, see `stamp`.
+        path: the absolute path of the input.
+        source: size and time of the input, see `stamp`.
+        is_current: whether its recipe is that of this batch.
+        output: size and time of the complete output.
     """
 
     state: str
-    source: dict[str, Any]
-    recipe: str
-    output: dict[str, Any] | None = None
+    path: str
+    source: tuple[int | None, int | None]
+    is_current: bool
+    output: tuple[int | None, int | None] | None = None
 
 
 class Ledger:
@@ -63,15 +66,13 @@ class Ledger:
         """The state of `dst`: "done" if it was made from `src` as it is now, "begun" if a run was
         killed while writing it, "new" otherwise.
         """
-        entry = self._entries.get(self._key(dst))
-        if entry is None or entry.source.get("path") != os.path.abspath(src):
+        entry = self._entries.get(self._key(dst)) if self._entries else None
+        if entry is None or entry.path != os.path.abspath(src):
             return "new"
         if entry.state == "begun":
             return "begun"
-        same = (
-            entry.state == "done" and entry.source == identity(src) and entry.recipe == self.recipe
-        )
-        return "done" if same and entry.output is not None and entry.output == stamp(dst) else "new"
+        same = entry.state == "done" and entry.is_current and entry.source == _numbers(stamp(src))
+        return "done" if same and entry.output == _numbers(stamp(dst)) else "new"
 
     def begin(self, src: Path, dst: Path) -> None:
         """Record that `dst` is going to be written; on the disk before this returns."""
@@ -131,7 +132,10 @@ class Ledger:
             self._file = None
 
     def _key(self, dst: Path) -> str:
-        return Path(os.path.relpath(dst, self.folder)).as_posix()
+        path, start = os.fspath(dst), os.path.join(self.folder, "")
+        inside = path.startswith(start)  # as `name_jobs` makes them; the rest is slower
+        relative = path[len(start) :] if inside else os.path.relpath(dst, self.folder)
+        return Path(relative).as_posix() if os.sep != "/" else relative
 
     def _append(self, row: dict[str, Any], *, sync: bool = False) -> None:
         if self._file is None:
@@ -148,28 +152,39 @@ class Ledger:
             ) from error
 
     def _load(self) -> None:
+        line = b"\n"
         try:
-            content = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                for line in file:
+                    self._add(line)
         except FileNotFoundError:
-            content = b""
+            pass
         except OSError as error:
             raise OutputError(
                 f"{self.path} cannot be read ({error.strerror}); choose another folder"
             ) from error
-        self._torn = bool(content) and not content.endswith(b"\n")
-        for line in content.splitlines():
-            try:
-                row = json.loads(line)
-                self._entries[row["dst"]] = LedgerEntry(
-                    row["state"], row["source"], row["recipe"], row.get("output")
-                )
-            except (ValueError, KeyError, TypeError):  # a line that was cut off by a kill
-                continue
+        self._torn = not line.endswith(b"\n")
+
+    def _add(self, line: bytes) -> None:
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # cut off by a kill
+            row = json.loads(line)
+            source, output = row["source"], row.get("output")
+            self._entries[row["dst"]] = LedgerEntry(
+                sys.intern(row["state"]),
+                source["path"],
+                _numbers(source),
+                row["recipe"] == self.recipe,
+                None if output is None else _numbers(output),
+            )
 
 
 def identity(path: Path) -> dict[str, Any]:
     """The absolute path, size and modification time of an input."""
     return {"path": os.path.abspath(path), **stamp(path)}
+
+
+def _numbers(stamp: dict[str, Any]) -> tuple[int | None, int | None]:
+    return stamp["size"], stamp["mtime_ns"]
 
 
 def stamp(path: Path) -> dict[str, int | None]:

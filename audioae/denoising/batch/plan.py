@@ -10,12 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import overload
 
-from audioae.audio import content, formats
+from audioae.audio import AudioInfo, content, formats
+from audioae.audio.metadata import stale_tags
 from audioae.denoising import FileJob, FilePlan, plan_file
 from audioae.denoising.batch.ledger import Ledger
 from audioae.denoising.batch.run import death_of, shield_worker, start_worker
@@ -26,10 +28,11 @@ from audioae.denoising.batch.tree import (
     is_stream,
     output_names,
 )
-from audioae.denoising.batch.work import Outcome, failure
+from audioae.denoising.batch.work import Outcome, PlannedFile, PlannedForm, failure
 from audioae.errors import AudioFileError, OutputError
 from audioae.storage import remove_leftovers
 
+PLAIN = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # starts of the subtypes of plain samples
 ORPHAN_SECONDS = 10.0  # a worker of a killed run may need this long to finish its last block
 
 
@@ -61,22 +64,65 @@ class BatchPlan:
         refused: files that cannot be denoised, as their headers show.
     """
 
-    files: list[FilePlan] = field(default_factory=list)
-    resumed: list[FileJob] = field(default_factory=list)
-    existing: list[FileJob] = field(default_factory=list)
-    refused: list[Outcome] = field(default_factory=list)
+    files: Sequence[PlannedFile]
+    resumed: Sequence[FileJob]
+    existing: Sequence[FileJob]
+    refused: Sequence[Outcome]
 
     @property
     def seconds(self) -> float:
         """Total duration of `files` in seconds."""
-        return sum(each.source.seconds for each in self.files)
+        return sum(each.seconds for each in self.files)
+
+
+class BatchJobs(Sequence[FileJob]):
+    """The jobs of a batch. There may be very many, so each is made when it is asked for.
+
+    Args:
+        paths: the input, the output and the residual or None of each job.
+        make_job: makes a job of them.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[tuple[str, str, str | None]],
+        make_job: Callable[[Path, Path, Path | None], FileJob],
+    ) -> None:
+        self._paths, self._make_job = paths, make_job
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> FileJob: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> BatchJobs: ...
+
+    def __getitem__(self, index: int | slice) -> FileJob | BatchJobs:
+        if isinstance(index, slice):
+            return BatchJobs(self._paths[index], self._make_job)
+        src, dst, residual = self._paths[index]
+        return self._make_job(Path(src), Path(dst), None if residual is None else Path(residual))
+
+    def take(self, indices: Iterable[int]) -> BatchJobs:
+        """Some of the jobs."""
+        return BatchJobs([self._paths[index] for index in indices], self._make_job)
+
+    def inputs(self) -> Iterator[str]:
+        """The paths of all inputs."""
+        return (src for src, _, _ in self._paths)
+
+    def outputs(self) -> Iterator[str]:
+        """The paths of all outputs and residuals."""
+        return (path for _, *paths in self._paths for path in paths if path is not None)
 
 
 def name_jobs(
     found: FoundInputs,
     names: OutputNames,
     make_job: Callable[[Path, Path, Path | None], FileJob] = FileJob,
-) -> list[FileJob]:
+) -> BatchJobs:
     """One job for each input.
 
     Args:
@@ -88,23 +134,23 @@ def name_jobs(
     check_template(names.template)
     inputs = found.files
     outputs = output_names(inputs, names.folder, template=names.template, suffix=names.suffix)
-    if names.residual_folder is None:
-        return [make_job(each.path, out, None) for each, out in zip(inputs, outputs, strict=True)]
-    if os.path.realpath(names.residual_folder) == os.path.realpath(names.folder):
-        raise OutputError(
-            f"{names.residual_folder} is the folder of the outputs as well as of the residuals; "
-            "give each its own"
+    residuals: Sequence[str | None] = [None] * len(inputs)
+    if names.residual_folder is not None:
+        if os.path.realpath(names.residual_folder) == os.path.realpath(names.folder):
+            raise OutputError(
+                f"{names.residual_folder} is the folder of the outputs as well as of the "
+                "residuals; give each its own"
+            )
+        residuals = output_names(
+            inputs, names.residual_folder, template=names.template, suffix=names.suffix
         )
-    residuals = output_names(
-        inputs, names.residual_folder, template=names.template, suffix=names.suffix
-    )
-    paths = zip((each.path for each in inputs), outputs, residuals, strict=True)
-    return [make_job(*each) for each in paths]
+    paths = zip((each.name for each in inputs), outputs, residuals, strict=True)
+    return BatchJobs(list(paths), make_job)
 
 
 @contextmanager
-def output_folders(jobs: Iterable[FileJob]) -> Iterator[None]:
-    """Make the output folders and check that they can be written to. On exit, remove those that
+def output_folders(outputs: Iterable[str]) -> Iterator[None]:
+    """Make the folders of outputs and check that they can be written to. On exit, remove those that
     were made here and are empty.
 
     Raises:
@@ -112,7 +158,7 @@ def output_folders(jobs: Iterable[FileJob]) -> Iterator[None]:
     """
     made: list[Path] = []
     try:
-        for folder in sorted({output.parent for job in jobs for output in job.outputs}):
+        for folder in sorted({Path(os.path.dirname(output)) for output in outputs}):
             _make(folder, made)
             _try(folder)
         yield
@@ -122,10 +168,8 @@ def output_folders(jobs: Iterable[FileJob]) -> Iterator[None]:
                 folder.rmdir()
 
 
-def plan_batch(
-    jobs: Sequence[FileJob], ledger: Ledger, *, skip_existing: bool = False
-) -> BatchPlan:
-    """Check every job. The output folders must exist.
+def plan_batch(jobs: BatchJobs, ledger: Ledger, *, skip_existing: bool = False) -> BatchPlan:
+    """Check every job. The output folders must exist and be writable, see `output_folders`.
 
     A file that cannot be read, or whose output format is impossible, is refused on its own;
     everything else raises.
@@ -137,53 +181,101 @@ def plan_batch(
     Raises:
         OutputError: outputs exist, or the disk is too small for all outputs.
     """
-    plan = BatchPlan()
     with ExitStack() as stack:
         planner = stack.enter_context(Planner()) if len(jobs) > 1 else None
-        clashes = _plan_all(plan, jobs, ledger, planner, skip_existing=skip_existing)
-    if clashes:
+        work = _Planning(jobs, planner)
+        for index, job in enumerate(jobs):
+            state = ledger.state(job.src, job.dst)
+            there = [output for output in job.outputs if os.path.lexists(output)]
+            if state == "done" and len(there) == len(job.outputs):
+                work.resumed.append(index)
+            elif there and skip_existing and state == "new":
+                work.existing.append(index)
+            elif there and not job.overwrite and state == "new":
+                work.clashes.append(there[0])
+            else:
+                work.add(index, job, begun=state == "begun")
+    if clashes := work.clashes:
         others = f" and {len(clashes) - 1} other outputs exist" if len(clashes) > 1 else " exists"
         raise OutputError(
             f"{clashes[0]}{others}; choose --skip-existing, --overwrite or another folder"
         )
-    _check_space(plan.files)
-    return plan
+    work.check_space()
+    return BatchPlan(work.files, jobs.take(work.resumed), jobs.take(work.existing), work.refused)
 
 
-def _plan_all(
-    plan: BatchPlan,
-    jobs: Sequence[FileJob],
-    ledger: Ledger,
-    planner: Planner | None,
-    *,
-    skip_existing: bool,
-) -> list[Path]:
-    """Add each job to the plan; returns outputs that exist and should not."""
-    clashes = []
-    for job in jobs:
-        state = ledger.state(job.src, job.dst)
-        there = [output for output in job.outputs if os.path.lexists(output)]
-        if state == "done" and len(there) == len(job.outputs):
-            plan.resumed.append(job)
-        elif there and skip_existing and state == "new":
-            plan.existing.append(job)
-        elif there and not job.overwrite and state == "new":
-            clashes.append(there[0])
-        else:
-            _add(plan, job, planner, begun=state == "begun")
-    return clashes
+class _Planning:
+    """A plan that is being made; `add` checks a job."""
+
+    def __init__(self, jobs: BatchJobs, planner: Planner | None) -> None:
+        self._jobs, self._planner = jobs, planner
+        self.files: list[PlannedFile] = []
+        self.resumed: list[int] = []
+        self.existing: list[int] = []
+        self.clashes: list[Path] = []
+        self.refused: list[Outcome] = []
+        self._forms: dict[tuple[object, ...], PlannedForm] = {}
+        self._needed: dict[Path, int] = {}  # bytes by output folder
+
+    def add(self, index: int, job: FileJob, *, begun: bool) -> None:
+        """Check a job, and keep what its turn needs."""
+        if begun:
+            _await_orphans(job)
+            job = replace(job, overwrite=True)
+        try:
+            plan = (
+                self._planner.plan(job) if self._planner and _is_media(job.src) else _plan_here(job)
+            )
+        except Exception as error:  # of a decoder, for example: it concerns this file only
+            self.refused.append(failure(job, error))
+            return
+        form = self._form(plan)
+        self.files.append(PlannedFile(self._jobs, index, begun, plan.source.num_samples, form))
+        for path, output in ((job.dst, plan.output), (job.residual, plan.residual_output)):
+            if (
+                path is not None
+                and output is not None
+                and (size := formats.estimated_bytes(output))
+            ):
+                self._needed[path.parent] = self._needed.get(path.parent, 0) + size
+
+    def _form(self, plan: FilePlan) -> PlannedForm:
+        """What `plan` has in common with others: one object for all of them."""
+        sources, outputs = zip(*((each.source, each.output) for each in plan.tracks), strict=True)
+        kinds = ((form.container, form.subtype) for form in (*sources, *outputs))
+        sizes = ((form.sample_rate, form.channels, form.track) for form in sources)
+        key = (*kinds, *sizes, plan.warnings, tuple(stale_tags(outputs)))
+        if key not in self._forms:
+            self._forms[key] = PlannedForm(
+                plan.source.sample_rate, plan.to_dict(), plan.warnings, _may_crash(plan.source)
+            )
+        return self._forms[key]
+
+    def check_space(self) -> None:
+        """Raise `OutputError` if all outputs together do not fit on their disks."""
+        needed: dict[int, int] = {}
+        places: dict[int, Path] = {}
+        for folder, size in self._needed.items():
+            disk = folder.stat().st_dev
+            needed[disk] = needed.get(disk, 0) + size
+            places[disk] = folder
+        for disk, size in needed.items():
+            if size > (free := shutil.disk_usage(places[disk]).free):
+                raise OutputError(
+                    f"{places[disk]}: the outputs need {size / 2**20:.0f} MiB, "
+                    f"{free / 2**20:.0f} MiB are free; make space"
+                )
 
 
-def _add(plan: BatchPlan, job: FileJob, planner: Planner | None, *, begun: bool) -> None:
-    if begun:
-        _await_orphans(job)
-    try:
-        job = replace(job, overwrite=begun or job.overwrite)
-        file_plan = planner.plan(job) if planner and _is_media(job.src) else plan_file(job)
-    except Exception as error:  # of a decoder, for example: it concerns this file only
-        plan.refused.append(failure(job, error))
-    else:
-        plan.files.append(file_plan)
+def _plan_here(job: FileJob) -> FilePlan:
+    return plan_file(job, try_folders=False)
+
+
+def _may_crash(source: AudioInfo) -> bool:
+    """Whether a file is more than plain samples, so that damage may crash what decodes it."""
+    return (
+        not source.is_native or not source.subtype.startswith(PLAIN) or source.container == "FLAC"
+    )
 
 
 def _is_media(path: Path) -> bool:
@@ -202,7 +294,7 @@ class Planner:
         plan: the function that is called there.
     """
 
-    def __init__(self, plan: Callable[[FileJob], FilePlan] = plan_file) -> None:
+    def __init__(self, plan: Callable[[FileJob], FilePlan] = _plan_here) -> None:
         self._plan = plan
         self._process: BaseProcess | None = None
 
@@ -287,21 +379,3 @@ def _try(folder: Path) -> None:
         raise OutputError(
             f"{folder} cannot be written to ({error.strerror}); choose an output folder that can"
         ) from error
-
-
-def _check_space(plans: Sequence[FilePlan]) -> None:
-    """Raise `OutputError` if all outputs together do not fit on their disks."""
-    needed: dict[int, int] = {}
-    places: dict[int, Path] = {}
-    for plan in plans:
-        for path, form in ((plan.job.dst, plan.output), (plan.job.residual, plan.residual_output)):
-            if path is not None and form is not None:
-                disk = path.parent.stat().st_dev
-                needed[disk] = needed.get(disk, 0) + formats.estimated_bytes(form)
-                places[disk] = path.parent
-    for disk, size in needed.items():
-        if size > (free := shutil.disk_usage(places[disk]).free):
-            raise OutputError(
-                f"{places[disk]}: the outputs need {size / 2**20:.0f} MiB, {free / 2**20:.0f} "
-                "MiB are free; make space"
-            )

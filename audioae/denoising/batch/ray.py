@@ -16,9 +16,15 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from audioae.audio import AudioInfo
-from audioae.denoising import FilePlan
-from audioae.denoising.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner, failure
+from audioae.denoising import FileJob
+from audioae.denoising.batch.work import (
+    BatchListener,
+    BatchSettings,
+    JobRunner,
+    Outcome,
+    PlannedFile,
+    failure,
+)
 from audioae.errors import AudioaeError, require
 
 RETRIES = 3  # of a file whose worker or machine is lost
@@ -27,7 +33,7 @@ QUEUED_PER_CPU = 2  # files submitted for each processor, so that none is idle
 
 
 def run_on_ray(
-    files: Sequence[FilePlan],
+    files: Sequence[PlannedFile],
     settings: BatchSettings,
     listener: BatchListener,
     *,
@@ -56,7 +62,7 @@ def run_on_ray(
 
 def _run(
     ray: Any,
-    files: Sequence[FilePlan],
+    files: Sequence[PlannedFile],
     settings: BatchSettings,
     listener: BatchListener,
     address: str | None,
@@ -79,17 +85,17 @@ def _run(
         remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_denoise)
         capacity = QUEUED_PER_CPU * max(int(ray.cluster_resources().get("CPU", 1)), 1)
         waiting = deque(files)
-        submitted: dict[Any, FilePlan] = {}
+        submitted: dict[Any, PlannedFile] = {}
         while waiting or submitted:
             while waiting and len(submitted) < capacity:
-                plan = waiting.popleft()
-                listener.started(plan)
-                submitted[remote.remote(settings, _for_any_machine(plan))] = plan
+                planned = waiting.popleft()
+                listener.started(planned)
+                submitted[remote.remote(settings, _for_any_machine(planned.job))] = planned
             ended, _ = ray.wait(list(submitted))
             for reference in ended:
-                plan = submitted.pop(reference)
-                outcome = _outcome(ray, reference, plan)
-                listener.ended(plan, outcome)
+                planned = submitted.pop(reference)
+                outcome = _outcome(ray, reference, planned.job)
+                listener.ended(planned, outcome)
                 if fail_fast and outcome.error:
                     waiting.clear()
     finally:
@@ -109,8 +115,7 @@ def _check_address(address: str | None) -> None:
         ) from error
 
 
-def _outcome(ray: Any, reference: Any, plan: FilePlan) -> Outcome:
-    job = plan.job
+def _outcome(ray: Any, reference: Any, job: FileJob) -> Outcome:
     try:
         outcome: Outcome = ray.get(reference)
     except Exception as error:  # Ray's own: the worker died more than `RETRIES` times, for example
@@ -119,40 +124,29 @@ def _outcome(ray: Any, reference: Any, plan: FilePlan) -> Outcome:
     return replace(outcome, src=job.src, dst=job.dst)
 
 
-def _for_any_machine(plan: FilePlan) -> FilePlan:
-    """The plan with absolute paths, which do not depend on the working directory.
+def _for_any_machine(job: FileJob) -> FileJob:
+    """The job with absolute paths, which do not depend on the working directory.
 
     A worker may be lost after it has published its output, so a second attempt may overwrite it.
     """
-    job = replace(
-        plan.job,
-        src=plan.job.src.absolute(),
-        dst=plan.job.dst.absolute(),
-        residual=plan.job.residual and plan.job.residual.absolute(),
+    return replace(
+        job,
+        src=job.src.absolute(),
+        dst=job.dst.absolute(),
+        residual=job.residual and job.residual.absolute(),
         overwrite=True,
     )
-    return replace(
-        plan,
-        job=job,
-        source=_absolute(plan.source),
-        output=_absolute(plan.output),
-        residual_output=plan.residual_output and _absolute(plan.residual_output),
-    )
 
 
-def _absolute(form: AudioInfo) -> AudioInfo:
-    return replace(form, source=form.source and form.source.absolute())
-
-
-def _denoise(settings: BatchSettings, plan: FilePlan) -> Outcome:
+def _denoise(settings: BatchSettings, job: FileJob) -> Outcome:
     try:
         runner = _runner(settings)
     except AudioaeError as error:
-        return failure(plan.job, error)
-    return runner.attempt(plan)
+        return failure(job, error)
+    return runner.attempt(job)
 
 
 @lru_cache(maxsize=1)
-def _runner(settings: BatchSettings) -> PlanRunner:
+def _runner(settings: BatchSettings) -> JobRunner:
     """The model of a worker process, loaded once."""
-    return PlanRunner(settings)
+    return JobRunner(settings)

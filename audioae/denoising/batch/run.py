@@ -19,16 +19,22 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from audioae.denoising import FilePlan
 from audioae.denoising.batch.ledger import Ledger
 from audioae.denoising.batch.ray import run_on_ray
-from audioae.denoising.batch.work import BatchListener, BatchSettings, Outcome, PlanRunner, failure
+from audioae.denoising.batch.work import (
+    BatchListener,
+    BatchSettings,
+    JobRunner,
+    Outcome,
+    PlannedFile,
+    failure,
+)
 from audioae.engine import Engine
 from audioae.errors import AudioaeError
 
 
 def run_batch(
-    files: Sequence[FilePlan],
+    files: Sequence[PlannedFile],
     settings: BatchSettings,
     listener: BatchListener,
     *,
@@ -60,27 +66,21 @@ def run_batch(
     if ray is not None:
         address = None if ray == "local" else ray
         run_on_ray(files, settings, listener, address=address, fail_fast=fail_fast)
-    elif min(jobs, len(files)) > 1 or (len(files) > 1 and any(map(_has_decoder, files))):
+    elif min(jobs, len(files)) > 1 or (
+        len(files) > 1 and any(each.form.may_crash for each in files)
+    ):
         run_in_processes(files, settings, listener, jobs=jobs, fail_fast=fail_fast)
     else:
-        _run_here(files, PlanRunner(settings, engine), listener, fail_fast=fail_fast)
-
-
-def _has_decoder(plan: FilePlan) -> bool:
-    """Whether a file is more than plain samples, so that damage may crash what decodes it."""
-    source = plan.source
-    return (
-        not source.is_native or not source.subtype.startswith(PLAIN) or source.container == "FLAC"
-    )
+        _run_here(files, JobRunner(settings, engine), listener, fail_fast=fail_fast)
 
 
 def _run_here(
-    files: Sequence[FilePlan], runner: PlanRunner, listener: BatchListener, *, fail_fast: bool
+    files: Sequence[PlannedFile], runner: JobRunner, listener: BatchListener, *, fail_fast: bool
 ) -> None:
-    for plan in files:
-        listener.started(plan)
-        outcome = runner.attempt(plan, partial(listener.advanced, plan))
-        listener.ended(plan, outcome)
+    for planned in files:
+        listener.started(planned)
+        outcome = runner.attempt(planned.job, partial(listener.advanced, planned))
+        listener.ended(planned, outcome)
         if fail_fast and outcome.error:
             return
 
@@ -91,24 +91,25 @@ class _LedgerKeeper:
     def __init__(self, ledger: Ledger, listener: BatchListener) -> None:
         self._ledger, self._listener = ledger, listener
 
-    def started(self, plan: FilePlan) -> None:
-        self._ledger.begin(plan.job.src, plan.job.dst)
-        self._listener.started(plan)
+    def started(self, planned: PlannedFile) -> None:
+        job = planned.job
+        self._ledger.begin(job.src, job.dst)
+        self._listener.started(planned)
 
-    def advanced(self, plan: FilePlan, seconds: float) -> None:
-        self._listener.advanced(plan, seconds)
+    def advanced(self, planned: PlannedFile, seconds: float) -> None:
+        self._listener.advanced(planned, seconds)
 
-    def ended(self, plan: FilePlan, outcome: Outcome) -> None:
-        self._ledger.end(plan.job.src, plan.job.dst, error=outcome.error)
-        self._listener.ended(plan, outcome)
+    def ended(self, planned: PlannedFile, outcome: Outcome) -> None:
+        job = planned.job
+        self._ledger.end(job.src, job.dst, error=outcome.error)
+        self._listener.ended(planned, outcome)
 
 
-PLAIN = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # starts of the subtypes of plain samples
 STOP_SECONDS = 10.0  # that a worker has to remove its unfinished output
 
 
 def run_in_processes(
-    files: Sequence[FilePlan],
+    files: Sequence[PlannedFile],
     settings: BatchSettings,
     listener: BatchListener,
     *,
@@ -124,9 +125,9 @@ def run_in_processes(
         waiting = deque(files)
         while waiting or pool.busy:
             for worker, outcome in pool.events(listener):
-                if outcome is not None and worker.plan is not None:
-                    plan, worker.plan = worker.plan, None
-                    listener.ended(plan, outcome)
+                if outcome is not None and worker.planned is not None:
+                    planned, worker.planned = worker.planned, None
+                    listener.ended(planned, outcome)
                     if fail_fast and outcome.error:
                         waiting.clear()
                 if waiting and worker.ready:
@@ -165,13 +166,13 @@ class _Worker:
     def __init__(self, settings: BatchSettings) -> None:
         self.pipe, self.process = start_worker(_serve, settings)
         self.ready = False
-        self.plan: FilePlan | None = None
+        self.planned: PlannedFile | None = None
 
-    def start(self, plan: FilePlan, listener: BatchListener) -> None:
-        self.plan = plan
-        listener.started(plan)
+    def start(self, planned: PlannedFile, listener: BatchListener) -> None:
+        self.planned = planned
+        listener.started(planned)
         with suppress(OSError):  # the process has just died; `events` reports it
-            self.pipe.send(plan)
+            self.pipe.send(planned.job)
 
 
 class _Pool:
@@ -196,7 +197,7 @@ class _Pool:
     @property
     def busy(self) -> bool:
         """Whether any worker is at a file."""
-        return any(worker.plan for worker in self.workers)
+        return any(worker.planned for worker in self.workers)
 
     def events(self, listener: BatchListener) -> Iterator[tuple[_Worker, Outcome | None]]:
         """Wait for messages. Yields the workers that are ready for a file, with the outcome of the
@@ -212,8 +213,8 @@ class _Pool:
                 continue
             if kind == "broken":
                 raise value
-            if kind == "advanced" and worker.plan is not None:
-                listener.advanced(worker.plan, value)
+            if kind == "advanced" and worker.planned is not None:
+                listener.advanced(worker.planned, value)
                 continue
             worker.ready = True
             yield worker, value if kind == "ended" else None
@@ -228,9 +229,9 @@ class _Pool:
                 "'__main__':`"
             )
         self.workers[self.workers.index(worker)] = _Worker(self.settings)
-        if worker.plan is not None:
+        if worker.planned is not None:
             worker.ready = False
-            job = worker.plan.job
+            job = worker.planned.job
             error = AudioaeError(f"the process that denoised {job.src} died ({cause})")
             yield worker, failure(job, error)
 
@@ -238,7 +239,7 @@ class _Pool:
         """End all processes; busy ones remove their unfinished outputs."""
         for worker in self.workers:
             worker.pipe.close()
-            if worker.plan is not None or not worker.ready:
+            if worker.planned is not None or not worker.ready:
                 worker.process.terminate()
         for worker in self.workers:
             worker.process.join(STOP_SECONDS)
@@ -252,14 +253,14 @@ def _serve(pipe: Connection, settings: BatchSettings) -> None:
     shield_worker()
     with suppress(EOFError, OSError):
         try:
-            runner = PlanRunner(settings)
+            runner = JobRunner(settings)
         except AudioaeError as error:
             pipe.send(("broken", error))
             return
         pipe.send(("ready", None))
         while True:
-            plan = pipe.recv()
-            outcome = runner.attempt(plan, lambda seconds: pipe.send(("advanced", seconds)))
+            job = pipe.recv()
+            outcome = runner.attempt(job, lambda seconds: pipe.send(("advanced", seconds)))
             pipe.send(("ended", outcome))
 
 

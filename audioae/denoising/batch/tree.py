@@ -12,9 +12,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from audioae.audio import formats, media
 from audioae.errors import AudioFileError, OutputError, SettingsError, nearest
+
+AnyPath = str | os.PathLike[str]
+Source = TypeVar("Source", bound=AnyPath)
 
 SUFFIXES = frozenset(formats.SUFFIXES) | media.SUFFIXES
 FIELDS = ("folder", "root", "stem", "ext")
@@ -22,19 +26,25 @@ DEFAULT_TEMPLATE = "{stem}{ext}"
 SAME_NAMES = '; tell them apart with --template "{root}/{folder}/{stem}{ext}"'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InputFile:
-    """An input file.
+    """An input file. There may be very many, so it is small.
 
     Args:
+        name: its path.
         folder: its folder, relative to the folder that was given; "." for a file that was given
             itself.
         root: the name of the folder that was given; for a file, of the folder that holds it.
     """
 
-    path: Path
+    name: str
     folder: Path
     root: str
+
+    @property
+    def path(self) -> Path:
+        """Its path."""
+        return Path(self.name)
 
 
 @dataclass
@@ -72,7 +82,7 @@ def find_inputs(
     for name in (name for word in words for name in _expand(word)):
         path = Path(name)
         for each in _walk(path, exclude, found) if os.path.isdir(name) else [_single(path)]:
-            if (place := os.path.abspath(each.path)) not in known:
+            if (place := os.path.abspath(each.name)) not in known:
                 known.add(place)
                 found.files.append(each)
     if not found.files and found.unreadable:
@@ -95,7 +105,7 @@ def _expand(name: str) -> list[str]:
 
 
 def _single(path: Path) -> InputFile:
-    return InputFile(path, Path("."), Path(os.path.abspath(path)).parent.name)
+    return InputFile(str(path), Path("."), Path(os.path.abspath(path)).parent.name)
 
 
 def _walk(top: Path, exclude: Path | None, found: FoundInputs) -> Iterator[InputFile]:
@@ -116,12 +126,14 @@ def _walk(top: Path, exclude: Path | None, found: FoundInputs) -> Iterator[Input
             for name in folders
             if name[0] != "." and os.path.realpath(os.path.join(folder, name)) not in entered
         )
+        start, relative = str(Path(folder)), Path(os.path.relpath(folder, top))
         for name in sorted(files):
+            path = name if start == "." else os.path.join(start, name)
             is_named = name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES
-            if is_named and is_stream(os.path.join(folder, name)):
-                found.special.append(Path(folder, name))
+            if is_named and is_stream(path):
+                found.special.append(Path(path))
             elif is_named:
-                yield InputFile(Path(folder, name), Path(os.path.relpath(folder, top)), root)
+                yield InputFile(path, relative, root)
             else:
                 found.num_skipped += 1
 
@@ -141,7 +153,7 @@ def output_names(
     *,
     template: str = DEFAULT_TEMPLATE,
     suffix: str | None = None,
-) -> list[Path]:
+) -> list[str]:
     """The output path of each input, in or below `folder`. No file is made.
 
     Args:
@@ -155,8 +167,8 @@ def output_names(
         OutputError: two inputs have the same output, or an output is an input.
     """
     check_template(template)
-    names = [folder / _relative(each, template, suffix) for each in inputs]
-    refuse_clashes(dict(zip((each.path for each in inputs), names, strict=True)))
+    names = [_output_name(each, folder, template, suffix) for each in inputs]
+    refuse_clashes(dict(zip((each.name for each in inputs), names, strict=True)))
     return names
 
 
@@ -193,7 +205,7 @@ def check_suffix(kind: str) -> str:
     return f".{name}"
 
 
-def refuse_clashes(outputs: Mapping[Path, Path]) -> None:
+def refuse_clashes(outputs: Mapping[Source, AnyPath]) -> None:
     """Raise `OutputError` if two inputs have the same output, or an output is an input.
 
     Paths are compared after links are resolved.
@@ -201,41 +213,45 @@ def refuse_clashes(outputs: Mapping[Path, Path]) -> None:
     Args:
         outputs: the output of each input.
     """
-    writers: dict[str, Path] = {}
-    folders: dict[Path, str] = {}
-    inputs = {_place(source, folders): source for source in outputs}
+    writers: dict[str, Source] = {}
+    folders: dict[str, str] = {}
     for source, output in outputs.items():
         place = _place(output, folders)
         if (other := writers.setdefault(place, source)) is not source:
             raise OutputError(f"{other} and {source} would both be written to {output}{SAME_NAMES}")
-        if place in inputs:
+    inputs = ((_place(source, folders), source) for source in outputs)
+    replaced = {place: source for place, source in inputs if place in writers}
+    for place, source in writers.items() if replaced else ():
+        if place in replaced:
             raise OutputError(
-                f"{output}, the output of {source}, is the input {inputs[place]}; choose another "
-                "output folder"
+                f"{outputs[source]}, the output of {source}, is the input {replaced[place]}; "
+                "choose another output folder"
             )
 
 
-def _relative(each: InputFile, template: str, suffix: str | None) -> Path:
+def _output_name(each: InputFile, folder: Path, template: str, suffix: str | None) -> str:
+    path = Path(each.name)
     values = {
         "folder": each.folder.as_posix(),
         "root": each.root,
-        "stem": each.path.stem,
-        "ext": suffix or each.path.suffix,
+        "stem": path.stem,
+        "ext": suffix or path.suffix,
     }
     name = Path(template.format(**values))
     relative = name if "/" in template or os.sep in template else each.folder / name
     if relative.is_absolute() or ".." in relative.parts or not relative.name:
         raise SettingsError(
-            f"template {template!r} makes {str(name)!r} of {each.path}; expected a path inside "
+            f"template {template!r} makes {str(name)!r} of {each.name}; expected a path inside "
             "the output folder"
         )
-    return relative
+    return str(folder / relative)
 
 
-def _place(path: Path, folders: dict[Path, str]) -> str:
+def _place(path: AnyPath, folders: dict[str, str]) -> str:
     """A string that is the same for all names of a file. `folders` keeps the resolved folders."""
-    if path.parent not in folders:
-        folders[path.parent] = os.path.realpath(path.parent)
-    real = os.path.join(folders[path.parent], path.name)
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    real = os.path.join(folders[folder], name)
     real = os.path.realpath(real) if os.path.islink(real) else real
     return real.casefold() if sys.platform in ("win32", "darwin") else real
