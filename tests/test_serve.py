@@ -32,9 +32,10 @@ for package in ("fastapi", "uvicorn", "python_multipart"):
     pytest.importorskip(package, reason="needs the extra serve")
 
 from audioae.cli import main
+from audioae.cli.serve import offered_models
 from audioae.denoising import DenoiseSettings, denoise_file
 from audioae.errors import OutputError
-from audioae.pretrained import find_model
+from audioae.pretrained import find_model, list_denoisers
 from audioae.web.server.app import create_app
 from audioae.web.server.guard import HostRules
 from audioae.web.server.http import listen, make_server
@@ -755,10 +756,16 @@ def test_a_port_in_use_and_other_wrong_options(tmp_path: Path) -> None:
         (["--port", "70000"], 2),
         (["--temp-dir", str(tmp_path / "missing")], 2),
         (["--model", "nothing"], 3),
+        (["--model", "codec-16k"], 3),  # an autoencoder that cannot denoise
     ):
         result = runner.invoke(main, ["serve", "--port", "0", *options])
         assert result.exit_code == code, result.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_denoisers_are_offered() -> None:
+    offered = offered_models((SMALL,))
+    assert list(offered) == [SMALL, *(e.name for e in list_denoisers() if e.name != SMALL)]
 
 
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn", "python_multipart"])

@@ -191,18 +191,21 @@ def serve(options: ServeOptions) -> None:
 
 
 def offered_models(names: tuple[str, ...]) -> dict[str, Path]:
-    """The path of each model by name: those that are asked for, then the shipped ones.
+    """The path of each model by name: those that are asked for, then the shipped denoisers.
 
     Raises:
         ModelNotFoundError: there is no such model.
+        CheckpointError: a model that is asked for is damaged or no denoiser.
     """
-    from audioae.pretrained import find_model, list_models
+    from audioae.denoising import ready_engine
+    from audioae.pretrained import find_model, list_denoisers
 
     models: dict[str, Path] = {}
     for name in names:
         short = Path(name).name
+        ready_engine(name)  # fails here rather than in the first job
         models[name if short in models or not short else short] = find_model(name)
-    for entry in list_models():
+    for entry in list_denoisers():
         models.setdefault(entry.name, find_model(entry.name))
     return models
 
