@@ -268,8 +268,7 @@ def test_a_finished_run_can_take_more_steps(prepared: Path, tmp_path: Path) -> N
 
 def test_history_drops_steps_that_are_repeated(tmp_path: Path) -> None:
     path, noisy = tmp_path / "history.jsonl", Noisy(0, 1.5, 5.0, None, 0.8)
-    scores = '"noisy_loss": 1.5, "noisy_si_sdr": 5.0, "noisy_pesq": null, "noisy_stoi": 0.8'
-    first = f'{{"step": 0, {scores}}}\n'
+    first = json.dumps(dataclasses.asdict(noisy)) + "\n"
     begin_history(path, noisy, 0)
     assert path.read_text() == first
     path.write_text(

@@ -107,7 +107,14 @@ def describe_mixing(row: Mixing, reconstructs: bool) -> str:
 
 def describe_noisy(row: Noisy) -> str:
     """A line with the scores of the noisy validation mixtures."""
-    scores = describe_scores(row.noisy_loss, row.noisy_si_sdr, row.noisy_pesq, row.noisy_stoi)
+    scores = describe_scores(
+        row.noisy_loss,
+        row.noisy_si_sdr,
+        row.noisy_pesq,
+        row.noisy_stoi,
+        row.noisy_ovrl,
+        row.noisy_lost_db,
+    )
     return f"noisy baseline: {', '.join(scores)}"
 
 
@@ -120,7 +127,14 @@ def describe_report(row: AnyReport, seconds_left: float | None) -> str:
     if isinstance(row, ReconstructionReport):
         scores[-1:] = describe_reconstruction(row, scores[-1] if row.averaged else "")
     elif isinstance(row, Report):
-        scores += describe_scores(row.valid_loss, row.valid_si_sdr, row.valid_pesq, row.valid_stoi)
+        scores += describe_scores(
+            row.valid_loss,
+            row.valid_si_sdr,
+            row.valid_pesq,
+            row.valid_stoi,
+            row.valid_ovrl,
+            row.valid_lost_db,
+        )
     skipped = f", {counted(row.skipped_steps, 'step')} skipped" if row.skipped_steps else ""
     left = "" if seconds_left is None else f", about {duration(seconds_left)} left"
     best = " (best)" if row.is_best else ""
@@ -140,7 +154,12 @@ def describe_reconstruction(row: ReconstructionReport, averaged: str) -> list[st
 
 
 def describe_scores(
-    loss: float | None, si_sdr: float | None, pesq: float | None, stoi: float | None
+    loss: float | None,
+    si_sdr: float | None,
+    pesq: float | None,
+    stoi: float | None,
+    ovrl: float | None,
+    lost_db: float | None,
 ) -> list[str]:
     """The scores that are not None."""
     words = {
@@ -148,5 +167,7 @@ def describe_scores(
         "SI-SDR {:.2f} dB": si_sdr,
         "PESQ {:.3f}": pesq,
         "STOI {:.4f}": stoi,
+        "OVRL {:.2f}": ovrl,
+        "speech -{:.1f} dB": lost_db,
     }
     return [word.format(value) for word, value in words.items() if value is not None]

@@ -18,12 +18,13 @@ from audioae.data.mixtures import Corpus, DataSettings, DeviceMixer, Mixer, Mixt
 from audioae.errors import AudioaeError, DependencyError, OutputError, SettingsError
 from audioae.models import Reconstructor
 from audioae.models.checkpoint import Model
+from audioae.training.closed_form import start_from_data
 from audioae.training.losses import check_task
 from audioae.training.reconstruction import ReconstructionValidation
 from audioae.training.reports import AnyValidation, Judge, mean_of
 from audioae.training.rows import Mixing, Progress, Row, Start
 from audioae.training.settings import TrainSettings
-from audioae.training.sounds import DeviceSounds, SoundCorpus, SoundDataset, Source
+from audioae.training.sounds import DeviceSounds, SoundCorpus, SoundDataset, Source, StartKind
 from audioae.training.state import HISTORY, RESUME, begin_history, check_progress, load, save
 from audioae.training.team import Team, process_group
 from audioae.training.trainer import Trainer
@@ -189,6 +190,7 @@ def fit(
     out: Path,
     about: Mapping[str, Any] | None = None,
     source: Source = "clean",
+    start: StartKind = "random",
     stop: Callable[[], bool] = lambda: False,
     device: str = "auto",
 ) -> Iterator[Row]:
@@ -202,6 +204,8 @@ def fit(
         out: run folder for checkpoints and history.jsonl; a run in it is resumed.
         about: stored in the checkpoints besides the settings, such as the recipe.
         source: the recordings that an autoencoder reconstructs; a denoiser needs both.
+        start: initial weights of an autoencoder that are computed from the data, see
+            `TaskSettings`; a run that is resumed has its own.
         stop: called after every step; True saves the run and ends it.
         device: "auto", "cpu" or "cuda".
 
@@ -230,9 +234,12 @@ def fit(
     check_rate(corpus, model, folder)
     with process_group() as team:
         settings.share(team.size)
+        is_resumed = team.from_first((out / RESUME).exists)
+        if isinstance(corpus, SoundCorpus) and isinstance(model, Reconstructor) and not is_resumed:
+            start_from_data(model, start, corpus, data, seed=settings.seed)
         trainer = Trainer(model, settings, team=team, device=device)
         make_folder(out)
-        if team.from_first((out / RESUME).exists):
+        if is_resumed:
             load(trainer, out / RESUME)
         run = Run(trainer, corpus, data, folder, out, about or {}, stop)
         for row in run.rows():
@@ -328,11 +335,13 @@ class Run:
 
 
 def check_metrics(settings: TrainSettings) -> None:
-    """Raise `DependencyError` if the metric that selects the best checkpoint is not installed."""
-    if settings.best == "pesq" and find_spec("pesq") is None:
+    """Raise `DependencyError` if a metric that selects the best checkpoint is not installed."""
+    needed = {"pesq": ["pesq"], "combined": ["pesq", "pystoi", "speechmos"]}
+    missing = [name for name in needed.get(settings.best, []) if find_spec(name) is None]
+    if missing:
         raise DependencyError(
-            "PESQ selects the best checkpoint: pip install 'audioae[metrics]', or set "
-            "training.best to 'si_sdr'"
+            f"{', '.join(missing)} is not installed, and training.best is {settings.best!r}: "
+            "pip install 'audioae[metrics]', or set training.best to 'si_sdr'"
         )
 
 

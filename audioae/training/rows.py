@@ -26,7 +26,8 @@ class Noisy:
 
     Args:
         step: 0.
-        noisy_loss, noisy_si_sdr, noisy_pesq, noisy_stoi: None if a metric cannot be computed.
+        noisy_loss, noisy_si_sdr, noisy_pesq, noisy_stoi, noisy_ovrl, noisy_llr, noisy_lost_db,
+            noisy_combined: see `Report`.
     """
 
     step: int
@@ -34,6 +35,10 @@ class Noisy:
     noisy_si_sdr: float | None
     noisy_pesq: float | None
     noisy_stoi: float | None
+    noisy_ovrl: float | None = None
+    noisy_llr: float | None = None
+    noisy_lost_db: float | None = None
+    noisy_combined: float | None = None
 
     @property
     def loss(self) -> float | None:
@@ -133,11 +138,19 @@ class Report(AnyReport):
     Args:
         valid_si_sdr, valid_pesq, valid_stoi: means over the validation mixtures; None if a metric
             cannot be computed.
+        valid_ovrl: overall quality of DNSMOS P.835; None unless `ValidationSettings.dnsmos`.
+        valid_llr: log-likelihood ratio of linear predictors, a distance of spectral envelopes.
+        valid_lost_db: power of the speech that is lost, see `speech_lost_db`.
+        valid_combined: the sum of all of these, see `validation.COMBINED`.
     """
 
     valid_si_sdr: float | None
     valid_pesq: float | None
     valid_stoi: float | None
+    valid_ovrl: float | None = None
+    valid_llr: float | None = None
+    valid_lost_db: float | None = None
+    valid_combined: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

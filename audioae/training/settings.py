@@ -60,7 +60,8 @@ class TrainSettings:
         compile: compile the network with torch.compile, which needs a C++ compiler and takes about
             a minute.
         validation: the fixed mixtures on which the model is scored every `report_steps` steps.
-        best: the score that selects the best checkpoint.
+        best: the score that selects the best checkpoint; "combined" is the sum of all, see
+            `validation.COMBINED`, and needs `validation.dnsmos`.
         patience: the run ends after this many reports without a new best; 0 is never.
         average_checkpoints: number of checkpoints that are kept and averaged at the end of the run;
             0 is none.
@@ -89,7 +90,7 @@ class TrainSettings:
     compile: bool = False
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     report_steps: int = 1000
-    best: Literal["pesq", "si_sdr", "loss"] = "pesq"
+    best: Literal["pesq", "si_sdr", "loss", "combined"] = "pesq"
     patience: int = 0
     average_checkpoints: int = 0
     average_of: Literal["best", "last"] = "best"
@@ -102,6 +103,10 @@ class TrainSettings:
         check_weights(self.loss)
         if not all(0 <= weight <= 1e6 for weight in self.loss.values()):
             raise SettingsError(f"TrainSettings.loss is {self.loss}; expected weights of 0 to 1e6")
+        if self.best == "combined" and not self.validation.dnsmos:
+            raise SettingsError(
+                "TrainSettings.best is 'combined', which has DNSMOS in it; set validation.dnsmos"
+            )
         if max(self.betas) >= 1:
             raise SettingsError(f"TrainSettings.betas is {self.betas}; expected less than 1 each")
 

@@ -19,9 +19,16 @@ from audioae.fields import check_settings
 from audioae.models import Denoiser
 from audioae.signal.spectrogram import StftSettings
 from audioae.training.losses import levelled_loss
+from audioae.training.losses.distances import Signal
+from audioae.training.losses.envelope import log_likelihood_ratio
 from audioae.training.rows import Noisy, Report
 
 METRICS = {"si_sdr": "si_sdr", "pesq": "pesq_wb", "stoi": "stoi"}
+OVERALL = {"ovrl": "dnsmos_ovrl"}  # on request: it takes as long as the other metrics together
+# Weights of the combined score: .1 PESQ counts as much as .01 STOI, 1 dB SI-SDR, .1 DNSMOS OVRL, a
+# log-likelihood ratio lower by .1, or .5 dB less speech lost.
+COMBINED = {"pesq": 1, "stoi": 10, "si_sdr": 0.1, "ovrl": 1, "llr": -1, "lost_db": -0.2}
+ACTIVE_DB = 40.0  # frames further below the loudest one are pauses
 SEED = 20_000_003  # for all runs, whatever their seed, so that their scores can be compared
 
 
@@ -33,11 +40,13 @@ class ValidationSettings:
         pairs: number of mixtures, from the validation split of the data.
         seconds: length of each.
         snr_db: range of the signal-to-noise ratios.
+        dnsmos: also compute the overall quality of DNSMOS P.835, which "combined" needs.
     """
 
     pairs: int = 64
     seconds: float = 4.0
     snr_db: tuple[float, float] = (-5.0, 15.0)
+    dnsmos: bool = False
 
     def __post_init__(self) -> None:
         check_settings(self, {"pairs": (1, 100_000), "seconds": (0.01, 600), "snr_db": (-100, 100)})
@@ -74,6 +83,7 @@ class Validation:
         mixtures = MixtureDataset(Mixer(corpus, fixed), seed=SEED, pairs=settings.pairs)
         self.pairs = [mixtures[index] for index in range(first, settings.pairs, every)]
         self.sample_rate, self.weights = corpus.sample_rate, weights
+        self.metrics = METRICS | (OVERALL if settings.dnsmos else {})
 
     def score(self, denoiser: Denoiser) -> dict[str, float | None]:
         """Mean scores over the mixtures; None if no mixture has a value."""
@@ -118,17 +128,44 @@ class Validation:
             noisy, clean: `[num_samples]`.
 
         Returns:
-            Loss, SI-SDR in dB, PESQ-WB and STOI; None if a metric cannot be computed, for example
-            without the `metrics` extra.
+            Loss, SI-SDR in dB, PESQ-WB, STOI, DNSMOS OVRL, log-likelihood ratio, dB of speech lost
+            and the combined score; None if a metric cannot be computed, for example without the
+            `metrics` extra.
         """
         loss = levelled_loss(estimate, clean[None], noisy[None], settings, self.weights)
-        scores = score(
-            estimate[0].numpy(), clean.numpy(), self.sample_rate, names=list(METRICS.values())
+        found = score(
+            estimate[0].numpy(), clean.numpy(), self.sample_rate, list(self.metrics.values())
         )
-        return {
-            "loss": loss.item(),
-            **{name: scores[metric].value for name, metric in METRICS.items()},
+        sides = Signal(estimate, settings), Signal(clean[None], settings)
+        scores = {
+            "ovrl": None,
+            **{name: found[metric].value for name, metric in self.metrics.items()},
+            "llr": log_likelihood_ratio(*sides).item(),
+            "lost_db": speech_lost_db(*sides),
         }
+        return {"loss": loss.item(), **scores, "combined": combined(scores)}
+
+
+def combined(scores: Mapping[str, float | None]) -> float | None:
+    """The sum of all scores with the weights `COMBINED`; None if one is missing."""
+    parts = [(weight, scores[name]) for name, weight in COMBINED.items()]
+    known = [weight * value for weight, value in parts if value is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def speech_lost_db(estimate: Signal, clean: Signal) -> float:
+    """Power of the clean signal over what the estimate keeps of it, in dB, in frames with speech.
+
+    Of each bin, the smaller power of both counts as kept, so noise that is left does not make up
+    for speech that is not. 0 for a silent clean signal.
+    """
+    powers = [signal.magnitude[0, 0].square() for signal in (estimate, clean)]  # F, T
+    level = powers[1].sum(0)
+    active = level > level.amax() * 10 ** (-ACTIVE_DB / 10)
+    kept, whole = torch.minimum(*powers)[:, active].sum(), powers[1][:, active].sum()
+    if not level.amax() > 0:
+        return 0.0
+    return float(10 * torch.log10(whole / kept.clamp_min(1e-12 * whole)))
 
 
 def means(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

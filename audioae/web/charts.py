@@ -31,6 +31,7 @@ PANELS = (
     ("SI-SDR, dB", ("valid_si_sdr",), "noisy_si_sdr"),
     ("PESQ", ("valid_pesq",), "noisy_pesq"),
     ("STOI", ("valid_stoi",), "noisy_stoi"),
+    ("DNSMOS OVRL", ("valid_ovrl",), "noisy_ovrl"),
 )
 STYLES = {"loss": ":"}  # of training columns beside validation columns
 MOST_GROUPS = 20
