@@ -24,6 +24,7 @@ from audioae.models.dense import DenseSettings
 from audioae.signal.features import FeatureSettings
 from audioae.tasks import Codec
 from audioae.tasks.pca import compare, pca_curve, principal_angles, take_patches
+from audioae.training.closed_form import Moments, start_as_pca
 
 torch.set_num_threads(1)
 
@@ -82,6 +83,27 @@ def test_a_linear_autoencoder_has_the_error_and_the_subspace_of_pca() -> None:
         [CODE],
     )
     assert size == CODE and error == pytest.approx(row.pca_error, rel=1e-3)
+
+
+@pytest.mark.parametrize("is_deep", [False, True])
+def test_a_network_that_starts_as_pca_has_its_error_and_its_subspace(is_deep: bool) -> None:
+    torch.manual_seed(0)
+    model = linear()
+    if is_deep:
+        settings = DenseSettings(
+            num_bins=16,
+            patch=PATCH,
+            widths=(9, CODE),
+            linear_path=True,
+            latent_activation="identity",
+        )
+        model = Reconstructor(build_autoencoder(settings), FEATURES, output="identity")
+    patches = Moments()
+    patches.add(torch.from_numpy(take_patches([patterned(1)], PATCH, 9999)))
+    start_as_pca(model, patches)
+    row = compare(Codec(TorchCodec(model)), [patterned(1)], [patterned(2)])
+    assert row.ratio == pytest.approx(1, abs=1e-4) and row.angles_deg is not None
+    assert max(row.angles_deg) < 0.1
 
 
 def test_an_untrained_one_has_neither() -> None:

@@ -36,9 +36,11 @@ from audioae.training import (
     TrainSettings,
     fit,
 )
+from audioae.training.closed_form import start_from_data
 from audioae.training.losses.features import FEATURE_LOSSES
 from audioae.training.recipe import parse_recipe
 from audioae.training.reconstruction import active_units, small_share
+from audioae.training.sounds import SoundCorpus, SoundDataset, StartKind
 from audioae.training.validation import ValidationSettings
 
 torch.set_num_threads(1)
@@ -87,6 +89,9 @@ def combinations() -> dict[str, tuple[str, dict[str, Any], FeatureSettings]]:
         for activation in ("identity", "leaky_relu"):
             own = {"patch": 4, "widths": (12, 6), "activation": activation}
             found[f"dense-{activation}-{name}"] = ("dense", {**own, **bottleneck}, MEL)
+        own = {"patch": 4, "widths": (12, 6), "linear_path": True}
+        own |= {**bottleneck, "latent_activation": "identity"}
+        found[f"dense-linear_path-{name}"] = ("dense", own, MEL)
         found[f"dualpath-{name}"] = (
             "dualpath",
             {
@@ -179,6 +184,9 @@ def test_every_combination_trains_saves_loads_exports_and_runs(name: str, tmp_pa
         ("dense", {"encoder": "max_pool"}, MEL, "conv1d or conv2d"),
         ("dense", {"decoder": "nearest"}, MEL, "conv1d or conv2d"),
         ("dense", {"widths": ()}, MEL, "one number"),
+        ("dense", {"linear_path": True, "activation": "identity"}, MEL, "'leaky_relu'"),
+        ("dense", {"linear_path": True, "widths": (9,)}, MEL, "two or more widths"),
+        ("dense", {"linear_path": True, "latent_activation": "relu"}, MEL, "'identity'"),
         ("conv1d", {"encoder": "max_pool"}, MEL, "'strided'"),
         ("conv1d", {"skip": True}, MEL, "skip = false"),
         ("conv1d", {"causal": True}, MEL, "causal = false"),
@@ -323,6 +331,66 @@ def test_a_run_reports_the_code_and_selects_by_loss(prepared: Path, tmp_path: Pa
     assert [line["step"] for line in lines] == [0, 3, 6]
     assert lines[2]["valid_kl"] == list(last.valid_kl)
     assert load_reconstructor(tmp_path / "run").info.bottleneck == "gaussian"
+
+
+def test_whitened_codes_have_the_prior_and_reconstructions_stay(prepared: Path) -> None:
+    changes = {"channels": (4, 6), "time_strides": (2, 2), "patch": 8, "latent_size": 5} | GAUSSIAN
+    model = build("conv2d", changes, MEL).eval()
+    corpus = SoundCorpus(prepared, "train", DATA)
+    with torch.no_grad():
+        features = model.features(sounds(2))
+        before = model(features).features
+        start_from_data(model, "whitened", corpus, DATA, seed=0, crops=60)
+        np.testing.assert_allclose(model.eval()(features).features, before, atol=1e-4)
+        crops = SoundDataset(corpus, DATA, seed=0, count=60)
+        parts = [model.posterior(model.features(crops[index][0][None])) for index in range(60)]
+    mean, log_variance = (torch.cat(each, 2)[0].double() for each in zip(*parts, strict=True))
+    np.testing.assert_allclose(mean.mean(1), 0, atol=1e-3)
+    covariance = torch.cov(mean) + torch.diag(log_variance.exp().mean(1))
+    np.testing.assert_allclose(np.diag(covariance), 1, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "output", "start", "alternative"),
+    [
+        ("conv2d", {}, "identity", "pca", "family = 'dense'"),
+        ("dense", {"linear_path": True}, "sigmoid", "pca", "task.output = 'identity'"),
+        ("dense", {}, "identity", "pca", "linear_path = true"),
+        ("dense", {"linear_path": True} | GAUSSIAN, "identity", "pca", "a plain or a sparse one"),
+        ("dense", GAUSSIAN, "identity", "whitened", "latent_size"),
+        ("conv1d", {"patch": 8, "latent_size": 4}, "identity", "whitened", "'gaussian'"),
+    ],
+)
+def test_a_start_that_a_network_cannot_have_names_the_alternative(
+    prepared: Path, family: str, changes: dict, output: str, start: StartKind, alternative: str
+) -> None:
+    changes = {"latent_activation": "identity", **changes}
+    if family == "conv2d":
+        changes["channels"] = (4, 6, 8)
+    model = build(family, changes, MEL)
+    model.output = output
+    corpus = SoundCorpus(prepared, "train", DATA)
+    with pytest.raises(SettingsError) as caught:
+        start_from_data(model, start, corpus, DATA, crops=10)
+    assert alternative in str(caught.value)
+
+
+def test_a_run_can_start_as_pca_and_is_resumed_without(prepared: Path, tmp_path: Path) -> None:
+    from tiny_training import assert_same_run, stop_after
+
+    def start_at_pca(out: Path, **more: Any) -> list[Any]:
+        changes = {"patch": 4, "widths": (12, 6), "linear_path": True}
+        model = build("dense", changes | {"latent_activation": "identity"}, MEL)
+        model.output = "identity"
+        how = {"start": "pca", "device": "cpu", **more}
+        return list(fit(model, SETTINGS, DATA, folder=prepared, out=out, **how))
+
+    rows = start_at_pca(tmp_path / "whole")
+    first = next(row for row in rows if isinstance(row, ReconstructionReport))
+    assert first.valid_explained_variance > 0.4
+    start_at_pca(tmp_path / "parts", stop=stop_after(4))
+    start_at_pca(tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_an_interrupted_run_is_resumed_bit_for_bit(prepared: Path, tmp_path: Path) -> None:

@@ -59,9 +59,13 @@ def compare_with_pca(options: EvaluateOptions) -> None:
     require("sklearn", extra="tasks")
     rows: list[PcaComparison] = []
     curve: list[tuple[int, float]] = []
+    sounds: dict[str, Any] = {}  # by what they depend on, so that models of a recipe share them
     for model in options.model:
-        codec = Codec(model, device=options.device)
-        fitted, held_out = sounds_of(codec, options.against_pca, _recipe(model))
+        codec, recipe = Codec(model, device=options.device), _recipe(model)
+        key = repr((codec.settings, (recipe or {}).get("task"), (recipe or {}).get("data")))
+        if key not in sounds:
+            sounds[key] = sounds_of(codec, options.against_pca, recipe)
+        fitted, held_out = sounds[key]
         rows.append(compare(codec, fitted, held_out))
         if not curve:
             frames = codec.info.stride

@@ -184,7 +184,17 @@ def choose_plan(
     weights = trained_file(model) if model else None
     if weights and not recipe:
         return stored_recipe(weights, overrides, tune=True), weights
-    return read_recipe(find_recipe(recipe or DEFAULT_RECIPE), overrides), weights
+    plan = read_recipe(find_recipe(recipe or DEFAULT_RECIPE), overrides)
+    if plan.task.start == "whitened" and not weights:
+        raise click.UsageError(
+            "task.start = 'whitened' changes the weights of a trained model; give it with --from"
+        )
+    if plan.task.start == "pca" and weights:
+        raise click.UsageError(
+            "--from and task.start = 'pca' both set the initial weights; add --set "
+            "task.start=random, or leave out --from"
+        )
+    return plan, weights
 
 
 def stored_data(weights: Path) -> Path | None:
@@ -263,6 +273,7 @@ def fit_rows(
         out=out,
         about=about,
         source=plan.task.source,
+        start=plan.task.start,
         stop=lambda: bool(interrupted),
         device=device,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from audioae.errors import SettingsError
@@ -26,17 +27,30 @@ class DenseSettings(NetworkSettings):
             encoder.
         activation: "leaky_relu" after BatchNorm, or "identity" for a linear autoencoder, whose
             optimum under MSE is that of PCA (Baldi & Hornik 1989).
+        linear_path: add a linear layer beside the hidden layers, one in the encoder and one in the
+            decoder. Without what the hidden layers add, the network is a linear autoencoder.
     """
 
     patch: int = 8
     widths: tuple[int, ...] = (512, 128)
     decoder_widths: tuple[int, ...] | None = None
     activation: Literal["leaky_relu", "identity"] = "leaky_relu"
+    linear_path: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.widths:
             raise SettingsError("widths is empty; expected one number for each encoder layer")
+        if self.linear_path and (self.activation == "identity" or len(self.widths) < 2):
+            raise SettingsError(
+                "linear_path is for networks with hidden layers; give two or more widths and the "
+                "activation 'leaky_relu', or leave it out"
+            )
+        if self.linear_path and self.latent_activation != "identity":
+            raise SettingsError(
+                f"latent_activation is {self.latent_activation!r}; with linear_path it must be "
+                "'identity'"
+            )
 
 
 class DenseAutoencoder(Autoencoder):
@@ -47,6 +61,7 @@ class DenseAutoencoder(Autoencoder):
     """
 
     family = "dense"
+    settings: DenseSettings
 
     def __init__(self, settings: DenseSettings) -> None:
         super().__init__(settings)
@@ -72,6 +87,11 @@ class DenseAutoencoder(Autoencoder):
         )
         self.head = nn.Conv1d(mirrored[-1], settings.num_outputs * pixels, 1)
         self.output_shape = (settings.num_outputs, settings.num_bins, settings.patch)
+        self.encoder_path: nn.Conv1d | None = None
+        self.decoder_path: nn.Conv1d | None = None
+        if settings.linear_path:
+            self.encoder_path = nn.Conv1d(widths[0], widths[-1], 1, bias=False)
+            self.decoder_path = nn.Conv1d(mirrored[0], settings.num_outputs * pixels, 1, bias=False)
 
     @staticmethod
     def layer(inputs: int, outputs: int, activation: Activation) -> nn.Module:
@@ -85,10 +105,63 @@ class DenseAutoencoder(Autoencoder):
         self, features: Tensor, state: State | None = None
     ) -> tuple[Tensor, list[Tensor], State]:
         patches = features.unflatten(-1, (-1, self.patch)).permute(0, 1, 2, 4, 3)  # B, C, F, P, N
-        return self.encoder(patches.flatten(1, 3)), [], ()
+        values = patches.flatten(1, 3)
+        encoded = self.encoder(values)
+        if self.encoder_path is not None:
+            encoded = encoded + self.encoder_path(values)
+        return encoded, [], ()
 
     def decode(
         self, latent: Tensor, skips: Sequence[Tensor] = (), state: State | None = None
     ) -> tuple[Tensor, State]:
-        pixels = self.head(self.decoder(latent)).unflatten(1, self.output_shape)  # B, G, F, P, N
+        values = self.head(self.decoder(latent))
+        if self.decoder_path is not None:
+            values = values + self.decoder_path(latent)
+        pixels = values.unflatten(1, self.output_shape)  # B, G, F, P, N
         return pixels.transpose(-1, -2).flatten(-2), ()  # B, G, F, T
+
+    def linear_part(self) -> tuple[nn.Conv1d, nn.Conv1d]:
+        """The layers of encoder and decoder that are a linear autoencoder if all others give 0.
+
+        Raises:
+            SettingsError: the network has none, or its code is not the output of the encoder.
+        """
+        own = self.settings
+        if own.bottleneck not in ("plain", "sparse"):
+            raise SettingsError(
+                f"the network has a {own.bottleneck} bottleneck; a start as PCA needs a plain or a "
+                "sparse one"
+            )
+        if self.encoder_path is not None and self.decoder_path is not None:
+            return self.encoder_path, self.decoder_path
+        if own.activation == "identity" and len(self.encoder) == 1 and not len(self.decoder):
+            linear: Any = self.encoder[0]
+            return linear, self.head
+        raise SettingsError(
+            "the network has no linear part that could start as PCA; set linear_path = true, or "
+            "use one width and activation = 'identity'"
+        )
+
+    @torch.no_grad()
+    def start_as_pca(self, mean: Tensor, components: Tensor) -> None:
+        """Set the weights so that the network encodes and decodes like PCA.
+
+        The last hidden layers of encoder and decoder start with an output of zero, and training
+        adds to PCA what is not linear.
+
+        Args:
+            mean: of the patches, `[bins * frames]`.
+            components: orthonormal, `[values, bins * frames]`.
+
+        Raises:
+            SettingsError: see `linear_part`.
+        """
+        encoder, decoder = self.linear_part()
+        last: Any = self.encoder[-1]
+        head: Any = self.head
+        for layer in (last, head):
+            layer.weight.zero_()
+        encoder.weight.copy_(components[..., None])
+        decoder.weight.copy_(components.T[..., None])
+        last.bias.copy_(-components @ mean)
+        head.bias.copy_(mean)

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from audioae import __version__
 from audioae.errors import SettingsError
-from audioae.models.base import Autoencoder
+from audioae.models.base import Autoencoder, count_macs_of
 from audioae.models.bottlenecks import Gaussian
 from audioae.models.features import feature_map
-from audioae.models.macs import count_macs_of
 from audioae.pretrained.codec import CodecInfo
 from audioae.signal.features import FeatureSettings
 
@@ -139,10 +138,13 @@ class Reconstructor(nn.Module):
 
     def describe(self) -> dict[str, object]:
         """The settings, without the name, as JSON values."""
+        network = asdict(self.autoencoder.settings)
+        if not network.get("linear_path"):
+            network.pop("linear_path", None)  # models from before this setting keep their hash
         return {
             "family": self.autoencoder.family,
             "features": asdict(self.settings),
-            "network": asdict(self.autoencoder.settings),
+            "network": network,
             "output": self.output,
         }
 

@@ -7,6 +7,7 @@ one with the same number of values per patch can have a lower error.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from audioae.tasks.autoencoder import Codec
 from audioae.tasks.pictures import new_figure, save_figure
 
 MAX_PATCHES = 20_000  # that PCA is fitted to, and on which the errors are measured
-CROPS, HELD_CROPS = 400, 200  # of a data folder
+CROPS, HELD_CROPS = 3000, 1000  # of a data folder, at most
+OVERLAP = 4  # and at most so many times the duration of its recordings
 HELD_OUT = 4  # every fourth file is held out, or the last quarter of a single one
 LINEAR = 1e-3  # error of a linear decoder's superposition, relative to its outputs
 
@@ -203,6 +205,8 @@ def features_of_data(
 
     def crops(split: str, count: int, seed: int) -> Iterator[Array]:
         corpus = SoundCorpus(folder, split, data, task.source)
+        recordings = sum(row.seconds for row in corpus.pool.rows)
+        count = min(count, math.ceil(OVERLAP * recordings / data.segment_seconds))
         sounds = SoundDataset(corpus, data, seed=seed, count=count)
         for index in range(count):
             yield codec.features(sounds[index][0].numpy(), corpus.sample_rate)

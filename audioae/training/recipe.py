@@ -186,6 +186,7 @@ def stored_recipe(checkpoint: Path, overrides: Iterable[str] = (), *, tune: bool
             "decay_steps": 0,
             "report_steps": min(TUNE_STEPS // 8, training["steps"]),
         }
+        table.get("task", {}).pop("start", None)  # from the weights
     for override in overrides:
         apply_override(table, override)
     return parse_recipe(table)

@@ -24,6 +24,7 @@ from audioae.signal.mixing import rms
 from audioae.signal.spectrogram import Array
 
 Source = Literal["clean", "noise"]
+StartKind = Literal["random", "pca", "whitened"]
 ROLES = {"clean": "speech", "noise": "noise"}  # of the manifests in a data folder
 
 
@@ -35,18 +36,26 @@ class TaskSettings:
         kind: "denoise", or "reconstruct": input and target are the same features.
         source: for "reconstruct": crops of the clean recordings or of the noises.
         output: for "reconstruct": activation of the decoder, see `Reconstructor`.
+        start: for "reconstruct": initial weights. "random"; "pca" sets the linear part of a dense
+            network to PCA of training crops; "whitened" changes the weights given by --from so that
+            the codes of training crops have the mean and the covariance of the prior.
     """
 
     kind: Literal["denoise", "reconstruct"] = "denoise"
     source: Source = "clean"
     output: Literal["sigmoid", "identity"] = "sigmoid"
+    start: StartKind = "random"
 
     def __post_init__(self) -> None:
         check_settings(self, {})
-        if self.kind == "denoise" and (self.source, self.output) != ("clean", "sigmoid"):
+        if self.kind == "denoise" and (self.source, self.output, self.start) != (
+            "clean",
+            "sigmoid",
+            "random",
+        ):
             raise SettingsError(
-                "task.source and task.output are for task.kind = 'reconstruct'; set it, or leave "
-                "them out"
+                "task.source, task.output and task.start are for task.kind = 'reconstruct'; set "
+                "it, or leave them out"
             )
 
 
