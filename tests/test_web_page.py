@@ -101,6 +101,27 @@ def test_the_page_opens_without_messages_and_requests(browser: Any, page: Path) 
         assert visit.player("context") is None  # no audio device before the user plays
 
 
+# The bytes of a part that is asked for while the page is read: before its end, and after it.
+EARLY = """async () => {
+  Object.defineProperty(document, "readyState", {value: "loading", configurable: true});
+  let early = null;
+  const waiting = loadBytes("#audio-before-0").then((bytes) => (early = bytes.byteLength));
+  await new Promise((done) => setTimeout(done, 50));
+  const before = early;
+  document.dispatchEvent(new Event("DOMContentLoaded"));
+  return [before, await waiting];
+}"""
+
+
+def test_the_player_does_not_wait_for_the_audio_of_the_page(browser: Any, page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text.index("class AudioaePlayer") < text.index('id="audio-before-0"')
+    with Visit(browser, page) as visit:
+        before, after = visit.page.evaluate(EARLY)
+        assert before is None and after > 1000
+        assert visit.messages == []
+
+
 # Renders what the player plays without a sound device, sample by sample and at any speed: its
 # context is an OfflineAudioContext, which stops at the times of the choices.
 RENDER = """async ([rate, seconds, choices, parts]) => {

@@ -128,9 +128,10 @@ def write_page(out: IO[str], view: View, audio: IO[str]) -> None:
     out.write("".join(_body(view, name)))
     out.write('<script type="application/json" id="player-description">')
     out.write(script_json(view.player) + "</script>\n")
+    out.write(f"<script>{script}</script>\n")  # before the audio, so that it does not wait for it
     audio.seek(0)
     shutil.copyfileobj(audio, out)
-    out.write(f"<script>{script}</script>\n</body>\n</html>\n")
+    out.write("</body>\n</html>\n")
 
 
 def _body(view: View, name: str) -> Iterable[str]:

@@ -788,6 +788,9 @@ function decodeLevels(text) {
 // The bytes of a part: of an element of the page, a data: URI or another URL.
 async function loadBytes(src) {
   if (src.startsWith("#")) {
+    if (document.readyState === "loading") { // the element may be missing or incomplete
+      await new Promise((done) => document.addEventListener("DOMContentLoaded", done));
+    }
     return decodeBase64(document.getElementById(src.slice(1)).textContent).buffer;
   }
   if (src.startsWith("data:")) return decodeBase64(src.slice(src.indexOf(",") + 1)).buffer;
