@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from click import UsageError
+from click.testing import CliRunner
 from fake_engines import FakeEngine, constant
 
+from audioae.denoising import PRESETS, DenoiseSettings
 from audioae.errors import DataError
 from audioae.pretrained import list_denoisers, load_card
 from audioae.signal.mixing import active_rms
@@ -21,6 +24,7 @@ sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "tests" / "benchmarks")]
 
 import benchmarks_page
 import make_benchmarks
+import recognition
 from clips import LEVEL, Clip, Source, load_clips, make_music, mixture, spread
 from honesty import (
     SNRS_DB,
@@ -513,3 +517,55 @@ def test_a_model_that_is_not_shipped_needs_json(
     with pytest.raises(SystemExit, match="3"):
         make_benchmarks.main(["-m", "runs/none", "--json"])
     assert "Error: " in capsys.readouterr().err
+
+
+# --- Word error rates
+
+HEARD = "import sys\nfor line in sys.stdin:\n    print('one two', flush=True)\n"
+
+
+def test_word_error_rates_of_mixed_sentences_are_resumed(tmp_path: Path) -> None:
+    """Two recordings of two sentences; a recogniser that always hears the same, started twice."""
+    pytest.importorskip("jiwer")
+    rng = np.random.default_rng(0)
+    lines = ["path,corpus,text,recording"]
+    for number in range(4):
+        soundfile.write(tmp_path / f"{number}.wav", rng.normal(0, 0.1, 8000), 16000)
+        lines.append(f"{number}.wav,some,one {'two' if number < 2 else 'three'},{number // 2}")
+    (tmp_path / "speech.csv").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "noise").mkdir()
+    soundfile.write(tmp_path / "noise" / "fan.wav", rng.normal(0, 0.1, 40000), 16000)
+    (tmp_path / "hear.py").write_text(HEARD, encoding="utf-8")
+    pairs, rows = tmp_path / "pairs", tmp_path / "rows.jsonl"
+
+    def invoke(*arguments: object) -> str:
+        result = CliRunner().invoke(recognition.main, list(map(str, arguments)))
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    invoke("mix", tmp_path / "speech.csv", "--noise", tmp_path / "noise", "--out", pairs)
+    mixed = [soundfile.info(path) for path in sorted((pairs / "noisy").iterdir())]
+    assert [each.duration for each in mixed] == [2.0, 2.0]  # 0.5 s and a pause, twice
+    command = f"one='{sys.executable}' '{tmp_path / 'hear.py'}'"
+    start = ("run", pairs / "pairs.csv", "--rows", rows, "--recogniser", command)
+    for systems in (["noisy"], ["clean", "noisy"], ["clean", "noisy"]):
+        invoke(*start, *(option for name in systems for option in ("--system", name)))
+    found = recognition.read_rows(rows)
+    assert [(row.snr_db, row.system, row.words) for row in found] == [
+        (-5, "noisy", 4),
+        (0, "noisy", 4),
+        (-5, "clean", 4),
+        (0, "clean", 4),
+    ]
+    assert [row.percent for row in found] == [50, 75, 50, 75]
+    cells = [each.strip() for each in invoke("table", rows).splitlines()[-1].split("|")]
+    assert cells[1:-1] == ["one", "all", "2, 8", "62.5", "62.5"]
+
+
+def test_systems_of_word_error_rates() -> None:
+    assert recognition.settings_of("noisy") is None
+    assert recognition.settings_of("asr") == PRESETS["asr"]
+    wanted = DenoiseSettings(strength=0.5, max_attenuation_db=12.0)
+    assert recognition.settings_of("strength=0.5,max_attenuation_db=12.0") == wanted
+    with pytest.raises(UsageError):
+        recognition.settings_of("strenth=0.5")
