@@ -130,7 +130,9 @@ def _report_folders(
         return write_folder_report(
             matches,
             output,
-            title=str(before if after is None else f"{before} → {after}"),
+            title=" → ".join(
+                each.name or str(each) for each in (before, after) if each is not None
+            ),
             overwrite=overwrite,
             provenance=lambda match: None if match.after is None else from_record(match.after),
             ended=end,

@@ -256,6 +256,8 @@ def _made(view: View) -> str:
     """The table of model, settings and version."""
     given = view.provenance
     rows = [(f"model {name}", digest) for name, digest in given.models.items()]
+    if not rows:
+        rows.append(("model", "unknown; audioae denoise --record writes it beside the output"))
     rows += [(name.replace("_", " "), _value(value)) for name, value in given.settings.items()]
     if view.report.after is None:
         return ""
