@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +108,22 @@ def test_parquet_has_the_same_values(model: Path, sounds: Path, tmp_path: Path, 
     assert table["path"].to_pylist() == [str(found["paths"][each]) for each in found["file"]]
     np.testing.assert_allclose(table["time"].to_pylist(), found["times"])
     assert table.schema.metadata[b"sha256"].decode() == str(found["sha256"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names of any bytes")
+def test_names_that_are_not_utf_8(model: Path, sounds: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path / os.fsdecode(b"s\xff")
+    folder.symlink_to(sounds / "hiss")
+    codec = tmp_path / os.fsdecode(b"c\xe9.onnx")
+    codec.symlink_to(model)
+    for suffix in (".npz", ".parquet"):
+        out = tmp_path / f"{codec.stem}{suffix}"
+        done = run("embed", folder, "-o", out, "-m", codec, "--json")
+        assert done.exit_code == 0, done.stderr
+        assert {Path(row["path"]).parent for row in objects(done)} == {folder}
+    table = parquet.read_table(io.BytesIO(out.read_bytes()))
+    assert all("s\\udcff" in path for path in table["path"].to_pylist())
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -21,6 +22,7 @@ pytest.importorskip("pydantic")
 
 from tiny import write_tiny
 
+from audioae.audio import write
 from audioae.cli import main
 from audioae.cli.training_rows import duration
 from audioae.data.manifest import read_manifest
@@ -86,6 +88,38 @@ def test_a_run_prints_progress_on_stderr(recipe: Path, prepared: Path, tmp_path:
         "resume.safetensors",
     ]
     assert load_denoiser(tmp_path / "run").info.name == "tiny"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names of any bytes")
+def test_names_that_are_not_utf_8(prepared: Path, tmp_path: Path) -> None:
+    recipe, data, run, model, out = (
+        tmp_path / os.fsdecode(name)
+        for name in (b"r\xe9.toml", b"d\xff", b"run\xfe", b"m\xe9.onnx", b"o\xff.wav")
+    )
+    recipe.write_text(RECIPE)
+    data.symlink_to(prepared)
+    done = train(recipe, data, run, "--json", "--progress", "json")
+    assert done.exit_code == 0, done.stderr
+    assert all(json.loads(line) for line in done.stdout.splitlines())
+    assert "run\\udcfe" in done.stderr
+    assert train(recipe, data, run, "--set", "training.steps=10").exit_code == 0  # resumed
+    done = train(recipe, data, tmp_path / "other", "--from", run, "--set", "training.steps=2")
+    assert done.exit_code == 0, done.stderr
+    assert audioae("export", run, model).exit_code == 0
+    noisy = noisy_file(tmp_path)
+    for each in (run, model):
+        assert audioae("models", "info", each).exit_code == 0
+        done = audioae("denoise", "-m", each, noisy, out, "--overwrite", "--json")
+        assert (done.exit_code, json.loads(done.stdout)["status"]) == (0, "done"), done.stderr
+    done = train(recipe, data, run, "--tensorboard")
+    assert done.exit_code == 1 and "run\\udcfe" in done.stderr, done.stderr
+
+
+def noisy_file(folder: Path) -> Path:
+    """A second of noise."""
+    path = folder / os.fsdecode(b"n\xff.wav")
+    write(path, np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
+    return path
 
 
 def test_a_finished_run_prints_that_it_is_done(

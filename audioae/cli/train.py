@@ -132,6 +132,10 @@ def command(
     from audioae.training import check_metrics, keep_freed_memory, process_group
 
     keep_freed_memory()
+    if tensorboard:
+        from audioae.training.tracking import check_tracking_path
+
+        check_tracking_path(out)
     if sounds:  # they are prepared like noise, without the checks for clean speech
         overrides = (*overrides, "task.source=noise")
     plan, weights = choose_plan(recipe, model, overrides)

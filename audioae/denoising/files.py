@@ -289,7 +289,7 @@ def denoise_file(
 
 
 def plan_file(job: FileJob, *, try_folders: bool = True) -> FilePlan:
-    """Check the input and the outputs of a job; reads no samples. `try_folders`: `check_output`.
+    """Check the input and outputs of a job, not its samples. For `try_folders` see `check_output`.
 
     Raises:
         AudioFileError, OutputError, SettingsError: see `denoise_file`.

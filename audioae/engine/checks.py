@@ -82,9 +82,25 @@ def open_session(path: str | Path, device: str) -> Any:
             "onnxruntime-gpu"
         )
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        model = loadable(path)
+        return onnxruntime.InferenceSession(model, options, providers=[provider])
     except Exception as error:  # the errors of ONNX Runtime have no common base class
         raise CheckpointError(f"ONNX Runtime cannot load {path} ({first_line(error)})") from error
+
+
+def loadable(path: str | Path) -> str | bytes:
+    """What ONNX Runtime opens: the path, or the content of a file whose name is not valid text.
+
+    Example:
+        >>> loadable("model.onnx")
+        'model.onnx'
+    """
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return Path(path).read_bytes()
+    return text
 
 
 def read_metadata(session: Any, path: str | Path) -> dict[str, Any]:

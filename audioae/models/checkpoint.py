@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -93,13 +93,22 @@ def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
-            yield file
+        with ExitStack() as stack:
+            yield stack.enter_context(safe_open(_loadable(path, stack), framework="pt"))
     except CheckpointError:
         raise
     # KeyError and RuntimeError come from types and sizes of tensors that torch does not have.
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not an audioae checkpoint ({error})") from error
+
+
+def _loadable(path: Path, stack: ExitStack) -> Path:
+    """What safetensors opens: the path, or another one for a name that is not valid text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return Path("/dev/fd", str(stack.enter_context(path.open("rb")).fileno()))
+    return path
 
 
 def _metadata(file: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from audioae.pretrained.card import Card, Scores, card_markdown, read_scores
 from audioae.pretrained.codec import IS_AUTOENCODER, IS_DENOISER, CodecInfo
-from audioae.pretrained.info import ModelInfo
+from audioae.pretrained.info import ModelInfo, name_of_file
 from audioae.pretrained.registry import (
     ModelCheck,
     ModelEntry,
@@ -45,6 +45,7 @@ __all__ = [
     "list_denoisers",
     "list_models",
     "load_card",
+    "name_of_file",
     "read_scores",
     "verify_model",
     "weights_folder",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from audioae.errors import CheckpointError, SettingsError
@@ -96,6 +97,16 @@ class ModelInfo(Properties):
     def causal(self) -> bool:
         """True if gains depend on no later frame and the past is in a state."""
         return self.lookahead == 0 and self.context == 0
+
+
+def name_of_file(path: Path) -> str:
+    """The name of a model from the name of its file.
+
+    Example:
+        >>> name_of_file(Path("pump 3.onnx")), name_of_file(Path("a\\tb.onnx"))
+        ('pump 3', 'a_b')
+    """
+    return "".join(each if each.isprintable() else "_" for each in path.stem)[:MAX_NAME]
 
 
 def check_name_and_size(name: str, parameters: int, macs_per_second: int) -> None:

@@ -84,7 +84,8 @@ class EmbeddingFile:
                 if self._rows is not None:
                     self._rows.write(np.ascontiguousarray(rows, np.float32).tobytes())
                 else:
-                    self._add_table(rows, str(embedding.path), folder, number * ROW_GROUP)
+                    names = (_as_text(str(embedding.path)), _as_text(folder))
+                    self._add_table(rows, *names, number * ROW_GROUP)
         self.paths.append(str(embedding.path))
         self.folders.append(folder)
         self.seconds.append(embedding.seconds)
@@ -156,6 +157,11 @@ class EmbeddingFile:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _as_text(name: str) -> str:
+    """A name as Parquet can hold it: bytes that are not UTF-8 are written as \\udcxx."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def rows_of(embedding: Embedding, channels: int) -> Iterator[Array]:

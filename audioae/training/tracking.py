@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audioae.data.mixtures import DataSettings
-from audioae.errors import require
+from audioae.errors import OutputError, require
 from audioae.models.checkpoint import load_denoiser, load_reconstructor
 from audioae.signal.spectrogram import Array, StftSettings, stft
 from audioae.training import (
@@ -30,6 +30,17 @@ from audioae.training.validation import Validation
 
 EXAMPLES = 3  # validation mixtures
 RANGE_DB = 80.0  # from white to black
+
+
+def check_tracking_path(out: Path) -> None:
+    """Raise `OutputError` if TensorBoard cannot write to a run folder: it takes valid text only."""
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as error:
+        raise OutputError(
+            f"TensorBoard cannot write to {out}, whose name is not UTF-8; give another --out, or "
+            "leave out --tensorboard"
+        ) from error
 
 
 class Tracker:
