@@ -1,12 +1,17 @@
-"""End runs at random moments by signals, and check what they leave; run by hand.
+r"""End runs at random moments by signals, and check what they leave; run by hand.
 
-    python tests/tools/kill_runs.py [--sigkill 100] [--sigterm 50] [--sigint 50] [--seed 0]
+    python tests/tools/kill_runs.py [--sigkill 100] [--sigterm 50] [--sigint 50] [--seed 0] \
+        [--keep DIR]
 
 Each run is one file, a batch in one process or in two, a pipe to a file or a pipe to a pipe. Half
 of the SIGINT go to all its processes, as those of a terminal do. Checked are: the exit code, that
 no process is left, that every output is complete, and that no temporary file is left, after
 SIGKILL by the next run of the same command. The next run has to succeed with the same bytes. Needs
 a POSIX system. Prints a line for each fault and the counts at the end.
+
+Python itself prints a traceback if Ctrl-C arrives while it starts, before it runs a line of the
+package. Such runs are counted and printed apart: the signal was sent while Python was starting, and
+nothing that was printed names a file of the package. Everything else about them is checked.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ PATIENCE = 120.0  # seconds until a run counts as hanging
 LAST_SECONDS = 20.0  # that the workers of a killed run may need to notice it
 SECONDS = 2.0  # of audio in each recording
 FILES = 3
+START_FACTOR = 3.0  # how much longer Python may take to start, with other work on the machine
+OWN = f"{os.sep}audioae{os.sep}"  # in the names of the package's files
 # What a shell reports after a signal, as a code of the command or of the signal's default action.
 CODES = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}
 KINDS = {
@@ -70,10 +77,11 @@ class Runs:
     Args:
         folder: an empty folder.
         seed: of the moments.
+        kept: folder for files that differ; None keeps none.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.draw = folder, random.Random(seed)
+    def __init__(self, folder: Path, seed: int, kept: Path | None = None) -> None:
+        self.folder, self.draw, self.kept = folder, random.Random(seed), kept
         self.seen: collections.Counter[str] = collections.Counter()
         make_recordings(folder / "rec")
         self.whole: dict[str, dict[str, bytes]] = {}  # the files of a complete run of each kind
@@ -85,6 +93,7 @@ class Runs:
             assert code == 0, said
             self.seconds[kind] = time.monotonic() - started
             self.whole[kind] = self.outputs()
+        self.start_seconds = START_FACTOR * max(python_seconds() for _ in range(5))
 
     def clear(self) -> None:
         """Empty the output folder and the temporary folder."""
@@ -101,6 +110,15 @@ class Runs:
         """Names of files that a complete run of this kind makes otherwise."""
         made, whole = self.outputs(), self.whole[kind]
         return [name for name in sorted({*made, *whole}) if made.get(name) != whole.get(name)]
+
+    def keep(self, name: str, made: bytes | None, whole: bytes | None) -> None:
+        """Write two versions of a file to the folder that --keep names."""
+        if self.kept is None:
+            return
+        place = self.kept / str(sum(self.seen.values()))
+        place.mkdir(parents=True, exist_ok=True)
+        for version, content in (("made", made), ("expected", whole)):
+            (place / f"{version}-{name}").write_bytes(content or b"")
 
     def leftovers(self) -> list[str]:
         """Temporary files in the output folder and in the temporary folder."""
@@ -150,6 +168,10 @@ class Runs:
         if "Traceback" in said:
             self.seen[f"{number.name}: tracebacks"] += 1
             faults.append(f"traceback: {said[-500:]}")
+        if faults and number is signal.SIGINT and delay < self.start_seconds and OWN not in said:
+            self.seen["SIGINT while Python itself starts"] += 1
+            print(f"{name}: Python was starting: {' '.join(said.split())[-200:]}", flush=True)
+            faults = []
         faults += self.faults_after(kind, run, killed=number is signal.SIGKILL)
         for fault in faults:
             self.seen["faults"] += 1
@@ -167,14 +189,27 @@ class Runs:
             if name in self.outputs() and name != "stdout.wav":
                 faults.append(f"{name} is not complete")
         again = [] if kind in ("batch", "two processes") else ["--overwrite"]
+        before = self.outputs()
         code, said = self.wait(self.start(kind, *again))
         if code != 0:
             faults.append(f"the next run has the exit code {code}: {said[-300:]}")
-        elif different := self.differences(kind):
-            faults.append(f"the next run makes other files: {different}")
+        for name in self.differences(kind) if code == 0 else ():
+            made, whole = self.outputs().get(name), self.whole[kind].get(name)
+            sizes = [
+                None if each is None else len(each) for each in (before.get(name), made, whole)
+            ]
+            self.keep(name, made, whole)
+            faults.append(f"the next run makes another {name}: {sizes} bytes before, now, expected")
         if left := self.leftovers():
             faults.append(f"left behind by the next run: {left}")
         return faults
+
+
+def python_seconds() -> float:
+    """Seconds that Python takes to start."""
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    return time.monotonic() - started
 
 
 def _is_gone(group: int) -> bool:
@@ -196,9 +231,12 @@ def main() -> None:
     parser.add_argument("--sigterm", type=int, default=50)
     parser.add_argument("--sigint", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder for files that differ from a whole run")
     given = parser.parse_args()
+    # Shells let jobs in the background ignore it, which the runs would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as name:
-        runs = Runs(Path(name), given.seed)
+        runs = Runs(Path(name), given.seed, given.keep)
         for number in CODES:
             for _ in range(getattr(given, number.name.lower())):
                 runs.end_at_random(number)
