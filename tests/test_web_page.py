@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -261,14 +262,14 @@ def test_playing_ends_at_the_end(browser: Any, page: Path) -> None:
         assert visit.player("position") == SECONDS
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
-def test_no_accessibility_violation(browser: Any, page: Path, width: int, scheme: str) -> None:
+def test_no_accessibility_violation(browser: Any, page: Path) -> None:
     """axe-core: names, roles, labels, contrast (WCAG 2.2 AA)."""
-    view = {"width": width, "height": 900}
-    with Visit(browser, page, viewport=view, color_scheme=scheme, bypass_csp=True) as visit:
-        assert axe_violations(visit) == []
-        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    with Visit(browser, page, bypass_csp=True) as visit:
+        for width, scheme in product(WIDTHS.values(), ("light", "dark")):
+            visit.page.set_viewport_size({"width": width, "height": 900})
+            visit.page.emulate_media(color_scheme=scheme)
+            assert axe_violations(visit) == []
+            assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def axe_violations(visit: Visit) -> list[str]:
