@@ -6,6 +6,7 @@ new one, also after a crash, a full disk or a power cut.
 
 `write_bytes`, `write_text` and `write_json_lines` write the whole content at once, `atomic_path` is
 for code that writes the file itself, and `publish` is the last step alone, for downloads.
+`PrivateFolder` is a temporary folder that does not outlive its process for long.
 `output_errors` turns an `OSError` into an `OutputError` that names the file.
 """
 
@@ -17,12 +18,14 @@ import json
 import os
 import re
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from audioae.errors import OutputError
 
@@ -38,6 +41,9 @@ COPY_BYTES = 2**20
 HIDDEN = ".audioae-"  # start of the names of temporary files
 _SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte of a file name that is not UTF-8
 LISTING_SHARE = 0.02  # of the time, at most, is spent on listing a folder
+OWNER = "owner"  # the file that the process of a private folder holds locked
+STARTING_SECONDS = 60.0  # that a new private folder may be without it
+REMOVALS = 20  # attempts, while a worker process that is ending still writes
 
 
 def temporary_path(path: AnyPath) -> Path:
@@ -255,3 +261,106 @@ def lock(handle: int) -> bool:
     except OSError:
         pass
     return True
+
+
+class PrivateFolder:
+    """A temporary folder for this user only, removed on exit.
+
+    What killed processes left is removed when the next folder with the same prefix is made.
+
+    Args:
+        prefix: start of its name.
+        parent: where to create it; None is the folder for temporary files of the system.
+
+    Attributes:
+        path: the folder. It holds the file `OWNER`.
+
+    Raises:
+        OSError: it cannot be created.
+
+    Example:
+        >>> with PrivateFolder("example-", ".") as folder:
+        ...     folder.path.is_dir()
+        True
+        >>> folder.path.exists()
+        False
+    """
+
+    def __init__(self, prefix: str, parent: AnyPath | None = None) -> None:
+        place = Path(parent or tempfile.gettempdir())
+        with suppress(PermissionError):  # a folder that cannot be listed
+            remove_abandoned(prefix, place)
+        self.path, self._handle = _owned_folder(prefix, place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for entry in list(self.path.iterdir()) if self.path.is_dir() else []:
+            if entry.name != OWNER:
+                remove_tree(entry)
+        os.close(self._handle)  # an open file cannot be removed on Windows
+        remove_tree(self.path)
+
+
+def _owned_folder(prefix: str, parent: Path) -> tuple[Path, int]:
+    """A new folder and the handle of the locked file in it."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))  # for this user only
+        handle = os.open(path / OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        if lock(handle):
+            return path, handle
+        os.close(handle)  # a process that starts at this moment has locked it to remove the folder
+
+
+def remove_abandoned(prefix: str, parent: Path) -> None:
+    """Remove the private folders of processes that are no longer running. Raises `OSError`."""
+    with os.scandir(parent) as entries:
+        found = [
+            Path(entry.path)
+            for entry in entries
+            if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False)
+        ]
+    for folder in found:
+        with suppress(OSError):
+            if _is_abandoned(folder):
+                remove_tree(folder)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether the owner of a folder has died. Raises `OSError`."""
+    state = folder.lstat()
+    if hasattr(os, "getuid") and state.st_uid != os.getuid():
+        return False
+    try:
+        handle = os.open(folder / OWNER, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        return time.time() - state.st_mtime > STARTING_SECONDS
+    try:
+        if not lock(handle):
+            return False
+    finally:
+        if os.name == "nt":  # no locks there, but a file that is open cannot be removed
+            os.close(handle)
+    os.unlink(folder / OWNER)
+    if os.name != "nt":
+        os.close(handle)
+    return True
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or folder, also while a process that is ending still writes into it."""
+    for _ in range(REMOVALS):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        if not os.path.lexists(path):
+            return
+        time.sleep(0.05)

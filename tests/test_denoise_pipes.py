@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audioae.cli import main
-from audioae.denoising.batch.pipes import BYTES, RawForm
+from audioae.denoising.batch.pipes import BYTES, PREFIX, RawForm
 from audioae.errors import SettingsError
+from audioae.storage import OWNER, PrivateFolder
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -232,3 +233,28 @@ def test_a_full_temporary_folder_is_named(
     assert str(tmp_path) in result.stderr and "TMPDIR" in result.stderr
     assert "internal" not in result.stderr and len(result.stderr.splitlines()) == 1
     assert left_over() == []
+
+
+def test_recordings_that_killed_runs_left_in_the_temporary_folder_are_removed(
+    noisy: np.ndarray, tmp_path: Path
+) -> None:
+    killed = tmp_path / f"{PREFIX}killed"
+    killed.mkdir()
+    for name in (OWNER, "stdin.wav"):
+        (killed / name).touch()
+    with PrivateFolder(PREFIX) as living:
+        assert run("-", "-", stdin=Path("in.wav").read_bytes()).exit_code == 0
+        assert left_over() == [living.path.name]
+    assert left_over() == []
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_an_error_of_the_file(
+    noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", fail)
+    result = run("-", "out.wav", stdin=Path("in.wav").read_bytes())
+    assert result.exit_code == 1 and "TMPDIR" in result.stderr
+    assert "internal" not in result.stderr and len(result.stderr.splitlines()) == 1

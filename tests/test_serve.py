@@ -36,20 +36,13 @@ from audioae.cli.serve import offered_models
 from audioae.denoising import DenoiseSettings, denoise_file
 from audioae.errors import OutputError
 from audioae.pretrained import find_model, list_denoisers
+from audioae.storage import OWNER, remove_abandoned
 from audioae.web.server.app import create_app
 from audioae.web.server.guard import HostRules
 from audioae.web.server.http import listen, make_server
 from audioae.web.server.pool import JobError, WorkerPool, echo
 from audioae.web.server.service import DenoiseService
-from audioae.web.server.uploads import (
-    OWNER,
-    PREFIX,
-    ServeFolder,
-    ServeLimits,
-    UploadStore,
-    clean_name,
-    remove_abandoned,
-)
+from audioae.web.server.uploads import PREFIX, ServeFolder, ServeLimits, UploadStore, clean_name
 
 RATE = 16000
 SMALL = "speech-small-16k"
@@ -654,10 +647,10 @@ def test_the_folder_of_a_killed_server_is_removed_and_that_of_a_living_one_stays
         assert first.path.stat().st_mode & 0o777 == 0o700
         starting = tmp_path / f"{PREFIX}starting"
         starting.mkdir()
-        remove_abandoned(tmp_path)
+        remove_abandoned(PREFIX, tmp_path)
         assert starting.is_dir()  # its server may be about to lock it
         os.utime(starting, (0, 0))
-        remove_abandoned(tmp_path)
+        remove_abandoned(PREFIX, tmp_path)
         assert not starting.exists() and first.path.is_dir()
     with pytest.raises(OutputError):
         ServeFolder(tmp_path / "missing")

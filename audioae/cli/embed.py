@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -194,11 +193,14 @@ def _embed(
 
     Recordings that fail are reported and left out.
     """
+    from audioae.storage import PrivateFolder, output_errors
     from audioae.tasks.embedding_file import EmbeddingFile
 
     kept: list[Kept] = []
     with ExitStack() as stack:
-        spill = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="audioae-")))
+        with output_errors("the temporary folder"):
+            private = PrivateFolder("audioae-embed-")
+        spill = stack.enter_context(private).path
         sink = None
         if options.output is not None:
             sink = stack.enter_context(

@@ -25,13 +25,14 @@ from audioae.audio.quantise import quantise
 from audioae.denoising import DenoiseSettings, Stream
 from audioae.engine import Engine
 from audioae.errors import AudioaeError, AudioFileError, OutputError, SettingsError, nearest
-from audioae.storage import COPY_BYTES, output_errors
+from audioae.storage import COPY_BYTES, PrivateFolder, output_errors
 
 Array = npt.NDArray[np.float32]
 
 BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # of a sample
 UNKNOWN_BYTES = 0xFFFFFFFF  # length in the header of a WAV file that is still being written
 READ_BYTES = 2**16
+PREFIX = "audioae-pipe-"  # start of the names of the folders of recordings from pipes
 MOST_CHANNELS = 64
 
 
@@ -128,11 +129,18 @@ def pipe_folder() -> Iterator[Path]:
     """A temporary folder. Errors raised inside do not have its path, but where it is if it cannot
     be written to.
     """
-    with tempfile.TemporaryDirectory(prefix="audioae-") as name:
+    try:
+        private = PrivateFolder(PREFIX)
+    except OSError as error:
+        raise OutputError(
+            f"no temporary folder can be made ({error.strerror or error}); set TMPDIR to a folder "
+            "with free space"
+        ) from error
+    with private:
         try:
-            yield Path(name)
+            yield private.path
         except AudioaeError as error:
-            text = str(error).replace(f"{name}{os.sep}", "")
+            text = str(error).replace(f"{private.path}{os.sep}", "")
             if isinstance(error, OutputError) and text != str(error):
                 text = f"{text}; the temporary folder is {tempfile.gettempdir()}, see TMPDIR"
             raise type(error)(text) from error
@@ -144,13 +152,8 @@ def receive(source: BinaryIO, folder: Path, raw: RawForm | None = None) -> Path:
     Raises:
         AudioFileError: `source` is empty or is not audio.
     """
-    path = folder / "stdin.wav"
-    with path.open("wb", buffering=0) as file:
-        head = file.write(raw.header()) if raw else 0
-        while part := source.read(COPY_BYTES):
-            with output_errors(path):
-                _write(file, part)
-        received = file.tell() - head
+    path = spool(source, folder / "stdin.wav", raw.header() if raw else b"")
+    received = path.stat().st_size - (len(raw.header()) if raw else 0)
     if raw and received % raw.sample_bytes:
         raise AudioFileError(
             f"stdin ended within a sample: {received} bytes are no multiple of "
@@ -161,6 +164,20 @@ def receive(source: BinaryIO, folder: Path, raw: RawForm | None = None) -> Path:
     _close_header(path)
     suffix = suffix_of(info(path).container)
     return path.rename(path.with_suffix(suffix))
+
+
+def spool(source: BinaryIO, path: Path, head: bytes = b"") -> Path:
+    """Copy `head` and all of `source` into a new file, and return its path.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with path.open("wb", buffering=0) as file:
+        file.write(head)
+        while part := source.read(COPY_BYTES):
+            with output_errors(path):
+                _write(file, part)
+    return path
 
 
 def _write(file: BinaryIO, part: bytes) -> None:

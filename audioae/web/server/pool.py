@@ -20,7 +20,7 @@ from typing import Any
 
 from audioae.denoising.batch.run import interrupts_blocked, one_thread
 from audioae.errors import AudioaeError
-from audioae.web.server.uploads import remove_tree
+from audioae.storage import remove_tree
 
 try:
     import resource

@@ -11,6 +11,7 @@ from concurrent.futures import wait
 from pathlib import Path
 
 from audioae.errors import SettingsError, nearest
+from audioae.storage import remove_tree
 from audioae.web.server.jobs import (
     DenoiseRequest,
     PreviewRequest,
@@ -19,7 +20,7 @@ from audioae.web.server.jobs import (
     make_preview,
 )
 from audioae.web.server.pool import JobTask, WorkerPool
-from audioae.web.server.uploads import ServeLimits, TooManyError, Upload, UploadStore, remove_tree
+from audioae.web.server.uploads import ServeLimits, TooManyError, Upload, UploadStore
 
 INSPECT_SECONDS, PREVIEW_SECONDS = 60.0, 120.0  # that a check and a preview may take
 END_SECONDS = 30.0  # that a cancelled job has to end

@@ -12,19 +12,14 @@ import tempfile
 import threading
 import time
 import unicodedata
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from audioae.errors import AudioaeError, OutputError
-from audioae.storage import lock
+from audioae.storage import PrivateFolder, remove_tree
 
 PREFIX = "audioae-serve-"  # start of the names of the folders of servers
-OWNER = "owner"  # the file that a living server holds locked
-STARTING_SECONDS = 60.0  # that a new folder may be without the file of its owner
-REMOVALS = 20  # attempts, while a worker process that is ending still writes
 MAX_STEM, MAX_SUFFIX = 120, 12  # characters of the name of an upload
 SPARE_BYTES = 256 * 2**20  # of the disk, which uploads leave free
 
@@ -74,16 +69,11 @@ class ServeLimits:
     keep_seconds: float = 3600.0
 
 
-class ServeFolder:
-    """A private temporary folder, removed on exit.
-
-    Folders of servers that were killed are removed when the next one starts.
+class ServeFolder(PrivateFolder):
+    """A private temporary folder for the uploads of a server.
 
     Args:
         parent: where to create it; None is the folder for temporary files of the system.
-
-    Attributes:
-        path: the folder.
 
     Raises:
         OutputError: it cannot be created.
@@ -97,88 +87,14 @@ class ServeFolder:
     """
 
     def __init__(self, parent: str | os.PathLike[str] | None = None) -> None:
-        parent = Path(parent or tempfile.gettempdir())
         try:
-            remove_abandoned(parent)
-            self.path, self._handle = _owned_folder(parent)
+            super().__init__(PREFIX, parent)
         except OSError as error:
+            place = Path(parent or tempfile.gettempdir())
             raise OutputError(
-                f"no folder for uploads can be created in {parent} ({error.strerror or error}); "
+                f"no folder for uploads can be created in {place} ({error.strerror or error}); "
                 "choose another with --temp-dir"
             ) from error
-
-    def __enter__(self) -> ServeFolder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for entry in list(self.path.iterdir()) if self.path.is_dir() else []:
-            if entry.name != OWNER:
-                remove_tree(entry)
-        os.close(self._handle)  # an open file cannot be removed on Windows
-        remove_tree(self.path)
-
-
-def _owned_folder(parent: Path) -> tuple[Path, int]:
-    """A new folder and the handle of the locked file in it."""
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # for this user only
-        handle = os.open(path / OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        if lock(handle):
-            return path, handle
-        os.close(handle)  # a server that starts at this moment has locked it to remove the folder
-
-
-def remove_abandoned(parent: Path) -> None:
-    """Remove the folders of servers that are no longer running."""
-    with os.scandir(parent) as entries:
-        found = [
-            Path(entry.path)
-            for entry in entries
-            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
-        ]
-    for folder in found:
-        with suppress(OSError):
-            if _is_abandoned(folder):
-                remove_tree(folder)
-
-
-def _is_abandoned(folder: Path) -> bool:
-    """Whether the owner of a folder has died. Raises `OSError`."""
-    state = folder.lstat()
-    if hasattr(os, "getuid") and state.st_uid != os.getuid():
-        return False
-    try:
-        handle = os.open(folder / OWNER, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-    except FileNotFoundError:
-        return time.time() - state.st_mtime > STARTING_SECONDS
-    try:
-        if not lock(handle):
-            return False
-    finally:
-        if os.name == "nt":  # no locks there, but a file that is open cannot be removed
-            os.close(handle)
-    os.unlink(folder / OWNER)
-    if os.name != "nt":
-        os.close(handle)
-    return True
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a file or folder, also while a process that is ending still writes into it."""
-    for _ in range(REMOVALS):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-        if not os.path.lexists(path):
-            return
-        time.sleep(0.05)
 
 
 def clean_name(name: str) -> str:
