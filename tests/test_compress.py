@@ -423,6 +423,35 @@ def test_existing_files_are_kept(tmp_path: Path, coded: tuple[Path, Path], model
     assert (tmp_path / "out.wav").read_bytes() == b"mine"
 
 
+def test_pipes_carry_the_same_bytes_as_files(
+    tmp_path: Path, coded: tuple[Path, Path], model: Path
+) -> None:
+    def piped(*arguments: object, stdin: bytes) -> Result:
+        return CliRunner().invoke(main, [*map(str, arguments), "-m", str(model)], input=stdin)
+
+    sound, small = (path.read_bytes() for path in coded)
+    through = piped("compress", "-", "-", "-b", 24, stdin=sound)
+    assert through.exit_code == 0 and through.stdout_bytes == small, through.stderr
+    assert run("decompress", coded[1], tmp_path / "a.wav", "-m", model).exit_code == 0
+    through = piped("decompress", "-", "-", stdin=small)
+    assert through.stdout_bytes == (tmp_path / "a.wav").read_bytes()
+    assert piped("decompress", "-", tmp_path / "b.flac", stdin=small).exit_code == 0
+    found = json.loads(run("compress", coded[0], tmp_path / "c.aae", "-m", model, "--json").stdout)
+    assert found["dst"] == str(tmp_path / "c.aae")
+    for command in ("compress", "decompress"):
+        for damaged in (b"", b"no sound", small[:-9]):
+            ended = piped(command, "-", tmp_path / "none.aae", stdin=damaged)
+            assert (
+                ended.exit_code == 1
+                and "stdin" in ended.stderr
+                and tmp_path.name not in (ended.stderr.replace(str(tmp_path / "none.aae"), ""))
+            )
+        ended = piped(command, "-", "-", "--json", stdin=small)
+        assert ended.exit_code == 2 and not ended.stdout_bytes
+        assert piped(command, "-", tmp_path / "a.wav", stdin=small).exit_code == 1
+    assert not (tmp_path / "none.aae").exists()
+
+
 def test_an_interrupt_leaves_nothing(
     tmp_path: Path, coded: tuple[Path, Path], compressor: Compressor
 ) -> None:

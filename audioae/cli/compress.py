@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from audioae.cli.options import quiet_option
+from audioae.cli.options import PIPE, quiet_option
 from audioae.cli.progress import progress_mode, progress_option, show_progress
 
 if TYPE_CHECKING:
@@ -71,26 +72,31 @@ def command(
     samples. Frequencies above 8 kHz and tags are not kept. Speech at 24 kbit/s is close to the
     recording, at 6 kbit/s it is intelligible. In PESQ, Opus is better at 12 and 24 kbit/s and
     worse at 6, see the recipe codec-16k.
+
+    IN and OUT.aae can be -, which is stdin and stdout.
     """
     from audioae.audio import info
+    from audioae.cli.piped import files_for_pipes
     from audioae.errors import OutputError
     from audioae.tasks.compress import Compressor, compress_file
 
-    if dst.suffix.lower() != ".aae":
+    if dst != PIPE and dst.suffix.lower() != ".aae":
         raise OutputError(f"{dst} does not end in .aae; give OUT.aae")
-    form = info(src, track=track)
     compressor = Compressor(model)
-    with seconds_shown(progress, quiet, src.name, form.seconds) as advance:
-        result = compress_file(
-            src,
-            dst,
-            compressor,
-            kbps=bitrate,
-            overwrite=overwrite,
-            track=track,
-            progress=advance,
-        )
-    report(result, quiet=quiet, as_json=as_json)
+    pipes = files_for_pipes(src, dst, ".aae", overwrite=overwrite, as_json=as_json)
+    with pipes as (here, there):
+        form = info(here, track=track)
+        with seconds_shown(progress, quiet, src.name, form.seconds) as advance:
+            result = compress_file(
+                here,
+                there,
+                compressor,
+                kbps=bitrate,
+                overwrite=overwrite,
+                track=track,
+                progress=advance,
+            )
+    report(replace(result, src=src, dst=dst), quiet=quiet, as_json=as_json)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -44,19 +45,24 @@ def command(
     OUT has the sample rate, channels and number of samples of the compressed recording; its suffix
     sets the format. The file is checked before anything is written. It needs the model that
     compressed it, and no torch.
+
+    IN.aae and OUT can be -, which is stdin and, as a WAV file, stdout.
     """
+    from audioae.cli.piped import files_for_pipes
     from audioae.tasks.compress import Compressor, decompress_file
     from audioae.tasks.container import read_header
 
-    header = read_header(src)
-    seconds = header.num_samples / header.sample_rate
-    with seconds_shown(progress, quiet, src.name, seconds) as advance:
-        result = decompress_file(
-            src,
-            dst,
-            Compressor(model),
-            subtype=subtype,
-            overwrite=overwrite,
-            progress=advance,
-        )
-    report(result, quiet=quiet, as_json=as_json)
+    pipes = files_for_pipes(src, dst, ".wav", overwrite=overwrite, as_json=as_json)
+    with pipes as (here, there):
+        header = read_header(here)
+        seconds = header.num_samples / header.sample_rate
+        with seconds_shown(progress, quiet, src.name, seconds) as advance:
+            result = decompress_file(
+                here,
+                there,
+                Compressor(model),
+                subtype=subtype,
+                overwrite=overwrite,
+                progress=advance,
+            )
+    report(replace(result, src=src, dst=dst), quiet=quiet, as_json=as_json)

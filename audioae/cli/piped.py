@@ -1,9 +1,11 @@
-"""`audioae denoise - OUT`, `IN -` and `- -`: denoise through stdin and stdout."""
+"""Commands with `-` as input or output: stdin and stdout, in place of files."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,19 +25,51 @@ def denoise_piped(src: Path, dst: Path, options: DenoiseOptions) -> None:
     from audioae.denoising.batch.pipes import RawForm
 
     raw = RawForm.parse(options.raw) if options.raw else None
-    sink = _checked_sink(options) if dst == PIPE else None
+    if dst == PIPE and options.record:
+        raise click.UsageError("--record writes a file beside OUT; give OUT a name instead of -")
+    sink = checked_sink(as_json=options.as_json) if dst == PIPE else None
     if src == dst == PIPE and raw is not None:
         _stream(raw, options)
     else:
         _through_files(src, dst, sink, raw, options)
 
 
-def _checked_sink(options: DenoiseOptions) -> BinaryIO:
-    """stdout, or a usage error if audio must not be written to it."""
-    if options.as_json:
+@contextmanager
+def files_for_pipes(
+    src: Path, dst: Path, suffix: str, *, overwrite: bool, as_json: bool
+) -> Iterator[tuple[Path, Path]]:
+    """Files in place of `-`, for a command that reads one file and writes another.
+
+    stdin is read into a temporary file. After the block, what was written in place of stdout is
+    sent there.
+
+    Args:
+        src, dst: as given to the command.
+        suffix: of the file in place of stdout.
+        overwrite: whether an existing `dst` may be replaced; checked before stdin is read.
+        as_json: whether the command prints JSON on stdout.
+    """
+    from audioae.audio.writer import check_target
+    from audioae.denoising.batch.pipes import pipe_folder, send, spool
+
+    if PIPE not in (src, dst):
+        yield src, dst
+        return
+    sink = checked_sink(as_json=as_json) if dst == PIPE else None
+    if sink is None:
+        check_target(dst, overwrite=overwrite)
+    with pipe_folder() as folder:
+        here = spool(_stdin(), folder / "stdin") if src == PIPE else src
+        there = dst if sink is None else folder / f"stdout{suffix}"
+        yield here, there
+        if sink is not None:
+            send(there, sink)
+
+
+def checked_sink(*, as_json: bool) -> BinaryIO:
+    """stdout, or a usage error if a file must not be written to it."""
+    if as_json:
         raise click.UsageError("--json and OUT = - would both write to stdout; give OUT a name")
-    if options.record:
-        raise click.UsageError("--record writes a file beside OUT; give OUT a name instead of -")
     if sys.stdout is None:  # `>&-` in a shell
         raise OutputError("stdout is closed; redirect it to a file or a program")
     sink = sys.stdout.buffer
