@@ -38,7 +38,7 @@ import audioae
 from audioae.cli import main
 
 PRESETS = {"gentle": dict(strength=0.8, max_attenuation_db=12.0), "strong": dict(adapt_noise=True),
-    "asr": dict(max_attenuation_db=10.0), "default": {}}
+    "asr": dict(strength=0.5), "default": {}}
 
 def stream(model, path, preset):
     waveform, rate = soundfile.read(path, dtype="float32", always_2d=True)

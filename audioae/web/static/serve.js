@@ -14,7 +14,7 @@ const PRESET_HINTS = {
   gentle: "Some noise stays audible, and more of the voice is kept.",
   default: "The noise is removed as far as the model can.",
   strong: "Steady noise is reduced further.",
-  asr: "For speech recognition: at most 10 dB are removed.",
+  asr: "For speech recognition: half of the attenuation in dB.",
 };
 
 const $ = (id) => document.getElementById(id);
