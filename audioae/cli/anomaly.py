@@ -14,7 +14,7 @@ from audioae.cli.progress import progress_mode, progress_option, show_progress
 from audioae.errors import counted
 
 if TYPE_CHECKING:
-    from audioae.tasks.anomaly import Aggregate
+    from audioae.tasks.anomaly import Aggregate, Norm
     from audioae.tasks.faults import Kind
 
 
@@ -61,6 +61,13 @@ def command() -> None:
     help="How the scores of the windows of a recording become one: mean for lasting changes, max "
     "or the 95th percentile for short events.",
 )
+@click.option(
+    "--norm",
+    type=click.Choice(["whitened", "squared"]),
+    default="whitened",
+    help="Norm of the reconstruction errors of a window: relative to their covariance in normal "
+    "sound, or the mean square.",
+)
 @click.option("--window", type=float, default=1.0, metavar="S", help="Length of a window.")
 @click.option(
     "--piece",
@@ -70,7 +77,7 @@ def command() -> None:
     help="Length of the normal sound that the threshold is measured on. Streams are judged over "
     "this length.",
 )
-@click.option("--latent", type=click.IntRange(1), default=8, help="Latent values per frame.")
+@click.option("--latent", type=click.IntRange(1), default=4, help="Latent values per frame.")
 @click.option("--steps", type=click.IntRange(1), default=500, help="Training steps.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
@@ -85,6 +92,7 @@ def fit(
     anomalous: tuple[Path, ...],
     quantile: float,
     aggregate: Aggregate,
+    norm: Norm,
     window: float,
     piece: float,
     latent: int,
@@ -108,24 +116,26 @@ def fit(
     from audioae.tasks.fit_anomaly import FitSettings, check_detector_path, fit_detector
 
     check_detector_path(output, overwrite=overwrite)
-    settings = AnomalySettings(window, piece, aggregate, quantile)
+    settings = AnomalySettings(window, piece, aggregate, quantile, norm)
     training = FitSettings(widths=(64, 32, latent), steps=steps, seed=seed)
     failures: list[str] = []
     mode = progress_mode(progress, quiet=quiet)
     sounds = found_files(normal, failures)
     examples = found_files(anomalous, failures) if anomalous else []
-    with show_progress(mode, "fit", total=steps, unit="steps") as show:
-        detector = fit_detector(
-            sounds,
-            output,
-            settings,
-            training,
-            anomalous=examples,
-            progress=lambda step, loss: show(1, loss=f"{loss:.2e}"),
-            failed=failures.append,
-        )
-    for line in failures:
-        click.echo(f"Error: {line}", err=True)
+    try:
+        with show_progress(mode, "fit", total=steps, unit="steps") as show:
+            detector = fit_detector(
+                sounds,
+                output,
+                settings,
+                training,
+                anomalous=examples,
+                progress=lambda step, loss: show(1, loss=f"{loss:.2e}"),
+                failed=failures.append,
+            )
+    finally:  # also if too little could be read
+        for line in failures:
+            click.echo(f"Error: {line}", err=True)
     about = {"path": str(output), **detector.about, "thresholds": detector.thresholds}
     if as_json:
         print_json({"status": "done", **about})

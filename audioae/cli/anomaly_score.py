@@ -75,10 +75,11 @@ def score(
 ) -> None:
     """Score the recordings IN, files and folders, with the detector MODEL.
 
-    The score is the mean squared error with which the autoencoder reconstructs the sound. Above
-    the threshold a recording is anomalous. `intervals` in the output of --json are the parts with
-    an unusual error. Two baselines are scored beside it: the Mahalanobis distance of mel statistics
-    and the distance to their nearest neighbours.
+    The score is the squared error with which the autoencoder reconstructs the sound, relative to
+    that of normal sound (see --norm of audioae anomaly fit). Above the threshold a recording is
+    anomalous. `intervals` in the output of --json are the parts with an unusual error. Two
+    baselines are scored beside it: the Mahalanobis distance of mel statistics and the distance to
+    their nearest neighbours.
 
     Exit codes: 0 success, 1 some files failed, 2 usage error, 3 model or package missing or
     damaged, 4 an anomaly was found (with --fail-on-anomaly), 130 interrupted.
@@ -143,6 +144,7 @@ def _pictures(paths: Sequence[Path], plot: Path | None, *, overwrite: bool) -> d
     from audioae.audio.writer import check_target
     from audioae.denoising.batch.tree import refuse_clashes
     from audioae.errors import OutputError, require
+    from audioae.storage import output_errors
 
     if plot is None:
         return {}
@@ -152,7 +154,10 @@ def _pictures(paths: Sequence[Path], plot: Path | None, *, overwrite: bool) -> d
             raise OutputError(f"{plot} is one picture for {len(paths)} recordings; give a folder")
         pictures = {paths[0]: plot}
     else:
-        plot.mkdir(parents=True, exist_ok=True)
+        if plot.exists() and not plot.is_dir():
+            raise OutputError(f"{plot} is a file; give a folder, or a .png or .svg file")
+        with output_errors(plot):
+            plot.mkdir(parents=True, exist_ok=True)
         pictures = {path: plot / f"{path.stem}.png" for path in paths}
     refuse_clashes(pictures)
     for picture in pictures.values():

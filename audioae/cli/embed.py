@@ -151,10 +151,10 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     from audioae.audio.writer import check_target
     from audioae.denoising.batch import find_inputs
     from audioae.tasks.autoencoder import Codec
-    from audioae.tasks.pictures import check_map_path
+    from audioae.tasks.pictures import check_map
 
     if options.plot is not None:
-        check_map_path(options.plot)
+        check_map(options.plot, options.projection)
         check_target(options.plot, overwrite=options.overwrite)
     found = find_inputs(options.inputs)
     recordings = _labelled([each.path for each in found.files], options)

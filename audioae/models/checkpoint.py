@@ -268,7 +268,14 @@ def checkpoint_file(path: Path) -> Path:
     """The checkpoint file for a path: the file, or the best or last one of a run folder."""
     if not path.is_dir():
         if not path.exists():
-            raise ModelNotFoundError(f"no checkpoint at {path}")
+            raise ModelNotFoundError(
+                f"there is no checkpoint at {path}; give a run folder or a .safetensors file"
+            )
+        if path.suffix == ".onnx":
+            raise CheckpointError(
+                f"{path} is an exported model; give the run folder or .safetensors file that it "
+                "was exported from"
+            )
         return path
     for name in ("best.safetensors", "last.safetensors"):
         if (path / name).exists():
@@ -298,11 +305,6 @@ def trained_file(name_or_path: str | os.PathLike[str]) -> Path:
     if shipped is not None and not shipped.exists():
         raise ModelNotFoundError(
             f"model {name!r} was shipped without a checkpoint; give the run folder that it was "
-            "exported from"
-        )
-    if shipped is None and Path(name).suffix == ".onnx":
-        raise CheckpointError(
-            f"{name} is an exported model; give the run folder or .safetensors file that it was "
             "exported from"
         )
     return shipped or checkpoint_file(Path(name))

@@ -168,11 +168,22 @@ def mel_frequencies(settings: FeatureSettings) -> Array:
     return edges[1:-1]
 
 
+def finite(waveform: Array) -> Array:
+    """A waveform with NaN as 0 and infinities as full scale.
+
+    Example:
+        >>> finite(np.array([np.nan, np.inf, -np.inf, 0.5])).tolist()
+        [0.0, 1.0, -1.0, 0.5]
+    """
+    return np.nan_to_num(waveform, nan=0.0, posinf=1.0, neginf=-1.0)
+
+
 def compute(waveform: Array, settings: FeatureSettings) -> Array:
     """The features of a whole waveform.
 
     Args:
-        waveform: `[..., num_samples]`, full scale -1..1, at `settings.sample_rate`.
+        waveform: `[..., num_samples]`, full scale -1..1, at `settings.sample_rate`; see `finite`
+            for other values.
 
     Returns:
         `[..., bins, frames]` float32 in [0, 1].
@@ -190,7 +201,7 @@ def compute(waveform: Array, settings: FeatureSettings) -> Array:
         return np.zeros((*waveform.shape[:-1], settings.num_bins, 0), np.float32)
     half = settings.n_fft // 2
     padding = [(0, 0)] * (waveform.ndim - 1) + [(half, half)]
-    return _of_padded(np.pad(waveform.astype(np.float32, copy=False), padding), settings)
+    return _of_padded(np.pad(finite(waveform.astype(np.float32, copy=False)), padding), settings)
 
 
 def compute_blocks(blocks: Iterable[Array], settings: FeatureSettings) -> Iterator[Array]:
@@ -215,7 +226,7 @@ def compute_blocks(blocks: Iterable[Array], settings: FeatureSettings) -> Iterat
             if not block.shape[-1]:
                 continue
             held = np.zeros((*block.shape[:-1], half), np.float32)
-        held = np.concatenate([held, block.astype(np.float32, copy=False)], -1)
+        held = np.concatenate([held, finite(block.astype(np.float32, copy=False))], -1)
         if (frames := 1 + (held.shape[-1] - settings.n_fft) // settings.hop_length) > 0:
             used = settings.n_fft + (frames - 1) * settings.hop_length
             yield _of_padded(held[..., :used], settings)

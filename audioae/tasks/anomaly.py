@@ -1,8 +1,11 @@
 """Anomaly detection: the error with which an autoencoder of normal sound reconstructs a recording.
 
-The error of a frame is the mean of its squared differences over the features, 1/k ||x - x'||^2.
-Frames are averaged to windows, and the scores of the windows are aggregated to one per recording.
-Two baselines score the same windows by their mel statistics.
+The score of a window is 1/k times a squared norm of its errors e = x - x'. "squared" is the mean
+of ||e||^2 over its frames, with k features. "whitened" takes mean and standard deviation of the
+errors of each band over the window, k numbers, subtracts their mean and divides by their covariance
+in normal sound; so an error counts in proportion to how unusual it is, and a normal window has
+about 1. The scores of the windows are aggregated to one per recording. Two baselines score the same
+windows by their mel statistics.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import numpy.typing as npt
 
 from audioae.errors import AudioFileError, SettingsError
 from audioae.fields import check_settings
-from audioae.signal.features import compute_blocks
+from audioae.signal.features import compute_blocks, finite
 from audioae.signal.resample import StreamResampler
 from audioae.signal.spectrogram import Array
 from audioae.tasks.autoencoder import Codec
@@ -27,6 +30,7 @@ from audioae.tasks.workers import Advance
 
 Aggregate = Literal["mean", "max", "p95"]
 AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
+Norm = Literal["whitened", "squared"]
 SYSTEMS = ("autoencoder", "mahalanobis", "neighbours")
 
 
@@ -40,6 +44,7 @@ class AnomalySettings:
             is judged at once in a stream.
         aggregate: "mean", "max" or "p95" (95th percentile) of the windows of a recording.
         quantile: share of held-out normal pieces below the threshold.
+        norm: of the errors of a window, "whitened" or "squared".
 
     Raises:
         SettingsError: a value is out of range.
@@ -49,6 +54,7 @@ class AnomalySettings:
     piece: float = 10.0
     aggregate: Aggregate = "mean"
     quantile: float = 0.99
+    norm: Norm = "whitened"
 
     def __post_init__(self) -> None:
         ranges = {"window": (0.05, 60.0), "piece": (0.05, 3600.0), "quantile": (0.5, 1.0)}
@@ -130,6 +136,7 @@ class Detector:
     Args:
         codec: the autoencoder.
         settings: how recordings are scored.
+        errors: mean and covariance of the `mel_statistics` of the errors in normal windows.
         mahalanobis, neighbours: the baselines.
         thresholds: of a recording, by system.
         window_threshold: of a window, for `AnomalyResult.intervals`.
@@ -138,6 +145,7 @@ class Detector:
 
     codec: Codec
     settings: AnomalySettings
+    errors: Mahalanobis
     mahalanobis: Mahalanobis
     neighbours: Neighbours
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -165,6 +173,13 @@ class Detector:
         """Windows per piece."""
         return max(1, round(self.settings.piece / self.window_seconds))
 
+    def norm_of(self, errors: Array) -> float:
+        """The score of a window from its errors `[bins, frames]`."""
+        if self.settings.norm == "squared":
+            return float(np.square(errors).mean())
+        vector = mel_statistics(errors)
+        return float(self.errors.score(vector[None])[0]) ** 2 / vector.size
+
     def score_windows(
         self, features: Iterable[Array], on_error: ErrorListener | None = None
     ) -> Iterator[dict[str, float]]:
@@ -186,16 +201,16 @@ class Detector:
             errors = np.concatenate([errors for _, errors in pieces], -1)
             vector = mel_statistics(x[:, :size])[None]
             scores = {
-                "autoencoder": float(errors[:, :size].mean()),
+                "autoencoder": self.norm_of(errors[:, :size]),
                 "mahalanobis": float(self.mahalanobis.score(vector)[0]),
                 "neighbours": float(self.neighbours.score(vector)[0]),
             }
             return scores, x[:, size:], errors[:, size:]
 
         for block, estimate in self.codec.reconstruct_blocks(features):
-            errors = np.square(block - estimate)
+            errors = block - estimate
             if on_error is not None:
-                on_error(block, errors)
+                on_error(block, np.square(errors))
             held.append((block, errors))
             while sum(each.shape[-1] for each, _ in held) >= size:
                 scores, x, rest = scored(held)
@@ -283,7 +298,7 @@ class Detector:
 
         def at_rate() -> Iterator[Array]:
             for block in blocks:
-                mono = block.mean(0, keepdims=True, dtype=np.float32)
+                mono = finite(block).mean(0, keepdims=True, dtype=np.float32)
                 yield resampler.process(mono)[0]
             yield resampler.process(np.zeros((1, 0), np.float32), last=True)[0]
 

@@ -255,7 +255,7 @@ def _waveform(
         resampler = StreamResampler(reader.info.sample_rate, settings.sample_rate, channels)
         length, is_last = round(BLOCK_SECONDS * reader.info.sample_rate), False
         while not is_last:
-            block = reader.read(length)
+            block = signal_features.finite(reader.read(length))
             is_last = block.shape[-1] < length
             if mono:
                 block = block.mean(0, keepdims=True, dtype=np.float32)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output
 from audioae.audio.writer import check_target
 from audioae.errors import AudioFileError, CheckpointError, require
+from audioae.signal.features import finite
 from audioae.signal.mdct import overlap
 from audioae.signal.resample import StreamResampler
 from audioae.signal.spectrogram import Array
@@ -216,7 +217,7 @@ def prepared(
         block = reader.read(length)
         is_last = block.shape[1] < length
         done += block.shape[1]
-        block = np.nan_to_num(block, nan=0.0, posinf=1.0, neginf=-1.0) * np.float32(factor)
+        block = finite(block) * np.float32(factor)
         yield rotated(resampler.process(block, last=is_last))
         progress(done / form.sample_rate)
 

@@ -24,7 +24,7 @@ from audioae.tasks.autoencoder import Codec
 from audioae.tasks.baselines import Mahalanobis, Neighbours
 
 METADATA_KEY = "audioae_anomaly"
-FORMAT = 1
+FORMAT = 2
 
 
 def load_detector(path: str | Path, *, device: str = "cpu") -> Detector:
@@ -61,8 +61,12 @@ def to_json(detector: Detector) -> dict[str, Any]:
         "thresholds": dict(detector.thresholds),
         "window_threshold": detector.window_threshold,
         "about": dict(detector.about),
-        "mahalanobis": {
-            name: _encode(getattr(detector.mahalanobis, name)) for name in ("mean", "precision")
+        **{
+            each: {
+                name: _encode(getattr(getattr(detector, each), name))
+                for name in ("mean", "precision")
+            }
+            for each in ("errors", "mahalanobis")
         },
         "neighbours": {
             name: _encode(getattr(detector.neighbours, name))
@@ -74,22 +78,26 @@ def to_json(detector: Detector) -> dict[str, Any]:
 def from_json(codec: Codec, values: Mapping[str, Any]) -> Detector:
     """The inverse of `to_json`; raises `ValueError`, `KeyError` or `TypeError` for damaged ones."""
     if values["format"] != FORMAT:
-        raise ValueError(f"format {values['format']!r}; expected {FORMAT}; update audioae")
+        raise ValueError(f"format {values['format']!r}; this version of audioae reads {FORMAT}")
     dim = 2 * codec.settings.num_bins
-    own, near = values["mahalanobis"], values["neighbours"]
-    mahalanobis = Mahalanobis(_decode(own["mean"], dim)[0], _decode(own["precision"], dim))
+    near = values["neighbours"]
+    errors, mahalanobis = (
+        Mahalanobis(
+            _decode(values[name]["mean"], dim)[0], _decode(values[name]["precision"], dim, dim)
+        )
+        for name in ("errors", "mahalanobis")
+    )
     neighbours = Neighbours(
         _decode(near["normal"], dim),
         _decode(near["mean"], dim)[0],
         _decode(near["deviation"], dim)[0],
     )
-    if len(mahalanobis.precision) != dim:
-        raise ValueError(f"the precision has {len(mahalanobis.precision)} rows; expected {dim}")
     thresholds = {name: float(values["thresholds"][name]) for name in SYSTEMS}
     own_fields = fields(AnomalySettings)
     return Detector(
         codec,
         build(AnomalySettings, {each.name: values["settings"][each.name] for each in own_fields}),
+        errors,
         mahalanobis,
         neighbours,
         thresholds,
@@ -102,14 +110,16 @@ def _encode(values: Array) -> str:
     return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()
 
 
-def _decode(text: str, dim: int) -> Array:
-    """The inverse of `_encode`, `[rows, dim]`."""
+def _decode(text: str, dim: int, rows: int | None = None) -> Array:
+    """The inverse of `_encode`, `[rows, dim]`; `rows` None is any number."""
     try:
         values = np.frombuffer(base64.b64decode(text, validate=True), "<f4").reshape(-1, dim)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"an array cannot be read: {error}") from error
     if not len(values) or not np.isfinite(values).all():
         raise ValueError("an array is empty, or contains NaN or infinite numbers")
+    if rows is not None and len(values) != rows:
+        raise ValueError(f"a matrix has {len(values)} rows; expected {rows}")
     return values
 
 

@@ -15,6 +15,7 @@ from audioae.audio.writer import check_target
 from audioae.engine.codecs import OnnxCodec
 from audioae.errors import AudioaeError, DataError, OutputError, require
 from audioae.fields import check_settings
+from audioae.pretrained import name_of_file
 from audioae.signal.features import FeatureSettings
 from audioae.signal.spectrogram import Array
 from audioae.tasks.anomaly import SYSTEMS, AnomalySettings, Detector, Windows
@@ -48,7 +49,7 @@ class FitSettings:
 
     features: FeatureSettings = field(default_factory=FeatureSettings)
     patch: int = 1
-    widths: tuple[int, ...] = (64, 32, 8)
+    widths: tuple[int, ...] = (64, 32, 4)
     steps: int = 500
     batch_size: int = 256
     learning_rate: float = 2e-3
@@ -211,7 +212,7 @@ def calibrate(
     anomalous: Sequence[Sequence[Array]] = (),
     about: Mapping[str, Any] | None = None,
 ) -> Detector:
-    """Fit the baselines and the thresholds of a detector.
+    """Fit the covariance of the errors, the baselines and the thresholds of a detector.
 
     Args:
         codec: the trained autoencoder.
@@ -222,23 +223,29 @@ def calibrate(
             one with the highest F1 score on them and the held-out pieces.
         about: what it was fitted to.
     """
-    frames = Detector(codec, settings, *_no_baselines(codec)).window_frames
+    nothing = np.zeros((1, 2 * codec.settings.num_bins), np.float32)
+    empty = Mahalanobis(nothing[0], nothing)
+    frames = Detector(codec, settings, empty, empty, Neighbours(*3 * [nothing])).window_frames
     long = [piece for piece in training if 2 * piece.shape[-1] >= frames]  # as in `score_windows`
-    vectors = [vector for piece in long or training for vector in statistics_of(piece, frames)]
-    normal_vectors = np.stack(vectors)
+    normal, errors = [], []
+    for piece in long or training:
+        normal += statistics_of(piece, frames)
+        errors += statistics_of(piece - codec.reconstruct(piece), frames)
+    normal_vectors = np.stack(normal)
     detector = Detector(
         codec,
         settings,
+        Mahalanobis.fit(np.stack(errors)),
         Mahalanobis.fit(normal_vectors),
         Neighbours.fit(normal_vectors),
         about=about or {},
     )
     least = piece_frames(codec.settings, settings) / 2
     whole = [piece for piece in held_out if piece.shape[-1] >= least]
-    normal = [detector.score_features([piece]) for piece in whole or held_out]
-    faulty = [detector.score_features(iter(pieces)) for pieces in anomalous]
-    thresholds = {name: _threshold(name, settings, normal, faulty) for name in SYSTEMS}
-    windows = np.concatenate([each.scores["autoencoder"] for each in normal])
+    low = [detector.score_features([piece]) for piece in whole or held_out]
+    high = [detector.score_features(iter(pieces)) for pieces in anomalous]
+    thresholds = {name: _threshold(name, settings, low, high) for name in SYSTEMS}
+    windows = np.concatenate([each.scores["autoencoder"] for each in low])
     limit = float(np.quantile(windows, settings.quantile))
     return replace(detector, thresholds=thresholds, window_threshold=limit)
 
@@ -246,11 +253,6 @@ def calibrate(
 def piece_frames(features: FeatureSettings, settings: AnomalySettings) -> int:
     """Frames per piece, at least one."""
     return max(1, round(settings.piece * features.frames_per_second))
-
-
-def _no_baselines(codec: Codec) -> tuple[Mahalanobis, Neighbours]:
-    empty = np.zeros((1, 2 * codec.settings.num_bins), np.float32)
-    return Mahalanobis(empty[0], empty), Neighbours(empty, empty[0], empty[0])
 
 
 def statistics_of(piece: Array, frames: int) -> list[Array]:
@@ -349,7 +351,7 @@ def fit_detector(
     model = train(train_pieces, training, progress=progress)
     with TemporaryDirectory(prefix="audioae-") as folder:
         file = Path(folder) / "model.onnx"
-        export_codec(model, file, name=output.stem, overwrite=True)
+        export_codec(model, file, name=name_of_file(output), overwrite=True)
         about = {
             "version": __version__,
             "files": sum(bool(pieces) for pieces in sound.files),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from audioae.audio import AudioReader
 from audioae.errors import AudioFileError, SettingsError, require
-from audioae.signal.features import FeatureSettings
+from audioae.signal.features import FeatureSettings, finite
 from audioae.signal.resample import resample
 from audioae.signal.spectrogram import Array
 from audioae.storage import output_errors
@@ -134,7 +134,7 @@ class Generator:
             wanted = max(1, -(-self.num_samples * form.sample_rate // rate))
             start = loudest(reader, wanted)
             reader.seek(start)
-            sound = np.nan_to_num(reader.read(wanted).mean(0, dtype=np.float32))
+            sound = finite(reader.read(wanted)).mean(0, dtype=np.float32)
         if not np.abs(sound).max(initial=0):
             raise AudioFileError(f"{path} is silent; give a recording of a sound")
         sound = resample(sound, form.sample_rate, rate)[: self.num_samples]

@@ -54,7 +54,7 @@ def project(vectors: Array, projection: Projection, *, seed: int = 0) -> Array:
         manifold: Any = require("sklearn.manifold", extra="tasks")
         model = manifold.TSNE(2, perplexity=near, init="pca", random_state=seed)
     elif projection == "umap":
-        umap: Any = require("umap", extra="tasks")
+        umap: Any = require("umap", extra="umap")
         model = umap.UMAP(n_neighbors=min(15, len(vectors) - 1), random_state=seed)
     else:
         decomposition: Any = require("sklearn.decomposition", extra="tasks")
@@ -63,8 +63,15 @@ def project(vectors: Array, projection: Projection, *, seed: int = 0) -> Array:
     return np.pad(found, ((0, 0), (0, 2 - found.shape[-1])))
 
 
-def check_map_path(path: Path) -> None:
-    """Raise `OutputError` if a map of embeddings cannot have this name."""
+def check_map(path: Path, projection: Projection) -> None:
+    """Raise an error if a map of embeddings cannot have this name, or lacks a package.
+
+    Raises:
+        OutputError: another suffix.
+        DependencyError: a package is missing.
+    """
+    if projection == "umap":
+        require("umap", extra="umap")
     if path.suffix.lower() not in MAP_SUFFIXES:
         raise OutputError(
             f"{path} has the suffix {path.suffix!r}; expected {', '.join(MAP_SUFFIXES)}"
