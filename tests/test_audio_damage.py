@@ -16,6 +16,7 @@ import soundfile
 
 from audioae import storage
 from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output, info, mp3, read, write
+from audioae.audio.metadata import find_losses
 from audioae.errors import AudioaeError, AudioFileError, OutputError
 from audioae.storage import AtomicFile
 
@@ -34,7 +35,7 @@ def cut(path: Path, share: float) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.w64", "a.rf64", "a.caf"])
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.w64", "a.rf64", "a.caf", "a.au"])
 @pytest.mark.parametrize("share", [0.5, 0.999])
 def test_a_truncated_recording_is_an_error_with_both_lengths(
     tmp_path: Path, name: str, share: float
@@ -122,12 +123,68 @@ def test_an_aiff_from_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     assert np.array_equal(read(path)[0], whole)
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.caf", "a.rf64"])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.caf", "a.rf64", "a.w64", "a.au"])
 def test_two_recordings_in_one_file_are_never_half_read(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     write(path, NOISE, 16000)
     path.write_bytes(path.read_bytes() * 2)
     with pytest.raises(AudioFileError, match=name):
+        info(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "muxer", "codec", "is_read"),
+    [
+        ("a.ts", "mpegts", "aac", True),
+        ("a.mpg", "mpeg", "mp2", True),
+        ("a.oga", "ogg", "flac", True),
+        ("a.mka", "matroska", "flac", True),
+        ("a.aac", "adts", "aac", True),
+        ("a.mp4", "mp4", "aac", False),
+        ("a.flv", "flv", "aac", False),
+        ("a.tta", "tta", "tta", False),
+    ],
+)
+def test_two_media_files_in_one_are_read_or_refused(
+    tmp_path: Path, name: str, muxer: str, codec: str, is_read: bool
+) -> None:
+    av = pytest.importorskip("av")
+    path = tmp_path / name
+    with av.open(str(path), "w", format=muxer) as file:
+        stream = file.add_stream(codec, rate=48000, layout="stereo")
+        for at in range(0, 20_000, 1000):
+            codes = np.round(NOISE[:, at : at + 1000].T.reshape(1, -1) * 2.0**15).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(codes, format="s16", layout="stereo")
+            frame.sample_rate, frame.pts = 48000, at
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    once = info(path).num_samples
+    path.write_bytes(path.read_bytes() * 2)
+    if is_read:
+        assert read(path)[0].shape == (2, info(path).num_samples)
+        assert abs(info(path).num_samples - 2 * once) <= 2 * 1024
+    else:
+        with pytest.raises(AudioFileError, match=r"second recording.* byte \d+"):
+            info(path)
+
+
+def test_samples_that_the_header_does_not_declare_are_never_left_out_untold(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.wav"
+    write(path, NOISE, 16000)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = struct.pack("<I", 40_000)  # as after a crash of the recorder
+    path.write_bytes(data)
+    form = check_output(tmp_path / "out.wav", like=info(path))
+    assert any("40,000 bytes" in line for line in find_losses([form]))
+    data[at + 40_004 :] = bytes(40_000)  # zeros are padding
+    path.write_bytes(data)
+    assert info(path).unread_bytes == 0
+    data[at + 40_004 :] = b"data" + struct.pack("<I", 40_000) + bytes(40_000)
+    path.write_bytes(data)
+    with pytest.raises(AudioFileError, match="second part"):
         info(path)
 
 

@@ -15,6 +15,7 @@ otherwise. In reading order:
 - `quantise`: float samples to integer codes.
 - `riff`: chunks of WAV, RF64, W64, AIFF and CAF files.
 - `flac`: metadata of FLAC files, and the comments that Ogg files have as well.
+- `damage`: what is missing at the end of a file, or follows after it.
 - `ogg`: metadata and parts of Ogg files.
 - `mp3`: length and ID3 tags of MP3 files.
 - `content`: what a file holds, told by its first bytes, and how FFmpeg opens it.

@@ -10,7 +10,6 @@ libsndfile needs complete headers. `FileView` presents a file with another heade
 from __future__ import annotations
 
 import io
-import mmap
 import os
 import struct
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ from audioae.errors import AudioFileError, require
 from audioae.storage import COPY_BYTES
 
 MP3_TAG = 0x55  # of the format in a WAV file
-FLAC_START = b"fLaC\0\0\0\x22"  # a STREAMINFO of 34 bytes comes first
 HEAD_BYTES = 2**12  # that tell what a file is
 Library = Literal["soundfile", "media", ""]
 
@@ -308,20 +306,6 @@ def is_foreign(file: BinaryIO) -> bool:
     if head.startswith(b"fLaC"):
         return len(head) >= 22 and ((head[20] & 1) << 4 | head[21] >> 4) + 1 > 24
     return not (head.startswith(b"OggS") and (b"\x01vorbis" in head or b"OpusHead" in head))
-
-
-def second_flac(file: BinaryIO) -> str | None:
-    """Describe a second FLAC file after the first one; None if there is none. The text continues a
-    sentence that starts with the name of the file.
-    """
-    file.seek(0)
-    file.seek(start := after_id3(file.read(10)))
-    if file.read(len(FLAC_START)) != FLAC_START:
-        return None
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if (at := data.find(FLAC_START, start + len(FLAC_START))) < 0:
-            return None
-    return f"holds a second recording after the first one, from byte {at} on; cut it there"
 
 
 def completed_head(file: BinaryIO) -> bytes | None:

@@ -39,6 +39,7 @@ class AudioInfo:
             "BR"), see `layout`; empty if the file does not tell.
         track: number of the audio track in `source`, from 0.
         metadata_bytes: at most so many bytes of metadata are copied from `source`.
+        unread_bytes: bytes after the samples that are neither samples nor metadata.
         level_changed: of an output: its samples have another level than `source`, so tags such as
             ReplayGain are not copied.
 
@@ -59,6 +60,7 @@ class AudioInfo:
     layout: tuple[str, ...] = field(default=(), compare=False)
     track: int = field(default=0, compare=False)
     metadata_bytes: int = field(default=0, compare=False)
+    unread_bytes: int = field(default=0, compare=False)
     level_changed: bool = field(default=False, compare=False)
 
     @property

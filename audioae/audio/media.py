@@ -53,6 +53,7 @@ RESOLUTIONS = ("ALAC", "FLAC", "WAVPACK", "TTA", "TAK", "APE", "TRUEHD", "MLP", 
 LOSSLESS = (*RESOLUTIONS, "PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 TAGS = {"title", "artist", "album", "comment", "date", "genre", "copyright"}
 SILENT_BLOCK = 2**16  # samples per channel
+MOST_PADDING = 2**13  # samples of the last block of a codec; more is another recording
 
 _kept: list[Any] = []  # custom layouts, which must not be freed: see above
 
@@ -232,7 +233,9 @@ def _read_track(path: Path, track: int, size: int, mtime_ns: int) -> Track:
     with open_container(path, track) as container:
         stream, demuxer = container.streams.audio[track], container.format.name
         context, decoder = stream.codec_context, Decoder(container, path, track)
-        known = stream.duration and stream.time_base
+        # Codecs pad the last block; these containers declare the length without the padding.
+        exact = demuxer.partition(",")[0] in ("mov", "caf")
+        known = exact and stream.duration and stream.time_base
         rate, channels = context.sample_rate, context.channels
         if not rate or not channels:
             raise AudioFileError(f"{path} declares {rate} Hz, {channels} channels; it is damaged")
@@ -241,8 +244,8 @@ def _read_track(path: Path, track: int, size: int, mtime_ns: int) -> Track:
         for block in decoder:
             num_samples += len(block)
             unused = unused and not (wide and np.any(np.mod(block * 2.0**23, 1)))
-        # Codecs pad the last block; an MP4 declares the length without the padding.
-        if declared and declared.denominator == 1 and declared < num_samples:
+        is_padding = declared and 0 < num_samples - declared <= MOST_PADDING
+        if declared and declared.denominator == 1 and is_padding:
             num_samples = int(declared)
         name = _subtype(context, 24 if unused else 32)
         metadata = {**stream.metadata, **container.metadata}

@@ -110,6 +110,8 @@ def losses_by_coding(forms: Sequence[AudioInfo]) -> list[str]:
     for form in forms:
         if source := source_of(form):
             lost += formats.coding_losses(source, form)
+            if source.unread_bytes:
+                lost.append(f"{source.unread_bytes:,} bytes after the samples, of no known kind")
             if form.is_native and not source.is_native:
                 start = media.read_track(source.source or Path(), form.track).start
                 lost += [f"start time: {start:.3f} s became 0"] if start >= 0.001 else []

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import soundfile
 
 from audioae.audio.form import AnyPath, AudioInfo
-from audioae.audio.sources import SKIP_BLOCK, Source, open_sound
+from audioae.audio.sources import SKIP_BLOCK, Source, open_sound, reason_of
 from audioae.errors import AudioFileError
 from audioae.fields import as_path
 
@@ -124,7 +124,7 @@ class AudioReader:
         try:
             block = self._sound.read(wanted, dtype=self.dtype, always_2d=True)
         except soundfile.LibsndfileError as error:
-            raise self._short(self._at, error.error_string.rstrip(".")) from error
+            raise self._short(self._at, reason_of(error)) from error
         self._at += len(block)
         if len(block) < wanted:
             raise self._short(self._at, "unexpected end")
@@ -212,7 +212,6 @@ def _count(sound: Source, path: Path) -> int:
             total += read
     except soundfile.LibsndfileError as error:
         raise AudioFileError(
-            f"{path} is damaged after {total} samples ({error.error_string.rstrip('.')}); "
-            "copy it again"
+            f"{path} is damaged after {total} samples ({reason_of(error)}); copy it again"
         ) from error
     return total

@@ -1,4 +1,4 @@
-"""Chunks of WAV, RF64, W64, AIFF and CAF files: metadata, true lengths and damage.
+"""Chunks of WAV, RF64, W64, AIFF and CAF files: metadata and true lengths.
 
 `copy` carries all chunks that are not audio (broadcast extension, iXML, XMP, cue points, loops,
 markers, text) to another file of the same family, byte by byte and after the samples. libsndfile
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +32,6 @@ MOST_KEPT = 1000  # chunks of the file that was read last
 MASK_OFFSET = 20  # of the mask in the fmt chunk, bytes
 W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # end of the GUIDs of fmt, data and fact
 WIDE = (b"RF64", b"BW64")  # with 64-bit sizes in a ds64 chunk
-STARTS, FORMS = (b"RIFF", b"RIFX", b"FORM", b"caff", *WIDE), (b"WAVE", b"AIFF", b"AIFC")
 UNKNOWN_SIZES = range(0x7FFFF000, 0x80000001)  # sox and arecord write these to a pipe
 
 
@@ -161,38 +160,6 @@ def _is_open(file: BinaryIO, kind: Family, offset: int, size: int) -> bool:
     return not end <= at <= end + 1
 
 
-def find_damage(file: BinaryIO) -> str | None:
-    """Describe a mismatch between the header and the samples of a file; None if they agree.
-
-    The text continues a sentence that starts with the name of the file.
-
-    libsndfile reads a file that was cut short without an error.
-    """
-    kind = family(file)
-    if kind is None:
-        return None
-    data = next((chunk for chunk in chunks(file, kind) if chunk.name == kind.data), None)
-    if data is None or size_unknown(data.size, kind):
-        return None
-    end, after = file.seek(0, 2), data.offset + data.size
-    if data.size > data.held:
-        return (
-            f"is cut short: its header declares {data.size} bytes of samples, the file "
-            f"holds {data.held}; copy it again"
-        )
-    rest = end - after
-    file.seek(after + after % kind.alignment if kind.name != "W64" else end)
-    following = file.read(12)
-    if following[:4] in STARTS and (following[8:] in FORMS or following[:4] == b"caff"):
-        return f"holds a second recording after the first one, from byte {after} on; cut it there"
-    if kind.name == "WAV" and rest > 2**32 - 2**16:
-        return (
-            f"was not closed properly: its header declares {data.size} bytes of samples, "
-            f"{rest} more follow; repair its header first"
-        )
-    return None
-
-
 def size_unknown(size: int, kind: Family) -> bool:
     """Whether a size of the samples stands for "to the end of the file", as libsndfile knows."""
     return kind.name in ("WAV", "RF64") and (
@@ -284,6 +251,23 @@ def extras(path: Path) -> list[str]:
         )
 
 
+def unread_bytes(file: BinaryIO) -> int:
+    """Bytes at the end of a file that are no chunks, and not only zeros: samples perhaps, if the
+    header is older than they are.
+    """
+    kind = family(file)
+    for chunk in chunks(file, kind) if kind else ():
+        if not _has_name(chunk):
+            file.seek(at := chunk.offset - (kind.head_bytes if kind else 0))
+            return file.seek(0, 2) - at if any(file.read(COPY_BYTES)) else 0
+    return 0
+
+
+def _has_name(chunk: Chunk) -> bool:
+    """Whether the name of a chunk can be one: four ASCII characters, or the GUID of a W64."""
+    return len(chunk.name) != 4 or all(32 <= byte < 127 for byte in chunk.name)
+
+
 def extra_bytes(file: BinaryIO) -> int:
     """Upper bound of the bytes that `copy` would add."""
     kind = family(file)
@@ -332,7 +316,8 @@ def _put(file: BinaryIO, at: int, data: bytes) -> None:
 
 
 def _extras(file: BinaryIO, kind: Family) -> list[Chunk]:
-    return [chunk for chunk in chunks(file, kind) if chunk.name not in OWN[_group(kind)]]
+    named = takewhile(_has_name, chunks(file, kind))
+    return [chunk for chunk in named if chunk.name not in OWN[_group(kind)]]
 
 
 def _group(kind: Family) -> str:

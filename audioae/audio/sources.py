@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audioae.audio import content, layout, media, mp3, ogg, riff
+from audioae.audio import content, damage, layout, media, mp3, ogg, riff
 from audioae.audio.form import AnyPath, AudioInfo
 from audioae.errors import AudioFileError, DependencyError
 
@@ -88,6 +88,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
             path,
             layout=layout.read_layout(self._opened, container, channels),
             metadata_bytes=riff.extra_bytes(self._opened),
+            unread_bytes=riff.unread_bytes(self._opened),
         )
         if form.subtype in PADDED and form.container in ("WAV", "WAVEX"):
             form = replace(form, num_samples=riff.wav_num_samples(self._opened, form.num_samples))
@@ -194,6 +195,8 @@ def open_sound(path: Path, track: int = 0) -> Iterator[Source]:
         file = stack.enter_context(open_file(path))
         found, is_media = content.sniff_open(file), path.suffix.lower() in media.SUFFIXES
         if found.library == "media" or (found.library == "" and is_media):
+            if problem := damage.second_film(file):
+                raise AudioFileError(f"{path} {problem}")
             source: Source = stack.enter_context(media.MediaSource(path, track))
         else:
             try:
@@ -219,8 +222,8 @@ def _open_other(
     FFmpeg also reads what is left of damaged files, so files that libsndfile should know are left
     out.
     """
-    if damage := riff.find_damage(file):
-        raise AudioFileError(f"{path} {damage}") from refusal
+    if problem := damage.find_damage(file):
+        raise AudioFileError(f"{path} {problem}") from refusal
     with suppress(AudioFileError, DependencyError):
         if found is content.MP3 or not content.is_foreign(file):
             raise refusal
@@ -252,8 +255,8 @@ def _open_native(path: Path, file: BinaryIO, stack: ExitStack, found: content.Co
         views = [stack.enter_context(content.FileView(path, [part])) for part in parts]
         return Chain([_sound(file, stack, view) for view in views], path)
     with position_kept(file):
-        if damage := riff.find_damage(file) or content.second_flac(file):
-            raise AudioFileError(f"{path} {damage}")
+        if problem := damage.find_damage(file):
+            raise AudioFileError(f"{path} {problem}")
     return sound
 
 
@@ -273,9 +276,15 @@ def _entered(stack: ExitStack, open_it: Callable[[], Sound]) -> Sound:
     try:
         sound = open_it()
     except soundfile.LibsndfileError as error:
-        raise UnreadableError(error.error_string.rstrip(".")) from error
+        raise UnreadableError(reason_of(error)) from error
     stack.callback(sound.close)
     return sound
+
+
+def reason_of(error: soundfile.LibsndfileError) -> str:
+    """The cause in an error of libsndfile, which calls some damage an internal error."""
+    reason = str(error.error_string).rstrip(".")
+    return "damaged" if "internal error" in reason.lower() else reason
 
 
 def _check_stream(path: Path, stream: mp3.Stream) -> None:
