@@ -131,8 +131,9 @@ def require(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     # torchaudio raises OSError or RuntimeError next to a torch of another version or build.
     except (ImportError, OSError, RuntimeError) as error:
-        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error  # Ctrl-C while the package was initialised
+        ended = error.__cause__ or error.__context__
+        if isinstance(ended, KeyboardInterrupt | SystemExit):  # while the package was initialised
+            raise type(ended)(*ended.args) from error
         package = module.partition(".")[0]
         missing = isinstance(error, ModuleNotFoundError)
         reason = "is not installed" if missing else f"does not import ({error})"

@@ -232,17 +232,18 @@ def test_public_names_resolve_and_others_do_not() -> None:
         audioae.denoize  # noqa: B018
 
 
-def test_an_interrupt_while_a_package_is_initialised_is_no_import_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ended", [KeyboardInterrupt(), SystemExit(143)], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_while_a_package_is_initialised_is_no_import_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: BaseException
 ) -> None:
     """pybind11 turns any exception in the initialisation of a module into an ImportError."""
-    text = (
-        "try:\n    raise KeyboardInterrupt\nexcept BaseException as error:\n    raise ImportError"
-    )
-    (tmp_path / "interrupted_package.py").write_text(f"{text}('failed') from error\n")
+    text = f"try:\n    raise {ended!r}\nexcept BaseException as error:\n    raise ImportError"
+    name = f"interrupted_by_{type(ended).__name__}"
+    (tmp_path / f"{name}.py").write_text(f"{text}('failed') from error\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        errors.require("interrupted_package", extra="train")
+    with pytest.raises(type(ended)) as raised:
+        errors.require(name, extra="train")
+    assert raised.value.args == ended.args
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs the signals of a POSIX system")
