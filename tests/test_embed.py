@@ -6,10 +6,12 @@ import io
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
@@ -173,14 +175,28 @@ def test_a_map_has_a_point_per_file(model: Path, sounds: Path, tmp_path: Path, s
 def test_projections_keep_clusters_apart() -> None:
     rng = np.random.default_rng(0)
     vectors = np.concatenate([rng.normal(0, 1, (15, 8)), rng.normal(9, 1, (15, 8))])
-    for name in ("pca", "tsne"):
+    names = ["pca", "tsne"] + ["umap"] * (find_spec("umap") is not None)
+    for name in names:
         points = project(vectors, name)
         assert points.shape == (30, 2)
         first, second = points[:15], points[15:]
         apart = np.linalg.norm(first.mean(0) - second.mean(0))
-        assert apart > 2 * max(first.std(0).max(), second.std(0).max())
+        spread = max(first.std(0).max(), second.std(0).max())
+        assert apart > 2 * spread
     with pytest.raises(DataError):
         project(vectors[:2], "pca")
+    for name in names:
+        assert project(vectors[:4], name).shape == (4, 2)
+
+
+def test_a_missing_umap_is_named_before_anything_is_done(
+    model: Path, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    options = ("-m", model, "--plot", tmp_path / "map.html", "--projection", "umap")
+    done = run("embed", sounds, "-o", tmp_path / "x.npz", *options)
+    assert done.exit_code == 3 and "audioae[umap]" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_probe_tells_hiss_from_tones(model: Path, sounds: Path, tmp_path: Path) -> None:
@@ -267,3 +283,16 @@ def test_pca_of_blocks_is_that_of_the_whole(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(np.concatenate(list(encoder.encode_blocks(parts)), -1), whole)
     expected = encoder.components @ (features[:, 4:8].flatten() - encoder.mean)
     np.testing.assert_allclose(whole[:, 1], expected, atol=1e-5)
+
+
+def test_samples_that_are_not_finite_count_as_silence_or_full_scale(
+    model: Path, tmp_path: Path
+) -> None:
+    waveform = 0.1 * np.random.default_rng(0).normal(size=8000).astype(np.float32)
+    for name, values in (("bad", (np.nan, -np.inf)), ("good", (0.0, -1.0))):
+        waveform[1000:1100], waveform[5000] = values
+        soundfile.write(tmp_path / f"{name}.wav", waveform, 16000, subtype="FLOAT")
+    done = run("embed", tmp_path, "-o", tmp_path / "x.npz", "-m", model)
+    assert done.exit_code == 0, done.output
+    first, second = load(tmp_path / "x.npz")["embeddings"]
+    np.testing.assert_array_equal(first, second)

@@ -39,7 +39,7 @@ from audioae.training import (
 from audioae.training.closed_form import start_from_data
 from audioae.training.losses.features import FEATURE_LOSSES
 from audioae.training.recipe import parse_recipe
-from audioae.training.reconstruction import active_units, small_share
+from audioae.training.reconstruction import active_units, active_values, small_share
 from audioae.training.sounds import SoundCorpus, SoundDataset, StartKind
 from audioae.training.validation import ValidationSettings
 
@@ -119,7 +119,12 @@ def combinations() -> dict[str, tuple[str, dict[str, Any], FeatureSettings]]:
     return found
 
 
-COMBINATIONS = combinations()
+THRESHOLD = {"bottleneck": "sparse", "latent_activation": "soft_threshold"}
+COMBINATIONS = combinations() | {
+    "dense-threshold": ("dense", {"patch": 4, "widths": (12, 6)} | THRESHOLD, MEL),
+    "conv1d-threshold": ("conv1d", {"channels": (8, 6)} | THRESHOLD, MEL),
+    "conv2d-threshold": ("conv2d", {"patch": 8, "latent_size": 5} | THRESHOLD, MEL),
+}
 
 
 def build(family: str, changes: dict[str, Any], features: FeatureSettings) -> Reconstructor:
@@ -304,6 +309,8 @@ def test_latent_statistics() -> None:
     assert active_units(latent, has_prior=False) == 1
     assert active_units(np.ones((3, 4), np.float32), has_prior=True) == 0
     assert small_share(np.zeros((2, 3), np.float32)) == 1.0
+    assert active_values(latent) == pytest.approx((1 + 1 + 1 + 0) / 4)
+    assert active_values(np.zeros((2, 3), np.float32)) == 0
 
 
 def run(folder: Path, out: Path, settings: TrainSettings = SETTINGS, **more: Any) -> list[Any]:

@@ -148,6 +148,7 @@ def describe_reconstruction(row: ReconstructionReport, averaged: str) -> list[st
         scores.append(f"explained variance {row.valid_explained_variance:.3f}")
     scores.append(f"{row.valid_active_units} active units")
     scores.append(f"small latents {row.valid_small_share:.1%}")
+    scores.append(f"{row.valid_active_values:.1f} active values per step")
     if row.valid_kl is not None:
         scores.append(f"KL {sum(row.valid_kl):.2f} nats per step")
     return scores

@@ -24,7 +24,7 @@ GainKind = Literal["real", "complex"]
 Edges = Literal["silence", "mirror"]
 Downsampling = Literal["strided", "max_pool", "average_pool"]
 Upsampling = Literal["transpose", "nearest"]
-Activation = Literal["leaky_relu", "relu", "identity", "batch_norm"]
+Activation = Literal["leaky_relu", "relu", "identity", "batch_norm", "soft_threshold"]
 
 
 class Estimate(NamedTuple):
@@ -58,7 +58,8 @@ class NetworkSettings:
         latent_activation: of the last encoder layer: "leaky_relu" after BatchNorm, like the other
             layers, or "relu" or "identity" without BatchNorm. Codes are best "identity", so that
             they can have any value, or "batch_norm": each unit has the variance 1, and a penalty of
-            "sparse" cannot be avoided by making all values small.
+            "sparse" cannot be avoided by making all values small. "soft_threshold" is "batch_norm"
+            and then 0 in place of values up to 0.2 and others moved by 0.2 towards 0.
         encoder: "strided" convolutions, or convolutions and "max_pool" or "average_pool".
         decoder: "transpose" for transposed convolutions, "nearest" for upsampling followed by a
             convolution, which avoids checkerboard artefacts (Odena et al. 2016).

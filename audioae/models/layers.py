@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from audioae.models.base import Activation, Downsampling, Upsampling
 
+THRESHOLD = 0.2  # of "soft_threshold", in standard deviations
+
 
 class Pasts:
     """The pasts of a sequence of layers, and the next pasts, in the order of the layers."""
@@ -269,12 +271,14 @@ def build_activation(
     """The normalisation before an activation, and the activation.
 
     "leaky_relu" (slope 0.2) has a BatchNorm before it, "relu" and "identity" have none, and
-    "batch_norm" is a BatchNorm without learned scale and shift.
+    "batch_norm" is a BatchNorm without learned scale and shift; "soft_threshold" is the same and
+    soft thresholding, whose zeros make a code sparse.
     """
     if name == "leaky_relu":
         return norm(channels), nn.LeakyReLU(0.2)
-    if name == "batch_norm":
-        return norm(channels, affine=False), nn.Identity()
+    if name in ("batch_norm", "soft_threshold"):
+        soft = nn.Softshrink(THRESHOLD) if name == "soft_threshold" else nn.Identity()
+        return norm(channels, affine=False), soft
     return nn.Identity(), nn.ReLU() if name == "relu" else nn.Identity()
 
 

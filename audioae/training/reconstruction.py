@@ -118,6 +118,7 @@ class ReconstructionValidation:
             "reconstruction": reconstruction,
             "explained_variance": 1 - error / variance if variance > 0 else None,
             "small_share": small_share(latent),
+            "active_values": active_values(latent),
             "active_units": 0,
             "kl": None,
         }
@@ -135,6 +136,7 @@ class ReconstructionValidation:
             valid_reconstruction=scores["reconstruction"],
             valid_explained_variance=scores["explained_variance"],
             valid_small_share=scores["small_share"],
+            valid_active_values=scores["active_values"],
             valid_active_units=scores["active_units"],
             valid_kl=scores["kl"],
         )
@@ -169,6 +171,14 @@ def small_share(latent: npt.NDArray[np.float32]) -> float:
     """The share of latent values below 1 % of the largest, `[channels, steps]`; 1 for no code."""
     size = np.abs(latent)
     return float((size <= SMALL * size.max()).mean())
+
+
+def active_values(latent: npt.NDArray[np.float32]) -> float:
+    """The mean number of values of a step that are above 1 % of its largest one, for a latent
+    `[channels, steps]`.
+    """
+    size = np.abs(latent)
+    return float((size > SMALL * size.max(0, initial=0)).sum(0).mean()) if latent.size else 0.0
 
 
 def active_units(latent: npt.NDArray[np.float32], *, has_prior: bool) -> int:

@@ -162,6 +162,7 @@ class ReconstructionReport(AnyReport):
         valid_explained_variance: 1 - squared error / variance of the features around the mean of
             each bin; None for constant features.
         valid_small_share: share of the latent values below 1 % of the largest one.
+        valid_active_values: mean number of the latent values of a step above 1 % of its largest.
         valid_active_units: number of latent channels that carry information, see `active_units`.
         valid_kl: mean KL divergence of each latent channel in nats; None without a prior.
     """
@@ -169,6 +170,7 @@ class ReconstructionReport(AnyReport):
     valid_reconstruction: float
     valid_explained_variance: float | None
     valid_small_share: float
+    valid_active_values: float
     valid_active_units: int
     valid_kl: tuple[float, ...] | None
 
