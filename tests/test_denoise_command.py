@@ -413,3 +413,22 @@ def test_the_command_imports_no_heavy_packages() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert output.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file descriptors of a POSIX system")
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_standard_streams(folder: Path, half: Path, closed: tuple[int, ...]) -> None:
+    """Files that are opened later do not get their numbers."""
+
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    command = [sys.executable, "-m", "audioae", "denoise", "in.wav", "out.wav", "-m", str(half)]
+    ended = subprocess.run([*command, "--json"], capture_output=True, preexec_fn=close)
+    assert ended.returncode == 0
+    assert soundfile.info("out.wav").frames == soundfile.info("in.wav").frames
+    if 1 not in closed:
+        assert json.loads(ended.stdout)["status"] == "done"
+    if 2 not in closed:
+        assert b"Error" not in ended.stderr and b"out.wav" in ended.stderr

@@ -38,6 +38,7 @@ from audioae.errors import AudioFileError, OutputError
 from audioae.fields import as_integer, as_path
 from audioae.storage import AtomicFile, output_errors
 
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # errors of a disk, a limit and a quota
 MAX_CALL = 65536  # samples per channel and call: libsndfile crashes on longer Ogg writes
 
 
@@ -246,8 +247,8 @@ class AudioWriter:
 
     def _failure(self, error: BaseException) -> OutputError:
         free = shutil.disk_usage(self._temporary.path.parent).free
-        reason = str(error).rstrip(".") or "short write"
-        if self._is_media and getattr(error, "errno", errno.ENOSPC) != errno.ENOSPC:
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".") or "short write"
+        if self._is_media and getattr(error, "errno", errno.ENOSPC) not in FULL:
             return OutputError(
                 f"{self.path} could not be written ({reason}); choose another container, such as "
                 ".mkv or .wav"

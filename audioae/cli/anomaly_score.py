@@ -215,7 +215,8 @@ def _monitor(
         elif not quiet:
             state = "ANOMALOUS" if result.is_anomalous else "normal"
             click.echo(f"{result.seconds:.1f} s: {state}, score {result.score:.3g}")
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         found = found or result.is_anomalous
         if found and fail_on_anomaly:
             break

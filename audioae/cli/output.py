@@ -134,5 +134,7 @@ def report_warnings(plan: FilePlan | PlannedFile, options: DenoiseOptions) -> No
 def print_json(values: dict[str, Any], out: IO[str] | None = None) -> None:
     """Print one object on one line and flush it; to `out`, or stdout."""
     out = out or sys.stdout
+    if out is None:  # closed
+        return
     click.echo(json.dumps(values, default=str), file=out)
     out.flush()

@@ -70,14 +70,18 @@ def checked_sink(*, as_json: bool) -> BinaryIO:
     """stdout, or a usage error if a file must not be written to it."""
     if as_json:
         raise click.UsageError("--json and OUT = - would both write to stdout; give OUT a name")
-    if sys.stdout is None:  # `>&-` in a shell
-        raise OutputError("stdout is closed; redirect it to a file or a program")
-    sink = sys.stdout.buffer
+    sink = _stdout()
     if sink.isatty():
         raise click.UsageError(
             "refusing to write audio to a terminal; redirect stdout to a file or a program"
         )
     return sink
+
+
+def _stdout() -> BinaryIO:
+    if sys.stdout is None:  # `>&-` in a shell
+        raise OutputError("stdout is closed; redirect it to a file or a program")
+    return sys.stdout.buffer
 
 
 def _stdin() -> BinaryIO:
@@ -99,7 +103,7 @@ def _stream(raw: RawForm, options: DenoiseOptions) -> None:
         )
     engine = ready_engine(options.model_path(), device=options.device)
     settings = options.settings
-    source, sink = _stdin(), sys.stdout.buffer
+    source, sink = _stdin(), _stdout()
     done = 0.0
     with show_progress(options.progress_mode, "stdin", total=None, unit="s") as show:
 
