@@ -77,6 +77,16 @@ class Chunk:
 
 def family(file: BinaryIO) -> Family | None:
     """The layout of a file, from its first bytes; None if it has no chunks."""
+    return _known_family(file) if getattr(file, "mode", "") == "rb" else _read_family(file)
+
+
+@lru_cache(maxsize=1)
+def _known_family(file: BinaryIO) -> Family | None:
+    """`family` of a file that is only read, which is asked for it several times."""
+    return _read_family(file)
+
+
+def _read_family(file: BinaryIO) -> Family | None:
     file.seek(0)
     head = file.read(12)
     if head[:4] in (b"RIFF", b"RIFX", *WIDE) and head[8:] == b"WAVE":
