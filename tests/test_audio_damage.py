@@ -15,7 +15,17 @@ import pytest
 import soundfile
 
 from audioae import storage
-from audioae.audio import AudioInfo, AudioReader, AudioWriter, check_output, info, mp3, read, write
+from audioae.audio import (
+    AudioInfo,
+    AudioReader,
+    AudioWriter,
+    check_output,
+    info,
+    media,
+    mp3,
+    read,
+    write,
+)
 from audioae.audio.metadata import find_losses
 from audioae.errors import AudioaeError, AudioFileError, OutputError
 from audioae.storage import AtomicFile
@@ -330,9 +340,15 @@ def full_disk() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.wav", "a.flac", "a.aiff", "a.w64", "a.rf64", "a.ogg", "a.mp3", "a.opus"]
+    "name",
+    [
+        *("a.wav", "a.flac", "a.aiff", "a.w64", "a.rf64", "a.ogg", "a.mp3", "a.opus"),
+        *("a.mka", "a.m4a", "a.webm", "a.mov", "a.ts"),
+    ],
 )
 def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path, name: str) -> None:
+    if Path(name).suffix in media.SUFFIXES:
+        pytest.importorskip("av")
     with (
         full_disk(),
         pytest.raises(OutputError, match=rf"{name} could not be written .* bytes free"),
