@@ -9,16 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from fake_models import write_half_model
 
 from audioae.denoising import FileJob, plan_file
 from audioae.denoising.batch import (
     BatchPlan,
+    BatchSettings,
     Ledger,
+    Outcome,
     OutputNames,
+    PlannedFile,
     find_inputs,
     name_jobs,
     output_folders,
     plan_batch,
+    run_batch,
 )
 
 FILES = 300
@@ -87,3 +92,45 @@ def test_a_planned_file_has_the_values_of_its_plan(tmp_path: Path) -> None:
     assert [each.warnings for each in files] == [whole.warnings for whole in wholes]
     by_name = {each.job.src.name: each for each in files}
     assert by_name["wav0.wav"].form is by_name["wav1.wav"].form is not by_name["wav2.wav"].form
+
+
+class Outcomes:
+    """Keeps the outcomes of a batch by the names of their inputs."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Outcome] = {}
+
+    def started(self, planned: PlannedFile) -> None:
+        """Nothing is kept."""
+
+    def advanced(self, planned: PlannedFile, seconds: float) -> None:
+        """Nothing is kept."""
+
+    def ended(self, planned: PlannedFile, outcome: Outcome) -> None:
+        self.found[planned.job.src.name] = outcome
+
+
+def test_inputs_that_changed_since_the_batch_was_planned(tmp_path: Path) -> None:
+    rec, out = tmp_path / "rec", tmp_path / "out"
+    rec.mkdir()
+    for name in ("longer.wav", "gone.wav", "damaged.wav", "same.wav"):
+        soundfile.write(rec / name, np.zeros(8000), 16000)
+    files = plan(rec, out).files
+    soundfile.write(rec / "longer.wav", np.zeros((30000, 2)), 44100)
+    (rec / "gone.wav").unlink()
+    (rec / "damaged.wav").write_bytes(b"RIFF")
+    out.mkdir()
+    outcomes, model = Outcomes(), write_half_model(tmp_path / "half.onnx")
+    with Ledger(out, "recipe") as ledger:
+        run_batch(files, BatchSettings(model), outcomes, ledger=ledger, jobs=1)
+    assert {name for name, each in outcomes.found.items() if each.error} == {
+        "gone.wav",
+        "damaged.wav",
+    }
+    form = soundfile.info(out / "longer.wav")
+    assert (form.samplerate, form.channels, form.frames) == (44100, 2, 30000)
+    assert sorted(path.name for path in out.glob("*.wav")) == ["longer.wav", "same.wav"]
+    states = {
+        path.name: Ledger(out, "recipe").state(path, out / path.name) for path in rec.iterdir()
+    }
+    assert states == {"longer.wav": "done", "same.wav": "done", "damaged.wav": "new"}
