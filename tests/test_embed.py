@@ -172,6 +172,7 @@ def test_a_map_has_a_point_per_file(model: Path, sounds: Path, tmp_path: Path, s
         assert content[:5] in (b"\x89PNG\r", b"<?xml") and len(content) > 2000
 
 
+@pytest.mark.filterwarnings("ignore::ImportWarning")  # umap without tensorflow
 def test_projections_keep_clusters_apart() -> None:
     rng = np.random.default_rng(0)
     vectors = np.concatenate([rng.normal(0, 1, (15, 8)), rng.normal(9, 1, (15, 8))])

@@ -20,6 +20,7 @@ Projection = Literal["pca", "tsne", "umap"]
 PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
 MAP_SUFFIXES = (".png", ".svg", ".html")
 MOST_COLUMNS = 2048  # of a picture of an anomaly
+FEW = 10  # recordings on a map by UMAP that start at random places
 SIZE = 640  # of a map of embeddings in HTML, pixels
 
 
@@ -55,7 +56,10 @@ def project(vectors: Array, projection: Projection, *, seed: int = 0) -> Array:
         model = manifold.TSNE(2, perplexity=near, init="pca", random_state=seed)
     elif projection == "umap":
         umap: Any = require("umap", extra="umap")
-        model = umap.UMAP(n_neighbors=min(15, len(vectors) - 1), random_state=seed)
+        # Its spectral start needs more points than this.
+        init = "spectral" if len(vectors) > FEW else "random"
+        options = {"init": init, "random_state": seed, "n_jobs": 1}
+        model = umap.UMAP(n_neighbors=min(15, len(vectors) - 1), **options)
     else:
         decomposition: Any = require("sklearn.decomposition", extra="tasks")
         model = decomposition.PCA(min(2, scaled.shape[-1]), random_state=seed)
