@@ -37,7 +37,7 @@ from audioae.training import (
     fit,
 )
 from audioae.training.closed_form import start_from_data
-from audioae.training.losses.features import FEATURE_LOSSES
+from audioae.training.losses.distances import FEATURE_LOSSES
 from audioae.training.recipe import parse_recipe
 from audioae.training.reconstruction import active_units, active_values, small_share
 from audioae.training.sounds import SoundCorpus, SoundDataset, StartKind

@@ -15,7 +15,7 @@ from torch import Tensor
 from audioae.data.mixtures import DataSettings
 from audioae.models import Reconstructor
 from audioae.models.bottlenecks import Gaussian
-from audioae.training.losses.features import feature_loss
+from audioae.training.losses.distances import feature_loss
 from audioae.training.rows import Baseline, ReconstructionReport
 from audioae.training.sounds import Source, validation_sounds
 from audioae.training.validation import SEED, ValidationSettings

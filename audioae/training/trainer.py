@@ -15,7 +15,7 @@ from audioae.errors import SettingsError
 from audioae.models import Reconstructor
 from audioae.models.checkpoint import Model
 from audioae.training.losses import levelled_loss
-from audioae.training.losses.features import feature_loss
+from audioae.training.losses.distances import feature_loss
 from audioae.training.settings import TrainSettings, learning_rate_at
 from audioae.training.team import Team, local_gpu
 

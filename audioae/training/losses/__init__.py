@@ -1,15 +1,15 @@
 """Losses `loss(estimate, reference)`, each a mean over a batch, and their weighted sum.
 
-All losses but those of `features` are computed from output waveforms: spectral losses take the
+All losses but those of features are computed from output waveforms: spectral losses take the
 STFT of the output and do not use the spectrum inside the denoiser.
 
 Modules in reading order:
 
-- `distances`: spectra, compressed spectra, magnitudes above 8 kHz, waveforms; SI-SDR
+- `distances`: spectra, compressed spectra, magnitudes above 8 kHz, waveforms, SI-SDR; features of
+  autoencoders that reconstruct them
 - `envelope`: log-likelihood ratio of linear predictors
 - `intelligibility`: STOI
 - `pesq`: the disturbance of PESQ
-- `features`: losses of features, for autoencoders that reconstruct them
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 from audioae.errors import SettingsError, nearest
 from audioae.signal.spectrogram import StftSettings
 from audioae.training.losses.distances import (
+    FEATURE_LOSSES,
     Signal,
     compressed_complex,
     compressed_magnitude,
@@ -35,7 +36,6 @@ from audioae.training.losses.distances import (
     negative_si_sdr,
 )
 from audioae.training.losses.envelope import log_likelihood_ratio
-from audioae.training.losses.features import FEATURE_LOSSES
 from audioae.training.losses.intelligibility import unintelligibility
 from audioae.training.losses.pesq import pesq_disturbance
 

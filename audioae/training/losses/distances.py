@@ -1,4 +1,4 @@
-"""Distances between spectra, and between waveforms.
+"""Distances between spectra, between waveforms, and between features in [0, 1].
 
 The losses above 8 kHz, beyond the range of the wideband metrics, compare only the bins up to the
 bandwidth of each reference: most recordings have no content above some frequency, and the bins
@@ -7,6 +7,7 @@ there tell nothing about speech. A silent reference has full bandwidth.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import torch
@@ -167,3 +168,38 @@ def _weight(reference: Signal) -> Tensor:
     within = audible.flip(2).cummax(2).values.flip(2)  # all bins up to the last audible one
     silent = loudest < 2 * FLOOR
     return (within | silent).to(magnitude.dtype).expand_as(magnitude)
+
+
+# --- Features, for autoencoders that reconstruct them
+
+MARGIN = 1e-6  # of a reconstruction from 0 and 1, where the cross-entropy is infinite
+
+
+def mse(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Mean squared error."""
+    return F.mse_loss(estimate, reference)
+
+
+def mae(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Mean absolute error."""
+    return F.l1_loss(estimate, reference)
+
+
+def bce(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Binary cross-entropy, minus that of the reference with itself: 0 at equality."""
+    guess, target = (each.clamp(MARGIN, 1 - MARGIN) for each in (estimate, reference))
+    return F.binary_cross_entropy(guess, target) - F.binary_cross_entropy(target, target)
+
+
+FEATURE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse, "mae": mae, "bce": bce}
+
+
+def feature_loss(estimate: Tensor, reference: Tensor, weights: Mapping[str, float]) -> Tensor:
+    """The sum of `weights[name] * FEATURE_LOSSES[name]` for features `[batch, bins, frames]`."""
+    return torch.stack(
+        [
+            weight * FEATURE_LOSSES[name](estimate.float(), reference)
+            for name, weight in weights.items()
+            if weight
+        ]
+    ).sum()
