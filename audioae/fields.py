@@ -150,6 +150,26 @@ def build(record: type[Record], values: Any, name: str = "") -> Record:
     )
 
 
+def settings_from(settings: type[Any], values: Mapping[str, Any]) -> Any:
+    """Build settings from JSON values.
+
+    Args:
+        settings: a settings dataclass.
+        values: its fields. Lists become tuples, and tables the settings class of their field.
+
+    Raises:
+        ValueError: a value has a wrong type, or is no field.
+        SettingsError: a value is out of range.
+    """
+    hints = get_type_hints(settings)
+    for name, value in values.items():
+        if name not in hints:
+            raise ValueError(f"{settings.__name__} has no setting {name!r}")
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(hints[name]):
+            settings_from(hints[name], value)  # unknown keys inside
+    return build(settings, values)
+
+
 def check_types(record: Any) -> None:
     """Check the types of the fields of a frozen dataclass, for its `__post_init__`.
 

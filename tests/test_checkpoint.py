@@ -17,6 +17,7 @@ from tiny import BINS, STFT
 
 import audioae
 from audioae.errors import CheckpointError, ModelNotFoundError, OutputError
+from audioae.fields import settings_from
 from audioae.models import Denoiser, NetworkSettings, build_autoencoder
 from audioae.models.bidirectional import BidirectionalSettings
 from audioae.models.checkpoint import (
@@ -28,7 +29,6 @@ from audioae.models.checkpoint import (
     load_weights,
     read_tensors,
     save_model,
-    settings_from,
     stages_before,
     write_tensors,
 )

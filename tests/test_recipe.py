@@ -148,7 +148,10 @@ def test_the_last_override_counts(tmp_path: Path) -> None:
             "no loss 'compressed_magntude'; did you mean 'compressed_magnitude'",
         ),
         ("family=conv3d", "no network 'conv3d'; did you mean"),
-        ("training.best=psq", r"TrainSettings.best: .*'pesq', 'si_sdr', 'loss' or 'combined'; got 'psq'"),
+        (
+            "training.best=psq",
+            r"TrainSettings.best: .*'pesq', 'si_sdr', 'loss' or 'combined'; got 'psq'",
+        ),
         ("training.steps=many", "TrainSettings.steps: .*integer; got 'many'"),
         ('training.steps="100"', "TrainSettings.steps: .*integer; got '100'"),
         ("training.steps=1.5", "TrainSettings.steps: .*integer; got 1.5"),

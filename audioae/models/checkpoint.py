@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from audioae.errors import (
     SettingsError,
     nearest,
 )
-from audioae.fields import build, parse_json
+from audioae.fields import build, parse_json, settings_from
 from audioae.models import Denoiser, Reconstructor, build_autoencoder, settings_class
 from audioae.pretrained import IS_AUTOENCODER, IS_DENOISER, list_models
 from audioae.signal.features import FeatureSettings
@@ -184,26 +184,6 @@ def build_model(description: Mapping[str, Any]) -> Model:
     if settings.num_bins != stft.num_bins:
         raise ValueError(f"the network has {settings.num_bins} bins, the STFT {stft.num_bins}")
     return Denoiser(network, stft, name=description["name"])
-
-
-def settings_from(settings: type[Any], values: Mapping[str, Any]) -> Any:
-    """Build settings from JSON values.
-
-    Args:
-        settings: a settings dataclass.
-        values: its fields. Lists become tuples, and tables the settings class of their field.
-
-    Raises:
-        ValueError: a value has a wrong type, or is no field.
-        SettingsError: a value is out of range.
-    """
-    hints = get_type_hints(settings)
-    for name, value in values.items():
-        if name not in hints:
-            raise ValueError(f"{settings.__name__} has no setting {name!r}")
-        if isinstance(value, Mapping) and dataclasses.is_dataclass(hints[name]):
-            settings_from(hints[name], value)  # unknown keys inside
-    return build(settings, values)
 
 
 def save_model(

@@ -14,13 +14,12 @@ from typing import Any
 from torch import Tensor
 
 from audioae.errors import CheckpointError, OutputError, SettingsError, TrainingError
-from audioae.fields import build, parse_json
+from audioae.fields import build, parse_json, settings_from
 from audioae.models.checkpoint import (
     Model,
     describe,
     load_weights,
     read_tensors,
-    settings_from,
     write_tensors,
 )
 from audioae.storage import write_text
