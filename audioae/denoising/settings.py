@@ -93,8 +93,8 @@ def check_denoise_settings(settings: DenoiseSettings | None) -> DenoiseSettings:
 
 # gentle: some noise stays audible, and all speech is kept.
 # strong: steady noise is lowered further than the model does.
-# asr: half of the attenuation in dB, chosen by word error rates, see docs/metrics.md. Recognisers are
-# trained on noisy speech; missing speech hurts them more than noise.
+# asr: half of the attenuation in dB, chosen by word error rates, see docs/metrics.md. Recognisers
+# are trained on noisy speech; missing speech hurts them more than noise.
 PRESETS: dict[str, DenoiseSettings] = {
     "gentle": DenoiseSettings(strength=0.8, max_attenuation_db=12.0),
     "default": DenoiseSettings(),
