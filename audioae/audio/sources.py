@@ -284,7 +284,7 @@ def _entered(stack: ExitStack, open_it: Callable[[], Sound]) -> Sound:
 def reason_of(error: soundfile.LibsndfileError) -> str:
     """The cause in an error of libsndfile, which calls some damage an internal error."""
     reason = str(error.error_string).rstrip(".")
-    return "damaged" if "internal error" in reason.lower() else reason
+    return "invalid data" if "internal error" in reason.lower() else reason
 
 
 def _check_stream(path: Path, stream: mp3.Stream) -> None:
