@@ -158,7 +158,7 @@ def output_folders(outputs: Iterable[str]) -> Iterator[None]:
     """
     made: list[Path] = []
     try:
-        for folder in sorted({Path(os.path.dirname(output)) for output in outputs}):
+        for folder in sorted(map(Path, {os.path.dirname(output) for output in outputs})):
             _make(folder, made)
             _try(folder)
         yield
