@@ -17,6 +17,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchaudio")
 pytest.importorskip("librosa")
 
+from click.testing import CliRunner
+
+from audioae.cli import main
 from audioae.data.mixtures import DataSettings
 from audioae.engine.codecs import OnnxCodec, TorchCodec
 from audioae.errors import SettingsError
@@ -472,3 +475,16 @@ def test_torch_and_onnx_codecs_check_what_they_get() -> None:
         codec.decode(np.zeros((3, 8), np.float32))
     empty = codec.encode(np.zeros((16, 0), np.float32))
     assert empty.shape == (codec.latent_shape[0], 0) and codec.decode(empty).shape == (16, 0)
+
+
+def test_a_start_and_weights_that_contradict_are_refused(prepared: Path, tmp_path: Path) -> None:
+    model = build("dense", {"patch": 4, "widths": (12, 6)}, MEL)
+    save_model(tmp_path / "model.safetensors", model)
+    for options in (
+        ["words-16k", "--set", "task.start=whitened"],
+        ["pca-16k", "--set", "task.start=pca", "--from", str(tmp_path / "model.safetensors")],
+    ):
+        command = ["train", *options, "--data", str(prepared), "--out", str(tmp_path / "run")]
+        ended = CliRunner().invoke(main, command)
+        assert ended.exit_code == 2 and "task.start" in ended.stderr, ended.output
+    assert not (tmp_path / "run").exists()
