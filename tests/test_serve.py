@@ -552,8 +552,14 @@ def test_a_job_that_takes_too_long_or_dies_is_a_failed_one(tmp_path: Path) -> No
         key = client.upload(LONG)
         client("POST", f"/api/files/{key}/denoise", {})
         until(lambda: client.state(key)["state"] == "running")
-        for process in multiprocessing.active_children():
-            process.kill()
+
+        def killed() -> bool:
+            """Kill all workers; the one of the job may still be starting."""
+            for process in multiprocessing.active_children():
+                process.kill()
+            return bool(client.state(key)["state"] != "running")
+
+        until(killed)
         state = client.wait(key)
         assert state["state"] == "failed" and "SIGKILL" in state["error"]
         assert {path.name for path in client.files()} == {"input.wav"}
