@@ -107,9 +107,11 @@ noise and music."""
 
 SPEED = "## Speed and memory"
 
-FASTEST = """One thread, a new process for each run, the fastest of {starts} runs, each in the
-default quality "best", where speech-16k is replaced by speech-offline-16k. The real-time factor is processing time divided by audio duration and includes the start of the program. Where
-other programs used the cores (see the load below), CPU time is more reliable than wall time."""
+FASTEST = """One thread, a new process for each run, the fastest of {starts} runs. Files are
+denoised in the default quality, "best", for which `speech-offline-16k` takes the place of
+`speech-16k`. The real-time factor is processing time divided by audio duration and includes the
+start of the program. Where other programs used the cores (see the load below), CPU time is more
+reliable than wall time."""
 
 SAME_RUN = """## Other systems in the same run
 
