@@ -263,6 +263,17 @@ def lock(handle: int) -> bool:
     return True
 
 
+def is_text(path: AnyPath) -> bool:
+    """Whether a path is valid text. File names may have bytes that are not UTF-8, which Python
+    stands in for, and which many libraries refuse.
+
+    Example:
+        >>> is_text("voice.wav"), is_text(os.fsdecode(b"voice-\\xff.wav"))
+        (True, False)
+    """
+    return not _SURROGATE.search(os.fspath(path))
+
+
 class PrivateFolder:
     """A temporary folder for this user only, removed on exit.
 

@@ -65,6 +65,7 @@ def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
         ModelEntry(name, f"{name}/model.onnx", "0" * 64) for name in ("speech-16k", "speech-48k")
     ]
     monkeypatch.setattr("audioae.pretrained.list_models", lambda: entries)
+    monkeypatch.setattr("audioae.pretrained.list_denoisers", lambda: entries[:1])
 
 
 def model_completions(incomplete: str) -> list[tuple[str, str]]:
@@ -79,18 +80,19 @@ def test_model_names_are_completed_and_otherwise_paths(two_models: None) -> None
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "names"),
     [
-        ("denoise", "-m", ""),
-        ("denoise", "--model", ""),
-        ("evaluate", "--model", ""),
-        ("models", "info", ""),
+        (("denoise", "-m", ""), ["speech-16k"]),  # denoisers only
+        (("denoise", "--model", ""), ["speech-16k"]),
+        (("live", "--model", ""), ["speech-16k"]),
+        (("evaluate", "--model", ""), ["speech-16k", "speech-48k"]),
+        (("models", "info", ""), ["speech-16k", "speech-48k"]),
     ],
 )
 def test_models_are_completed_where_a_command_takes_one(
-    two_models: None, words: tuple[str, ...]
+    two_models: None, words: tuple[str, ...], names: list[str]
 ) -> None:
-    assert completions(*words) == ["speech-16k", "speech-48k"]
+    assert completions(*words) == names
 
 
 def test_a_damaged_installation_does_not_disturb_the_prompt(

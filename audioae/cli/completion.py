@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import click
 from click.shell_completion import CompletionItem, get_completion_class
+
+if TYPE_CHECKING:
+    from audioae.pretrained import ModelEntry
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -33,11 +39,27 @@ def complete_models(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
     """The names of shipped models that begin with `incomplete`; if none does, complete a path."""
-    from audioae.errors import AudioaeError
     from audioae.pretrained import list_models
 
+    return _completed(list_models, incomplete)
+
+
+def complete_denoisers(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
+    """`complete_models` without the autoencoders."""
+    from audioae.pretrained import list_denoisers
+
+    return _completed(list_denoisers, incomplete)
+
+
+def _completed(
+    list_entries: Callable[[], list[ModelEntry]], incomplete: str
+) -> list[CompletionItem[str]]:
+    from audioae.errors import AudioaeError
+
     try:
-        names = [entry.name for entry in list_models() if entry.name.startswith(incomplete)]
+        names = [entry.name for entry in list_entries() if entry.name.startswith(incomplete)]
     except AudioaeError:  # a damaged installation: errors must not disturb the prompt
         names = []
     return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]

@@ -119,10 +119,13 @@ def seconds_shown(
 
 def report(result: CompressResult, *, quiet: bool, as_json: bool) -> None:
     """Print what was done."""
+    from audioae.errors import counted
+
     seconds = result.num_samples / result.sample_rate
     if not quiet:
         click.echo(
-            f"{result.dst}: {seconds:.2f} s, {result.channels} channels, {result.sample_rate} Hz; "
+            f"{result.dst}: {seconds:.2f} s, {counted(result.channels, 'channel')}, "
+            f"{result.sample_rate} Hz; "
             f"{result.bytes:,} bytes, {result.kbps:.1f} kbit/s, model {result.model}",
             err=True,
         )

@@ -92,8 +92,8 @@ def command(
     Runtime and torch differ by more than 1e-4, for whole files or in blocks. A model that was
     trained with task.kind = "reconstruct" is exported with its encoder and its decoder.
 
-    With --quantize the file is about half as large and takes about 15 % less time. Its gains change
-    with the lengths of blocks where the network has LSTMs.
+    With --quantize the file is about half as large, and the network takes about 15 % less time. If
+    it has LSTMs, the output depends slightly on the blocks in which a recording is processed.
 
     To add a model to the package:
 

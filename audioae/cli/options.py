@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from audioae.cli.completion import complete_models
+from audioae.cli.completion import complete_denoisers, complete_models
 from audioae.cli.progress import progress_mode
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ model_option = click.option(
     "-m",
     "--model",
     metavar="NAME|PATH",
-    shell_complete=complete_models,
+    shell_complete=complete_denoisers,
     help="A shipped model, an .onnx file, a checkpoint or a run folder.  [default: the best "
     "shipped model]",
 )

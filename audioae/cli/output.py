@@ -12,6 +12,7 @@ import click
 
 from audioae.cli.options import DenoiseOptions
 from audioae.cli.progress import show_progress
+from audioae.errors import counted
 
 if TYPE_CHECKING:
     from audioae.denoising import FilePlan, FileResult
@@ -63,7 +64,8 @@ def model_line(model: ModelInfo, quality: str) -> str:
 def preface(plan: FilePlan, model: ModelInfo) -> str:
     """The model, the formats of input and output, and what happens above the model's band."""
     source, output, rate = plan.source, plan.output, model.stft.sample_rate
-    form = f"{source.sample_rate} Hz, {source.channels} channels, {source.num_samples} samples"
+    channels = counted(source.channels, "channel")
+    form = f"{source.sample_rate} Hz, {channels}, {source.num_samples} samples"
     lines = [
         model_line(model, plan.job.settings.quality),
         f"in: {plan.job.src}, {source.container} {source.subtype}, {form}",

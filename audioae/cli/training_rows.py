@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Mixing,
         Noisy,
         ReconstructionReport,
+        Report,
         Row,
         Start,
     )
@@ -107,15 +108,7 @@ def describe_mixing(row: Mixing, reconstructs: bool) -> str:
 
 def describe_noisy(row: Noisy) -> str:
     """A line with the scores of the noisy validation mixtures."""
-    scores = describe_scores(
-        row.noisy_loss,
-        row.noisy_si_sdr,
-        row.noisy_pesq,
-        row.noisy_stoi,
-        row.noisy_ovrl,
-        row.noisy_lost_db,
-    )
-    return f"noisy baseline: {', '.join(scores)}"
+    return f"noisy baseline: {', '.join(describe_scores(row, 'noisy'))}"
 
 
 def describe_report(row: AnyReport, seconds_left: float | None) -> str:
@@ -127,14 +120,7 @@ def describe_report(row: AnyReport, seconds_left: float | None) -> str:
     if isinstance(row, ReconstructionReport):
         scores[-1:] = describe_reconstruction(row, scores[-1] if row.averaged else "")
     elif isinstance(row, Report):
-        scores += describe_scores(
-            row.valid_loss,
-            row.valid_si_sdr,
-            row.valid_pesq,
-            row.valid_stoi,
-            row.valid_ovrl,
-            row.valid_lost_db,
-        )
+        scores += describe_scores(row, "valid")
     skipped = f", {counted(row.skipped_steps, 'step')} skipped" if row.skipped_steps else ""
     left = "" if seconds_left is None else f", about {duration(seconds_left)} left"
     best = " (best)" if row.is_best else ""
@@ -154,21 +140,17 @@ def describe_reconstruction(row: ReconstructionReport, averaged: str) -> list[st
     return scores
 
 
-def describe_scores(
-    loss: float | None,
-    si_sdr: float | None,
-    pesq: float | None,
-    stoi: float | None,
-    ovrl: float | None,
-    lost_db: float | None,
-) -> list[str]:
-    """The scores that are not None."""
-    words = {
-        "valid {:.4f}": loss,
-        "SI-SDR {:.2f} dB": si_sdr,
-        "PESQ {:.3f}": pesq,
-        "STOI {:.4f}": stoi,
-        "OVRL {:.2f}": ovrl,
-        "speech -{:.1f} dB": lost_db,
-    }
-    return [word.format(value) for word, value in words.items() if value is not None]
+SCORES = {
+    "loss": "valid {:.4f}",
+    "si_sdr": "SI-SDR {:.2f} dB",
+    "pesq": "PESQ {:.3f}",
+    "stoi": "STOI {:.4f}",
+    "ovrl": "OVRL {:.2f}",
+    "lost_db": "speech -{:.1f} dB",
+}
+
+
+def describe_scores(row: Noisy | Report, side: Literal["noisy", "valid"]) -> list[str]:
+    """The scores of one side that are not None."""
+    values = {name: getattr(row, f"{side}_{name}") for name in SCORES}
+    return [SCORES[name].format(value) for name, value in values.items() if value is not None]

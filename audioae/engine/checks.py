@@ -31,6 +31,7 @@ from audioae.errors import (
 )
 from audioae.fields import parse_json
 from audioae.pretrained import IS_AUTOENCODER, ModelInfo
+from audioae.storage import is_text
 
 if TYPE_CHECKING:
     from audioae.engine import Engine, Gain
@@ -95,12 +96,7 @@ def loadable(path: str | Path) -> str | bytes:
         >>> loadable("model.onnx")
         'model.onnx'
     """
-    text = str(path)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return Path(path).read_bytes()
-    return text
+    return str(path) if is_text(path) else Path(path).read_bytes()
 
 
 def read_metadata(session: Any, path: str | Path) -> dict[str, Any]:

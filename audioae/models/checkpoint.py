@@ -33,7 +33,7 @@ from audioae.models import Denoiser, Reconstructor, build_autoencoder, settings_
 from audioae.pretrained import IS_AUTOENCODER, IS_DENOISER, list_models
 from audioae.signal.features import FeatureSettings
 from audioae.signal.spectrogram import StftSettings
-from audioae.storage import write_bytes
+from audioae.storage import is_text, write_bytes
 
 Model = Denoiser | Reconstructor
 
@@ -104,11 +104,9 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _loadable(path: Path, stack: ExitStack) -> Path:
     """What safetensors opens: the path, or another one for a name that is not valid text."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return Path("/dev/fd", str(stack.enter_context(path.open("rb")).fileno()))
-    return path
+    if is_text(path):
+        return path
+    return Path("/dev/fd", str(stack.enter_context(path.open("rb")).fileno()))
 
 
 def _metadata(file: Any) -> dict[str, Any]:

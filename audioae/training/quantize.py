@@ -102,7 +102,7 @@ def export_quantized(
         engine = OnnxEngine(original)
         mixtures = _calibration_mixtures(Path(data), engine.info.stft.sample_rate)
         layers = _quantize(original, temporary, mixtures, engine.info)
-        snr_db, *scores = _compare(
+        snr_db, valid, original_valid = _compare(
             engine, OnnxEngine(temporary), Path(data), validation or ValidationSettings()
         )
         if not snr_db >= LEAST_SNR_DB:  # also refuses NaN
@@ -112,15 +112,16 @@ def export_quantized(
             )
         size = temporary.stat().st_size
     return Quantized(
-        str(path),
-        name,
-        exported.parameters,
-        size,
-        exported.difference,
-        layers,
-        snr_db,
-        exported.bytes,
-        *scores,
+        path=str(path),
+        name=name,
+        parameters=exported.parameters,
+        bytes=size,
+        difference=exported.difference,
+        layers=layers,
+        snr_db=snr_db,
+        original_bytes=exported.bytes,
+        valid=valid,
+        original_valid=original_valid,
     )
 
 

@@ -15,6 +15,7 @@ from audioae.data.mixtures import DataSettings
 from audioae.errors import OutputError, require
 from audioae.models.checkpoint import load_denoiser, load_reconstructor
 from audioae.signal.spectrogram import Array, StftSettings, stft
+from audioae.storage import is_text
 from audioae.training import (
     AnyReport,
     Baseline,
@@ -34,13 +35,11 @@ RANGE_DB = 80.0  # from white to black
 
 def check_tracking_path(out: Path) -> None:
     """Raise `OutputError` if TensorBoard cannot write to a run folder: it takes valid text only."""
-    try:
-        str(out).encode()
-    except UnicodeEncodeError as error:
+    if not is_text(out):
         raise OutputError(
             f"TensorBoard cannot write to {out}, whose name is not UTF-8; give another --out, or "
             "leave out --tensorboard"
-        ) from error
+        )
 
 
 class Tracker:
