@@ -10,7 +10,7 @@ import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,7 +21,14 @@ from audioae import __version__
 from audioae.cli import machine, main
 from audioae.cli.machine import EXTRAS, SystemCheck, examine, probe
 from audioae.errors import SettingsError
-from audioae.pretrained import Card, add_model, registry
+from audioae.pretrained import (
+    Card,
+    CodecInfo,
+    add_model,
+    list_models,
+    load_card,
+    registry,
+)
 
 CHECKOUT = Path(__file__).parents[1]
 LIGHT = {  # replace packages that are slow to import or need hardware
@@ -96,6 +103,36 @@ def test_a_complete_installation_passes(packages: Path, weights: Path) -> None:
     assert rows["models", INFO.name]["found"].startswith("sha256 ")
     assert "6.0 dB lower" in rows["self-test", INFO.name]["found"]
     assert all(row["state"] == "ok" for row in rows.values() if row["needed"])
+
+
+def test_every_model_of_the_package_passes_its_self_test(packages: Path) -> None:
+    """Denoisers and autoencoders."""
+    rows = checks()
+    for entry in list_models():
+        row = rows["self-test", entry.name]
+        assert row.state == "ok", row.found
+
+
+def test_an_autoencoder_that_decodes_nonsense_fails_the_self_test() -> None:
+    info = load_card("codec-16k").info
+    assert isinstance(info, CodecInfo)
+
+    class Broken:
+        metadata: ClassVar[dict[str, str]] = {}
+
+        def __init__(self, frames: int, value: float) -> None:
+            self.info, self.frames, self.value = info, frames, value
+
+        def encode(self, features: np.ndarray) -> np.ndarray:
+            return np.zeros((1, 2, 4), np.float32)
+
+        def decode(self, latent: np.ndarray) -> np.ndarray:
+            return np.full((1, info.features.num_bins, self.frames), self.value, np.float32)
+
+    whole = 4 * info.stride
+    assert machine._run_codec(Broken(whole, 0.5)) == {"code_values": 8}
+    assert "shape" in machine._run_codec(Broken(whole - 1, 0.5))["error"]
+    assert "finite" in machine._run_codec(Broken(whole, np.nan))["error"]
 
 
 def test_the_table_has_one_row_per_check_and_a_summary(packages: Path, weights: Path) -> None:

@@ -18,10 +18,14 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from audioae import __version__
 from audioae.errors import REPAIR_COMMANDS, AudioaeError, SettingsError, nearest
+
+if TYPE_CHECKING:
+    from audioae.engine import Engine
+    from audioae.engine.codecs import CodecEngine
 
 TIMEOUT_SECONDS = 120  # for one child process; a first import from a slow disk takes long
 MODEL = "model:"  # prefix of a subject that is the path of a model
@@ -231,12 +235,35 @@ DETAILS: dict[str, Callable[[Any], Answer]] = {
 
 
 def run_model(path: Path) -> Answer:
+    """The self-test of a model of either kind."""
+    from audioae.engine import load_any
+    from audioae.pretrained import CodecInfo
+
+    model: Any = load_any(path)
+    return _run_codec(model) if isinstance(model.info, CodecInfo) else _run_denoiser(model)
+
+
+def _run_codec(codec: CodecEngine) -> Answer:
+    """Encode and decode random features; returns the number of values of the code."""
+    import numpy as np
+
+    info = codec.info
+    shape = (1, info.features.num_bins, 4 * info.stride)
+    code = codec.encode(np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32))
+    features = codec.decode(code)
+    if features.shape != shape:
+        return {"error": f"expected features of shape {list(shape)}, got {list(features.shape)}"}
+    if not np.isfinite(features).all():
+        return {"error": "its features are not finite"}
+    return {"code_values": code.size}
+
+
+def _run_denoiser(engine: Engine) -> Answer:
     """Denoise one second of synthetic speech in noise; returns how many dB lower the output is."""
     import numpy as np
 
-    from audioae.denoising import denoise, ready_engine
+    from audioae.denoising import denoise
 
-    engine = ready_engine(path)
     rate = engine.info.stft.sample_rate
     time = np.arange(rate) / rate
     syllables = np.sin(2 * np.pi * 2 * time) ** 2
@@ -356,9 +383,12 @@ def _self_test(name: str, answer: Answer) -> SystemCheck:
     if "error" in answer:
         error = answer["error"]
         return SystemCheck("self-test", name, "broken", error, needed=True, mend=REINSTALL)
-    lower = answer["lower_db"]
-    level = "silent" if lower is None else f"{lower:.1f} dB lower"
-    found = f"the output for 1 s of noisy speech is complete, finite and {level}"
+    if "code_values" in answer:
+        found = f"the features from {answer['code_values']} code values are complete and finite"
+    else:
+        lower = answer["lower_db"]
+        level = "silent" if lower is None else f"{lower:.1f} dB lower"
+        found = f"the output for 1 s of noisy speech is complete, finite and {level}"
     return SystemCheck("self-test", name, "ok", found, needed=True)
 
 
