@@ -267,6 +267,20 @@ def test_run_whole_runs_the_network_once_on_all_frames(stride: int) -> None:
     np.testing.assert_array_equal(run_whole(network, model, spectrum), expected)
 
 
+def test_run_whole_runs_channels_one_by_one() -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def network(features: Any, tensors: Any) -> Any:
+        shapes.append(features.shape)
+        return neighbourhood(0, 0, 1)(features, tensors)
+
+    spectrum = random_spectrum(9)
+    whole = run_whole(network, info(), spectrum)
+    assert shapes == [(1, 2, STFT.num_bins, 9)] * len(spectrum)
+    for index, gain in enumerate(whole):
+        np.testing.assert_array_equal(run_whole(network, info(), spectrum[[index]])[0], gain)
+
+
 def test_a_model_for_both_directions_has_no_streaming_form() -> None:
     model = replace(info(lookahead=3, context=3), edges="mirror")
     with pytest.raises(SettingsError, match="toy"):

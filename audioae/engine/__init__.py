@@ -148,10 +148,14 @@ def not_causal(info: ModelInfo) -> SettingsError:
 
 
 def run_whole(network: Network, info: ModelInfo, spectrum: ComplexArray) -> Gain:
-    """Run a network on all frames of a spectrum at once; see `Engine.whole`."""
+    """Run a network on all frames of a spectrum; see `Engine.whole`.
+
+    Channels are run one after the other: the memory is that of one channel.
+    """
     frames = spectrum.shape[-1]
     features = _to_features(spectrum, _round_up(frames, info.stride))
-    return _to_gain(network(features, None)[0][..., :frames])
+    gains = [network(features[start : start + 1], None)[0] for start in range(len(features))]
+    return _to_gain(np.concatenate(gains)[..., :frames])
 
 
 class OnnxEngine:
@@ -183,6 +187,8 @@ class OnnxEngine:
         self.info = read_info(self._session, path)
         self._states = check_form(self._session, self.info, path)
         self._outputs = ["gain", *(f"next_{name}" for name in self._states)]
+        if not self._states:  # runs whole chunks, whose memory is hundreds of MB
+            self._session = open_session(path, device, plan_memory=False)
 
     def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
         """See `Engine.step`."""

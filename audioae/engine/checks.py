@@ -61,12 +61,14 @@ def find_torch_device(torch: Any, device: str) -> str:
     return "cuda" if found and device != "cpu" else "cpu"
 
 
-def open_session(path: str | Path, device: str) -> Any:
+def open_session(path: str | Path, device: str, *, plan_memory: bool = True) -> Any:
     """An ONNX Runtime session on one thread.
 
     Args:
         path: the ONNX file.
         device: "cuda", or the CPU.
+        plan_memory: reserve the memory of a run as one block, which is held beside the memory of
+            the first run. It makes runs of single frames up to a fifth faster.
 
     Raises:
         CheckpointError: the file cannot be loaded.
@@ -76,6 +78,7 @@ def open_session(path: str | Path, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # no warnings about the graph
+    options.enable_mem_pattern = plan_memory
     provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
         raise DependencyError(
