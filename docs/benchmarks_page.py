@@ -64,7 +64,8 @@ change a figure, measure again; `python docs/make_benchmarks.py --help` explains
 QUALITY = """## Quality
 
 Means over all pairs, relative to the clean recordings. PESQ is P.862.2 without Corrigendum 2.
-`audioae evaluate` computes the same scores for any pairs."""
+`audioae evaluate` computes the same scores for any pairs. A model without a quality (`fast`,
+`best`) was measured before there were any, or alone: its network from an empty state."""
 
 OTHERS = """The other systems were {source}. Empty cells were not measured. Systems that work at
 48 kHz got the 16 kHz recordings resampled. Systems trained on the training set of this corpus win
@@ -160,7 +161,7 @@ def quality(models: Mapping[str, Values], peers: Values) -> list[str]:
         rows = [
             ["noisy input", *_scores(noisy)],
             *(
-                [f"**{name}** ({_size(name)})", *_scores(scores.enhanced)]
+                [f"**{name}** ({_size(name, scores.quality)})", *_scores(scores.enhanced)]
                 for name, scores in by_model.items()
             ),
         ]
@@ -185,7 +186,7 @@ def scores_of(name: str, parts: Values) -> list[Scores]:
         on_card = card.get(row["pairs"], Scores(row["pairs"], row["count"], {}, {}))
         sides = ({**row[side], **_known(getattr(on_card, side))} for side in ("enhanced", "noisy"))
         if on_card.count == row["count"]:
-            card[row["pairs"]] = Scores(row["pairs"], row["count"], *sides)
+            card[row["pairs"]] = Scores(row["pairs"], row["count"], *sides, on_card.quality)
     return list(card.values())
 
 
@@ -355,9 +356,10 @@ def _scores(values: Values) -> list[str]:
     return [_number(values.get(metric), digits) for metric, (_, digits) in METRICS.items()]
 
 
-def _size(name: str) -> str:
+def _size(name: str, quality: str) -> str:
     info = load_card(name).info
     timing = "causal" if info.causal else f"{info.lookahead} frames of look-ahead"
+    timing += f", quality {quality}" if quality else ""
     parameters, macs = info.parameters / 1e3, info.macs_per_second / 1e6
     return f"{timing}, {parameters:,.0f} k parameters, {macs:.0f} M MAC/s"
 

@@ -279,10 +279,10 @@ def test_scores_are_read_from_the_json_of_evaluate(tmp_path: Path) -> None:
     file = tmp_path / "scores.json"
     file.write_text(
         json.dumps(
-            {"model": "m", "pairs": "/some/where/pairs.csv", "count": 2, "means": means, "rows": []}
+            {"model": "m", "pairs": "/a/pairs.csv", "count": 2, "quality": "fast", "means": means}
         )
     )
-    assert read_scores(file) == Scores("pairs.csv", 2, {"stoi": None}, {"stoi": 0.9})
+    assert read_scores(file) == Scores("pairs.csv", 2, {"stoi": None}, {"stoi": 0.9}, "fast")
     assert read_scores(file, pairs="unseen voices").pairs == "unseen voices"
     for text in ("[]", "{}", "no JSON", '{"means": {"stoi": 1}}'):
         file.write_text(text)

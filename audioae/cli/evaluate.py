@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from audioae.evaluation.rows import Denoise
 
 INTERRUPTED = 130
+DEFAULT_QUALITY: Quality = "best"
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         rows, interrupted = _score(pairs, systems, names, recogniser, options, files[0])
         if files[1]:
             files[1].writelines(csv_lines(rows))
-    result = Result(str(_source(options)), rows)
+    qualities = () if options.enhanced else options.quality or (DEFAULT_QUALITY,)
+    result = Result(str(_source(options)), rows, qualities[0] if len(qualities) == 1 else "")
     report_problems(rows)
     if options.as_json:
         click.echo(json.dumps(as_object(result)))
@@ -314,7 +316,7 @@ def _systems(options: EvaluateOptions) -> dict[str, Denoise]:
     from audioae.denoising import denoise, ready_engine
     from audioae.evaluation import WithVerdict
 
-    presets, qualities = options.preset or ("default",), options.quality or ("best",)
+    presets, qualities = options.preset or ("default",), options.quality or (DEFAULT_QUALITY,)
     engines = [ready_engine(model, device=options.device) for model in options.model or (None,)]
     names = [engine.info.name for engine in engines]
     count = Counter(names)

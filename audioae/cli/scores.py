@@ -30,10 +30,12 @@ class Result:
     Args:
         source: where the recordings are from.
         rows: of all pairs and systems.
+        quality: in which all systems denoised; empty if in several, or if they did not.
     """
 
     source: str
     rows: Sequence[PairRow]
+    quality: str = ""
 
     @cached_property
     def systems(self) -> dict[str, list[PairRow]]:
@@ -70,8 +72,8 @@ def unit_of(metric: str) -> str:
 def as_object(result: Result) -> dict[str, Any]:
     """The JSON object of a result.
 
-    For a single system, `model` and `means` are at the top, as `audioae export --scores` reads
-    them.
+    For a single system, `model`, `quality` and `means` are at the top, as `audioae export --scores`
+    reads them.
     """
     from audioae.evaluation import by_band, by_group
 
@@ -85,7 +87,10 @@ def as_object(result: Result) -> dict[str, Any]:
         for name, rows in result.systems.items()
     ]
     scored = {row.name for row in result.rows if row.error is None}
-    alone = {"model": systems[0]["name"], "means": systems[0]["means"]} if len(systems) == 1 else {}
+    alone: dict[str, Any] = {}
+    if len(systems) == 1:
+        alone = {"model": systems[0]["name"], "quality": result.quality}
+        alone["means"] = systems[0]["means"]
     return {
         **alone,
         "pairs": result.source,

@@ -33,12 +33,15 @@ class Scores:
         count: number of pairs.
         enhanced, noisy: mean by metric of the model's output and of the noisy input; None if no
             pair has a value.
+        quality: in which the model denoised them, see `audioae denoise`; empty if no quality was
+            given, which is the network alone for recordings of its own sample rate.
     """
 
     pairs: str
     count: int
     enhanced: dict[str, float | None]
     noisy: dict[str, float | None]
+    quality: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def card_markdown(card: Card) -> str:
             f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in card.validation.items()
         ]
     for scores in card.scores:
-        lines += ["", f"Mean over {scores.count} {scores.pairs}:", "", *_score_table(scores)]
+        how = f" (quality {scores.quality})" if scores.quality else ""
+        lines += ["", f"Mean over {scores.count} {scores.pairs}{how}:", "", *_score_table(scores)]
     return "\n".join(lines) + "\n"
 
 
@@ -179,7 +183,7 @@ def read_scores(path: Path, *, pairs: str = "") -> Scores:
         >>> text = json.dumps({"pairs": "pairs.csv", "count": 3, "means": means})
         >>> _ = Path("scores.json").write_text(text)
         >>> read_scores(Path("scores.json"))
-        Scores(pairs='pairs.csv', count=3, enhanced={'snr': 9.0}, noisy={'snr': 2.5})
+        Scores(pairs='pairs.csv', count=3, enhanced={'snr': 9.0}, noisy={'snr': 2.5}, quality='')
     """
     try:
         found = parse_json(path.read_text(encoding="utf-8"))
@@ -188,7 +192,8 @@ def read_scores(path: Path, *, pairs: str = "") -> Scores:
             for side in ("enhanced", "noisy")
         }
         name = pairs or Path(found["pairs"]).name
-        return build(Scores, {"pairs": name, "count": found["count"], **sides}, "scores")
+        values = {"pairs": name, "count": found["count"], "quality": found.get("quality", "")}
+        return build(Scores, {**values, **sides}, "scores")
     except OSError as error:
         raise DataError(
             f"cannot read the scores {path} ({error.strerror}); make them with: audioae "
