@@ -7,7 +7,8 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from concurrent.futures import wait
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from pathlib import Path
 
 from audioae.errors import SettingsError, nearest
@@ -169,8 +170,7 @@ class DenoiseService:
     def cancel(self, upload: Upload) -> None:
         """Cancel the job of an upload and wait until it has ended; nothing without a job."""
         if (task := self._running.get(upload.id)) is not None:
-            task.cancel()
-            wait([task.future], timeout=END_SECONDS)
+            end(task)
             while self._running.get(upload.id) is task:  # until `_ended` has run
                 time.sleep(0.01)
 
@@ -178,8 +178,7 @@ class DenoiseService:
         """Cancel the job of an upload and remove its files."""
         preview = self._previews.pop(upload.id, None)
         if preview is not None and not preview.future.done():
-            preview.cancel()
-            wait([preview.future], timeout=END_SECONDS)
+            end(preview)
         self.cancel(upload)
         self.store.remove(upload)
 
@@ -187,3 +186,10 @@ class DenoiseService:
         """Remove the uploads that nobody has asked for in `ServeLimits.keep_seconds`."""
         for upload in self.store.idle():
             self.remove(upload)
+
+
+def end(task: JobTask) -> None:
+    """Cancel a call and wait until it has ended, at once if it has not been started."""
+    task.cancel()
+    with suppress(CancelledError, TimeoutError):
+        task.future.exception(timeout=END_SECONDS)  # `wait` would not see one that is cancelled
