@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
 
 # Before NumPy and torch load their libraries: one thread per process, also in the processes that
 # tests start, so that parallel test workers do not compete for cores.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +76,31 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import prepare_tiny
 
     return prepare_tiny(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Path]:
+    """A folder for the PATH with a program `audioae` that has its libraries imported already."""
+    from command_server import SUPPORTED, CommandServer
+
+    if not SUPPORTED:
+        yield Path(sys.executable).parent
+        return
+    server = CommandServer()
+    try:
+        yield server.folder
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def ready_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes that have the libraries of autoencoders imported: they are forked by the
+    server of `multiprocessing`, which imports them once, and otherwise start as with "spawn".
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    libraries = ["soundfile", "soxr", "onnxruntime", "librosa.filters", "librosa.core"]
+    multiprocessing.set_forkserver_preload(libraries)
+    context = multiprocessing.get_context("forkserver")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: context)

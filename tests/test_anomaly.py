@@ -194,6 +194,7 @@ def test_a_short_stream_has_one_score(detector: Detector) -> None:
     assert list(detector.monitor([], 16000)) == []
 
 
+@pytest.mark.usefixtures("ready_workers")
 def test_pictures_of_anomalies(model: Path, folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     clicks = folder / "test/clicks"

@@ -293,13 +293,14 @@ SHORTER = [
 ]
 
 
-def run_command(command: str) -> None:
-    """Run a block of shell in the current folder, with shorter trainings. `denoise` has the quality
-    "fast" where the block does not name one, which takes a third of the time.
+def run_command(command: str, programs: Path) -> None:
+    """Run a block of shell in the current folder, with the `audioae` of the folder `programs` and
+    shorter trainings. `denoise` has the quality "fast" where the block does not name one, which
+    takes a third of the time.
     """
     for pattern, replacement in SHORTER:
         command = pattern.sub(replacement, command)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         env={**os.environ, "PATH": path, "AUDIOAE_DENOISE_QUALITY": "fast"},
@@ -320,7 +321,9 @@ NEEDS = {
 
 
 @pytest.mark.parametrize("page", RUN_PAGES, ids=page_id)
-def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_run(
+    page: Path, commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the order of the page, in one folder."""
     for package in NEEDS.get(page.stem, ()):
         pytest.importorskip(package)
@@ -329,7 +332,7 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     names = {"__name__": "__main__"}
     for number, (language, code) in enumerate(blocks_to_run(page)):
         if language == "bash":
-            run_command(code)
+            run_command(code, commands)
         else:
             exec(compile(code, f"{page_id(page)}, block {number}", "exec"), names)
 

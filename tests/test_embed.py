@@ -68,6 +68,7 @@ def objects(result: Result) -> list[dict]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.usefixtures("ready_workers")
 @pytest.mark.parametrize("pool", ["none", "mean", "mean+std", "max"])
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_embeddings_are_those_of_the_codec(
