@@ -17,6 +17,7 @@ import marshal
 import os
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,13 +35,14 @@ POLL_SECONDS = 0.01
 
 TORCH = ("torch", "librosa", "scipy.signal", "onnx", "pydantic")
 PLOTS = ("librosa", "scipy.signal", "matplotlib.pyplot", "matplotlib.backends.backend_agg")
+TRAINING = (*TORCH, "torch._dynamo")  # which every optimizer imports
 # The libraries that the commands import, beside those that start within a moment.
 LIBRARIES = {
-    "train": TORCH,
+    "train": TRAINING,
     "export": TORCH,
     "evaluate": (*TORCH, *PLOTS),
     "generate": (*TORCH, *PLOTS),
-    "anomaly": (*TORCH, *PLOTS, "sklearn.covariance", "sklearn.neighbors"),
+    "anomaly": (*TRAINING, *PLOTS, "sklearn.covariance", "sklearn.neighbors"),
     "embed": (*PLOTS, "sklearn.linear_model", "sklearn.decomposition"),
     "plot": PLOTS,
     "compress": ("librosa", "scipy.signal"),
@@ -57,7 +59,9 @@ class CommandServer:
     """
 
     def __init__(self) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="audioae-commands-")
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="audioae-commands-", ignore_cleanup_errors=True
+        )
         self.folder = Path(self._temporary.name)
         address = str(self.folder / "socket")
         program = self.folder / "audioae"
@@ -79,7 +83,9 @@ class CommandServer:
             assert output.read(len(STARTED)) == STARTED, "the server of commands did not start"
 
     def close(self) -> None:
-        """End the server and the commands that are running, and remove the folder."""
+        """End the server and the commands that are running. The server removes the folder, so that
+        it is removed too if the tests are killed.
+        """
         os.close(self._alive)
         self.process.wait(30)
         self._temporary.cleanup()
@@ -184,6 +190,7 @@ def serve_commands(address: str, alive: int) -> None:
     arguments = server.serve()
     if arguments is not None:
         run_command(arguments)
+    shutil.rmtree(Path(address).parent, ignore_errors=True)
 
 
 def run_command(arguments: list[str]) -> NoReturn:

@@ -98,9 +98,8 @@ def ready_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes that have the libraries of autoencoders imported: they are forked by the
     server of `multiprocessing`, which imports them once, and otherwise start as with "spawn".
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return
-    libraries = ["soundfile", "soxr", "onnxruntime", "librosa.filters", "librosa.core"]
-    multiprocessing.set_forkserver_preload(libraries)
-    context = multiprocessing.get_context("forkserver")
-    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: context)
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        from forking import forking
+
+        context = forking()
+        monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: context)

@@ -6,17 +6,17 @@ Twenty moments are tried; set AUDIOAE_KILLS=100 to try a hundred.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import random
 import time
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from fake_models import write_half_model
+from forking import forking
 
 CHECKOUT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("AUDIOAE_KILLS", "20"))
@@ -45,15 +45,6 @@ def arguments(out: str, jobs: int) -> list[str]:
     return ["denoise", "rec", "-O", out, "-m", "half.onnx", "-q", "--jobs", str(jobs)]
 
 
-def context() -> ForkServerContext:
-    """Batches are children of a server that has the package loaded: they start in milliseconds."""
-    forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(
-        ["audioae.cli.denoise", "audioae.cli.many", "audioae.denoising.batch"]
-    )
-    return forking
-
-
 def run_batch(case: Path, out: str, jobs: int) -> None:
     """Run the command in this process, with stderr in a file."""
     from audioae.cli import main
@@ -65,7 +56,8 @@ def run_batch(case: Path, out: str, jobs: int) -> None:
 
 
 def start(case: Path, out: str, jobs: int) -> ForkServerProcess:
-    batch = context().Process(target=run_batch, args=(case, out, jobs))
+    """A batch as a child of a server that has the package loaded: it starts in milliseconds."""
+    batch = forking().Process(target=run_batch, args=(case, out, jobs))
     batch.start()
     return batch
 
