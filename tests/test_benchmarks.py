@@ -480,8 +480,8 @@ def test_new_measurements_replace_old_ones(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_measurements_of_the_same_file_and_pairs_complete_a_card() -> None:
     entry = list_denoisers()[0]
-    pairs = make_benchmarks.PAIRS["unseen"]
-    count = next(scores.count for scores in load_card(entry.name).scores if scores.pairs == pairs)
+    on_card = load_card(entry.name).scores[-1]
+    pairs, count = on_card.pairs, on_card.count
     row = {
         "pairs": pairs,
         "count": count,
@@ -498,6 +498,7 @@ def test_measurements_of_the_same_file_and_pairs_complete_a_card() -> None:
     assert found["others"].count == 7
     assert found[pairs].enhanced["pesq_wb"] != 9.0
     assert found[pairs].enhanced["new"] == 2.0
+    assert found[pairs].quality == on_card.quality
     fewer = {"quality": {**parts["quality"], "sets": [{**row, "count": count - 1}]}}
     assert "new" not in {
         metric
