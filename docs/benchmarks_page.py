@@ -64,8 +64,8 @@ change a figure, measure again; `python docs/make_benchmarks.py --help` explains
 QUALITY = """## Quality
 
 Means over all pairs, relative to the clean recordings. PESQ is P.862.2 without Corrigendum 2.
-`audioae evaluate` computes the same scores for any pairs. A model without a quality (`fast`,
-`best`) was measured before there were any, or alone: its network from an empty state."""
+`audioae evaluate` computes the same scores for any pairs. Causal models without a quality were
+measured in one pass from an empty state, as for a live stream."""
 
 OTHERS = """The other systems were {source}. Empty cells were not measured. Systems that work at
 48 kHz got the 16 kHz recordings resampled. Systems trained on the training set of this corpus win

@@ -288,6 +288,23 @@ def test_a_model_for_both_directions_has_no_streaming_form() -> None:
     assert run_whole(running_sum, model, random_spectrum(9)).shape == (2, STFT.num_bins, 9)
 
 
+def test_each_model_is_opened_once_and_only_offline_models_without_a_memory_plan(
+    monkeypatch: Any,
+) -> None:
+    opened: list[tuple[str, bool]] = []
+    open_session = engines.open_session
+
+    def note(path: Any, device: str, *, plan_memory: bool = True) -> Any:
+        opened.append((path.parent.name, plan_memory))
+        return open_session(path, device, plan_memory=plan_memory)
+
+    monkeypatch.setattr(engines, "open_session", note)
+    causal = engines.load_model("speech-16k")
+    causal.companion("offline")
+    engines.load_model("conv1d-16k")  # without a state, but it can run live
+    assert opened == [("speech-16k", True), ("speech-offline-16k", False), ("conv1d-16k", True)]
+
+
 def test_companions_of_a_model_are_loaded_once(tmp_path: Path, monkeypatch: Any) -> None:
     path = onnx_running_sum(tmp_path / "toy.onnx", json.dumps(info().to_dict()))
     model = OnnxEngine(path, full_band="wide", offline="offline")

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from audioae.evaluation.rows import Denoise
 
 INTERRUPTED = 130
-DEFAULT_QUALITY: Quality = "best"
 
 
 @dataclass(frozen=True)
@@ -230,7 +229,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         rows, interrupted = _score(pairs, systems, names, recogniser, options, files[0])
         if files[1]:
             files[1].writelines(csv_lines(rows))
-    qualities = () if options.enhanced else options.quality or (DEFAULT_QUALITY,)
+    qualities = () if options.enhanced else _qualities(options)
     result = Result(str(_source(options)), rows, qualities[0] if len(qualities) == 1 else "")
     report_problems(rows)
     if options.as_json:
@@ -311,12 +310,16 @@ def _recogniser(options: EvaluateOptions) -> Recogniser | None:
     return Recogniser(options.asr_command, options.jobs or available_cores())
 
 
+def _qualities(options: EvaluateOptions) -> tuple[Quality, ...]:
+    return tuple(dict.fromkeys(options.quality)) or ("best",)
+
+
 def _systems(options: EvaluateOptions) -> dict[str, Denoise]:
     """Every model with every preset in every quality, by name."""
     from audioae.denoising import denoise, ready_engine
     from audioae.evaluation import WithVerdict
 
-    presets, qualities = options.preset or ("default",), options.quality or (DEFAULT_QUALITY,)
+    presets, qualities = options.preset or ("default",), _qualities(options)
     engines = [ready_engine(model, device=options.device) for model in options.model or (None,)]
     names = [engine.info.name for engine in engines]
     count = Counter(names)
@@ -324,7 +327,7 @@ def _systems(options: EvaluateOptions) -> dict[str, Denoise]:
         names = list(options.model)
     systems: dict[str, Denoise] = {}
     for (name, engine), preset, quality in itertools.product(
-        zip(names, engines, strict=True), dict.fromkeys(presets), dict.fromkeys(qualities)
+        zip(names, engines, strict=True), dict.fromkeys(presets), qualities
     ):
         parts = [name, *([preset] if len(presets) > 1 else [])]
         parts += [quality] if len(qualities) > 1 else []

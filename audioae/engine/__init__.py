@@ -166,6 +166,7 @@ class OnnxEngine:
         device: "cuda", or the CPU.
         full_band, offline: names of its companions, see `pretrained.ModelEntry`; empty
             for none.
+        plan_memory: see `checks.open_session`.
 
     Raises:
         CheckpointError: the file is not a model of audioae, or it is damaged.
@@ -179,16 +180,15 @@ class OnnxEngine:
         device: str = "cpu",
         full_band: str = "",
         offline: str = "",
+        plan_memory: bool = True,
     ) -> None:
         self._companions = {"full_band": full_band, "offline": offline}
         self._loaded: dict[str, Engine] = {}
         self._device = device
-        self._session = open_session(path, device)
+        self._session = open_session(path, device, plan_memory=plan_memory)
         self.info = read_info(self._session, path)
         self._states = check_form(self._session, self.info, path)
         self._outputs = ["gain", *(f"next_{name}" for name in self._states)]
-        if not self._states:  # runs whole chunks, whose memory is hundreds of MB
-            self._session = open_session(path, device, plan_memory=False)
 
     def step(self, spectrum: ComplexArray, state: State | None = None) -> tuple[Gain, State]:
         """See `Engine.step`."""
@@ -333,7 +333,10 @@ def load_model(name_or_path: str | Path, *, device: str = "auto") -> Engine:
         entry = next((entry for entry in entries if entry.path == path), None)
         if entry is None:
             return OnnxEngine(path, device=device)
-        return OnnxEngine(path, device=device, full_band=entry.full_band, offline=entry.offline)
+        # An offline model runs chunks of seconds: their memory must not be held twice.
+        whole = any(each.offline == entry.name for each in entries)
+        companions = {"full_band": entry.full_band, "offline": entry.offline}
+        return OnnxEngine(path, device=device, plan_memory=not whole, **companions)
     require("torch", extra="train")
     from audioae.models.checkpoint import load_denoiser
 

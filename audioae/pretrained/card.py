@@ -33,8 +33,7 @@ class Scores:
         count: number of pairs.
         enhanced, noisy: mean by metric of the model's output and of the noisy input; None if no
             pair has a value.
-        quality: in which the model denoised them, see `audioae denoise`; empty if no quality was
-            given, which is the network alone for recordings of its own sample rate.
+        quality: "fast" or "best", see `audioae denoise`; empty if it is not known.
     """
 
     pairs: str

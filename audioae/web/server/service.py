@@ -170,7 +170,7 @@ class DenoiseService:
     def cancel(self, upload: Upload) -> None:
         """Cancel the job of an upload and wait until it has ended; nothing without a job."""
         if (task := self._running.get(upload.id)) is not None:
-            end(task)
+            cancel_and_wait(task)
             while self._running.get(upload.id) is task:  # until `_ended` has run
                 time.sleep(0.01)
 
@@ -178,7 +178,7 @@ class DenoiseService:
         """Cancel the job of an upload and remove its files."""
         preview = self._previews.pop(upload.id, None)
         if preview is not None and not preview.future.done():
-            end(preview)
+            cancel_and_wait(preview)
         self.cancel(upload)
         self.store.remove(upload)
 
@@ -188,8 +188,9 @@ class DenoiseService:
             self.remove(upload)
 
 
-def end(task: JobTask) -> None:
-    """Cancel a call and wait until it has ended, at once if it has not been started."""
+def cancel_and_wait(task: JobTask) -> None:
+    """Cancel a call and wait until it has ended; one that has not been started ends at once."""
     task.cancel()
+    # `concurrent.futures.wait` would wait for the whole time if the call was never started.
     with suppress(CancelledError, TimeoutError):
-        task.future.exception(timeout=END_SECONDS)  # `wait` would not see one that is cancelled
+        task.future.exception(timeout=END_SECONDS)
